@@ -1,0 +1,58 @@
+// swift-tools-version: 6.1
+import Foundation
+import PackageDescription
+
+// Where libtorch lies: LIBTORCH=<folder with include/ and lib/>, else the one that scripts/setup.sh installs.
+let libtorch = Context.environment["LIBTORCH"] ?? Context.packageDirectory + "/.libtorch/torch"
+let torchHeaders: [CXXSetting] = [
+    .unsafeFlags(["-isystem", libtorch + "/include", "-isystem", libtorch + "/include/torch/csrc/api/include", "-fvisibility=hidden"])
+]
+let torchLibraries: [LinkerSetting] = [
+    .unsafeFlags(["-L" + libtorch + "/lib", "-Xlinker", "-rpath", "-Xlinker", libtorch + "/lib"]),
+    .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
+]
+
+let package = Package(
+    name: "dag",
+    platforms: [.macOS(.v14)],
+    products: [
+        .executable(name: "dag-train", targets: ["dag-train"]),
+        .executable(name: "dag-sample", targets: ["dag-sample"]),
+        .library(name: "jpeg_compressibility", type: .dynamic, targets: ["JPEGReward"]),
+        .library(name: "warmth", type: .dynamic, targets: ["WarmthReward"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+        .package(url: "https://github.com/swiftcsv/SwiftCSV", exact: "0.10.0"),
+    ],
+    targets: [
+        // The tensor engine: libtorch behind a C shim.
+        .target(name: "CTorch", cxxSettings: torchHeaders, linkerSettings: torchLibraries),
+        .target(name: "Tensors", dependencies: ["CTorch"]),
+        .target(name: "NN", dependencies: ["Tensors"]),
+        .target(name: "Models", dependencies: ["NN"]),
+        // The trainer.
+        .target(name: "CDAGCore", path: "include", publicHeadersPath: "."),
+        .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+        .target(
+            name: "DAGCore",
+            dependencies: ["Models", "CDAGCore", "CPNG", "Yams", "SwiftCSV"],
+            resources: [.embedInCode("Prompts/Resources")]),
+        .executableTarget(
+            name: "dag-train", dependencies: ["DAGCore", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+        .executableTarget(
+            name: "dag-sample", dependencies: ["DAGCore", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+        // Reward plugins: nothing but the C ABI connects them with the trainer.
+        .target(
+            name: "JPEGReward", dependencies: ["CDAGCore"], path: "Plugins/JPEG",
+            cSettings: [.unsafeFlags(["-fvisibility=hidden"])], linkerSettings: [.linkedLibrary("jpeg")]),
+        .target(
+            name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth",
+            cSettings: [.unsafeFlags(["-fvisibility=hidden"])]),
+        .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
+        .testTarget(name: "ModelsTests", dependencies: ["Models"]),
+        .testTarget(name: "DAGCoreTests", dependencies: ["DAGCore"]),
+    ],
+    cxxLanguageStandard: .cxx20
+)

@@ -1,0 +1,3 @@
+#ifndef DAG_REWARD_H
+#define DAG_REWARD_H
+#endif
