@@ -1,0 +1,140 @@
+// The libtorch calls that the Swift side uses, as C functions.
+//
+// A `ct_tensor` is an owned reference (+1) to a tensor: every function that returns one hands the reference to the caller, who gives
+// it back with ct_release. Arguments are borrowed. No function throws or aborts: the first error of a thread is kept until
+// ct_take_error reads it, and the functions return an undefined tensor (or zero) from then on where they cannot do their work.
+#ifndef CTORCH_H
+#define CTORCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma clang assume_nonnull begin
+
+typedef struct ct_tensor_impl *ct_tensor;
+typedef struct ct_generator_impl *ct_generator;
+
+// Codes of c10::ScalarType.
+enum { CT_UINT8 = 0, CT_INT32 = 3, CT_INT64 = 4, CT_FLOAT16 = 5, CT_FLOAT32 = 6, CT_FLOAT64 = 7, CT_BOOL = 11, CT_BFLOAT16 = 15 };
+enum { CT_CPU = 0, CT_CUDA = 1 };
+
+// Errors, references, runtime ------------------------------------------------------------------------------------------------------
+// The first error since the last call on this thread, or null. The caller frees it with free().
+char *_Nullable ct_take_error(void);
+void ct_release(ct_tensor t);
+const char *ct_version(void);
+void ct_set_threads(int n);
+int ct_threads(void);
+// Loads libtorch_cuda when it is there and says whether a CUDA device can be used.
+bool ct_cuda_available(void);
+void ct_synchronize(int device);
+// Sets the thread's gradient mode and returns what it was.
+bool ct_set_grad_enabled(bool on);
+
+// Random numbers (torch.Generator on the CPU) ---------------------------------------------------------------------------------------
+ct_generator _Nullable ct_generator_new(uint64_t seed);
+void ct_generator_free(ct_generator g);
+
+// Creation ---------------------------------------------------------------------------------------------------------------------------
+ct_tensor ct_full(const int64_t *sizes, size_t rank, double value, int dtype, int device);
+ct_tensor ct_randn(const int64_t *sizes, size_t rank, ct_generator g);
+ct_tensor ct_rand(const int64_t *sizes, size_t rank, ct_generator g);
+ct_tensor ct_arange(int64_t end, int device);
+ct_tensor ct_linspace(double start, double end, int64_t count);
+// Copies `bytes` bytes of packed row-major data.
+ct_tensor ct_from_data(const void *data, size_t bytes, const int64_t *sizes, size_t rank, int dtype);
+// Borrows memory: `release(context)` is called when the last tensor over it is gone.
+ct_tensor ct_from_memory(void *data, const int64_t *sizes, size_t rank, int dtype, void (*release)(void *), void *context);
+
+// Reading ----------------------------------------------------------------------------------------------------------------------------
+bool ct_defined(ct_tensor t);
+size_t ct_rank(ct_tensor t);
+int64_t ct_size(ct_tensor t, size_t dim);
+int ct_dtype(ct_tensor t);
+int ct_device(ct_tensor t);
+// Copies the tensor, packed row-major, into `out`; false (and an error) if `bytes` is not its size.
+bool ct_copy_out(ct_tensor t, void *out, size_t bytes);
+double ct_item(ct_tensor t);
+
+// Element by element -----------------------------------------------------------------------------------------------------------------
+#define CT_UNARY(name) ct_tensor ct_##name(ct_tensor t);
+CT_UNARY(neg) CT_UNARY(exp) CT_UNARY(log) CT_UNARY(sqrt) CT_UNARY(square) CT_UNARY(abs) CT_UNARY(round) CT_UNARY(silu) CT_UNARY(sigmoid)
+CT_UNARY(tanh) CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(relu) CT_UNARY(isfinite) CT_UNARY(detach) CT_UNARY(clone) CT_UNARY(contiguous)
+CT_UNARY(sum_all) CT_UNARY(mean_all) CT_UNARY(reciprocal)
+#define CT_BINARY(name) ct_tensor ct_##name(ct_tensor a, ct_tensor b);
+CT_BINARY(add) CT_BINARY(sub) CT_BINARY(mul) CT_BINARY(div) CT_BINARY(minimum) CT_BINARY(maximum) CT_BINARY(matmul) CT_BINARY(eq)
+CT_BINARY(lt) CT_BINARY(add_) CT_BINARY(copy_) CT_BINARY(embedding)
+ct_tensor ct_add_scalar(ct_tensor t, double value);
+ct_tensor ct_mul_scalar(ct_tensor t, double value);
+ct_tensor ct_rsub_scalar(ct_tensor t, double value);
+ct_tensor ct_pow_scalar(ct_tensor t, double exponent);
+ct_tensor ct_mul_scalar_(ct_tensor t, double value);
+ct_tensor ct_clamp(ct_tensor t, double low, double high);
+ct_tensor ct_gelu(ct_tensor t, bool tanh_approximation);
+ct_tensor ct_where(ct_tensor condition, ct_tensor a, ct_tensor b);
+
+// Reductions -------------------------------------------------------------------------------------------------------------------------
+ct_tensor ct_sum(ct_tensor t, const int64_t *dims, size_t count, bool keep);
+ct_tensor ct_mean(ct_tensor t, const int64_t *dims, size_t count, bool keep);
+ct_tensor ct_argmax(ct_tensor t, int64_t dim);
+ct_tensor ct_softmax(ct_tensor t, int64_t dim);
+ct_tensor ct_cumprod(ct_tensor t, int64_t dim);
+
+// Shape ------------------------------------------------------------------------------------------------------------------------------
+ct_tensor ct_reshape(ct_tensor t, const int64_t *sizes, size_t rank);
+ct_tensor ct_expand(ct_tensor t, const int64_t *sizes, size_t rank);
+ct_tensor ct_permute(ct_tensor t, const int64_t *dims, size_t rank);
+ct_tensor ct_transpose(ct_tensor t, int64_t a, int64_t b);
+ct_tensor ct_unsqueeze(ct_tensor t, int64_t dim);
+ct_tensor ct_squeeze(ct_tensor t, int64_t dim);
+ct_tensor ct_narrow(ct_tensor t, int64_t dim, int64_t start, int64_t length);
+ct_tensor ct_select(ct_tensor t, int64_t dim, int64_t index);
+ct_tensor ct_index_select(ct_tensor t, int64_t dim, ct_tensor indices);
+ct_tensor ct_flip(ct_tensor t, int64_t dim);
+ct_tensor ct_triu(ct_tensor t, int64_t diagonal);
+ct_tensor ct_cat(const ct_tensor _Nonnull *_Nonnull list, size_t count, int64_t dim);
+ct_tensor ct_stack(const ct_tensor _Nonnull *_Nonnull list, size_t count, int64_t dim);
+ct_tensor ct_pad(ct_tensor t, const int64_t *pads, size_t count);
+ct_tensor ct_to(ct_tensor t, int dtype, int device);
+ct_tensor ct_channels_last(ct_tensor t);
+
+// Networks ---------------------------------------------------------------------------------------------------------------------------
+ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias);
+ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t stride, int64_t padding);
+ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps);
+ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double eps);
+// Queries, keys, values [B, heads, L, D].
+ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, ct_tensor _Nullable mask, bool causal);
+ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width);
+ct_tensor ct_avg_pool2d(ct_tensor x, int64_t kernel);
+
+// Gradients --------------------------------------------------------------------------------------------------------------------------
+void ct_set_requires_grad(ct_tensor t, bool on);
+bool ct_requires_grad(ct_tensor t);
+void ct_backward(ct_tensor loss);
+// The gradient of a leaf; undefined if it has none.
+ct_tensor ct_grad(ct_tensor t);
+void ct_clear_grad(ct_tensor t);
+// Scales the gradients in place so that their joint 2-norm is at most `max_norm`; the norm before that.
+double ct_clip_grad_norm(const ct_tensor _Nonnull *_Nonnull parameters, size_t count, double max_norm);
+// torch.optim.AdamW on parameters that have a gradient; `steps` are float32 scalars counted up here.
+void ct_adamw(const ct_tensor _Nonnull *_Nonnull parameters, const ct_tensor _Nonnull *_Nonnull exp_avg,
+              const ct_tensor _Nonnull *_Nonnull exp_avg_sq, const ct_tensor _Nonnull *_Nonnull steps, size_t count, double learning_rate,
+              double beta1, double beta2, double weight_decay, double eps);
+
+// Files ------------------------------------------------------------------------------------------------------------------------------
+// Reads a torch.save file (.bin, .pt, .pth) of tensors, nested dictionaries allowed, without executing code; calls `visit` with the
+// dotted name and an owned tensor for each.
+bool ct_unpickle(const void *data, size_t bytes, void (*visit)(const char *name, ct_tensor t, void *context), void *context);
+
+#pragma clang assume_nonnull end
+
+#ifdef __cplusplus
+}
+#endif
+#endif

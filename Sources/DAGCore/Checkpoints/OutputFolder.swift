@@ -1,0 +1,100 @@
+import Foundation
+import Tensors
+
+/// A place that cannot be written or read, in one line that names it.
+public struct OutputError: Error, CustomStringConvertible {
+    /// One line: the culprit and the remedy.
+    public let description: String
+    /// - Parameter description: one line that names the culprit.
+    public init(_ description: String) { self.description = description }
+}
+
+/// The folder of a run: pytorch_lora_weights.safetensors, metrics.jsonl, samples/, checkpoints/, config.yaml.
+public struct OutputFolder: Sendable {
+    /// The folder.
+    public let url: URL
+    static let loraName = "pytorch_lora_weights.safetensors"
+
+    /// - Parameter path: need not exist yet.
+    public init(_ path: String) { url = URL(fileURLWithPath: path) }
+
+    var metrics: URL { url.appendingPathComponent("metrics.jsonl") }
+    var samples: URL { url.appendingPathComponent("samples") }
+    var checkpoints: URL { url.appendingPathComponent("checkpoints") }
+    /// The settings of the run.
+    public var configuration: URL { url.appendingPathComponent("config.yaml") }
+    /// The adapter that diffusers loads.
+    public var lora: URL { url.appendingPathComponent(Self.loraName) }
+
+    /// Makes the folders and tries that each can be written.
+    /// - Parameter resuming: whether a run may be there already.
+    public func prepare(resuming: Bool) throws {
+        let existing = (try? FileManager.default.contentsOfDirectory(atPath: url.path)) ?? []
+        guard resuming || existing.isEmpty else {
+            throw OutputError("--output \(url.path): is not empty; choose another folder, or continue that run with --resume \(url.path)")
+        }
+        for folder in [url, samples, checkpoints] {
+            let probe = folder.appendingPathComponent(".writable-\(getpid())")
+            do {
+                try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+                try Data("x".utf8).write(to: probe)
+                try FileManager.default.removeItem(at: probe)
+            } catch {
+                throw OutputError("--output \(folder.path): cannot be written (\(reason(error))); choose another folder or free some space")
+            }
+        }
+    }
+
+    /// Appends a line to metrics.jsonl.
+    func append(_ line: Data) throws {
+        do {
+            if !FileManager.default.fileExists(atPath: metrics.path) { try Data().write(to: metrics) }
+            let handle = try FileHandle(forWritingTo: metrics)
+            defer { try? handle.close() }
+            try handle.seekToEnd()
+            try handle.write(contentsOf: line)
+        } catch {
+            throw OutputError("\(metrics.path): cannot be written (\(reason(error)))")
+        }
+    }
+
+    /// Bytes of metrics.jsonl so far.
+    var metricsLength: UInt64 {
+        ((try? FileManager.default.attributesOfItem(atPath: metrics.path)[.size]) as? NSNumber)?.uint64Value ?? 0
+    }
+
+    /// Forgets the lines after a checkpoint, which a resumed run will write again.
+    func truncateMetrics(to length: UInt64) throws {
+        guard metricsLength > length else { return }
+        let handle = try FileHandle(forWritingTo: metrics)
+        defer { try? handle.close() }
+        try handle.truncate(atOffset: length)
+    }
+
+    /// Writes a file so that at any moment either the old or the new one is there, whole: temporary name, sync, rename, sync.
+    static func writeAtomically(_ data: Data, to url: URL) throws {
+        let temporary = url.deletingLastPathComponent().appendingPathComponent(".\(url.lastPathComponent).\(getpid()).tmp")
+        do {
+            guard FileManager.default.createFile(atPath: temporary.path, contents: nil) else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
+            let handle = try FileHandle(forWritingTo: temporary)
+            try handle.write(contentsOf: data)
+            try handle.synchronize()
+            try handle.close()
+            guard rename(temporary.path, url.path) == 0 else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
+            let folder = open(url.deletingLastPathComponent().path, O_RDONLY)
+            if folder >= 0 {
+                fsync(folder)
+                close(folder)
+            }
+        } catch {
+            try? FileManager.default.removeItem(at: temporary)
+            throw OutputError("\(url.path): cannot be written (\(reason(error))); what was there before is untouched")
+        }
+    }
+}
+
+/// What the operating system said, without Foundation's wrapping.
+private func reason(_ error: any Error) -> String {
+    let underlying = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError ?? error as NSError
+    return underlying.domain == NSPOSIXErrorDomain ? String(cString: strerror(Int32(underlying.code))) : error.localizedDescription
+}

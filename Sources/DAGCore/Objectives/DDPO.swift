@@ -1,0 +1,45 @@
+import Tensors
+
+/// DDPO-IS (Black et al. 2023), the baseline: loss = max(-A rho, -A clip(rho, 1 - c, 1 + c)) with the terminal reward alone.
+struct DDPO: Objective {
+    let usesFlow = false
+    /// The bound c of the importance ratio.
+    let clipRange: Double
+
+    func loss(_ transitions: Transitions) -> Tensor {
+        clippedSurrogate(advantage: transitions.advantage, ratio: transitions.ratio, clipRange: clipRange)
+    }
+}
+
+/// Running reward statistics of each prompt (DDPO): the last rewards of a prompt, used once there are enough of them.
+struct PromptStatistics: Codable, Equatable {
+    private static let bufferSize = 16
+    private static let minimumCount = 16
+    private var rewards: [String: [Float]] = [:]
+
+    /// Takes an epoch in and normalises it by each prompt's own mean and deviation, or the epoch's where a prompt is too new.
+    mutating func advantages(_ epoch: [Float], prompts: [String]) -> [Float] {
+        for (prompt, reward) in zip(prompts, epoch) { rewards[prompt] = (rewards[prompt, default: []] + [reward]).suffix(Self.bufferSize) }
+        let whole = Self.moments(epoch)
+        return zip(prompts, epoch).map { prompt, reward in
+            let known = rewards[prompt]!
+            let (mean, deviation) = known.count < Self.minimumCount ? whole : Self.moments(known)
+            return Self.clipped((reward - mean) / (deviation + 1e-8))
+        }
+    }
+
+    /// (R - mean) / std over the epoch, clipped to [-5, 5].
+    static func epochAdvantages(_ epoch: [Float]) -> [Float] {
+        let (mean, deviation) = moments(epoch)
+        return epoch.map { clipped(($0 - mean) / (deviation + 1e-8)) }
+    }
+
+    private static func clipped(_ advantage: Float) -> Float { min(max(advantage, -5), 5) }
+
+    /// Mean and unbiased standard deviation, as torch.Tensor.std.
+    static func moments(_ values: [Float]) -> (mean: Float, deviation: Float) {
+        let mean = values.reduce(0, +) / Float(values.count)
+        let squares = values.map { ($0 - mean) * ($0 - mean) }.reduce(0, +)
+        return (mean, (squares / Float(max(1, values.count - 1))).squareRoot())
+    }
+}

@@ -1,0 +1,154 @@
+import Foundation
+import Models
+import Tensors
+
+/// Type that the frozen networks compute in. Kernels, log-probabilities, losses and adapters are float32 in any case.
+public enum Precision: String, Codable, CaseIterable, Sendable {
+    case auto, fp32, bf16
+}
+
+/// What `--device` takes.
+public enum DeviceChoice: String, Codable, CaseIterable, Sendable {
+    case auto, cpu, cuda
+
+    /// The device itself; an error if CUDA is asked for and absent.
+    public func resolve() throws -> Device {
+        switch self {
+        case .cpu: return .cpu
+        case .auto: return Device.cudaIsAvailable ? .cuda : .cpu
+        case .cuda:
+            guard Device.cudaIsAvailable else {
+                throw ModelError("--device cuda: no CUDA device answers; set LIBTORCH to a CUDA build of libtorch, or use --device cpu")
+            }
+            return .cuda
+        }
+    }
+}
+
+extension Precision {
+    /// `auto` is bfloat16 where the hardware multiplies it: CUDA, and CPUs with AVX512-BF16 or AMX.
+    public func resolve(on device: Device) -> DType {
+        switch self {
+        case .fp32: return .float32
+        case .bf16: return .bfloat16
+        case .auto:
+            if device == .cuda { return .bfloat16 }
+            let cpu = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
+            return cpu.contains("avx512_bf16") || cpu.contains("amx_bf16") ? .bfloat16 : .float32
+        }
+    }
+}
+
+/// The text of a batch: embeddings of its prompts and of the empty prompt.
+public struct Conditioning {
+    /// [B, L, D].
+    public let prompts: Tensor
+    /// [1, L, D], for classifier-free guidance.
+    public let empty: Tensor
+
+    /// The conditioning of chosen samples, in this order.
+    public func rows(_ indices: [Int]) -> Conditioning { Conditioning(prompts: prompts.rows(indices), empty: empty) }
+}
+
+/// A pretrained diffusion model: text encoder, U-Net, autoencoder and scheduler of a folder in diffusers layout.
+///
+/// Text encoder and autoencoder are absent from pixel-space models without text (DDPM).
+public final class DiffusionPipeline {
+    /// The denoising network.
+    public let unet: UNet
+    /// The noise schedule.
+    public let scheduler: DDIMScheduler
+    /// Where everything is computed.
+    public let device: Device
+    /// [C, H, W] of a sample (a latent, or a picture in pixel space).
+    public let sampleShape: [Int]
+    /// Width of the text embedding; nil without text.
+    public var textWidth: Int? { textEncoder?.hiddenSize }
+    /// U-Net rows and decoded pictures so far: the cost of a run.
+    public internal(set) var work = (unetRows: 0, decodes: 0)
+
+    private let vae: AutoencoderKL?
+    private let textEncoder: CLIPTextModel?
+    private let tokenizer: CLIPTokenizer?
+
+    /// Loads a folder such as stable-diffusion-v1-5 or ddpm-cifar10-32.
+    public init(folder: String, dtype: DType, device: Device) throws {
+        let root = try ModelFolder(URL(fileURLWithPath: folder))
+        func part(_ name: String) -> URL { root.url.appendingPathComponent(name) }
+        func exists(_ url: URL) -> Bool { FileManager.default.fileExists(atPath: url.path) }
+        // Single-network repositories keep the U-Net's files at the top.
+        let flat = !exists(part("unet")) && exists(part("config.json"))
+        unet = try UNet(folder: flat ? root : ModelFolder(part("unet")), dtype: dtype, device: device)
+        scheduler = try DDIMScheduler(folder: exists(part("scheduler")) ? ModelFolder(part("scheduler")) : root)
+        self.device = device
+        let c = unet.configuration
+        if c.isConditional {
+            textEncoder = try CLIPTextModel(folder: ModelFolder(part("text_encoder")), device: device)
+            tokenizer = try CLIPTokenizer(folder: part("tokenizer"))
+        } else {
+            (textEncoder, tokenizer) = (nil, nil)
+        }
+        if let textEncoder, textEncoder.hiddenSize != c.crossAttentionDim {
+            throw ModelError(
+                "\(folder): the text encoder is \(textEncoder.hiddenSize) wide, the U-Net's cross-attention \(c.crossAttentionDim ?? 0); the parts are of different models")
+        }
+        vae = exists(part("vae")) ? try AutoencoderKL(folder: ModelFolder(part("vae")), dtype: dtype, device: device) : nil
+        if let vae, vae.latentChannels != c.inChannels {
+            throw ModelError("\(folder): the U-Net takes \(c.inChannels) channels, the autoencoder has \(vae.latentChannels); inpainting models are not supported")
+        }
+        guard let size = c.sampleSize else { throw ModelError("\(folder): the U-Net's config.json has no sample_size") }
+        sampleShape = [c.inChannels, size[0], size[1]]
+    }
+
+    /// Embeds prompts; nil for a model without text.
+    public func encode(_ prompts: [String]) throws -> Conditioning? {
+        guard let textEncoder, let tokenizer else { return nil }
+        return try withoutGradients {
+            let unique = Array(Set(prompts)).sorted()
+            let places = Dictionary(uniqueKeysWithValues: zip(unique, 0...))
+            let embedded = try stride(from: 0, to: unique.count, by: 64).map { start in
+                try textEncoder(unique[start..<min(start + 64, unique.count)].map { tokenizer.encode($0) })
+            }
+            let rows = Tensor.cat(embedded, 0).rows(prompts.map { places[$0]! })
+            return Conditioning(prompts: rows.to(unet.dtype), empty: try textEncoder([tokenizer.encode("")]).to(unet.dtype))
+        }
+    }
+
+    /// The network's output with classifier-free guidance (Ho and Salimans 2022), float32:
+    /// guided = eps(empty) + w (eps(prompt) - eps(empty)), computed in one batch.
+    /// - Parameters:
+    ///   - x: [n, C, H, W].
+    ///   - times: int64 [n].
+    ///   - guidance: w; 1 needs no second row.
+    /// - Returns: the guided output and the conditional one alone.
+    public func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (guided: Tensor, conditional: Tensor) {
+        let n = x.size(0)
+        guard let conditioning, guidance != 1 else {
+            work.unetRows += n
+            let output = unet(x, timesteps: times, context: conditioning?.prompts).to(.float32)
+            return (output, output)
+        }
+        work.unetRows += 2 * n
+        let empty = conditioning.empty.expand([n] + Array(conditioning.empty.shape.dropFirst()))
+        let output = unet(
+            Tensor.cat([x, x], 0), timesteps: Tensor.cat([times, times], 0), context: Tensor.cat([empty, conditioning.prompts], 0))
+        let halves = output.to(.float32).chunk(2, 0)
+        return (halves[0] + (halves[1] - halves[0]) * guidance, halves[1])
+    }
+
+    /// U-Net rows of one guided evaluation of one sample.
+    public func rowsPerSample(guidance: Double) -> Int { textEncoder == nil || guidance == 1 ? 1 : 2 }
+
+    /// Pictures of samples: 8-bit RGB.
+    /// - Parameter x: [n, C, H, W].
+    public func decode(_ x: Tensor) throws -> ImageBatch {
+        try withoutGradients {
+            work.decodes += x.size(0)
+            let images = vae?.decode(x) ?? x
+            let bytes = ((images / 2 + 0.5).clamp(0, 1) * 255).round().permute([0, 2, 3, 1]).contiguous()
+            var pixels = bytes.to(.uint8)
+            if pixels.size(3) == 1 { pixels = pixels.expand(Array(pixels.shape.dropLast()) + [3]).contiguous() }
+            return try ImageBatch(pixels: pixels.array(), count: pixels.size(0), height: pixels.size(1), width: pixels.size(2))
+        }
+    }
+}

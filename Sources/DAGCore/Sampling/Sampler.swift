@@ -1,0 +1,126 @@
+import Models
+import Tensors
+
+/// Thrown when a run is asked to stop.
+public struct Cancelled: Error {}
+
+/// Trajectories of the current policy, from noise to data: all that an epoch of training needs.
+public struct Rollout {
+    /// One prompt for each of the N trajectories; empty strings for a model without text.
+    public var prompts: [String]
+    /// The T + 1 states x_T ... x_0, float32 [N, C, H, W] each.
+    public var states: [Tensor]
+    /// log P_F of the T transitions at rollout, float32 [N] each.
+    public var logForward: [Tensor]
+    /// The guided network output at the first T states, float32 [N, C, H, W] each.
+    public var guided: [Tensor]
+    /// Trained reward of the final pictures [N].
+    public var rewards: [Float]
+    /// Trained reward of the predicted data at the first T states, [T][N]; empty unless it is taken during the rollout.
+    public var lookahead: [[Float]]
+    /// Every objective of every reward plugin on the final pictures, by name: [N] each.
+    public var objectives: [String: [Float]]
+
+    /// Number of trajectories.
+    public var count: Int { prompts.count }
+}
+
+/// Draws samples from a diffusion model by DDIM with noise (eta), under classifier-free guidance.
+public struct Sampler {
+    let pipeline: DiffusionPipeline
+    let kernels: TransitionKernels
+    let guidance: Double
+
+    /// - Parameter guidance: the scale w of classifier-free guidance.
+    public init(pipeline: DiffusionPipeline, kernels: TransitionKernels, guidance: Double) {
+        self.pipeline = pipeline
+        self.kernels = kernels
+        self.guidance = guidance
+    }
+
+    /// What is known after one step: number, state before, its network outputs, and what follows.
+    private struct Visit {
+        let index: Int
+        let x, guided, conditional, next, logForward: Tensor
+        let indices: Tensor
+    }
+
+    /// Walks from noise to data. Sample k draws all its noise from its own generator, as diffusers does with a list of generators.
+    private func walk(_ conditioning: Conditioning?, seeds: [UInt64], visit: (Visit) throws -> Void) throws -> Tensor {
+        let generators = seeds.map(Generator.init(seed:))
+        func noise() -> Tensor {
+            Tensor.cat(generators.map { Tensor.randn([1] + pipeline.sampleShape, generator: $0) }, 0).to(pipeline.device)
+        }
+        var x = noise()
+        for index in kernels.steps.indices {
+            let indices = Tensor.full([seeds.count], Double(index), dtype: .int64, device: pipeline.device)
+            let times = kernels.times(Array(repeating: index, count: seeds.count), device: pipeline.device)
+            let (guided, conditional) = pipeline.denoise(x, times: times, conditioning, guidance: guidance)
+            let (next, logForward) = kernels.sample(guided, x: x, noise: noise(), steps: indices)
+            try visit(Visit(index: index, x: x, guided: guided, conditional: conditional, next: next, logForward: logForward, indices: indices))
+            x = next
+        }
+        try TensorError.check()
+        return x
+    }
+
+    /// Pictures of prompts; picture k is a function of prompt k and seed k alone, whatever the batch.
+    public func pictures(_ prompts: [String], seeds: [UInt64], batch: Int = 64, check: () throws -> Void = {}) throws -> ImageBatch {
+        let parts = try withoutGradients {
+            try stride(from: 0, to: prompts.count, by: batch).map { start in
+                let range = start..<min(start + batch, prompts.count)
+                let conditioning = try pipeline.encode(Array(prompts[range]))
+                return try pipeline.decode(walk(conditioning, seeds: Array(seeds[range])) { _ in try check() })
+            }
+        }
+        return try ImageBatch(concatenating: parts)
+    }
+
+    /// Rolls out one batch and scores it while it goes on.
+    /// - Parameters:
+    ///   - ids: what the rewards know the samples by.
+    ///   - lookahead: whether to score the predicted data of every state, for the forward-looking flow.
+    ///   - check: called after every step; throws to stop.
+    public func rollOut(
+        _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: Bool, check: () throws -> Void = {}
+    ) throws -> Rollout {
+        try withoutGradients {
+            let conditioning = try pipeline.encode(prompts)
+            var (states, logForward, guided): ([Tensor], [Tensor], [Tensor]) = ([], [], [])
+            var pending: [PendingReward] = []
+            func score(_ samples: Tensor) throws -> PendingReward {
+                evaluator.submit(
+                    RewardBatch(images: try pipeline.decode(samples), prompts: prompts, sampleIDs: ids, seeds: seeds))
+            }
+            let last = try walk(conditioning, seeds: seeds) { step in
+                try check()
+                guard step.index < kernels.transitions else { return }
+                states.append(step.x)
+                guided.append(step.guided)
+                logForward.append(step.logForward)
+                if lookahead {
+                    pending.append(try score(kernels.predictedData(step.conditional, x: step.x, steps: step.indices)))
+                }
+                if step.index == kernels.transitions - 1 { states.append(step.next) }
+            }
+            let final = try score(last).wait()
+            return Rollout(
+                prompts: prompts, states: states, logForward: logForward, guided: guided, rewards: final.reward,
+                lookahead: try pending.map { try $0.wait().reward }, objectives: final.objectives)
+        }
+    }
+}
+
+extension Rollout {
+    /// Several batches as one.
+    init(concatenating parts: [Rollout]) {
+        func columns(_ get: (Rollout) -> [Tensor]) -> [Tensor] { (0..<get(parts[0]).count).map { k in Tensor.cat(parts.map { get($0)[k] }, 0) } }
+        prompts = parts.flatMap(\.prompts)
+        states = columns(\.states)
+        logForward = columns(\.logForward)
+        guided = columns(\.guided)
+        rewards = parts.flatMap(\.rewards)
+        lookahead = parts[0].lookahead.indices.map { k in parts.flatMap { $0.lookahead[k] } }
+        objectives = Dictionary(uniqueKeysWithValues: parts[0].objectives.keys.map { name in (name, parts.flatMap { $0.objectives[name]! }) })
+    }
+}

@@ -1,0 +1,117 @@
+import Foundation
+import Models
+import Tensors
+
+/// How a log-density over C x H x W dimensions becomes one number.
+public enum LogProbabilityReduction: String, Codable, CaseIterable, Sendable {
+    /// The mean over dimensions: the choice of the paper's published code.
+    case mean
+    /// The sum: the true log-density.
+    case sum
+}
+
+/// The two kernels of the strided diffusion chain: the denoising Gaussian P_F and the noising Gaussian P_B (paper, section 3).
+///
+///     sigma^2 = eta^2 (1 - abar') / (1 - abar) (1 - abar / abar')
+///     mu      = sqrt(abar') x0 + sqrt(1 - abar' - sigma^2) epsilon
+///     P_F(x' | x) = Normal(mu, sigma^2 I)
+///     P_B(x | x') = Normal(sqrt(a) x', (1 - a) I),  a = abar / abar'
+///
+/// Coefficients are computed in double precision and applied in float32.
+public struct TransitionKernels {
+    /// The steps of the chain, from noise to data.
+    public let steps: [DDIMScheduler.Step]
+    /// Steps with noise: the edges of the GFlowNet. A last step without noise (its target is the data itself) is part of the decoder.
+    public let transitions: Int
+    private let scheduler: DDIMScheduler
+    private let reduction: LogProbabilityReduction
+    private let table: Tensor  // [steps, 6] float32 on the device
+    private let rank: Int
+
+    /// - Parameters:
+    ///   - eta: scale of the noise; 1 is the DDPM chain, 0 deterministic DDIM.
+    ///   - sampleRank: dimensions of a batch of samples (4 for images).
+    public init(
+        scheduler: DDIMScheduler, steps count: Int, eta: Double, reduction: LogProbabilityReduction = .mean, sampleRank: Int = 4,
+        device: Device = .cpu
+    ) throws {
+        self.scheduler = scheduler
+        self.reduction = reduction
+        rank = sampleRank
+        let steps = try scheduler.steps(count)
+        self.steps = steps
+        let variances = steps.map { step in
+            let decay = step.alphaNext > 0 ? max(0, 1 - step.alpha / step.alphaNext) : 0
+            return eta * eta * (1 - step.alphaNext) / (1 - step.alpha) * decay
+        }
+        transitions = variances.last == 0 ? steps.count - 1 : steps.count
+        let rows = zip(steps, variances).map { step, variance -> [Float] in
+            let a = step.alpha / step.alphaNext
+            return [
+                step.alpha, step.alphaNext.squareRoot(), max(0, 1 - step.alphaNext - variance).squareRoot(), variance.squareRoot(),
+                a.squareRoot(), max(0, 1 - a).squareRoot(),
+            ].map(Float.init)
+        }
+        table = Tensor(rows.flatMap { $0 }, shape: [steps.count, 6], device: device)
+    }
+
+    /// A column of the table for each sample, of a shape that broadcasts over the sample.
+    private struct Coefficients {
+        let alpha, x0, epsilon, sigma, backwardMean, backwardDeviation: Tensor
+    }
+
+    private func coefficients(_ steps: Tensor) -> Coefficients {
+        let rows = table.indexSelect(0, steps)
+        let columns = (0..<6).map { rows.narrow(1, $0, 1).reshape([rows.size(0)] + Array(repeating: 1, count: rank - 1)) }
+        return Coefficients(
+            alpha: columns[0], x0: columns[1], epsilon: columns[2], sigma: columns[3], backwardMean: columns[4],
+            backwardDeviation: columns[5])
+    }
+
+    /// The training timesteps t of step numbers, int64 [n].
+    public func times(_ indices: [Int], device: Device) -> Tensor { Tensor(indices.map { Int64(steps[$0].time) }, device: device) }
+
+    /// The predicted data x0 of the network's output.
+    /// - Parameters:
+    ///   - output: [n, ...] float32.
+    ///   - x: [n, ...] samples at the steps.
+    ///   - indices: step numbers, int64 [n].
+    public func predictedData(_ output: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
+        scheduler.prediction(output, x: x, alpha: coefficients(indices).alpha).x0
+    }
+
+    /// Samples the next state x' from P_F.
+    /// - Parameter noise: standard normal, of `x`'s shape.
+    /// - Returns: x' and log P_F(x' | x) [n].
+    public func sample(_ output: Tensor, x: Tensor, noise: Tensor, steps indices: Tensor) -> (next: Tensor, logForward: Tensor) {
+        let c = coefficients(indices)
+        let mean = forwardMean(output, x, c)
+        let next = mean + c.sigma * noise
+        return (next, logDensity(next, mean, c.sigma))
+    }
+
+    /// log P_F(x' | x) [n], differentiable in the network's output.
+    public func logForward(_ output: Tensor, x: Tensor, next: Tensor, steps indices: Tensor) -> Tensor {
+        let c = coefficients(indices)
+        return logDensity(next, forwardMean(output, x, c), c.sigma)
+    }
+
+    /// log P_B(x | x') [n].
+    public func logBackward(x: Tensor, next: Tensor, steps indices: Tensor) -> Tensor {
+        let c = coefficients(indices)
+        return logDensity(x, c.backwardMean * next, c.backwardDeviation)
+    }
+
+    private func forwardMean(_ output: Tensor, _ x: Tensor, _ c: Coefficients) -> Tensor {
+        let (x0, epsilon) = scheduler.prediction(output, x: x, alpha: c.alpha)
+        return c.x0 * x0 + c.epsilon * epsilon
+    }
+
+    /// Gaussian log-density, reduced over all dimensions but the first.
+    private func logDensity(_ x: Tensor, _ mean: Tensor, _ deviation: Tensor) -> Tensor {
+        let z = (x - mean) / deviation
+        let density = z.square() * -0.5 - deviation.log() - 0.5 * Foundation.log(2 * .pi)
+        let dims = Array(1..<rank)
+        return reduction == .mean ? density.mean(dims) : density.sum(dims)
+    }
+}

@@ -1,0 +1,67 @@
+import Foundation
+
+/// What one optimiser step reports: a line of metrics.jsonl.
+public struct StepMetrics: Sendable {
+    /// Epoch and optimiser step, counted from zero; the step over the whole run.
+    public let epoch, step: Int
+    /// Trained reward of the epoch's final pictures.
+    public let rewardMean, rewardStd: Double
+    /// Mean over the epoch's pictures of each objective of each plugin.
+    public let objectives: [String: Double]
+    /// Mean loss of a transition, and its parts.
+    public let loss, squaredResidual, regularization: Double
+    /// Largest |rho - 1| and the share of importance ratios outside the clip range.
+    public let ratioDeviation, clipFraction: Double
+    /// Gradient norms before clipping.
+    public let policyGradNorm, flowGradNorm: Double
+    /// The exponent of the reward in this epoch.
+    public let beta: Double
+    /// Trajectories sampled so far.
+    public let trajectories: Int
+    /// Transitions trained a second since the epoch began, sampling included.
+    public let transitionsPerSecond: Double
+
+    /// The line for metrics.jsonl: JSON with sorted keys.
+    public func json() throws -> Data {
+        var object: [String: Any] = [
+            "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "loss": loss, "squared_residual": squaredResidual,
+            "regularization": regularization, "ratio_deviation": ratioDeviation, "clip_fraction": clipFraction,
+            "policy_grad_norm": policyGradNorm, "flow_grad_norm": flowGradNorm, "beta": beta, "trajectories": trajectories,
+            "transitions_per_second": (transitionsPerSecond * 10).rounded() / 10,
+        ]
+        for (name, mean) in objectives { object["reward/" + name] = mean }
+        return try metricsLine(object)
+    }
+}
+
+/// Scores of pictures of fixed prompts and seeds.
+public struct Evaluation: Sendable {
+    /// Number of pictures.
+    public let count: Int
+    /// Trained reward.
+    public let rewardMean, rewardStd: Double
+    /// Mean of each objective of each plugin.
+    public let objectives: [String: Double]
+
+    init(_ report: RewardReport) {
+        let moments = PromptStatistics.moments(report.reward)
+        count = report.reward.count
+        (rewardMean, rewardStd) = (Double(moments.mean), Double(moments.deviation))
+        objectives = report.objectives.mapValues { Double(PromptStatistics.moments($0).mean) }
+    }
+
+    /// The line for metrics.jsonl.
+    func json(epoch: Int) throws -> Data {
+        var object: [String: Any] = [
+            "epoch": epoch, "evaluation_samples": count, "evaluation_reward_mean": rewardMean, "evaluation_reward_std": rewardStd,
+        ]
+        for (name, mean) in objectives { object["evaluation/" + name] = mean }
+        return try metricsLine(object)
+    }
+}
+
+private func metricsLine(_ object: [String: Any]) throws -> Data {
+    // JSON has no NaN: a diverged run says null.
+    let finite = object.mapValues { value -> Any in (value as? Double).map { $0.isFinite } == false ? NSNull() : value }
+    return try JSONSerialization.data(withJSONObject: finite, options: [.sortedKeys, .withoutEscapingSlashes]) + Data("\n".utf8)
+}

@@ -1,0 +1,58 @@
+import Foundation
+import Models
+import NN
+import Tensors
+
+/// f_phi(x_t, t, e(c)): the learned part of the state flow, the down half of a small U-Net pooled to a scalar (paper, appendix).
+///
+/// Channels (64, 128, 256, 256) with one layer each, cross-attention in all but the last block; fewer blocks where samples are small,
+/// no cross-attention where the model has no text. Weights are float32 and computed with in the pipeline's type.
+public final class StateFlow {
+    /// The trained tensors in the order of their keys.
+    public let parameters: [(name: String, tensor: Tensor)]
+    private let timesteps = Timesteps(channels: 64, flipSinToCos: true, shift: 0)
+    private let timeEmbedding: TimestepEmbedding
+    private let convIn: Conv2d
+    private let blocks: [DownBlock]
+    private let linearOut: Linear
+    private let dtype: DType
+
+    /// - Parameters:
+    ///   - store: of an initialiser or a checkpoint; keys `conv_in`, `time_embedding`, `down_blocks`, `linear_out`.
+    ///   - sampleShape: [C, H, W].
+    ///   - textWidth: width of the text embedding; nil without text.
+    ///   - dtype: type to compute in.
+    public init(_ store: ParameterStore, sampleShape: [Int], textWidth: Int?, dtype: DType) throws {
+        let widths = [64, 128, 256, 256]
+        let size = min(sampleShape[1], sampleShape[2])
+        // Every block halves the sample; at least two positions are left for the last one.
+        let used = size < 64 ? Array(widths.prefix(max(1, Int(log2(Double(size))) - 1))) : widths
+        let settings = BlockSettings(
+            timeChannels: 256, groups: 32, eps: 1e-5, downsamplePadding: 1, contextChannels: textWidth, linearProjection: false)
+        let scope = store.root
+        timeEmbedding = TimestepEmbedding(64, 256, scope / "time_embedding")
+        convIn = Conv2d(sampleShape[0], widths[0], kernel: 3, padding: 1, scope / "conv_in")
+        blocks = used.indices.map { k in
+            let attends = textWidth != nil && k < widths.count - 1
+            return DownBlock(
+                used[max(0, k - 1)], used[k], layers: 1, attention: attends ? .cross(heads: 8, layers: 1) : .none, downsample: true, settings,
+                scope / "down_blocks" / k)
+        }
+        linearOut = Linear(used.last!, 1, scope / "linear_out")
+        self.dtype = dtype
+        try store.finish()
+        parameters = store.parameters.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+    }
+
+    /// One number for each state, float32 [n].
+    /// - Parameters:
+    ///   - x: [n, C, H, W].
+    ///   - times: int64 [n].
+    ///   - context: text embedding [n, L, D], nil without text.
+    public func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor {
+        let context = context?.to(dtype)
+        let time = timeEmbedding(timesteps(times).to(dtype)).silu()
+        let last = blocks.reduce(convIn(x.to(dtype))) { $1($0, time: time, context: context).0 }
+        return linearOut(last.to(.float32).mean([2, 3])).squeeze(1)
+    }
+}

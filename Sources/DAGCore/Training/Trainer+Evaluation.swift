@@ -1,0 +1,38 @@
+import Foundation
+import Tensors
+
+extension Trainer {
+    /// Pictures of a sample sheet.
+    private static let sheetSize = 16
+
+    /// The fixed prompts and seeds of evaluation and sample sheets: the prompt set in order, again from the start where it is short.
+    private func fixedSamples(_ count: Int) -> (prompts: [String], seeds: [UInt64]) {
+        ((0..<count).map { prompts.prompts[$0 % prompts.prompts.count] }, seeds.batch(.evaluation, count: count))
+    }
+
+    /// Scores pictures of fixed prompts and seeds with the current adapter, and appends them to metrics.jsonl.
+    public func evaluate() throws -> Evaluation {
+        let (prompts, seeds) = fixedSamples(configuration.evaluationSamples)
+        let batch = max(1, configuration.sampleBatchSize)
+        var reports: [RewardReport] = []
+        for start in stride(from: 0, to: prompts.count, by: batch) {
+            onProgress(.evaluating, start, prompts.count)
+            let range = start..<min(start + batch, prompts.count)
+            let images = try sampler.pictures(Array(prompts[range]), seeds: Array(seeds[range]), batch: batch, check: checkCancellation)
+            reports.append(
+                try evaluator.score(
+                    RewardBatch(images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range]))))
+        }
+        let evaluation = Evaluation(RewardReport(concatenating: reports))
+        try output.append(evaluation.json(epoch: progress.epoch))
+        return evaluation
+    }
+
+    /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
+    public func saveSamples() throws {
+        let (prompts, seeds) = fixedSamples(Self.sheetSize)
+        let images = try sampler.pictures(prompts, seeds: seeds, batch: min(Self.sheetSize, configuration.sampleBatchSize), check: checkCancellation)
+        let file = output.samples.appendingPathComponent("epoch-\(progress.epoch).png")
+        try ImageGrid(images, columns: 4).write(to: file)
+    }
+}

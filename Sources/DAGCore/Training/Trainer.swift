@@ -1,0 +1,278 @@
+import Foundation
+import Models
+import NN
+import Synchronization
+import Tensors
+
+/// Post-trains a diffusion model so that it samples in proportion to a reward: DAG-DB, DAG-KL (Zhang et al. 2024) or DDPO.
+public final class Trainer {
+    /// The settings, as resolved.
+    public let configuration: TrainingConfiguration
+    /// The pretrained model with the adapters attached.
+    public let pipeline: DiffusionPipeline
+    /// Called after each optimiser step.
+    public var onStep: (StepMetrics) -> Void = { _ in }
+    /// Called as work goes on: what is being done and how much of it.
+    public var onProgress: (_ phase: Phase, _ done: Int, _ total: Int) -> Void = { _, _, _ in }
+    /// What a progress report is about.
+    public enum Phase: Sendable { case sampling, evaluating }
+
+    let kernels: TransitionKernels
+    let sampler: Sampler
+    let evaluator: RewardEvaluator
+    let prompts: PromptSet
+    let seeds: Seeds
+    let output: OutputFolder
+    let lora: LoRAAdapters
+    let flow: StateFlow?
+    let objective: any Objective
+    private let policyOptimizer: AdamW
+    private let flowOptimizer: AdamW?
+    private(set) var progress = Checkpoint.Progress()
+    private var rollout: Rollout?
+    private let cancelled = Atomic(false)
+
+    /// Loads the model and prepares training; nothing is written yet.
+    /// - Parameters:
+    ///   - evaluator: the rewards.
+    ///   - prompts: what trajectories are sampled for; ignored by models without text.
+    public init(_ configuration: TrainingConfiguration, evaluator: RewardEvaluator, prompts: PromptSet, output: OutputFolder) throws {
+        try configuration.check()
+        let device = try configuration.device.resolve()
+        if configuration.threads > 0 { Torch.threads = configuration.threads }
+        let c = configuration
+        seeds = Seeds(c.seed)
+        pipeline = try DiffusionPipeline(folder: c.model, dtype: c.precision.resolve(on: device), device: device)
+        kernels = try TransitionKernels(scheduler: pipeline.scheduler, steps: c.steps, eta: c.eta, reduction: c.logProb, device: device)
+        guard kernels.transitions > 0 else { throw ConfigurationError("--steps \(c.steps): this model's schedule leaves no step with noise; use more") }
+        sampler = Sampler(pipeline: pipeline, kernels: kernels, guidance: c.guidanceScale)
+        objective = c.algorithm.objective(klCoefficient: c.klCoefficient, clipRange: c.clipRange)
+        lora = LoRAAdapters(rank: c.loraRank, seed: seeds(.loraInitialization), attachingTo: pipeline.unet.linears, device: device)
+        policyOptimizer = AdamW(lora.parameters, learningRate: c.learningRate, weightDecay: c.weightDecay)
+        flow =
+            objective.usesFlow
+            ? try StateFlow(
+                ParameterStore(seed: seeds(.flowInitialization), device: device), sampleShape: pipeline.sampleShape,
+                textWidth: pipeline.textWidth, dtype: pipeline.unet.dtype) : nil
+        flowOptimizer = flow.map { AdamW($0.parameters, learningRate: c.flowLearningRate, weightDecay: c.weightDecay) }
+        self.configuration = c
+        self.evaluator = evaluator
+        self.prompts = prompts
+        self.output = output
+    }
+
+    /// Asks the run to stop after the optimiser step or sampling step under way. May be called from any thread.
+    public func cancel() { cancelled.store(true, ordering: .relaxed) }
+
+    func checkCancellation() throws { if cancelled.load(ordering: .relaxed) { throw Cancelled() } }
+
+    // MARK: The main path
+
+    /// Trains until the last epoch or until it is cancelled; saves in either case.
+    public func run() throws {
+        do {
+            while progress.epoch < configuration.epochs { try runEpoch() }
+        } catch is Cancelled {
+            try save()
+            throw Cancelled()
+        }
+    }
+
+    /// One epoch: roll out and score, update on all of it, save.
+    public func runEpoch() throws {
+        let start = ContinuousClock.now
+        let rollout = try self.rollout ?? rollOut()
+        self.rollout = rollout
+        let conditioning = try pipeline.encode(rollout.prompts)
+        let order = seeds.permutation(.shuffle, epoch: progress.epoch, count: rollout.count)
+        let size = configuration.trajectoriesPerUpdate
+        let updates = rollout.count / size
+        let firstUpdate = progress.update
+        while progress.update < updates {
+            try checkCancellation()
+            let trajectories = Array(order[progress.update * size..<(progress.update + 1) * size])
+            let sums = try update(rollout, conditioning, trajectories)
+            progress.update += 1
+            progress.step += 1
+            let trained = (progress.update - firstUpdate) * size * kernels.transitions
+            let metrics = stepMetrics(sums, rollout, transitionsPerSecond: Double(trained) / start.duration(to: .now).seconds)
+            try output.append(metrics.json())
+            onStep(metrics)
+        }
+        self.rollout = nil
+        progress.epoch += 1
+        progress.update = 0
+        if progress.epoch == configuration.epochs || progress.epoch % configuration.checkpointEvery == 0 { try save() }
+        if configuration.sampleEvery > 0, progress.epoch == configuration.epochs || progress.epoch % configuration.sampleEvery == 0 {
+            try saveSamples()
+        }
+    }
+
+    /// Samples and scores the trajectories of the epoch.
+    private func rollOut() throws -> Rollout {
+        let (c, epoch) = (configuration, progress.epoch)
+        let total = c.batchesPerEpoch * kernels.steps.count
+        var done = 0
+        let parts = try (0..<c.batchesPerEpoch).map { batch in
+            let indices = (0..<c.sampleBatchSize).map { batch * c.sampleBatchSize + $0 }
+            return try sampler.rollOut(
+                indices.map { prompts.prompts[Int(seeds(.prompt, epoch: epoch, index: $0) % UInt64(prompts.prompts.count))] },
+                seeds: indices.map { seeds(.rollout, epoch: epoch, index: $0) },
+                ids: indices.map { UInt64(epoch * c.trajectoriesPerEpoch + $0) }, evaluator: evaluator,
+                lookahead: objective.usesFlow && c.forwardLooking == .rollout
+            ) {
+                try checkCancellation()
+                onProgress(.sampling, done, total)
+                done += 1
+            }
+        }
+        let rollout = Rollout(concatenating: parts)
+        progress.advantages =
+            c.perPromptStatistics
+            ? progress.promptStatistics.advantages(rollout.rewards, prompts: rollout.prompts)
+            : PromptStatistics.epochAdvantages(rollout.rewards)
+        return rollout
+    }
+
+    /// Writes the adapter and a checkpoint.
+    public func save() throws {
+        progress.metricsLength = output.metricsLength
+        let tensors = policyOptimizer.state("lora").merging(flowOptimizer?.state("flow") ?? [:]) { first, _ in first }
+        try Checkpoint(progress: progress, rewards: evaluator.fingerprints, tensors: tensors, rollout: rollout).save(to: output)
+        try OutputFolder.writeAtomically(lora.encoded(), to: output.lora)
+    }
+
+    /// Goes on where the newest checkpoint of `folder` stands.
+    public func resume(from folder: OutputFolder) throws {
+        let checkpoint = try Checkpoint(newestOf: folder)
+        guard checkpoint.rewards == evaluator.fingerprints else {
+            throw OutputError("--resume \(folder.url.path): that run was trained with other rewards (\(checkpoint.rewards.joined(separator: ", ")))")
+        }
+        try policyOptimizer.restore(checkpoint.tensors, "lora")
+        try flowOptimizer?.restore(checkpoint.tensors, "flow")
+        progress = checkpoint.progress
+        rollout = checkpoint.rollout
+        try output.truncateMetrics(to: progress.metricsLength)
+    }
+
+    // MARK: One optimiser step
+
+    /// Accumulates the gradients of all transitions of `trajectories`, pass by pass, and makes one step with both optimisers.
+    private func update(_ rollout: Rollout, _ conditioning: Conditioning?, _ trajectories: [Int]) throws -> UpdateSums {
+        var sums = UpdateSums()
+        let transitions = Double(trajectories.count * kernels.transitions)
+        for block in trajectories.blocks(of: passShape.trajectories) {
+            // From data to noise: the reward of a transition's later state is known from the pass before.
+            var laterRewards = block.map { rollout.rewards[$0] }
+            var end = kernels.transitions
+            while end > 0 {
+                let range = max(0, end - passShape.steps)..<end
+                let pass = try self.pass(rollout, conditioning, block, range, laterRewards: laterRewards)
+                try (pass.loss.sum() / transitions).backward()
+                try sums.add(pass)
+                laterRewards = pass.firstRewards
+                end = range.lowerBound
+            }
+        }
+        sums.policyGradNorm = try policyOptimizer.step(maxGradNorm: configuration.maxGradNorm)
+        sums.flowGradNorm = try flowOptimizer?.step(maxGradNorm: configuration.maxGradNorm) ?? 0
+        return sums
+    }
+
+    /// What one pass over some transitions gives, differentiable.
+    struct Pass {
+        let loss: Tensor
+        let transitions: Transitions
+        let regularization: Tensor?
+        /// Rewards of the predicted data at the first (noisiest) state of the range.
+        let firstRewards: [Float]
+    }
+
+    /// The loss of the transitions of a block of trajectories at a range of steps, [steps x trajectories].
+    func pass(
+        _ rollout: Rollout, _ conditioning: Conditioning?, _ block: [Int], _ range: Range<Int>, laterRewards: [Float]
+    ) throws -> Pass {
+        func gather(_ list: [Tensor], _ range: Range<Int>) -> Tensor { Tensor.cat(range.map { list[$0].rows(block) }, 0) }
+        func repeated(_ count: Int) -> [Int] { (0..<count).flatMap { _ in block } }
+        let stepNumbers = range.flatMap { step in block.map { _ in step } }
+        let indices = Tensor(stepNumbers.map(Int64.init), device: pipeline.device)
+        let times = kernels.times(stepNumbers, device: pipeline.device)
+        let x = gather(rollout.states, range)
+        let next = gather(rollout.states, range.lowerBound + 1..<range.upperBound + 1)
+
+        let (guided, conditional) = pipeline.denoise(
+            x, times: times, conditioning?.rows(repeated(range.count)), guidance: configuration.guidanceScale)
+        let rewards = try lookaheadRewards(rollout, block, range, conditional, x: x, indices: indices)
+        let transitions = Transitions(
+            logForward: kernels.logForward(guided, x: x, next: next, steps: indices),
+            logForwardAtRollout: gather(rollout.logForward, range),
+            logBackward: kernels.logBackward(x: x, next: next, steps: indices),
+            logFlow: flow.map { logFlows($0, rollout, conditioning, block, range, rewards: rewards + [laterRewards]) },
+            advantage: Tensor(repeated(range.count).map { progress.advantages[$0] }, device: pipeline.device),
+            groupSize: min(configuration.trainBatchSize, block.count))
+
+        var loss = objective.loss(transitions)
+        var regularization: Tensor?
+        if objective.usesFlow, configuration.unetRegularization > 0 {
+            let distance = (guided - gather(rollout.guided, range)).square().mean(Array(1..<x.rank))
+            regularization = distance
+            loss = loss + distance * configuration.unetRegularization
+        }
+        return Pass(loss: loss, transitions: transitions, regularization: regularization, firstRewards: rewards.first ?? laterRewards)
+    }
+
+    /// Rewards of the predicted data at the states of a range, [steps][trajectories]: from the rollout, or with the current weights.
+    private func lookaheadRewards(
+        _ rollout: Rollout, _ block: [Int], _ range: Range<Int>, _ conditional: Tensor, x: Tensor, indices: Tensor
+    ) throws -> [[Float]] {
+        guard objective.usesFlow else { return [] }
+        if configuration.forwardLooking == .rollout { return range.map { step in block.map { rollout.lookahead[step][$0] } } }
+        let images = try withoutGradients { try pipeline.decode(kernels.predictedData(conditional.detach(), x: x, steps: indices)) }
+        let trajectories = range.flatMap { _ in block }
+        let report = try evaluator.score(
+            RewardBatch(
+                images: images, prompts: trajectories.map { rollout.prompts[$0] },
+                sampleIDs: trajectories.map { UInt64(progress.epoch * configuration.trajectoriesPerEpoch + $0) },
+                seeds: trajectories.map { seeds(.rollout, epoch: progress.epoch, index: $0) }))
+        return report.reward.blocks(of: block.count)
+    }
+
+    /// log F(x_t) and log F(x_t') of a range: beta R(x0 predicted) + f_phi, and beta R alone at the end.
+    /// - Parameter rewards: [steps + 1][trajectories].
+    private func logFlows(
+        _ flow: StateFlow, _ rollout: Rollout, _ conditioning: Conditioning?, _ block: [Int], _ range: Range<Int>, rewards: [[Float]]
+    ) -> (now: Tensor, next: Tensor) {
+        let states = range.lowerBound...min(range.upperBound, kernels.transitions - 1)
+        let x = Tensor.cat(states.map { rollout.states[$0].rows(block) }, 0)
+        let times = kernels.times(states.flatMap { step in block.map { _ in step } }, device: pipeline.device)
+        var learned = flow(x, times: times, context: conditioning?.prompts.rows(states.flatMap { _ in block }))
+        if range.upperBound == kernels.transitions { learned = Tensor.cat([learned, Tensor.zeros([block.count], device: pipeline.device)], 0) }
+        let scored = Tensor(rewards.flatMap { $0 }, device: pipeline.device) * configuration.beta(epoch: progress.epoch)
+        let logFlow = learned + scored
+        let count = range.count * block.count
+        return (logFlow.narrow(0, 0, count), logFlow.narrow(0, block.count, count))
+    }
+
+    /// Trajectories and steps that one pass takes. They decide memory and speed, never the result.
+    private var passShape: (trajectories: Int, steps: Int) {
+        let (c, perSample) = (configuration, pipeline.rowsPerSample(guidance: configuration.guidanceScale))
+        let positions = pipeline.sampleShape[1] * pipeline.sampleShape[2]
+        let rows = c.maxRowsPerPass > 0 ? c.maxRowsPerPass : max(16, 32768 / positions)
+        let samples = max(c.trainBatchSize, rows / perSample)
+        if samples >= c.trainBatchSize * kernels.transitions {
+            return (min(c.trajectoriesPerUpdate, samples / kernels.transitions / c.trainBatchSize * c.trainBatchSize), kernels.transitions)
+        }
+        return (c.trainBatchSize, samples / c.trainBatchSize)
+    }
+
+    private func stepMetrics(_ sums: UpdateSums, _ rollout: Rollout, transitionsPerSecond: Double) -> StepMetrics {
+        let reward = PromptStatistics.moments(rollout.rewards)
+        return StepMetrics(
+            epoch: progress.epoch, step: progress.step - 1, rewardMean: Double(reward.mean), rewardStd: Double(reward.deviation),
+            objectives: rollout.objectives.mapValues { Double(PromptStatistics.moments($0).mean) }, loss: sums.mean(sums.loss),
+            squaredResidual: sums.mean(sums.squaredResidual), regularization: sums.mean(sums.regularization),
+            ratioDeviation: sums.ratioDeviation, clipFraction: sums.mean(sums.clipped(configuration.clipRange)),
+            policyGradNorm: sums.policyGradNorm, flowGradNorm: sums.flowGradNorm, beta: configuration.beta(epoch: progress.epoch),
+            trajectories: (progress.epoch + 1) * configuration.trajectoriesPerEpoch, transitionsPerSecond: transitionsPerSecond)
+    }
+}

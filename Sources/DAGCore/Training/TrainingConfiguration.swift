@@ -1,0 +1,172 @@
+import Foundation
+import Yams
+
+/// A flag, key or value of a run that cannot be used, in one line that says what to do.
+public struct ConfigurationError: Error, CustomStringConvertible {
+    /// One line: the culprit and the remedy.
+    public let description: String
+    /// - Parameter description: one line that names the culprit.
+    public init(_ description: String) { self.description = description }
+}
+
+/// When the rewards of predicted data are taken.
+public enum ForwardLooking: String, Codable, CaseIterable, Sendable {
+    /// During the rollout, in large batches, scored while the sampler goes on.
+    case rollout
+    /// With the weights of each optimiser step, as in the paper's published code.
+    case current
+}
+
+/// All settings of a run; defaults are the paper's. The keys of a YAML file are the flags of dag-train with underscores.
+public struct TrainingConfiguration: Codable, Equatable, Sendable {
+    /// Folder of the pretrained model in diffusers layout.
+    public var model = ""
+    /// Reward plugins, `LIB[,key=value...]`.
+    public var rewardPlugin: [String] = []
+    /// Prompt file or the name of a built-in set.
+    public var prompts = ""
+    public var algorithm = Algorithm.dagDB
+    public var epochs = 100
+    /// Trajectories sampled at once: a memory setting.
+    public var sampleBatchSize = 16
+    /// Sampled batches an epoch.
+    public var batchesPerEpoch = 4
+    /// Trajectories b whose transitions at one timestep form a group: the least that is computed at once, and DAG-KL's baseline.
+    public var trainBatchSize = 8
+    /// Groups k of trajectories an optimiser step.
+    public var gradientAccumulationSteps = 4
+    public var steps = 50
+    public var eta = 1.0
+    public var guidanceScale = 5.0
+    public var learningRate = 3e-4
+    public var flowLearningRate = 3e-4
+    /// The exponent of the reward at the end of annealing.
+    public var beta = 100.0
+    /// Fraction of the epochs over which beta grows linearly from zero.
+    public var betaAnnealing = 0.5
+    public var klCoefficient = 1.0
+    public var unetRegularization = 1.0
+    public var clipRange = 1e-4
+    public var forwardLooking = ForwardLooking.rollout
+    public var logProb = LogProbabilityReduction.mean
+    public var perPromptStatistics = false
+    public var loraRank = 4
+    public var weightDecay = 1e-4
+    public var maxGradNorm = 1.0
+    public var precision = Precision.auto
+    public var device = DeviceChoice.auto
+    /// U-Net rows computed at once in training: a memory setting; 0 chooses by the size of the samples.
+    public var maxRowsPerPass = 0
+    /// CPU threads; 0 leaves it to libtorch.
+    public var threads = 0
+    public var seed: UInt64 = 0
+    /// Fixed prompts and seeds scored before and after training.
+    public var evaluationSamples = 0
+    public var sampleEvery = 1
+    public var checkpointEvery = 1
+
+    private enum CodingKeys: String, CodingKey {
+        case model, prompts, algorithm, epochs, steps, eta, beta, precision, device, threads, seed
+        case rewardPlugin = "reward_plugin"
+        case sampleBatchSize = "sample_batch_size"
+        case batchesPerEpoch = "batches_per_epoch"
+        case trainBatchSize = "train_batch_size"
+        case gradientAccumulationSteps = "gradient_accumulation_steps"
+        case guidanceScale = "guidance_scale"
+        case learningRate = "learning_rate"
+        case flowLearningRate = "flow_learning_rate"
+        case betaAnnealing = "beta_annealing"
+        case klCoefficient = "kl_coefficient"
+        case unetRegularization = "unet_regularization"
+        case clipRange = "clip_range"
+        case forwardLooking = "forward_looking"
+        case logProb = "log_prob"
+        case perPromptStatistics = "per_prompt_statistics"
+        case loraRank = "lora_rank"
+        case weightDecay = "weight_decay"
+        case maxGradNorm = "max_grad_norm"
+        case maxRowsPerPass = "max_rows_per_pass"
+        case evaluationSamples = "evaluation_samples"
+        case sampleEvery = "sample_every"
+        case checkpointEvery = "checkpoint_every"
+    }
+
+    /// The defaults.
+    public init() {}
+
+    /// Reads a YAML file over `base` and `overrides` over both; unknown keys are errors.
+    /// - Parameter overrides: values by key, as they would stand in the file.
+    public static func resolve(base: TrainingConfiguration = .init(), file: String? = nil, overrides: [String: Node] = [:]) throws -> Self {
+        do {
+            var merged = try Yams.compose(yaml: YAMLEncoder().encode(base))?.mapping ?? [:]
+            let known = merged.keys.compactMap(\.string)
+            if let file {
+                guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
+                    throw ConfigurationError("--config \(file): cannot be read as UTF-8 text")
+                }
+                guard let mapping = try Yams.compose(yaml: text)?.mapping else {
+                    throw ConfigurationError("--config \(file): is not a YAML mapping of settings")
+                }
+                for (key, value) in mapping {
+                    guard let name = key.string, known.contains(name) else {
+                        throw ConfigurationError("--config \(file): unknown key '\(key.string ?? "?")'; known are \(known.sorted().joined(separator: ", "))")
+                    }
+                    merged[key] = name == "reward_plugin" && value.scalar != nil ? Node([value]) : value
+                }
+            }
+            for (key, value) in overrides { merged[Node(key)] = value }
+            return try YAMLDecoder().decode(Self.self, from: Yams.serialize(node: .mapping(merged)))
+        } catch let error as ConfigurationError {
+            throw error
+        } catch let DecodingError.dataCorrupted(context), let DecodingError.typeMismatch(_, context), let DecodingError.valueNotFound(_, context) {
+            let key = context.codingPath.map(\.stringValue).joined(separator: ".")
+            throw ConfigurationError("\(file.map { "--config \($0): " } ?? "")bad value for '\(key)'; see dag-train --help")
+        } catch {
+            throw ConfigurationError("\(file.map { "--config \($0): " } ?? "")\("\(error)".split(separator: "\n").first ?? "not valid YAML")")
+        }
+    }
+
+    /// The settings as YAML.
+    public func yaml() throws -> String { try YAMLEncoder().encode(self) }
+
+    /// Trajectories of one epoch.
+    public var trajectoriesPerEpoch: Int { sampleBatchSize * batchesPerEpoch }
+    /// Trajectories of one optimiser step.
+    public var trajectoriesPerUpdate: Int { trainBatchSize * gradientAccumulationSteps }
+
+    /// beta_e = beta min(1, epoch / (annealing epochs)): linear from zero (paper, section 5).
+    func beta(epoch: Int) -> Double { betaAnnealing == 0 ? beta : beta * min(1, Double(epoch) / (betaAnnealing * Double(epochs))) }
+
+    /// Refuses values that cannot work.
+    public func check() throws {
+        func refuse(_ reason: String) -> ConfigurationError { ConfigurationError(reason) }
+        if model.isEmpty { throw refuse("--model is missing: a folder in diffusers layout, such as models/tiny-sd") }
+        if rewardPlugin.isEmpty { throw refuse("--reward-plugin is missing: a shared library that scores pictures, such as libwarmth.so") }
+        for (flag, value, least) in [
+            ("--epochs", epochs, 1), ("--sample-batch-size", sampleBatchSize, 1), ("--batches-per-epoch", batchesPerEpoch, 1),
+            ("--train-batch-size", trainBatchSize, algorithm == .dagKL ? 3 : 1),
+            ("--gradient-accumulation-steps", gradientAccumulationSteps, 1), ("--lora-rank", loraRank, 1), ("--steps", steps, 1),
+            ("--max-rows-per-pass", maxRowsPerPass, 0), ("--threads", threads, 0), ("--evaluation-samples", evaluationSamples, 0),
+            ("--sample-every", sampleEvery, 0), ("--checkpoint-every", checkpointEvery, 1),
+        ] where value < least {
+            throw refuse("\(flag) must be at least \(least), not \(value)\(least == 3 ? " (dag-kl's baseline leaves one out)" : "")")
+        }
+        for (flag, value) in [
+            ("--learning-rate", learningRate), ("--flow-learning-rate", flowLearningRate), ("--eta", eta), ("--max-grad-norm", maxGradNorm),
+            ("--clip-range", clipRange),
+        ] where !(value > 0 && value.isFinite) {
+            throw refuse("\(flag) must be above zero, not \(value)\(flag == "--eta" ? ": without noise there is no density to train" : "")")
+        }
+        for (flag, value) in [
+            ("--beta", beta), ("--beta-annealing", betaAnnealing), ("--kl-coefficient", klCoefficient),
+            ("--unet-regularization", unetRegularization), ("--weight-decay", weightDecay), ("--guidance-scale", guidanceScale),
+        ] where !(value >= 0 && value.isFinite) {
+            throw refuse("\(flag) must not be negative, and is \(value)")
+        }
+        guard trajectoriesPerEpoch % trajectoriesPerUpdate == 0 else {
+            throw refuse(
+                "an epoch of \(sampleBatchSize) x \(batchesPerEpoch) = \(trajectoriesPerEpoch) trajectories (--sample-batch-size x --batches-per-epoch) does not divide into optimiser steps of \(trainBatchSize) x \(gradientAccumulationSteps) = \(trajectoriesPerUpdate) (--train-batch-size x --gradient-accumulation-steps)"
+            )
+        }
+    }
+}

@@ -1,0 +1,44 @@
+import Foundation
+import Tensors
+
+/// What the passes of one optimiser step add up to, for the metrics.
+struct UpdateSums {
+    private(set) var loss: [Float] = []
+    private(set) var squaredResidual: [Float] = []
+    private(set) var regularization: [Float] = []
+    private(set) var ratios: [Float] = []
+    var policyGradNorm = 0.0
+    var flowGradNorm = 0.0
+
+    /// Takes the numbers of one pass in.
+    mutating func add(_ pass: Trainer.Pass) throws {
+        let transitions = pass.transitions
+        loss += try pass.loss.detach().array()
+        ratios += try transitions.ratio.detach().array()
+        if let residual = transitions.residual(logForward: transitions.logForward.detach()) {
+            squaredResidual += try residual.square().detach().array()
+        }
+        if let distance = pass.regularization { regularization += try distance.detach().array() }
+    }
+
+    /// Largest |rho - 1|.
+    var ratioDeviation: Double { Double(ratios.map { abs($0 - 1) }.max() ?? 0) }
+
+    /// One where the ratio is outside 1 +- range.
+    func clipped(_ range: Double) -> [Float] { ratios.map { abs(Double($0) - 1) > range ? 1 : 0 } }
+
+    /// The mean; zero of nothing.
+    func mean(_ values: [Float]) -> Double { values.isEmpty ? 0 : values.reduce(0) { $0 + Double($1) } / Double(values.count) }
+}
+
+extension Array {
+    /// Runs of `size` elements; the last may be shorter.
+    func blocks(of size: Int) -> [[Element]] {
+        stride(from: 0, to: count, by: size).map { Array(self[$0..<Swift.min($0 + size, count)]) }
+    }
+}
+
+extension Duration {
+    /// The duration in seconds.
+    public var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
+}

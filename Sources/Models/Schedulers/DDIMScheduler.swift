@@ -1,0 +1,122 @@
+import Foundation
+import Tensors
+
+/// What the network's output means.
+public enum PredictionType: String, Decodable, Sendable {
+    case epsilon, sample
+    case vPrediction = "v_prediction"
+}
+
+/// diffusers' DDIMScheduler (Song et al. 2021), built from any scheduler_config.json as `DDIMScheduler.from_config` would be.
+public struct DDIMScheduler: Sendable {
+    private struct Configuration: Decodable {
+        let numTrainTimesteps: Int?
+        let betaStart, betaEnd: Double?
+        let betaSchedule: String?
+        let trainedBetas: [Double]?
+        let clipSample, setAlphaToOne, thresholding, rescaleBetasZeroSnr: Bool?
+        let clipSampleRange: Double?
+        let stepsOffset: Int?
+        let predictionType: PredictionType?
+        let timestepSpacing: String?
+    }
+
+    /// One denoising step: x at time `time` becomes x at the time before, with signal levels abar(t) and abar(t').
+    public struct Step: Sendable {
+        /// t, and t' (which is below zero when the last step goes past the first training step).
+        public let time, next: Int
+        /// abar(t) and abar(t').
+        public let alpha, alphaNext: Double
+    }
+
+    /// abar(t), the cumulative product of 1 - beta, for every training step.
+    public let alphasCumprod: [Double]
+    /// What the network predicts.
+    public let predictionType: PredictionType
+    /// Bound of the predicted x0, where the configuration clips it.
+    public let clipRange: Double?
+    private let finalAlpha: Double
+    private let stepsOffset: Int
+    private let spacing: String
+
+    /// Reads a scheduler's folder.
+    public init(folder: ModelFolder) throws {
+        let file = folder.url.appendingPathComponent("scheduler_config.json").path
+        let c = try folder.decode(Configuration.self, from: "scheduler_config.json")
+        let count = c.trainedBetas?.count ?? c.numTrainTimesteps ?? 1000
+        let (start, end) = (c.betaStart ?? 0.0001, c.betaEnd ?? 0.02)
+        guard c.thresholding != true else { throw ModelError("\(file): thresholding is not supported") }
+        guard count > 1 else { throw ModelError("\(file): num_train_timesteps must be above 1") }
+        // In float32 with torch's own operations, so that the levels are those of diffusers to the last bit.
+        var betas: Tensor
+        switch (c.trainedBetas, c.betaSchedule ?? "linear") {
+        case (let trained?, _): betas = Tensor(trained.map(Float.init))
+        case (_, "linear"): betas = Tensor.linspace(start, end, count: count)
+        case (_, "scaled_linear"): betas = Tensor.linspace(start.squareRoot(), end.squareRoot(), count: count).square()
+        case (_, "squaredcos_cap_v2"):
+            func bar(_ t: Double) -> Double { pow(cos((t + 0.008) / 1.008 * .pi / 2), 2) }
+            betas = Tensor((0..<count).map { Float(min(1 - bar(Double($0 + 1) / Double(count)) / bar(Double($0) / Double(count)), 0.999)) })
+        case (_, let other): throw ModelError("\(file): beta_schedule '\(other)' is not supported")
+        }
+        if c.rescaleBetasZeroSnr == true { betas = Self.rescaledToZeroTerminalSNR(betas) }
+        alphasCumprod = try (1 - betas).cumprod(0).array(Float.self).map(Double.init)
+        predictionType = c.predictionType ?? .epsilon
+        clipRange = c.clipSample ?? true ? c.clipSampleRange ?? 1 : nil
+        finalAlpha = c.setAlphaToOne ?? true ? 1 : alphasCumprod[0]
+        stepsOffset = c.stepsOffset ?? 0
+        spacing = c.timestepSpacing ?? "leading"
+        guard ["leading", "trailing", "linspace"].contains(spacing) else {
+            throw ModelError("\(file): timestep_spacing '\(spacing)' is not supported")
+        }
+    }
+
+    /// Lin et al. 2023, algorithm 1.
+    private static func rescaledToZeroTerminalSNR(_ betas: Tensor) -> Tensor {
+        let roots = (1 - betas).cumprod(0).sqrt()
+        let (first, last) = (roots.narrow(0, 0, 1), roots.narrow(0, roots.count - 1, 1))
+        let bar = ((roots - last) * (first / (first - last))).square()
+        let alphas = bar.narrow(0, 1, bar.count - 1) / bar.narrow(0, 0, bar.count - 1)
+        return 1 - Tensor.cat([bar.narrow(0, 0, 1), alphas], 0)
+    }
+
+    /// The steps of a run, from noise to data.
+    /// - Parameter count: number of denoising steps, from 1 to the number of training steps.
+    public func steps(_ count: Int) throws -> [Step] {
+        let total = alphasCumprod.count
+        guard (1...total).contains(count) else { throw ModelError("--steps must be from 1 to \(total), not \(count)") }
+        let times: [Int]
+        switch spacing {
+        case "linspace":
+            times = (0..<count).map {
+                count == 1 ? 0 : Int((Double($0) * Double(total - 1) / Double(count - 1)).rounded(.toNearestOrEven))
+            }.reversed()
+        case "trailing":
+            times = (0..<count).map { Int((Double(total) - Double($0) * Double(total) / Double(count)).rounded(.toNearestOrEven)) - 1 }
+        default: times = (0..<count).map { $0 * (total / count) + stepsOffset }.reversed()
+        }
+        guard let latest = times.first, latest < total else {
+            throw ModelError("--steps \(count) with steps_offset \(stepsOffset) reaches beyond the \(total) training steps; use fewer")
+        }
+        return times.map { time in
+            let next = time - total / count
+            return Step(time: time, next: next, alpha: alphasCumprod[time], alphaNext: next >= 0 ? alphasCumprod[next] : finalAlpha)
+        }
+    }
+
+    /// x0 and epsilon from the network's output.
+    /// - Parameters:
+    ///   - output: the network's (guided) output, float32 [B, ...].
+    ///   - x: the sample at that step.
+    ///   - alpha: abar(t), of a shape that broadcasts to `x`.
+    /// - Returns: x0 (clipped where the configuration says so) and epsilon.
+    public func prediction(_ output: Tensor, x: Tensor, alpha: Tensor) -> (x0: Tensor, epsilon: Tensor) {
+        let (signal, noise) = (alpha.sqrt(), (1 - alpha).sqrt())
+        let (x0, epsilon): (Tensor, Tensor) =
+            switch predictionType {
+            case .epsilon: ((x - noise * output) / signal, output)
+            case .sample: (output, (x - signal * output) / noise)
+            case .vPrediction: (signal * x - noise * output, signal * output + noise * x)
+            }
+        return (clipRange.map { x0.clamp(-$0, $0) } ?? x0, epsilon)
+    }
+}

@@ -1,0 +1,165 @@
+import NN
+import Tensors
+
+/// What all blocks of one network share.
+public struct BlockSettings {
+    let timeChannels: Int?
+    let groups: Int
+    let eps: Double
+    let downsamplePadding: Int
+    /// Width of the text embedding; nil where there is none.
+    let contextChannels: Int?
+    let linearProjection: Bool
+
+    /// - Parameters:
+    ///   - timeChannels: width of the time embedding; nil in autoencoders.
+    ///   - groups: of every group norm.
+    ///   - eps: of the resnets' group norms.
+    ///   - downsamplePadding: 1, or 0 for padding at the far edges only.
+    ///   - contextChannels: width of the text embedding; nil where there is none.
+    ///   - linearProjection: transformers project with linear layers (SD 2.x) instead of 1x1 convolutions (SD 1.x).
+    public init(timeChannels: Int?, groups: Int, eps: Double, downsamplePadding: Int, contextChannels: Int?, linearProjection: Bool) {
+        self.timeChannels = timeChannels
+        self.groups = groups
+        self.eps = eps
+        self.downsamplePadding = downsamplePadding
+        self.contextChannels = contextChannels
+        self.linearProjection = linearProjection
+    }
+}
+
+/// The attention of one block.
+public enum BlockAttention {
+    case none
+    /// Transformer blocks over pixels and text.
+    case cross(heads: Int, layers: Int)
+    /// Self-attention over pixels.
+    case spatial(heads: Int)
+
+    /// diffusers' block class names: what comes before DownBlock2D, UpBlock2D and the like.
+    init?(blockType: String, heads: Int, layers: Int) {
+        switch blockType {
+        case "DownBlock2D", "UpBlock2D", "DownEncoderBlock2D", "UpDecoderBlock2D": self = .none
+        case "CrossAttnDownBlock2D", "CrossAttnUpBlock2D": self = .cross(heads: heads, layers: layers)
+        case "AttnDownBlock2D", "AttnUpBlock2D": self = .spatial(heads: heads)
+        default: return nil
+        }
+    }
+
+    /// The layer for `channels`, ready to be applied after a resnet.
+    func layer(_ channels: Int, _ settings: BlockSettings, _ scope: Scope) -> AttentionLayer? {
+        switch self {
+        case .none: nil
+        case .spatial(let heads):
+            .spatial(SpatialAttention(channels, heads: heads, groups: settings.groups, eps: settings.eps, scope))
+        case .cross(let heads, let layers):
+            .cross(
+                Transformer2DModel(
+                    channels, context: settings.contextChannels ?? channels, heads: heads, layers: layers, groups: settings.groups,
+                    linear: settings.linearProjection, scope))
+        }
+    }
+}
+
+/// An attention layer of either kind.
+enum AttentionLayer {
+    case cross(Transformer2DModel)
+    case spatial(SpatialAttention)
+
+    func callAsFunction(_ x: Tensor, context: Tensor?) -> Tensor {
+        switch self {
+        case .spatial(let layer): layer(x)
+        case .cross(let layer): context.map { layer(x, context: $0) } ?? x
+        }
+    }
+}
+
+/// diffusers' DownBlock2D, CrossAttnDownBlock2D, AttnDownBlock2D and DownEncoderBlock2D.
+public struct DownBlock {
+    private let layers: [(resnet: ResnetBlock2D, attention: AttentionLayer?)]
+    private let downsampler: Downsample2D?
+
+    /// Keys `resnets`, `attentions`, `downsamplers`.
+    public init(_ input: Int, _ output: Int, layers: Int, attention: BlockAttention, downsample: Bool, _ settings: BlockSettings, _ scope: Scope) {
+        self.layers = (0..<layers).map { k in
+            (
+                ResnetBlock2D(
+                    k == 0 ? input : output, output, timeChannels: settings.timeChannels, groups: settings.groups, eps: settings.eps,
+                    scope / "resnets" / k),
+                attention.layer(output, settings, scope / "attentions" / k)
+            )
+        }
+        downsampler = downsample ? Downsample2D(output, padding: settings.downsamplePadding, scope / "downsamplers" / 0) : nil
+    }
+
+    /// The result and what the up path will need: every layer's output.
+    public func callAsFunction(_ x: Tensor, time: Tensor?, context: Tensor?) -> (Tensor, skips: [Tensor]) {
+        var x = x
+        var skips: [Tensor] = []
+        for (resnet, attention) in layers {
+            x = resnet(x, time: time)
+            if let attention { x = attention(x, context: context) }
+            skips.append(x)
+        }
+        if let downsampler {
+            x = downsampler(x)
+            skips.append(x)
+        }
+        return (x, skips)
+    }
+}
+
+/// diffusers' UNetMidBlock2D and UNetMidBlock2DCrossAttn.
+struct MidBlock {
+    private let first, second: ResnetBlock2D
+    private let attention: AttentionLayer?
+
+    init(_ channels: Int, attention: BlockAttention, _ settings: BlockSettings, _ scope: Scope) {
+        func resnet(_ k: Int) -> ResnetBlock2D {
+            ResnetBlock2D(
+                channels, channels, timeChannels: settings.timeChannels, groups: settings.groups, eps: settings.eps, scope / "resnets" / k)
+        }
+        first = resnet(0)
+        self.attention = attention.layer(channels, settings, scope / "attentions" / 0)
+        second = resnet(1)
+    }
+
+    func callAsFunction(_ x: Tensor, time: Tensor?, context: Tensor?) -> Tensor {
+        let h = first(x, time: time)
+        return second(attention?(h, context: context) ?? h, time: time)
+    }
+}
+
+/// diffusers' UpBlock2D, CrossAttnUpBlock2D, AttnUpBlock2D and UpDecoderBlock2D.
+struct UpBlock {
+    private let layers: [(resnet: ResnetBlock2D, attention: AttentionLayer?)]
+    private let upsampler: Upsample2D?
+
+    /// - Parameter skips: channels that are concatenated to each layer's input; empty in autoencoders.
+    init(
+        _ input: Int, _ output: Int, skips: [Int], layers: Int, attention: BlockAttention, upsample: Bool, _ settings: BlockSettings,
+        _ scope: Scope
+    ) {
+        self.layers = (0..<layers).map { k in
+            (
+                ResnetBlock2D(
+                    (k == 0 ? input : output) + (skips.isEmpty ? 0 : skips[k]), output, timeChannels: settings.timeChannels,
+                    groups: settings.groups, eps: settings.eps, scope / "resnets" / k),
+                attention.layer(output, settings, scope / "attentions" / k)
+            )
+        }
+        upsampler = upsample ? Upsample2D(output, scope / "upsamplers" / 0) : nil
+    }
+
+    /// - Parameter skips: outputs of the down path; as many as there are layers are taken from its end.
+    func callAsFunction(_ x: Tensor, skips: inout [Tensor], time: Tensor?, context: Tensor?) -> Tensor {
+        var x = x
+        for (resnet, attention) in layers {
+            if let skip = skips.popLast() { x = Tensor.cat([x, skip], 1) }
+            x = resnet(x, time: time)
+            if let attention { x = attention(x, context: context) }
+        }
+        // Odd sizes were rounded up on the way down: the next skip says which size is wanted.
+        return upsampler?(x, size: skips.last.map { ($0.size(2), $0.size(3)) }) ?? x
+    }
+}

@@ -1,0 +1,99 @@
+import Foundation
+import NN
+import Tensors
+
+/// diffusers' UNet2DConditionModel (Stable Diffusion 1.x and 2.x) and UNet2DModel (DDPM): one network, with or without text.
+public final class UNet {
+    /// The published configuration.
+    public let configuration: UNetConfiguration
+    /// Type the network computes in.
+    public let dtype: DType
+    /// Every linear layer by key, for adapters.
+    public let linears: [String: Linear]
+
+    private let timesteps: Timesteps
+    private let timeEmbedding: TimestepEmbedding
+    private let convIn, convOut: Conv2d
+    private let downBlocks: [DownBlock]
+    private let midBlock: MidBlock?
+    private let upBlocks: [UpBlock]
+    private let normOut: GroupNorm
+
+    /// Loads configuration and weights from a folder in diffusers layout. The weights are frozen.
+    public convenience init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
+        let configuration = try folder.decode(UNetConfiguration.self)
+        try configuration.check(folder.url.appendingPathComponent("config.json").path)
+        let store = try folder.parameters(dtype: dtype, device: device, renaming: SpatialAttention.currentKey)
+        let hasMidBlock = try folder.decode(MidBlockPresence.self).hasMidBlock || !configuration.isConditional
+        self.init(configuration, hasMidBlock: hasMidBlock, dtype: dtype, store)
+        try store.finish()
+    }
+
+    private init(_ c: UNetConfiguration, hasMidBlock: Bool, dtype: DType, _ store: ParameterStore) {
+        let scope = store.root
+        let channels = c.blockOutChannels
+        let timeChannels = 4 * channels[0]
+        let settings = BlockSettings(
+            timeChannels: timeChannels, groups: c.normNumGroups ?? 32, eps: c.normEps ?? 1e-5, downsamplePadding: c.downsamplePadding ?? 1,
+            contextChannels: c.crossAttentionDim, linearProjection: c.useLinearProjection ?? false)
+        let last = channels.count - 1
+        func attention(_ type: String, _ index: Int) -> BlockAttention {
+            BlockAttention(
+                blockType: type, heads: c.heads(index, channels: channels[index]), layers: (c.transformerLayersPerBlock ?? .one(1))[index])
+                ?? .none
+        }
+
+        timesteps = Timesteps(channels: channels[0], flipSinToCos: c.flipSinToCos ?? true, shift: c.freqShift ?? 0)
+        timeEmbedding = TimestepEmbedding(channels[0], timeChannels, scope / "time_embedding")
+        convIn = Conv2d(c.inChannels, channels[0], kernel: 3, padding: 1, scope / "conv_in")
+
+        var skips = [channels[0]]
+        downBlocks = (0...last).map { k in
+            let layers = c.layersPerBlock[k]
+            skips += Array(repeating: channels[k], count: layers + (k == last ? 0 : 1))
+            return DownBlock(
+                channels[max(0, k - 1)], channels[k], layers: layers, attention: attention(c.downBlockTypes[k], k), downsample: k != last,
+                settings, scope / "down_blocks" / k)
+        }
+        let middle: BlockAttention =
+            c.isConditional
+            ? attention("CrossAttnDownBlock2D", last) : c.addAttention == false ? .none : attention("AttnDownBlock2D", last)
+        midBlock = hasMidBlock ? MidBlock(channels[last], attention: middle, settings, scope / "mid_block") : nil
+        upBlocks = (0...last).map { k in
+            let mirrored = last - k
+            let layers = c.layersPerBlock[mirrored] + 1
+            let taken = Array(skips.suffix(layers).reversed())
+            skips.removeLast(layers)
+            return UpBlock(
+                channels[min(last, mirrored + 1)], channels[mirrored], skips: taken, layers: layers,
+                attention: attention(c.upBlockTypes[k], mirrored), upsample: k != last, settings, scope / "up_blocks" / k)
+        }
+        normOut = GroupNorm(settings.groups, channels[0], eps: settings.eps, scope / "conv_norm_out")
+        convOut = Conv2d(channels[0], c.outChannels, kernel: 3, padding: 1, scope / "conv_out")
+        configuration = c
+        self.dtype = dtype
+        linears = store.linears
+    }
+
+    /// The network's output (epsilon, v or x0, as the scheduler says), in the network's own type.
+    /// - Parameters:
+    ///   - sample: [B, C, H, W], any floating type.
+    ///   - timesteps: int64 [B].
+    ///   - context: text embedding [B, L, cross_attention_dim]; nil for an unconditional model.
+    public func callAsFunction(_ sample: Tensor, timesteps t: Tensor, context: Tensor?) -> Tensor {
+        let context = context?.to(dtype)
+        let input = configuration.centerInputSample == true ? sample * 2 - 1 : sample
+        // The blocks only use the activated embedding.
+        let time = timeEmbedding(timesteps(t).to(dtype)).silu()
+        var x = convIn(input.to(dtype))
+        var skips = [x]
+        for block in downBlocks {
+            let (y, outputs) = block(x, time: time, context: context)
+            x = y
+            skips += outputs
+        }
+        x = midBlock?(x, time: time, context: context) ?? x
+        for block in upBlocks { x = block(x, skips: &skips, time: time, context: context) }
+        return convOut(normOut(x).silu())
+    }
+}

@@ -1,0 +1,136 @@
+import Foundation
+import NN
+import Tensors
+
+/// diffusers' AutoencoderKL: pictures to latents and back.
+public final class AutoencoderKL {
+    private struct Configuration: Decodable {
+        let className: String
+        let inChannels, outChannels, latentChannels, layersPerBlock: Int
+        let blockOutChannels: [Int]
+        let downBlockTypes, upBlockTypes: [String]
+        let normNumGroups: Int?
+        let scalingFactor, shiftFactor: Double?
+        let actFn: String?
+        let useQuantConv, usePostQuantConv, midBlockAddAttention: Bool?
+
+        private enum CodingKeys: String, CodingKey {
+            case className = "_className"
+            case inChannels, outChannels, latentChannels, layersPerBlock, blockOutChannels, downBlockTypes, upBlockTypes, normNumGroups
+            case scalingFactor, shiftFactor, actFn, useQuantConv, usePostQuantConv, midBlockAddAttention
+        }
+    }
+
+    /// Latents that the diffusion model sees are (z - shift) * scaling.
+    public let scalingFactor: Double
+    private let shiftFactor: Double
+    /// Channels of a latent.
+    public let latentChannels: Int
+    /// Pixels along one side of a latent position.
+    public let downsampling: Int
+    private let dtype: DType
+    private let encoder: Encoder
+    private let decoder: Decoder
+    private let quantConv, postQuantConv: Conv2d?
+
+    /// Loads configuration and weights from a folder in diffusers layout. The weights are frozen.
+    public init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
+        let file = folder.url.appendingPathComponent("config.json").path
+        let c = try folder.decode(Configuration.self)
+        guard c.className == "AutoencoderKL" else { throw ModelError("\(file): model class '\(c.className)' is not supported (AutoencoderKL is)") }
+        guard c.actFn ?? "silu" == "silu" else { throw ModelError("\(file): act_fn '\(c.actFn ?? "")' is not supported") }
+        for (types, plain) in [(c.downBlockTypes, "DownEncoderBlock2D"), (c.upBlockTypes, "UpDecoderBlock2D")] {
+            guard types.count == c.blockOutChannels.count, !types.isEmpty else {
+                throw ModelError("\(file): block types and block_out_channels must have the same length")
+            }
+            if let other = types.first(where: { $0 != plain }) { throw ModelError("\(file): block type '\(other)' is not supported") }
+        }
+        let store = try folder.parameters(dtype: dtype, device: device, renaming: SpatialAttention.currentKey)
+        let settings = BlockSettings(
+            timeChannels: nil, groups: c.normNumGroups ?? 32, eps: 1e-6, downsamplePadding: 0, contextChannels: nil, linearProjection: false)
+        let middle: BlockAttention = c.midBlockAddAttention == false ? .none : .spatial(heads: 1)
+        encoder = Encoder(c.inChannels, c.blockOutChannels, 2 * c.latentChannels, c.layersPerBlock, middle, settings, store.root / "encoder")
+        decoder = Decoder(c.latentChannels, c.blockOutChannels, c.outChannels, c.layersPerBlock, middle, settings, store.root / "decoder")
+        let latents = c.latentChannels
+        quantConv = c.useQuantConv == false ? nil : Conv2d(2 * latents, 2 * latents, kernel: 1, store.root / "quant_conv")
+        postQuantConv = c.usePostQuantConv == false ? nil : Conv2d(latents, latents, kernel: 1, store.root / "post_quant_conv")
+        scalingFactor = c.scalingFactor ?? 0.18215
+        shiftFactor = c.shiftFactor ?? 0
+        latentChannels = latents
+        downsampling = 1 << (c.blockOutChannels.count - 1)
+        self.dtype = dtype
+        try store.finish()
+    }
+
+    /// Mean and log-variance of the posterior, float32 [B, latentChannels, H/f, W/f] each, not scaled.
+    /// - Parameter images: [B, 3, H, W] in [-1, 1].
+    public func encode(_ images: Tensor) -> (mean: Tensor, logVariance: Tensor) {
+        let h = encoder(images.to(dtype))
+        let moments = (quantConv?(h) ?? h).to(.float32).chunk(2, 1)
+        return (moments[0], moments[1].clamp(-30, 20))
+    }
+
+    /// What the diffusion model sees of an encoder's latents: (z - shift) * scaling.
+    public func scaled(_ latents: Tensor) -> Tensor { (latents - shiftFactor) * scalingFactor }
+
+    /// Pictures, float32 [B, 3, H, W], nominally in [-1, 1].
+    /// - Parameter latents: as the diffusion model sees them (scaled), [B, latentChannels, h, w].
+    public func decode(_ latents: Tensor) -> Tensor {
+        var z = (latents / scalingFactor)
+        if shiftFactor != 0 { z = z + shiftFactor }
+        z = z.to(dtype)
+        return decoder(postQuantConv?(z) ?? z).to(.float32)
+    }
+}
+
+private struct Encoder {
+    private let convIn, convOut: Conv2d
+    private let blocks: [DownBlock]
+    private let middle: MidBlock
+    private let norm: GroupNorm
+
+    init(_ input: Int, _ channels: [Int], _ output: Int, _ layers: Int, _ attention: BlockAttention, _ settings: BlockSettings, _ scope: Scope) {
+        let last = channels.count - 1
+        convIn = Conv2d(input, channels[0], kernel: 3, padding: 1, scope / "conv_in")
+        blocks = (0...last).map {
+            DownBlock(
+                channels[max(0, $0 - 1)], channels[$0], layers: layers, attention: .none, downsample: $0 != last, settings,
+                scope / "down_blocks" / $0)
+        }
+        middle = MidBlock(channels[last], attention: attention, settings, scope / "mid_block")
+        norm = GroupNorm(settings.groups, channels[last], eps: settings.eps, scope / "conv_norm_out")
+        convOut = Conv2d(channels[last], output, kernel: 3, padding: 1, scope / "conv_out")
+    }
+
+    func callAsFunction(_ x: Tensor) -> Tensor {
+        let h = blocks.reduce(convIn(x)) { $1($0, time: nil, context: nil).0 }
+        return convOut(norm(middle(h, time: nil, context: nil)).silu())
+    }
+}
+
+private struct Decoder {
+    private let convIn, convOut: Conv2d
+    private let blocks: [UpBlock]
+    private let middle: MidBlock
+    private let norm: GroupNorm
+
+    init(_ input: Int, _ channels: [Int], _ output: Int, _ layers: Int, _ attention: BlockAttention, _ settings: BlockSettings, _ scope: Scope) {
+        let last = channels.count - 1
+        convIn = Conv2d(input, channels[last], kernel: 3, padding: 1, scope / "conv_in")
+        middle = MidBlock(channels[last], attention: attention, settings, scope / "mid_block")
+        blocks = (0...last).map {
+            UpBlock(
+                channels[min(last, last - $0 + 1)], channels[last - $0], skips: [], layers: layers + 1, attention: .none, upsample: $0 != last,
+                settings, scope / "up_blocks" / $0)
+        }
+        norm = GroupNorm(settings.groups, channels[0], eps: settings.eps, scope / "conv_norm_out")
+        convOut = Conv2d(channels[0], output, kernel: 3, padding: 1, scope / "conv_out")
+    }
+
+    func callAsFunction(_ z: Tensor) -> Tensor {
+        var h = middle(convIn(z), time: nil, context: nil)
+        var skips: [Tensor] = []
+        for block in blocks { h = block(h, skips: &skips, time: nil, context: nil) }
+        return convOut(norm(h).silu())
+    }
+}

@@ -1,0 +1,57 @@
+import Tensors
+
+/// torch.optim.AdamW (Loshchilov and Hutter 2019) over named float32 parameters.
+public struct AdamW {
+    /// What is trained.
+    public let parameters: [(name: String, tensor: Tensor)]
+    /// Step size.
+    public let learningRate: Double
+    private let weightDecay: Double
+    private let moments: (first: [Tensor], second: [Tensor])
+    private let steps: [Tensor]
+    private var tensors: [Tensor] { parameters.map(\.tensor) }
+
+    /// Betas (0.9, 0.999), eps 1e-8. The parameters will require gradients.
+    public init(_ parameters: [(name: String, tensor: Tensor)], learningRate: Double, weightDecay: Double) {
+        self.parameters = parameters
+        self.learningRate = learningRate
+        self.weightDecay = weightDecay
+        func zeros() -> [Tensor] { parameters.map { Tensor.zeros($0.tensor.shape, device: $0.tensor.device) } }
+        moments = (zeros(), zeros())
+        steps = parameters.map { Tensor.zeros([], device: $0.tensor.device) }
+        for (_, tensor) in parameters { tensor.requiresGrad = true }
+    }
+
+    /// Clips the gradients to a joint norm of `maxGradNorm`, makes one step and forgets the gradients.
+    /// - Returns: the norm before clipping.
+    public func step(maxGradNorm: Double) throws -> Double {
+        let norm = try Tensor.clipGradNorm(tensors, maxNorm: maxGradNorm)
+        try Tensor.adamW(
+            tensors, moments: moments, steps: steps, learningRate: learningRate, betas: (0.9, 0.999), weightDecay: weightDecay, eps: 1e-8)
+        for tensor in tensors { tensor.clearGrad() }
+        return norm
+    }
+
+    /// Parameters, moments and step counts by name, for a checkpoint.
+    public func state(_ prefix: String) -> [String: Tensor] {
+        var state: [String: Tensor] = [:]
+        for (k, parameter) in parameters.enumerated() {
+            state["\(prefix).\(parameter.name)"] = parameter.tensor.detach()
+            state["\(prefix).exp_avg.\(parameter.name)"] = moments.first[k]
+            state["\(prefix).exp_avg_sq.\(parameter.name)"] = moments.second[k]
+            state["\(prefix).step.\(parameter.name)"] = steps[k]
+        }
+        return state
+    }
+
+    /// Puts a state of the same shape back in place.
+    public func restore(_ state: [String: Tensor], _ prefix: String) throws {
+        for (name, tensor) in self.state(prefix) {
+            guard let saved = state[name], saved.shape == tensor.shape else {
+                throw TensorFileError("the checkpoint does not fit this model and configuration: '\(name)' is missing or has another shape")
+            }
+            tensor.copy_(saved)
+        }
+        try TensorError.check()
+    }
+}

@@ -1,0 +1,114 @@
+import Tensors
+
+// PyTorch's layers. Weights are converted to the input's type on use (float32 weights under a bfloat16 input is what autocast does).
+
+/// torch.nn.Linear, with room for a low-rank adapter.
+public final class Linear {
+    let weight: Tensor
+    let bias: Tensor?
+    /// The adapter that is added to the output, if any.
+    public var lora: LoRA?
+    /// Sizes of the last dimension of input and output.
+    public let features: (in: Int, out: Int)
+
+    /// - Parameters: `input` and `output` features; keys `weight` [output, input] and `bias` [output].
+    public init(_ input: Int, _ output: Int, bias: Bool = true, _ scope: Scope) {
+        features = (input, output)
+        weight = scope.parameter("weight", [output, input], .fanIn(input))
+        self.bias = bias ? scope.parameter("bias", [output], .fanIn(input)) : nil
+        scope.store.linears[scope.path] = self
+    }
+
+    /// [..., in] to [..., out].
+    public func callAsFunction(_ x: Tensor) -> Tensor {
+        let y = x.linear(weight.to(x.dtype), bias?.to(x.dtype))
+        guard let lora, lora.isEnabled else { return y }
+        return y + lora(x)
+    }
+}
+
+/// torch.nn.Conv2d with a square kernel.
+public struct Conv2d {
+    let weight: Tensor
+    let bias: Tensor
+    let stride: Int
+    let padding: Int
+
+    /// Keys `weight` [output, input, kernel, kernel] and `bias` [output].
+    public init(_ input: Int, _ output: Int, kernel: Int, stride: Int = 1, padding: Int = 0, _ scope: Scope) {
+        weight = scope.parameter("weight", [output, input, kernel, kernel], .fanIn(input * kernel * kernel))
+        bias = scope.parameter("bias", [output], .fanIn(input * kernel * kernel))
+        self.stride = stride
+        self.padding = padding
+    }
+
+    /// [B, in, H, W] to [B, out, H', W'].
+    public func callAsFunction(_ x: Tensor) -> Tensor {
+        x.conv2d(weight.to(x.dtype), bias.to(x.dtype), stride: stride, padding: padding)
+    }
+}
+
+/// torch.nn.GroupNorm.
+public struct GroupNorm {
+    let weight: Tensor
+    let bias: Tensor
+    let groups: Int
+    let eps: Double
+
+    /// Keys `weight` and `bias` [channels].
+    public init(_ groups: Int, _ channels: Int, eps: Double, _ scope: Scope) {
+        weight = scope.parameter("weight", [channels], .ones)
+        bias = scope.parameter("bias", [channels], .zeros)
+        self.groups = groups
+        self.eps = eps
+    }
+
+    /// [B, C, ...] to the same.
+    public func callAsFunction(_ x: Tensor) -> Tensor {
+        x.groupNorm(groups: groups, weight: weight.to(x.dtype), bias: bias.to(x.dtype), eps: eps)
+    }
+}
+
+/// torch.nn.LayerNorm over the last dimension.
+public struct LayerNorm {
+    let weight: Tensor
+    let bias: Tensor
+    let eps: Double
+
+    /// Keys `weight` and `bias` [size].
+    public init(_ size: Int, eps: Double = 1e-5, _ scope: Scope) {
+        weight = scope.parameter("weight", [size], .ones)
+        bias = scope.parameter("bias", [size], .zeros)
+        self.eps = eps
+    }
+
+    /// [..., size] to the same.
+    public func callAsFunction(_ x: Tensor) -> Tensor { x.layerNorm(weight: weight.to(x.dtype), bias: bias.to(x.dtype), eps: eps) }
+}
+
+/// torch.nn.Embedding.
+public struct Embedding {
+    let weight: Tensor
+
+    /// Key `weight` [count, size].
+    public init(_ count: Int, _ size: Int, _ scope: Scope) { weight = scope.parameter("weight", [count, size], .normal(1)) }
+
+    /// int64 indices of any shape to [..., size].
+    public func callAsFunction(_ indices: Tensor) -> Tensor { weight.embedding(indices) }
+}
+
+/// The activations that published configurations name.
+public enum Activation: String, Sendable {
+    case silu, swish, gelu, relu
+    case quickGELU = "quick_gelu"
+
+    /// Element by element.
+    public func callAsFunction(_ x: Tensor) -> Tensor {
+        switch self {
+        case .silu, .swish: x.silu()
+        case .gelu: x.gelu()
+        case .relu: x.clamp(0, .infinity)
+        case .quickGELU: x * (x * 1.702).sigmoid()
+        }
+    }
+}

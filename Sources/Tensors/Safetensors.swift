@@ -1,0 +1,82 @@
+import Foundation
+
+/// A tensor file that cannot be read or written, in one line that names it.
+public struct TensorFileError: Error, CustomStringConvertible {
+    /// What is wrong with which file, and what to do.
+    public let description: String
+    /// - Parameter description: one line that names the file.
+    public init(_ description: String) { self.description = description }
+}
+
+/// The safetensors format (https://github.com/huggingface/safetensors): 8 bytes of header length, a JSON header, packed tensors.
+public struct Safetensors {
+    /// The tensors by name: views of the mapped file.
+    public let tensors: [String: Tensor]
+    /// The header's `__metadata__`.
+    public let metadata: [String: String]
+
+    private struct Entry: Codable {
+        let dtype: String
+        let shape: [Int]
+        let data_offsets: [Int]
+    }
+
+    private static let types: [String: DType] = [
+        "F64": .float64, "F32": .float32, "F16": .float16, "BF16": .bfloat16, "I64": .int64, "I32": .int32, "U8": .uint8, "BOOL": .bool,
+    ]
+
+    /// Maps `file`; its tensors are read when they are used. Checks every offset against the file's size.
+    public init(contentsOf file: URL) throws {
+        func broken(_ reason: String) -> TensorFileError {
+            TensorFileError("\(file.path): \(reason); the file is damaged or incomplete, fetch or write it again")
+        }
+        let data: Data
+        do {
+            data = try Data(contentsOf: file, options: .alwaysMapped)
+        } catch {
+            throw TensorFileError("\(file.path): cannot be read (\(error.localizedDescription))")
+        }
+        guard data.count >= 8 else { throw broken("\(data.count) bytes are no safetensors file") }
+        let length = data.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
+        guard length <= UInt64(data.count - 8) else { throw broken("its header says \(length) bytes, the file has \(data.count)") }
+        let start = 8 + Int(length)
+        guard let header = try? JSONSerialization.jsonObject(with: data[8..<start]) as? [String: Any] else {
+            throw broken("its header is not JSON")
+        }
+        var tensors: [String: Tensor] = [:]
+        for (name, value) in header where name != "__metadata__" {
+            guard let entry = value as? [String: Any], let code = entry["dtype"] as? String, let shape = entry["shape"] as? [Int],
+                let offsets = entry["data_offsets"] as? [Int], offsets.count == 2, shape.allSatisfy({ $0 >= 0 })
+            else { throw broken("tensor '\(name)' has a bad header") }
+            guard let dtype = Self.types[code] else { throw TensorFileError("\(file.path): tensor '\(name)' has unsupported type \(code)") }
+            let bytes = shape.reduce(dtype.size) { $0.multipliedReportingOverflow(by: $1).partialValue }
+            guard offsets[0] >= 0, offsets[1] <= data.count - start, offsets[1] - offsets[0] == bytes else {
+                throw broken("tensor '\(name)' reaches beyond the end of the file or has a wrong size")
+            }
+            tensors[name] =
+                bytes == 0
+                ? Tensor.zeros(shape, dtype: dtype) : Tensor(mapping: data, offset: start + offsets[0], shape: shape, dtype: dtype)
+        }
+        self.tensors = tensors
+        metadata = header["__metadata__"] as? [String: String] ?? [:]
+    }
+
+    /// The bytes of a file with `tensors` in the order of their names; the same tensors give the same bytes.
+    public static func encode(_ tensors: [String: Tensor], metadata: [String: String] = [:]) throws -> Data {
+        var header: [String: Any] = [:]
+        var body = Data()
+        for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) {
+            guard let code = types.first(where: { $0.value == tensor.dtype })?.key else { continue }
+            let start = body.count
+            body.append(try tensor.bytes())
+            header[name] = ["dtype": code, "shape": tensor.shape, "data_offsets": [start, body.count]]
+        }
+        if !metadata.isEmpty { header["__metadata__"] = metadata }
+        var json = try JSONSerialization.data(withJSONObject: header, options: [.sortedKeys, .withoutEscapingSlashes])
+        json.append(Data(repeating: 0x20, count: (8 - json.count % 8) % 8))  // tensors start at multiples of 8
+        var file = withUnsafeBytes(of: UInt64(json.count).littleEndian) { Data($0) }
+        file.append(json)
+        file.append(body)
+        return file
+    }
+}

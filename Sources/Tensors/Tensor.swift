@@ -1,0 +1,107 @@
+import CTorch
+import Foundation
+
+/// Element types, with libtorch's numbers.
+public enum DType: Int32, Sendable {
+    case uint8 = 0
+    case int32 = 3
+    case int64 = 4
+    case float16 = 5
+    case float32 = 6
+    case float64 = 7
+    case bool = 11
+    case bfloat16 = 15
+
+    /// Bytes of one element.
+    public var size: Int {
+        switch self {
+        case .uint8, .bool: 1
+        case .float16, .bfloat16: 2
+        case .int32, .float32: 4
+        case .int64, .float64: 8
+        }
+    }
+}
+
+/// Where a tensor lives.
+public enum Device: Int32, Sendable {
+    case cpu = 0
+    case cuda = 1
+
+    /// Whether libtorch has CUDA beside it and a device answers.
+    public static var cudaIsAvailable: Bool { ct_cuda_available() }
+
+    /// Waits until all that was queued on the device is done.
+    public func synchronize() { ct_synchronize(rawValue) }
+}
+
+/// The first thing that went wrong in libtorch since the last check, in its own words.
+public struct TensorError: Error, CustomStringConvertible {
+    /// libtorch's message.
+    public let description: String
+
+    /// Throws the calling thread's first error since the last call, if there was one.
+    ///
+    /// Operations on tensors do not throw: they give an undefined tensor after an error, which is kept until it is read here.
+    /// Every copy to the host, every optimiser step and every save calls this.
+    public static func check() throws {
+        guard let message = ct_take_error() else { return }
+        defer { free(message) }
+        throw TensorError(description: String(cString: message))
+    }
+}
+
+/// A libtorch tensor: a value with shared storage, as in PyTorch.
+public struct Tensor {
+    /// Owns one reference; the tensor lives as long as this does.
+    private final class Storage {
+        let handle: ct_tensor
+        init(_ handle: ct_tensor) { self.handle = handle }
+        deinit { ct_release(handle) }
+    }
+
+    private let storage: Storage
+
+    /// Takes over a +1 reference from the C shim.
+    init(owning handle: ct_tensor) { storage = Storage(handle) }
+
+    /// Calls `body` with the handle and keeps the tensor alive until it returns: a bare handle could be freed by then.
+    func withHandle<Result>(_ body: (ct_tensor) -> Result) -> Result {
+        withExtendedLifetime(storage) { body(storage.handle) }
+    }
+
+    /// The same for several tensors.
+    static func withHandles<Result>(_ tensors: [Tensor], _ body: ([ct_tensor]) -> Result) -> Result {
+        withExtendedLifetime(tensors) { body(tensors.map { $0.storage.handle }) }
+    }
+}
+
+extension Tensor {
+    /// False for the result of an operation that failed, and for a gradient that is not there.
+    public var isDefined: Bool { withHandle { ct_defined($0) } }
+    /// Number of dimensions.
+    public var rank: Int { withHandle { ct_rank($0) } }
+    /// Sizes of all dimensions.
+    public var shape: [Int] { withHandle { handle in (0..<ct_rank(handle)).map { Int(ct_size(handle, $0)) } } }
+    /// Number of elements.
+    public var count: Int { shape.reduce(1, *) }
+    /// The type of the elements.
+    public var dtype: DType { DType(rawValue: withHandle { ct_dtype($0) }) ?? .float32 }
+    /// Where the elements are.
+    public var device: Device { Device(rawValue: withHandle { ct_device($0) }) ?? .cpu }
+
+    /// The size of dimension `index`.
+    public func size(_ index: Int) -> Int { withHandle { Int(ct_size($0, index)) } }
+}
+
+/// The libtorch runtime of this process.
+public enum Torch {
+    /// Version of the library that is loaded, such as 2.13.0.
+    public static var version: String { String(cString: ct_version()) }
+
+    /// Threads that one operation may use on the CPU.
+    public static var threads: Int {
+        get { Int(ct_threads()) }
+        set { ct_set_threads(Int32(newValue)) }
+    }
+}

@@ -1,0 +1,36 @@
+import CTorch
+import Foundation
+
+/// A torch.save file (.bin, .pt, .pth), read by libtorch's own unpickler, which executes no code.
+public struct TorchFile {
+    /// The tensors by name; nested dictionaries give dotted names.
+    public let tensors: [String: Tensor]
+
+    /// Reads the whole file.
+    public init(contentsOf file: URL) throws {
+        final class Found { var tensors: [String: Tensor] = [:] }
+        let data: Data
+        do {
+            data = try Data(contentsOf: file)
+        } catch {
+            throw TensorFileError("\(file.path): cannot be read (\(error.localizedDescription))")
+        }
+        let found = Found()
+        _ = data.withUnsafeBytes { bytes in
+            bytes.baseAddress.map {
+                ct_unpickle(
+                    $0, bytes.count,
+                    { name, tensor, context in
+                        Unmanaged<Found>.fromOpaque(context).takeUnretainedValue().tensors[String(cString: name)] = Tensor(owning: tensor)
+                    }, Unmanaged.passUnretained(found).toOpaque())
+            }
+        }
+        do {
+            try TensorError.check()
+        } catch {
+            throw TensorFileError("\(file.path): no torch.save file of tensors, or damaged (\("\(error)".prefix(160)))")
+        }
+        tensors = withExtendedLifetime(found) { found.tensors }
+        if tensors.isEmpty { throw TensorFileError("\(file.path): holds no tensors") }
+    }
+}

@@ -1,0 +1,72 @@
+import ArgumentParser
+import DAGCore
+import Foundation
+import NN
+
+@main
+struct SampleCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "dag-sample",
+        abstract: "Makes pictures with a diffusion model and, if given, a LoRA.",
+        discussion: """
+            Picture k uses seed + k. In float32 a picture is, within rounding, what diffusers' StableDiffusionPipeline with DDIMScheduler \
+            makes from torch.Generator().manual_seed(seed + k) with the same steps, eta and guidance.
+
+            EXAMPLES
+              dag-sample --model models/tiny-sd --prompt "a red boot on a blue background" --seed 7 --output boot.png
+              dag-sample --model models/tiny-sd --lora runs/warmth/pytorch_lora_weights.safetensors --prompts tiny-sd-open --output pictures/
+            """,
+        version: DAGCoreVersion.text)
+
+    @Option(help: ArgumentHelp("Folder of the model in diffusers layout.", valueName: "dir")) var model: String
+    @Option(help: ArgumentHelp("LoRA of dag-train or diffusers.", valueName: "file")) var lora: String?
+    @Option(help: "The prompt.") var prompt: String?
+    @Option(help: ArgumentHelp("Prompt file or the name of a built-in set, instead of --prompt.", valueName: "file|name")) var prompts: String?
+    @Option(help: "Pictures of each prompt.") var count = 1
+    @Option(help: "Seed of the first picture.") var seed: UInt64 = 0
+    @Option(help: "Denoising steps.") var steps = 50
+    @Option(help: "Scale of the sampling noise: 1 as in training, 0 for deterministic DDIM.") var eta = 1.0
+    @Option(help: "Classifier-free guidance; 1 for none.") var guidanceScale = 5.0
+    @Option(help: "Pictures computed at once.") var batchSize = 16
+    @Option(help: "auto, fp32 or bf16.") var precision = "auto"
+    @Option(help: "auto, cpu or cuda.") var device = "auto"
+    @Option(help: ArgumentHelp("A .png file (several pictures become a sheet), or a folder for one file each.", valueName: "file.png|dir"))
+    var output: String
+
+    mutating func run() throws {
+        do {
+            try sample()
+        } catch {
+            FileHandle.standardError.write(Data("dag-sample: \(error)\n".utf8))
+            throw ExitCode(error is ConfigurationError || error is PromptError ? 2 : 1)
+        }
+    }
+
+    private func sample() throws {
+        guard (prompt == nil) != (prompts == nil) else { throw ConfigurationError("give either --prompt TEXT or --prompts FILE") }
+        guard count > 0, batchSize > 0 else { throw ConfigurationError("--count and --batch-size must be at least 1") }
+        guard eta >= 0, guidanceScale >= 0 else { throw ConfigurationError("--eta and --guidance-scale must not be negative") }
+        guard let precision = Precision(rawValue: precision) else { throw ConfigurationError("--precision must be auto, fp32 or bf16") }
+        guard let device = try DeviceChoice(rawValue: device)?.resolve() else { throw ConfigurationError("--device must be auto, cpu or cuda") }
+        let texts = try prompt.map { [$0] } ?? PromptSet.load(prompts!).prompts
+
+        let pipeline = try DiffusionPipeline(folder: model, dtype: precision.resolve(on: device), device: device)
+        if let lora { _ = try LoRAAdapters(contentsOf: URL(fileURLWithPath: lora), attachingTo: pipeline.unet.linears, device: device) }
+        let kernels = try TransitionKernels(scheduler: pipeline.scheduler, steps: steps, eta: eta, device: device)
+        let sampler = Sampler(pipeline: pipeline, kernels: kernels, guidance: guidanceScale)
+        let all = texts.flatMap { Array(repeating: $0, count: count) }
+        let images = try sampler.pictures(all, seeds: all.indices.map { seed &+ UInt64($0) }, batch: batchSize)
+
+        if output.hasSuffix(".png") {
+            let columns = prompts == nil ? Int(Double(all.count).squareRoot().rounded(.up)) : count
+            try ImageGrid(images, columns: all.count == 1 ? 1 : columns).write(to: URL(fileURLWithPath: output))
+        } else {
+            let folder = URL(fileURLWithPath: output)
+            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+            for k in all.indices {
+                try PNG.write(images.image(k), to: folder.appendingPathComponent(String(format: "%05d.png", k)))
+            }
+        }
+        print(output)
+    }
+}

@@ -1,0 +1,70 @@
+import DAGCore
+import Foundation
+
+/// What dag-train shows: one line that rewrites itself on a terminal, plain lines elsewhere.
+final class ProgressDisplay {
+    private let total: Int
+    private let alreadyDone: Int
+    private let isTerminal = isatty(STDOUT_FILENO) != 0
+    private let start = ContinuousClock.now
+    private var latest = ""
+    private var lastEpoch = -1
+
+    /// - Parameters: optimiser steps of the whole run, and those that an earlier run did.
+    init(total: Int, done: Int) {
+        self.total = total
+        alreadyDone = done
+    }
+
+    /// A line that stays.
+    func line(_ text: String) { write((isTerminal ? "\r\u{1B}[K" : "") + text + "\n") }
+
+    /// After an optimiser step: epoch, reward, speed, time left.
+    func step(_ m: StepMetrics) {
+        let done = m.step + 1
+        let seconds = start.duration(to: .now).seconds
+        let left = seconds / Double(max(1, done - alreadyDone)) * Double(total - done)
+        let text = String(
+            format: "epoch %3d  step %d/%d  reward %.4f ± %.4f  loss %.4g  %.0f transitions/s  %@ left", m.epoch, done, total, m.rewardMean,
+            m.rewardStd, m.loss, m.transitionsPerSecond, Self.clock(left))
+        latest = text
+        if isTerminal {
+            write("\r\u{1B}[K" + text)
+            if m.epoch != lastEpoch, lastEpoch >= 0 { write("\n") }
+        } else if m.epoch != lastEpoch {
+            write(text + "\n")
+        }
+        lastEpoch = m.epoch
+    }
+
+    /// While sampling or evaluating.
+    func progress(_ phase: Trainer.Phase, _ done: Int, _ total: Int) {
+        guard isTerminal else { return }
+        let name = phase == .sampling ? "sampling" : "evaluating"
+        write("\r\u{1B}[K\(latest)  [\(name) \(100 * done / max(1, total))%]")
+    }
+
+    /// The table of what training changed.
+    func finish(before: Evaluation?, after: Evaluation?) {
+        guard let after else { return }
+        line("")
+        line("on \(after.count) fixed prompts and seeds".padded(40) + "before".padded(12) + "after")
+        func row(_ name: String, _ old: Double?, _ new: Double) {
+            line("  \(name)".padded(40) + (old.map { String(format: "%.4f", $0) } ?? "-").padded(12) + String(format: "%.4f", new))
+        }
+        row("reward, mean", before?.rewardMean, after.rewardMean)
+        row("reward, standard deviation", before?.rewardStd, after.rewardStd)
+        for (name, mean) in after.objectives.sorted(by: { $0.key < $1.key }) { row(name, before?.objectives[name], mean) }
+    }
+
+    private func write(_ text: String) { FileHandle.standardOutput.write(Data(text.utf8)) }
+
+    private static func clock(_ seconds: Double) -> String {
+        let s = Int(seconds.rounded())
+        return s >= 3600 ? String(format: "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60) : String(format: "%d:%02d", s / 60, s % 60)
+    }
+}
+
+extension String {
+    fileprivate func padded(_ width: Int) -> String { padding(toLength: max(width, count), withPad: " ", startingAt: 0) }
+}

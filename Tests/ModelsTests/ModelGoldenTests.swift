@@ -1,0 +1,67 @@
+import Foundation
+import NN
+import Tensors
+import Testing
+
+@testable import Models
+
+@Suite struct ModelGoldenTests {
+    /// Stored weights beside the case whose outputs they give.
+    @Test(arguments: [
+        ("unet-sd1", "unet-sd1"), ("unet-sd2", "unet-sd2"), ("unet-odd", "unet-odd"), ("unet-nomid", "unet-nomid"), ("ddpm", "ddpm"),
+        ("ddpm-heads", "ddpm-heads"), ("ddpm-legacy", "ddpm"), ("unet-sharded", "unet-sd1"), ("unet-variant", "unet-sd1"),
+    ])
+    func unet(folder: String, outputs: String) throws {
+        let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent(folder)))
+        let golden = try golden(outputs)
+        let output = withoutGradients {
+            unet(golden["sample"]!, timesteps: golden["timestep"]!, context: golden["encoder_hidden_states"])
+        }
+        #expect(try difference(output, golden["output"]!) < 1e-4)
+    }
+
+    @Test(arguments: [("vae-sd", "vae-sd"), ("vae-odd", "vae-odd"), ("vae-legacy", "vae-sd")])
+    func autoencoder(folder: String, outputs: String) throws {
+        let vae = try AutoencoderKL(folder: ModelFolder(goldens.appendingPathComponent(folder)))
+        let golden = try golden(outputs)
+        try withoutGradients { () throws -> Void in
+            let (mean, logVariance) = vae.encode(golden["image"]!)
+            #expect(try difference(mean, golden["mean"]!) < 1e-4)
+            #expect(try difference(logVariance, golden["logvar"]!) < 1e-4)
+            // The golden's latents are the decoder's own; ours are scaled as the diffusion model sees them.
+            #expect(try difference(vae.decode(vae.scaled(golden["latents"]!)), golden["decoded"]!) < 1e-4)
+        }
+    }
+
+    @Test(arguments: ["clip-sd1", "clip-sd2"])
+    func textEncoder(folder: String) throws {
+        let encoder = try CLIPTextModel(folder: ModelFolder(goldens.appendingPathComponent(folder)))
+        let golden = try golden(folder)
+        let ids = golden["input_ids"]!
+        let rows = try (0..<ids.size(0)).map { try ids.select(0, $0).array(Int64.self).map(Int.init) }
+        #expect(try difference(encoder(rows), golden["last_hidden_state"]!) < 1e-4)
+    }
+
+    @Test func loraOutputsAndGradients() throws {
+        let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1")))
+        let golden = try golden("lora")
+        func run() -> Tensor { unet(golden["sample"]!, timesteps: golden["timestep"]!, context: golden["encoder_hidden_states"]) }
+        let file = goldens.appendingPathComponent("lora/lora.safetensors")
+        let lora = try LoRAAdapters(contentsOf: file, attachingTo: unet.linears, device: .cpu)
+        for (_, tensor) in lora.parameters { tensor.requiresGrad = true }
+        let output = run()
+        #expect(try difference(output, golden["output"]!) < 1e-4)
+        #expect(try difference(lora.disabled { run() }, golden["base_output"]!) < 1e-4)
+        try (output * golden["loss_weight"]!).mean().backward()
+        for (name, tensor) in lora.parameters {
+            #expect(try difference(#require(tensor.grad), #require(golden["grad." + name])) < 1e-3, "\(name)")
+        }
+        // What is written is what was read.
+        let copy = FileManager.default.temporaryDirectory.appendingPathComponent("lora-\(UUID()).safetensors")
+        defer { try? FileManager.default.removeItem(at: copy) }
+        try lora.encoded().write(to: copy)
+        let (written, read) = (try Safetensors(contentsOf: copy).tensors, try Safetensors(contentsOf: file).tensors)
+        #expect(Set(written.keys) == Set(read.keys))
+        for (name, tensor) in read { #expect(try difference(#require(written[name]), tensor) == 0) }
+    }
+}
