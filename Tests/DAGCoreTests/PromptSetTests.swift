@@ -70,7 +70,8 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
     func drawBenchCSV(newline: String, mark: String) throws {
         let rows = [
             mark + "Prompts,Category", "A red colored car.,Colors", "\"A stack of 3 plates, blue, then green.\",DALL-E",
-            "\"A sign that says \"\"Hello, World\"\".\",Text", "\"Two lines:\(newline)second.\",Reddit", "Hovering cow abducting aliens.,Reddit", "",
+            "\"A sign that says \"\"Hello, World\"\".\",Text", "\"Two lines:\(newline)second.\",Reddit",
+            "Hovering cow abducting aliens.,Reddit", "",
         ]
         let set = try load(rows.joined(separator: newline), as: "DrawBench Prompts.csv")
         #expect(set.name == "DrawBench Prompts")

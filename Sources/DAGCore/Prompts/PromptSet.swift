@@ -44,7 +44,7 @@ public struct PromptSet: Sendable {
         guard let data = FileManager.default.contents(atPath: path) else {
             throw PromptError("\(path) cannot be read; check its permissions")
         }
-        guard let text = String(validating: data, as: UTF8.self) else {
+        guard let text = String(data: data, encoding: .utf8) else {
             throw PromptError("\(path) is not UTF-8 text; save it as UTF-8")
         }
         // A byte order mark, as spreadsheets write it.

@@ -6,13 +6,10 @@ import Foundation
 /// characters join what CLIP keeps apart (a carriage return and a line feed, an emoji and its skin tone).
 enum CLIPText {
     /// NFC, every run of white space one space, then lower case.
+    ///
+    /// transformers' NFC knows Unicode 9: stacked combining marks younger than that may come out in another order there.
     static func normalize(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
-        var composed = scalars
-        if !scalars.allSatisfy(\.isASCII) {
-            var text = String.UnicodeScalarView()
-            text.append(contentsOf: scalars)
-            composed = Array(String(text).precomposedStringWithCanonicalMapping.unicodeScalars)
-        }
+        let composed = scalars.allSatisfy(\.isASCII) ? scalars : compose(scalars)
         var result: [Unicode.Scalar] = []
         result.reserveCapacity(composed.count)
         var afterSpace = false
@@ -27,6 +24,44 @@ enum CLIPText {
             afterSpace = isSpace
         }
         return result
+    }
+
+    /// NFC. Hangul goes by the Unicode standard's arithmetic (section 3.12) and the rest by Foundation, whose Hangul cannot be used:
+    /// in Swift 6.3 it does not join a final to a syllable, and joins what is next to the jamo that compose (U+1176, say).
+    private static func compose(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
+        var result: [Unicode.Scalar] = []
+        result.reserveCapacity(scalars.count)
+        var other = String.UnicodeScalarView()
+        func flush() {
+            result.append(contentsOf: String(other).precomposedStringWithCanonicalMapping.unicodeScalars)
+            other.removeAll()
+        }
+        for scalar in scalars {
+            // Nothing composes or changes places across the border of Hangul, so each side can be done alone.
+            guard (0x1100...0x11FF).contains(scalar.value) || (0xAC00...0xD7A3).contains(scalar.value) else {
+                other.append(scalar)
+                continue
+            }
+            if !other.isEmpty { flush() }
+            if let last = result.last, let syllable = syllable(last.value, scalar.value) {
+                result[result.count - 1] = syllable
+            } else {
+                result.append(scalar)
+            }
+        }
+        flush()
+        return result
+    }
+
+    /// The Hangul syllable that two neighbours compose to: leading and vowel, or syllable without final and final.
+    private static func syllable(_ left: UInt32, _ right: UInt32) -> Unicode.Scalar? {
+        if (0x1100...0x1112).contains(left), (0x1161...0x1175).contains(right) {
+            return Unicode.Scalar(0xAC00 + ((left - 0x1100) * 21 + (right - 0x1161)) * 28)
+        }
+        if (0xAC00...0xD7A3).contains(left), (left - 0xAC00).isMultiple(of: 28), (0x11A8...0x11C2).contains(right) {
+            return Unicode.Scalar(left + (right - 0x11A7))
+        }
+        return nil
     }
 
     /// Cuts text at every token of a list, the leftmost first and the longest of those that begin at one place.
@@ -59,9 +94,9 @@ enum CLIPText {
     static func forEachWord(in text: [Unicode.Scalar], _ body: ([UInt8]) -> Void) {
         var position = 0
         while position < text.count {
-            if let name = spelledNames.first(where: { text[position...].starts(with: "<|\($0)|>".unicodeScalars) }) {
-                for word in ["<|", name, "|>"] { body(Array(word.utf8)) }
-                position += name.utf8.count + 4
+            if let spelled = spelledTokens.first(where: { text[position...].starts(with: $0.whole) }) {
+                for word in spelled.words { body(Array(word.utf8)) }
+                position += spelled.whole.count
                 continue
             }
             if let ending = contractions.first(where: { text[position...].starts(with: $0.unicodeScalars) }) {
@@ -83,13 +118,20 @@ enum CLIPText {
         }
     }
 
-    private static let spelledNames = ["startoftext", "endoftext"]
+    private static let spelledTokens = [["<|", "startoftext", "|>"], ["<|", "endoftext", "|>"]].map { words in
+        (words: words, whole: Array(words.joined().unicodeScalars))
+    }
     private static let contractions = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"]
 
     private enum Kind {
         case letter, number, space, symbol
 
         init(_ scalar: Unicode.Scalar) {
+            // transformers' regular expressions know Unicode 16; younger letters are symbols to it, whatever Swift's tables say.
+            if let age = scalar.properties.age, age.major > 16 {
+                self = .symbol
+                return
+            }
             switch scalar.properties.generalCategory {
             case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: self = .letter
             case .decimalNumber, .letterNumber, .otherNumber: self = .number

@@ -23,7 +23,7 @@ extension CLIPTokenizerFiles {
             let missing = !FileManager.default.fileExists(atPath: file.path)
             throw TokenizerError("\(file.path) \(missing ? "is missing" : "cannot be read"); \(hint)")
         }
-        guard let text = String(validating: data, as: UTF8.self) else {
+        guard let text = String(data: data, encoding: .utf8) else {
             throw TokenizerError("\(file.path) is not UTF-8 text; \(hint)")
         }
         return text
