@@ -1,0 +1,53 @@
+import Foundation
+
+extension PromptSet {
+    /// Names of the built-in sets.
+    ///
+    /// - `simple-animals`: 45 common animals, the set that DDPO and DAG optimise the aesthetic score on.
+    /// - `imagenet`: the 1,000 ImageNet class names with their synonyms, their set for JPEG size ("crane" is in it twice: bird and machine).
+    /// - `tiny-sd`: the 80 captions "a <item> on a <colour> background" of models/tiny-sd that leave the item's colour open;
+    ///   `tiny-sd-open` is the same set under the name of its file there, open-prompts.txt.
+    ///
+    /// Animals and classes are prompts as they stand ("dog", not "a dog"), as in the code published for DDPO (ddpo-pytorch, prompts.py:
+    /// `from_file`) and for DAG (ml-diffusion-alignment-gflownet, the same function).
+    public static let builtInNames = ["simple-animals", "imagenet", "tiny-sd", "tiny-sd-open"]
+
+    static func builtIn(_ name: String) -> [String]? {
+        switch name {
+        case "simple-animals": PromptFormat.lines(String(decoding: PackageResources.simple_animals_txt, as: UTF8.self))
+        case "imagenet": PromptFormat.lines(String(decoding: PackageResources.imagenet_txt, as: UTF8.self))
+        case "tiny-sd", "tiny-sd-open": tinySD
+        default: nil
+        }
+    }
+
+    private static var tinySD: [String] {
+        let items = ["tee", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+        let colours = ["red", "green", "blue", "yellow", "purple", "orange", "white", "black"]
+        // "a orange": the captions that the model was trained on know no "an".
+        return items.flatMap { item in colours.map { "a \(item) on a \($0) background" } }
+    }
+
+    /// What to say about a name that is neither a set nor a file.
+    static func suggestion(for name: String) -> String {
+        let known = "built-in sets are \(builtInNames.joined(separator: ", "))"
+        let asked = name.lowercased().replacing("_", with: "-")
+        let nearest = builtInNames.min { distance($0, asked) < distance($1, asked) }!
+        return distance(nearest, asked) <= 3 ? "did you mean \(nearest)? \(known)" : "\(known), anything else is the path of a file"
+    }
+
+    /// Levenshtein distance: insertions, deletions and substitutions that turn one text into the other.
+    private static func distance(_ first: String, _ second: String) -> Int {
+        var row = Array(0...second.count)
+        for (i, a) in first.enumerated() {
+            var diagonal = row[0]
+            row[0] = i + 1
+            for (j, b) in second.enumerated() {
+                let substituted = diagonal + (a == b ? 0 : 1)
+                diagonal = row[j + 1]
+                row[j + 1] = min(substituted, row[j] + 1, diagonal + 1)
+            }
+        }
+        return row[second.count]
+    }
+}

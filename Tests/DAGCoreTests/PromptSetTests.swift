@@ -1,0 +1,132 @@
+import Foundation
+import Testing
+
+@testable import DAGCore
+
+private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+
+/// Writes a throw-away file, loads it, and removes it.
+private func load(_ content: String, as name: String) throws -> PromptSet {
+    try load(Data(content.utf8), as: name)
+}
+
+private func load(_ content: Data, as name: String) throws -> PromptSet {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("prompts-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let file = folder.appendingPathComponent(name)
+    try content.write(to: file)
+    return try PromptSet.load(file.path)
+}
+
+private func message(_ body: () throws -> PromptSet) throws -> String {
+    let description = try #require(throws: PromptError.self) { try body() }.description
+    #expect(!description.contains("\n"))
+    return description
+}
+
+@Suite struct PromptSetTests {
+    @Test(arguments: [
+        ("simple-animals", 45, "cat", "kangaroo"),
+        ("imagenet", 1000, "tench, Tinca tinca", "toilet tissue, toilet paper, bathroom tissue"),
+        ("tiny-sd", 80, "a tee on a red background", "a boot on a black background"),
+        ("tiny-sd-open", 80, "a tee on a red background", "a boot on a black background"),
+    ])
+    func builtIn(name: String, count: Int, first: String, last: String) throws {
+        let set = try PromptSet.load(name)
+        #expect(set.name == name)
+        #expect(set.prompts.count == count)
+        #expect(set.prompts.first == first)
+        #expect(set.prompts.last == last)
+    }
+
+    @Test func everyBuiltInNameLoads() throws {
+        for name in PromptSet.builtInNames {
+            #expect(try PromptSet.load(name).prompts.allSatisfy { !$0.isEmpty })
+        }
+        // ImageNet has two classes of one name: the bird and the machine.
+        #expect(try Set(PromptSet.load("imagenet").prompts).count == 999)
+        #expect(try Set(PromptSet.load("simple-animals").prompts).count == 45)
+    }
+
+    @Test func tinySDIsTheModelsFile() throws {
+        let file = root.appendingPathComponent("models/tiny-sd/open-prompts.txt")
+        let set = try PromptSet.load(file.path)
+        #expect(set.name == "open-prompts")
+        #expect(try set.prompts == PromptSet.load("tiny-sd").prompts)
+    }
+
+    @Test(arguments: ["a\nb\n", "a\r\nb\r\n", "\u{FEFF}a\nb", "\n\n  a  \n\t\n b", "a\rb"])
+    func textFile(content: String) throws {
+        #expect(try load(content, as: "words.txt").prompts == ["a", "b"])
+        #expect(try load(content, as: "words").name == "words")
+    }
+
+    @Test func textKeepsQuotationMarksAndCommas() throws {
+        #expect(try load("a \"b\", c\nit's,d", as: "a.txt").prompts == ["a \"b\", c", "it's,d"])
+    }
+
+    @Test(arguments: ["\n", "\r\n"], ["", "\u{FEFF}"])
+    func drawBenchCSV(newline: String, mark: String) throws {
+        let rows = [
+            mark + "Prompts,Category", "A red colored car.,Colors", "\"A stack of 3 plates, blue, then green.\",DALL-E",
+            "\"A sign that says \"\"Hello, World\"\".\",Text", "\"Two lines:\(newline)second.\",Reddit",
+            "Hovering cow abducting aliens.,Reddit", "",
+        ]
+        let set = try load(rows.joined(separator: newline), as: "DrawBench Prompts.csv")
+        #expect(set.name == "DrawBench Prompts")
+        #expect(
+            set.prompts == [
+                "A red colored car.", "A stack of 3 plates, blue, then green.", "A sign that says \"Hello, World\".", "Two lines:\nsecond.",
+                "Hovering cow abducting aliens.",
+            ])
+    }
+
+    @Test(arguments: [
+        ("prompt\na\nb\n", "x.csv"), ("id,prompt\n1,a\n2,b", "x.CSV"), ("id,PROMPT,n\n1,\"a\",2\n\n2,b,\n3,,3\n", "x.csv"),
+        ("\"id\",\"Prompts\"\n\"1\",\"a\"\n\"2\",\"b\"\n", "x.csv"), ("id\tprompt\n1\ta\n2\tb\n", "x.tsv"),
+    ])
+    func otherTables(content: String, name: String) throws {
+        #expect(try load(content, as: name).prompts == ["a", "b"])
+    }
+
+    @Test(arguments: [
+        #"["a", "b"]"#, #"[{"prompt": "a"}, {"prompt": "b", "seed": 1}]"#, #"["a", {"prompt": "b"}]"#, "\u{FEFF}[\"a\", \"\", \" b \"]",
+    ])
+    func json(content: String) throws {
+        #expect(try load(content, as: "x.json").prompts == ["a", "b"])
+    }
+
+    @Test(arguments: [
+        ("x.txt", "", "holds no prompt"), ("x.txt", " \n\n", "holds no prompt"), ("x.csv", "Prompts,Category\n", "holds no prompt"),
+        ("x.json", "[]", "holds no prompt"), ("x.csv", "", "columns are"),
+        ("x.csv", "Text,Category\na,b\n", "no column named \"Prompts\" or \"prompt\"; its columns are \"Text\", \"Category\""),
+        ("x.csv", "Prompts\n\"a\nb\n", "never closes"), ("x.csv", "Prompts\n\"a\"b\"c\"\n", "check its quotation marks"),
+        ("x.json", "[\"a\"", "not valid JSON"), ("x.json", "", "not valid JSON"), ("x.json", "{\"prompt\": \"a\"}", "not a list"),
+        ("x.json", "[\"a\", 3]", "entry 2 is neither"), ("x.json", "[{\"text\": \"a\"}]", "entry 1 is neither"),
+        ("x.json", "[{\"prompt\": null}]", "entry 1 is neither"),
+    ])
+    func unusableContent(name: String, content: String, expected: String) throws {
+        let text = try message { try load(content, as: name) }
+        #expect(text.contains(expected) && text.contains(name), "\(text)")
+    }
+
+    @Test(arguments: ["x.txt", "x.csv", "x.json"])
+    func notUTF8(name: String) throws {
+        #expect(try message { try load(Data([0x63, 0x61, 0x66, 0xE9, 0x0A]), as: name) }.contains("\(name) is not UTF-8 text"))
+    }
+
+    @Test(arguments: [
+        ("simple_animals", "did you mean simple-animals?"), ("imagnet", "did you mean imagenet?"), ("Tiny-SD", "did you mean tiny-sd?"),
+        ("prompts.txt", "built-in sets are simple-animals, imagenet, tiny-sd, tiny-sd-open"),
+    ])
+    func unknownName(name: String, expected: String) throws {
+        let text = try message { try PromptSet.load(name) }
+        #expect(text.contains(expected) && text.contains("\"\(name)\"") && text.contains("tiny-sd-open"))
+        #expect(name != "prompts.txt" || !text.contains("did you mean"))
+    }
+
+    @Test func folder() throws {
+        #expect(try message { try PromptSet.load(root.path) }.contains("is a folder"))
+    }
+}
