@@ -35,6 +35,7 @@ public struct LoRAAdapters {
     private let linears: [Linear]
     /// The common rank.
     public let rank: Int
+    private let alpha: Double
 
     /// The attention projections, as in the paper.
     public static let targets = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -42,7 +43,7 @@ public struct LoRAAdapters {
     /// Fresh adapters on every attention projection: A normal with standard deviation 1 / rank, B zero (peft's "gaussian").
     public init(rank: Int, seed: UInt64, attachingTo linears: [String: Linear], device: Device) {
         let generator = Generator(seed: seed)
-        self.init(rank: rank, linears) { _, layer in
+        self.init(rank: rank, alpha: Double(rank), linears) { _, layer in
             (
                 (Tensor.randn([rank, layer.features.in], generator: generator) * (1 / Double(rank))).to(device),
                 Tensor.zeros([layer.features.out, rank], device: device)
@@ -50,38 +51,42 @@ public struct LoRAAdapters {
         }
     }
 
-    /// Adapters of a file that diffusers or this program wrote (keys `unet.<layer>.lora_A.weight`).
+    /// Adapters of a LoRA file: the names that this program writes (`encoded`), or diffusers' own `unet.<layer>.lora_A.weight`.
     public init(contentsOf file: URL, attachingTo linears: [String: Linear], device: Device) throws {
-        let tensors = try Safetensors(contentsOf: file).tensors
-        let prefix = "unet."
+        let stored = try Safetensors(contentsOf: file)
         let layers = Self.attachable(linears).map(\.key)
-        let expected = Set(layers.flatMap { [prefix + $0 + ".lora_A.weight", prefix + $0 + ".lora_B.weight"] })
-        let missing = expected.subtracting(tensors.keys).sorted()
-        let unused = Set(tensors.keys).subtracting(expected).sorted()
-        guard missing.isEmpty, unused.isEmpty, let first = layers.first, let rank = tensors[prefix + first + ".lora_A.weight"]?.size(0) else {
-            let example = (missing.first.map { "missing \($0)" } ?? unused.first.map { "unknown \($0)" }) ?? "no attention layers to adapt"
+        let names = LoRANames.allCases.max { a, b in a.matches(stored.tensors, layers) < b.matches(stored.tensors, layers) } ?? .kohya
+        let expected = Set(layers.flatMap { [names.a($0), names.b($0)] })
+        let missing = expected.subtracting(stored.tensors.keys).sorted()
+        let unknown = Set(stored.tensors.keys).subtracting(expected).subtracting(layers.compactMap(names.alpha)).sorted()
+        guard missing.isEmpty, unknown.isEmpty, !layers.isEmpty else {
+            let example = missing.first.map { "missing \($0)" } ?? unknown.first.map { "unknown \($0)" } ?? "no attention layers to adapt"
             throw TensorFileError(
-                "\(file.path): no LoRA of this model's attention projections (\(example); \(missing.count) missing, \(unused.count) unknown)")
+                "\(file.path): no LoRA of this model's attention projections (\(example); \(missing.count) missing, \(unknown.count) unknown)")
         }
+        let rank = stored.tensors[names.a(layers[0])]?.shape.first ?? 0
+        var alpha = Double(rank)
+        if let name = names.alpha(layers[0]), let tensor = stored.tensors[name] { alpha = try tensor.to(.float32).item() }
         for (key, layer) in Self.attachable(linears) {
-            let shapes = [tensors[prefix + key + ".lora_A.weight"]?.shape, tensors[prefix + key + ".lora_B.weight"]?.shape]
+            let shapes = [stored.tensors[names.a(key)]?.shape, stored.tensors[names.b(key)]?.shape]
             guard shapes == [[rank, layer.features.in], [layer.features.out, rank]] else {
-                throw TensorFileError("\(file.path): the adapter of \(key) has shapes that do not fit this model")
+                throw TensorFileError("\(file.path): the adapter of \(key) has shapes \(shapes.compactMap { $0 }) that do not fit this model")
             }
         }
-        self.init(rank: rank, linears) { key, _ in
-            let pair = ["lora_A", "lora_B"].map { tensors["\(prefix)\(key).\($0).weight"]!.to(.float32).to(device).clone() }
-            return (pair[0], pair[1])
+        self.init(rank: rank, alpha: alpha, linears) { key, _ in
+            func load(_ name: String) -> Tensor { stored.tensors[name]!.to(.float32).to(device).clone() }
+            return (load(names.a(key)), load(names.b(key)))
         }
     }
 
-    private init(rank: Int, _ linears: [String: Linear], _ make: (String, Linear) -> (Tensor, Tensor)) {
+    private init(rank: Int, alpha: Double, _ linears: [String: Linear], _ make: (String, Linear) -> (Tensor, Tensor)) {
         self.rank = rank
+        self.alpha = alpha
         var adapters: [String: LoRA] = [:]
         let layers = Self.attachable(linears)
         for (key, layer) in layers {
             let (a, b) = make(key, layer)
-            let lora = LoRA(a: a, b: b, alpha: Double(rank))
+            let lora = LoRA(a: a, b: b, alpha: alpha)
             layer.lora = lora
             adapters[key] = lora
         }
@@ -93,9 +98,9 @@ public struct LoRAAdapters {
         linears.filter { entry in targets.contains { entry.key.hasSuffix("." + $0) } }.sorted { $0.key < $1.key }
     }
 
-    /// The trained tensors with the keys of diffusers' LoRA files, in the order of the keys.
+    /// The trained tensors by layer, in the order of the names.
     public var parameters: [(name: String, tensor: Tensor)] {
-        adapters.sorted { $0.key < $1.key }.flatMap { [("unet.\($0.key).lora_A.weight", $0.value.a), ("unet.\($0.key).lora_B.weight", $0.value.b)] }
+        adapters.sorted { $0.key < $1.key }.flatMap { [("\($0.key).lora_A", $0.value.a), ("\($0.key).lora_B", $0.value.b)] }
     }
 
     /// Runs `body` with the base model: all adapters switched off.
@@ -107,9 +112,30 @@ public struct LoRAAdapters {
 }
 
 extension LoRAAdapters {
-    /// The file that `pipe.load_lora_weights` of diffusers reads.
+    /// A safetensors file that both diffusers' `load_lora_weights` and ComfyUI load: kohya's names and one `alpha` a layer.
     public func encoded() throws -> Data {
-        try Safetensors.encode(
-            Dictionary(uniqueKeysWithValues: parameters.map { ($0.name, $0.tensor.detach()) }), metadata: ["format": "pt"])
+        var tensors: [String: Tensor] = [:]
+        for (key, lora) in adapters {
+            tensors[LoRANames.kohya.a(key)] = lora.a.detach()
+            tensors[LoRANames.kohya.b(key)] = lora.b.detach()
+            tensors[LoRANames.kohya.alpha(key)!] = Tensor.full([], alpha)
+        }
+        return try Safetensors.encode(tensors, metadata: ["format": "pt"])
     }
+}
+
+/// How files name an adapter's tensors. ComfyUI does not know diffusers' own names; both know kohya's.
+enum LoRANames: CaseIterable {
+    case kohya, diffusers
+
+    private func stem(_ layer: String) -> String {
+        self == .kohya ? "lora_unet_" + layer.replacing(".", with: "_") : "unet." + layer
+    }
+
+    func a(_ layer: String) -> String { stem(layer) + (self == .kohya ? ".lora_down.weight" : ".lora_A.weight") }
+    func b(_ layer: String) -> String { stem(layer) + (self == .kohya ? ".lora_up.weight" : ".lora_B.weight") }
+    func alpha(_ layer: String) -> String? { self == .kohya ? stem(layer) + ".alpha" : nil }
+
+    /// How many of a file's tensors have these names.
+    func matches(_ tensors: [String: Tensor], _ layers: [String]) -> Int { layers.filter { tensors[a($0)] != nil }.count }
 }

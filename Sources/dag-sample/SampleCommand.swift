@@ -59,12 +59,12 @@ struct SampleCommand: ParsableCommand {
 
         if output.hasSuffix(".png") {
             let columns = prompts == nil ? Int(Double(all.count).squareRoot().rounded(.up)) : count
-            try ImageGrid(images, columns: all.count == 1 ? 1 : columns).write(to: URL(fileURLWithPath: output))
+            try images.writeSheet(columns: columns, to: URL(fileURLWithPath: output))
         } else {
             let folder = URL(fileURLWithPath: output)
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             for k in all.indices {
-                try PNG.write(images.image(k), to: folder.appendingPathComponent(String(format: "%05d.png", k)))
+                try PNG.write(images, index: k, to: folder.appendingPathComponent(String(format: "%05d.png", k)).path)
             }
         }
         print(output)

@@ -45,6 +45,11 @@ public struct OutputFolder: Sendable {
         }
     }
 
+    /// Writes the settings of the run.
+    public func writeConfiguration(_ settings: TrainingConfiguration) throws {
+        try Self.writeAtomically(Data(settings.yaml().utf8), to: configuration)
+    }
+
     /// Appends a line to metrics.jsonl.
     func append(_ line: Data) throws {
         do {

@@ -89,8 +89,8 @@ public struct Sampler {
             var (states, logForward, guided): ([Tensor], [Tensor], [Tensor]) = ([], [], [])
             var pending: [PendingReward] = []
             func score(_ samples: Tensor) throws -> PendingReward {
-                evaluator.submit(
-                    RewardBatch(images: try pipeline.decode(samples), prompts: prompts, sampleIDs: ids, seeds: seeds))
+                try evaluator.submit(
+                    RewardBatch(images: pipeline.decode(samples), prompts: prompts, sampleIDs: ids, seeds: seeds))
             }
             let last = try walk(conditioning, seeds: seeds) { step in
                 try check()

@@ -33,6 +33,6 @@ extension Trainer {
         let (prompts, seeds) = fixedSamples(Self.sheetSize)
         let images = try sampler.pictures(prompts, seeds: seeds, batch: min(Self.sheetSize, configuration.sampleBatchSize), check: checkCancellation)
         let file = output.samples.appendingPathComponent("epoch-\(progress.epoch).png")
-        try ImageGrid(images, columns: 4).write(to: file)
+        try images.writeSheet(columns: 4, to: file)
     }
 }

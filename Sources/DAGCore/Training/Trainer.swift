@@ -66,6 +66,17 @@ public final class Trainer {
 
     func checkCancellation() throws { if cancelled.load(ordering: .relaxed) { throw Cancelled() } }
 
+    /// Optimiser steps done, by this run and those that it continues.
+    public var stepsDone: Int { progress.step }
+
+    /// What is about to be trained, in one line.
+    public var summary: String {
+        let c = configuration
+        let precision = pipeline.unet.dtype == .bfloat16 ? "bf16" : "fp32"
+        return
+            "\(c.algorithm.rawValue) on \(c.model): \(prompts.name) (\(prompts.prompts.count) prompts), \(c.trajectoriesPerEpoch) trajectories x \(kernels.transitions) transitions an epoch, \(c.updatesPerEpoch) optimiser steps, \(precision) on \(pipeline.device), libtorch \(Torch.version)"
+    }
+
     // MARK: The main path
 
     /// Trains until the last epoch or until it is cancelled; saves in either case.

@@ -134,6 +134,9 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     /// Trajectories of one optimiser step.
     public var trajectoriesPerUpdate: Int { trainBatchSize * gradientAccumulationSteps }
 
+    /// Optimiser steps of one epoch.
+    public var updatesPerEpoch: Int { trajectoriesPerEpoch / trajectoriesPerUpdate }
+
     /// beta_e = beta min(1, epoch / (annealing epochs)): linear from zero (paper, section 5).
     func beta(epoch: Int) -> Double { betaAnnealing == 0 ? beta : beta * min(1, Double(epoch) / (betaAnnealing * Double(epochs))) }
 

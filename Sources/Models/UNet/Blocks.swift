@@ -111,22 +111,25 @@ public struct DownBlock {
 
 /// diffusers' UNetMidBlock2D and UNetMidBlock2DCrossAttn.
 struct MidBlock {
-    private let first, second: ResnetBlock2D
+    private let first: ResnetBlock2D
+    private let second: ResnetBlock2D?
     private let attention: AttentionLayer?
 
-    init(_ channels: Int, attention: BlockAttention, _ settings: BlockSettings, _ scope: Scope) {
+    /// - Parameter resnets: 2, or 1 where a text-conditional U-Net has a middle block without attention.
+    init(_ channels: Int, resnets: Int = 2, attention: BlockAttention, _ settings: BlockSettings, _ scope: Scope) {
         func resnet(_ k: Int) -> ResnetBlock2D {
             ResnetBlock2D(
                 channels, channels, timeChannels: settings.timeChannels, groups: settings.groups, eps: settings.eps, scope / "resnets" / k)
         }
         first = resnet(0)
         self.attention = attention.layer(channels, settings, scope / "attentions" / 0)
-        second = resnet(1)
+        second = resnets > 1 ? resnet(1) : nil
     }
 
     func callAsFunction(_ x: Tensor, time: Tensor?, context: Tensor?) -> Tensor {
         let h = first(x, time: time)
-        return second(attention?(h, context: context) ?? h, time: time)
+        let attended = attention?(h, context: context) ?? h
+        return second?(attended, time: time) ?? attended
     }
 }
 

@@ -55,10 +55,12 @@ public final class UNet {
                 channels[max(0, k - 1)], channels[k], layers: layers, attention: attention(c.downBlockTypes[k], k), downsample: k != last,
                 settings, scope / "down_blocks" / k)
         }
+        let plainMiddle = c.midBlockType == "UNetMidBlock2D" && c.isConditional
         let middle: BlockAttention =
-            c.isConditional
-            ? attention("CrossAttnDownBlock2D", last) : c.addAttention == false ? .none : attention("AttnDownBlock2D", last)
-        midBlock = hasMidBlock ? MidBlock(channels[last], attention: middle, settings, scope / "mid_block") : nil
+            plainMiddle || c.addAttention == false ? .none : attention(c.isConditional ? "CrossAttnDownBlock2D" : "AttnDownBlock2D", last)
+        midBlock =
+            hasMidBlock
+            ? MidBlock(channels[last], resnets: plainMiddle ? 1 : 2, attention: middle, settings, scope / "mid_block") : nil
         upBlocks = (0...last).map { k in
             let mirrored = last - k
             let layers = c.layersPerBlock[mirrored] + 1

@@ -73,7 +73,7 @@ public struct UNetConfiguration: Decodable, Sendable {
             ("encoder_hid_dim_type", encoderHidDimType, []), ("time_embedding_type", timeEmbeddingType, ["positional"]),
             ("resnet_time_scale_shift", resnetTimeScaleShift, ["default"]), ("downsample_type", downsampleType, ["conv"]),
             ("upsample_type", upsampleType, ["conv"]),
-            ("mid_block_type", midBlockType, [isConditional ? "UNetMidBlock2DCrossAttn" : "UNetMidBlock2D"]),
+            ("mid_block_type", midBlockType, ["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"]),
         ] {
             if let value, !plain.contains(value) { throw refuse("\(name) '\(value)'") }
         }
