@@ -190,7 +190,7 @@ typedef struct dag_reward_result {
 } dag_reward_result;
 
 /// The bits of the NaN that stands in `scores` before a call.
-#define DAG_REWARD_UNWRITTEN UINT32_C(0x7fc0da61)
+#define DAG_REWARD_UNWRITTEN 0x7fc0da61u
 
 /// The functions of a plugin. Constant.
 typedef struct dag_reward_plugin {

@@ -1,0 +1,19 @@
+import Foundation
+
+extension ImageBatch {
+    /// Pictures of several batches of one size, in order.
+    init(concatenating parts: [ImageBatch]) throws {
+        guard let first = parts.first, parts.allSatisfy({ $0.height == first.height && $0.width == first.width }) else {
+            throw ImageError("batches of pictures of different sizes cannot be joined")
+        }
+        try self.init(pixels: parts.flatMap(\.pixels), count: parts.reduce(0) { $0 + $1.count }, height: first.height, width: first.width)
+    }
+
+    /// Writes the pictures as one PNG: a lone picture as it is, several as a sheet in which small ones are enlarged.
+    /// - Parameter columns: pictures in a row.
+    public func writeSheet(columns: Int, to file: URL) throws {
+        guard count > 1 else { return try PNG.write(self, to: file.path) }
+        let enlargement = max(1, 96 / max(height, width))
+        try PNG.write(ImageGrid.compose(self, columns: columns, scale: enlargement), to: file.path)
+    }
+}

@@ -1,0 +1,77 @@
+import CDAGCore
+import Foundation
+
+/// This program as plugins see it.
+enum RewardHost {
+    /// Lives as long as the process: plugins keep the pointer.
+    nonisolated(unsafe) static let table: UnsafePointer<dag_reward_host> = constant(
+        dag_reward_host(
+            struct_size: UInt32(MemoryLayout<dag_reward_host>.size),
+            abi_min: UInt32(DAG_REWARD_ABI_VERSION), abi_max: UInt32(DAG_REWARD_ABI_VERSION), reserved: 0,
+            name: constantText("dag"), version: constantText("1"),
+            extension: { name in
+                guard let name, String(cString: name) == DAG_REWARD_LOG else { return nil }
+                return UnsafeRawPointer(RewardHost.log)
+            }))
+
+    private nonisolated(unsafe) static let log: UnsafePointer<dag_reward_log> = constant(
+        dag_reward_log(
+            struct_size: UInt32(MemoryLayout<dag_reward_log>.size), reserved: 0,
+            write: { line in
+                guard let line else { return }
+                FileHandle.standardError.write(Data("reward: \(String(cString: line))\n".utf8))
+            }))
+
+    private static func constant<Value>(_ value: Value) -> UnsafePointer<Value> {
+        let pointer = UnsafeMutablePointer<Value>.allocate(capacity: 1)
+        pointer.initialize(to: value)
+        return UnsafePointer(pointer)
+    }
+
+    private static func constantText(_ text: String) -> UnsafePointer<CChar> {
+        let bytes = Array(text.utf8CString)
+        let pointer = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count)
+        pointer.initialize(from: bytes, count: bytes.count)
+        return UnsafePointer(pointer)
+    }
+
+    /// Runs a plugin function that takes an error buffer; a status other than OK becomes a `RewardError` of `what` failed and why.
+    static func call(_ what: @autoclosure () -> String, _ body: (UnsafeMutablePointer<dag_reward_error>) -> Int32) throws {
+        var message = [CChar](repeating: 0, count: 1024)
+        let capacity = message.count
+        let status = message.withUnsafeMutableBufferPointer { buffer in
+            var error = dag_reward_error(
+                struct_size: UInt32(MemoryLayout<dag_reward_error>.size), capacity: UInt32(capacity), message: buffer.baseAddress)
+            return body(&error)
+        }
+        guard status != Int32(DAG_REWARD_OK) else { return }
+        // The last byte stays a terminator whatever a plugin wrote.
+        let reason = String(decoding: message.dropLast().prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        throw RewardError("\(what()): " + (reason.isEmpty ? describe(status) : reason))
+    }
+
+    static func describe(_ status: Int32) -> String {
+        switch Int(status) {
+        case DAG_REWARD_INVALID: "invalid setting or input"
+        case DAG_REWARD_UNSUPPORTED: "unsupported"
+        case DAG_REWARD_IO: "a file or service could not be reached"
+        case DAG_REWARD_MEMORY: "out of memory"
+        case DAG_REWARD_DEADLINE: "the deadline passed"
+        default: "internal error (status \(status))"
+        }
+    }
+}
+
+/// 64-bit FNV-1a: tells one version of a library and its settings from another.
+struct Fingerprint {
+    private(set) var value: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    mutating func combine(_ bytes: some Sequence<UInt8>) {
+        for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    }
+
+    var hex: String {
+        let digits = String(value, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+}

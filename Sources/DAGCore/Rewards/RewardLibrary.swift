@@ -1,0 +1,158 @@
+import CDAGCore
+import Foundation
+
+/// A reward plugin's shared library and what it says about itself; no model is loaded.
+///
+/// Libraries are never unloaded: their tables may be used for the life of the process.
+public final class RewardLibrary: @unchecked Sendable {
+    /// Which calls may overlap.
+    public enum ThreadMode: UInt32, Sendable {
+        /// One call at a time into the library, over all its instances.
+        case serialized = 0
+        /// One call at a time into an instance.
+        case perInstance = 1
+        /// Any number of `score` calls.
+        case concurrent = 2
+    }
+
+    /// A key that the plugin understands.
+    public struct Option: Sendable, Equatable {
+        public let key: String
+        public let defaultValue: String
+        /// One line, with the values it takes.
+        public let detail: String
+    }
+
+    public let path: String
+    public let name: String
+    public let version: String
+    public let detail: String
+    public let license: String
+    public let source: String
+    public let objectives: [RewardObjective]
+    public let options: [Option]
+    /// Whether keys that are not among `options` go to the plugin; otherwise they are errors.
+    public let takesOtherOptions: Bool
+    public let devices: [String]
+    public let threadMode: ThreadMode
+    public let isDeterministic: Bool
+    /// Pictures it takes in one call.
+    public let largestBatch: Int
+
+    let functions: dag_reward_plugin
+    /// Held during calls that must not overlap with others into this library.
+    let lock: NSLock
+
+    /// Opens a library. Throws `RewardError` if it cannot be loaded, is no reward plugin, speaks another version of the ABI, or does
+    /// not describe itself as `dag_reward.h` asks.
+    public init(path: String) throws {
+        let absolute = URL(fileURLWithPath: path).path
+        let file = URL(fileURLWithPath: path).lastPathComponent
+        guard let handle = dlopen(absolute, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
+            throw RewardError("reward plugin \(file) cannot be loaded: \(dlerror().map { String(cString: $0) } ?? "no reason given")")
+        }
+        guard let symbol = dlsym(handle, "dag_reward_entry") else {
+            throw RewardError("\(path) is no reward plugin: it does not export dag_reward_entry")
+        }
+        typealias Entry = @convention(c) (
+            UnsafePointer<dag_reward_host>, UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>, UnsafeMutablePointer<dag_reward_error>
+        ) -> Int32
+        let entry = unsafeBitCast(symbol, to: Entry.self)
+        let lock = Self.lock(of: symbol)
+        var table: UnsafePointer<dag_reward_plugin>?
+        try lock.withLock {
+            try RewardHost.call("reward plugin \(file) cannot be used") { entry(RewardHost.table, &table, $0) }
+        }
+        let reader = TableReader(file: file)
+        let functions = try reader.element(table, "plugin table")
+        guard functions.abi_version == UInt32(DAG_REWARD_ABI_VERSION) else {
+            throw RewardError(
+                "reward plugin \(file) answered ABI version \(functions.abi_version); this program speaks \(DAG_REWARD_ABI_VERSION), "
+                    + "rebuild the plugin with this program's dag_reward.h")
+        }
+        guard functions.create != nil, functions.score != nil, functions.destroy != nil else {
+            throw RewardError("reward plugin \(file) lacks one of create, score and destroy")
+        }
+        let info = try reader.element(functions.info, "info")
+        self.path = absolute
+        self.lock = lock
+        self.functions = functions
+        name = try reader.text(info.name, "name")
+        version = try reader.text(info.version, "version")
+        detail = try reader.text(info.description, "description")
+        license = try reader.text(info.license, "license")
+        source = try reader.text(info.source, "source")
+        objectives = try reader.elements(info.objectives, info.objective_count, "objectives").map {
+            guard let direction = RewardObjective.Direction(rawValue: Int($0.direction)) else {
+                throw RewardError("reward plugin \(file) gives an objective the direction \($0.direction), which is neither 1 nor -1")
+            }
+            return RewardObjective(
+                try reader.text($0.name, "objective name"), direction, detail: try reader.text($0.description, "objective description"))
+        }
+        options = try reader.elements(info.options, info.option_count, "options").map {
+            Option(
+                key: try reader.text($0.key, "option key"), defaultValue: try reader.text($0.default_value, "option default"),
+                detail: try reader.text($0.description, "option description"))
+        }
+        takesOtherOptions = info.flags & UInt32(DAG_REWARD_OPEN_OPTIONS) != 0
+        isDeterministic = info.flags & UInt32(DAG_REWARD_DETERMINISTIC) != 0
+        devices = try reader.values(info.devices, info.device_count, "devices").map { try reader.text($0, "device") }
+        largestBatch = info.largest_batch == 0 ? Int.max : Int(info.largest_batch)
+        guard let threadMode = ThreadMode(rawValue: info.thread_mode) else {
+            throw RewardError("reward plugin \(file) declares the unknown thread mode \(info.thread_mode)")
+        }
+        self.threadMode = threadMode
+        guard !objectives.isEmpty, Set(objectives.map(\.name)).count == objectives.count else {
+            throw RewardError("reward plugin \(file) must declare objectives, each with a name of its own")
+        }
+        let formats = try reader.values(info.image_formats, info.image_format_count, "image formats")
+        guard formats.contains(Int32(DAG_REWARD_U8_NHWC)) else {
+            throw RewardError("reward plugin \(file) does not accept the baseline image format DAG_REWARD_U8_NHWC, which is all this program sends")
+        }
+    }
+
+    private static let registry = NSLock()
+    private nonisolated(unsafe) static var locks: [UnsafeMutableRawPointer: NSLock] = [:]
+
+    /// One lock for each library, however often it is opened.
+    private static func lock(of entry: UnsafeMutableRawPointer) -> NSLock {
+        registry.withLock {
+            let lock = locks[entry] ?? NSLock()
+            locks[entry] = lock
+            return lock
+        }
+    }
+}
+
+/// Reads a plugin's tables with the checks that `dag_reward.h` asks for.
+private struct TableReader {
+    let file: String
+
+    func text(_ pointer: UnsafePointer<CChar>?, _ what: String) throws -> String {
+        guard let pointer else { throw RewardError("reward plugin \(file) gives no \(what)") }
+        return String(cString: pointer)
+    }
+
+    func element<Element>(_ base: UnsafePointer<Element>?, _ what: String) throws -> Element {
+        try elements(base, 1, what)[0]
+    }
+
+    /// An array of structs: the first one's `struct_size` is the stride.
+    func elements<Element>(_ base: UnsafePointer<Element>?, _ count: UInt32, _ what: String) throws -> [Element] {
+        guard count > 0 else { return [] }
+        guard let base else { throw RewardError("reward plugin \(file) gives no \(what)") }
+        let stride = Int(UnsafeRawPointer(base).load(as: UInt32.self))
+        guard stride >= MemoryLayout<Element>.size, stride % MemoryLayout<Element>.alignment == 0 else {
+            throw RewardError(
+                "reward plugin \(file) gives struct_size \(stride) in its \(what), where version \(DAG_REWARD_ABI_VERSION) has "
+                    + "\(MemoryLayout<Element>.size)")
+        }
+        return (0..<Int(count)).map { UnsafeRawPointer(base).load(fromByteOffset: $0 * stride, as: Element.self) }
+    }
+
+    /// An array of plain values.
+    func values<Element>(_ base: UnsafePointer<Element>?, _ count: UInt32, _ what: String) throws -> [Element] {
+        guard let base, count > 0 else { throw RewardError("reward plugin \(file) gives no \(what)") }
+        return Array(UnsafeBufferPointer(start: base, count: Int(count)))
+    }
+}
