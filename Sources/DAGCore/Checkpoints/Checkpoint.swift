@@ -28,13 +28,13 @@ struct Checkpoint {
     private struct Record: Codable {
         var version = 1
         let progress: Progress
-        let rewards: [String]
+        let rewards: String
         let rollout: RolloutRecord?
     }
 
     var progress: Progress
-    /// Fingerprints of the rewards.
-    var rewards: [String]
+    /// The rewards' fingerprint.
+    var rewards: String
     /// LoRA, flow network and both optimisers.
     var tensors: [String: Tensor]
     /// The trajectories of the epoch under way.
@@ -103,7 +103,7 @@ struct Checkpoint {
         }
     }
 
-    init(progress: Progress, rewards: [String], tensors: [String: Tensor], rollout: Rollout?) {
+    init(progress: Progress, rewards: String, tensors: [String: Tensor], rollout: Rollout?) {
         (self.progress, self.rewards, self.tensors, self.rollout) = (progress, rewards, tensors, rollout)
     }
 }

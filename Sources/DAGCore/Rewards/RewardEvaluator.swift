@@ -11,6 +11,16 @@ public struct RewardReport: Sendable {
     public let seconds: Double
 }
 
+extension RewardReport {
+    /// Several batches as one.
+    init(concatenating parts: [RewardReport]) {
+        self.init(
+            reward: parts.flatMap(\.reward),
+            objectives: Dictionary(uniqueKeysWithValues: (parts.first?.objectives.keys ?? [:].keys).map { name in (name, parts.flatMap { $0.objectives[name]! }) }),
+            seconds: parts.reduce(0) { $0 + $1.seconds })
+    }
+}
+
 /// Mixes one or several rewards into the one that is trained, and scores in the background while the caller goes on.
 ///
 /// Batches are scored one after another, in the order of `submit`, whichever thread waits for them.

@@ -63,7 +63,7 @@ public final class DiffusionPipeline {
     /// [C, H, W] of a sample (a latent, or a picture in pixel space).
     public let sampleShape: [Int]
     /// Width of the text embedding; nil without text.
-    public var textWidth: Int? { textEncoder?.hiddenSize }
+    public var textWidth: Int? { unet.configuration.isConditional ? unet.configuration.crossAttentionDim : nil }
     /// U-Net rows and decoded pictures so far: the cost of a run.
     public internal(set) var work = (unetRows: 0, decodes: 0)
 
@@ -98,6 +98,12 @@ public final class DiffusionPipeline {
         }
         guard let size = c.sampleSize else { throw ModelError("\(folder): the U-Net's config.json has no sample_size") }
         sampleShape = [c.inChannels, size[0], size[1]]
+    }
+
+    /// A network and a schedule alone, for text embeddings that the caller has.
+    init(unet: UNet, scheduler: DDIMScheduler, sampleShape: [Int], device: Device = .cpu) {
+        (self.unet, self.scheduler, self.sampleShape, self.device) = (unet, scheduler, sampleShape, device)
+        (vae, textEncoder, tokenizer) = (nil, nil, nil)
     }
 
     /// Embeds prompts; nil for a model without text.
@@ -137,7 +143,7 @@ public final class DiffusionPipeline {
     }
 
     /// U-Net rows of one guided evaluation of one sample.
-    public func rowsPerSample(guidance: Double) -> Int { textEncoder == nil || guidance == 1 ? 1 : 2 }
+    public func rowsPerSample(guidance: Double) -> Int { unet.configuration.isConditional && guidance != 1 ? 2 : 1 }
 
     /// Pictures of samples: 8-bit RGB.
     /// - Parameter x: [n, C, H, W].

@@ -21,7 +21,9 @@ extension Trainer {
         let rollout = try sampler.rollOut(
             chosen, seeds: seeds, ids: (0..<count).map(UInt64.init), evaluator: evaluator, lookahead: false, check: checkCancellation)
         report.append(try checkRatio(rollout))
-        report += try evaluator.selfCheck(images: sampler.pictures(Array(chosen.prefix(4)), seeds: Array(seeds.prefix(4))))
+        let pictures = try sampler.pictures(Array(chosen.prefix(4)), seeds: Array(seeds.prefix(4)))
+        try evaluator.selfCheck(images: pictures, prompts: Array(chosen.prefix(4)))
+        report.append("rewards answer sanely: \(evaluator.objectiveNames.joined(separator: ", "))")
         return report
     }
 

@@ -36,13 +36,23 @@ public final class Trainer {
     /// - Parameters:
     ///   - evaluator: the rewards.
     ///   - prompts: what trajectories are sampled for; ignored by models without text.
-    public init(_ configuration: TrainingConfiguration, evaluator: RewardEvaluator, prompts: PromptSet, output: OutputFolder) throws {
+    public convenience init(
+        _ configuration: TrainingConfiguration, evaluator: RewardEvaluator, prompts: PromptSet, output: OutputFolder
+    ) throws {
         try configuration.check()
         let device = try configuration.device.resolve()
         if configuration.threads > 0 { Torch.threads = configuration.threads }
-        let c = configuration
+        let pipeline = try DiffusionPipeline(folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
+        try self.init(configuration, pipeline: pipeline, evaluator: evaluator, prompts: prompts, output: output)
+    }
+
+    /// Prepares training of a model that is loaded.
+    init(
+        _ c: TrainingConfiguration, pipeline: DiffusionPipeline, evaluator: RewardEvaluator, prompts: PromptSet, output: OutputFolder
+    ) throws {
+        let device = pipeline.device
         seeds = Seeds(c.seed)
-        pipeline = try DiffusionPipeline(folder: c.model, dtype: c.precision.resolve(on: device), device: device)
+        self.pipeline = pipeline
         kernels = try TransitionKernels(scheduler: pipeline.scheduler, steps: c.steps, eta: c.eta, reduction: c.logProb, device: device)
         guard kernels.transitions > 0 else { throw ConfigurationError("--steps \(c.steps): this model's schedule leaves no step with noise; use more") }
         sampler = Sampler(pipeline: pipeline, kernels: kernels, guidance: c.guidanceScale)
@@ -149,15 +159,15 @@ public final class Trainer {
     public func save() throws {
         progress.metricsLength = output.metricsLength
         let tensors = policyOptimizer.state("lora").merging(flowOptimizer?.state("flow") ?? [:]) { first, _ in first }
-        try Checkpoint(progress: progress, rewards: evaluator.fingerprints, tensors: tensors, rollout: rollout).save(to: output)
+        try Checkpoint(progress: progress, rewards: evaluator.fingerprint, tensors: tensors, rollout: rollout).save(to: output)
         try OutputFolder.writeAtomically(lora.encoded(), to: output.lora)
     }
 
     /// Goes on where the newest checkpoint of `folder` stands.
     public func resume(from folder: OutputFolder) throws {
         let checkpoint = try Checkpoint(newestOf: folder)
-        guard checkpoint.rewards == evaluator.fingerprints else {
-            throw OutputError("--resume \(folder.url.path): that run was trained with other rewards (\(checkpoint.rewards.joined(separator: ", ")))")
+        guard checkpoint.rewards == evaluator.fingerprint else {
+            throw OutputError("--resume \(folder.url.path): that run was trained with other rewards (\(checkpoint.rewards))")
         }
         try policyOptimizer.restore(checkpoint.tensors, "lora")
         try flowOptimizer?.restore(checkpoint.tensors, "flow")
