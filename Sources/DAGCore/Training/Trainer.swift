@@ -28,7 +28,7 @@ public final class Trainer {
     let objective: any Objective
     private let policyOptimizer: AdamW
     private let flowOptimizer: AdamW?
-    private(set) var progress = Checkpoint.Progress()
+    var progress = Checkpoint.Progress()
     private var rollout: Rollout?
     private let cancelled = Atomic(false)
 
@@ -179,7 +179,7 @@ public final class Trainer {
     // MARK: One optimiser step
 
     /// Accumulates the gradients of all transitions of `trajectories`, pass by pass, and makes one step with both optimisers.
-    private func update(_ rollout: Rollout, _ conditioning: Conditioning?, _ trajectories: [Int]) throws -> UpdateSums {
+    func update(_ rollout: Rollout, _ conditioning: Conditioning?, _ trajectories: [Int]) throws -> UpdateSums {
         var sums = UpdateSums()
         let transitions = Double(trajectories.count * kernels.transitions)
         for block in trajectories.blocks(of: passShape.trajectories) {

@@ -1,0 +1,99 @@
+import Foundation
+import Models
+import NN
+import Tensors
+import Testing
+
+@testable import DAGCore
+
+/// The weights of make_goldens.py's formula (flow/flow.json): a hash of the parameter's place among the sorted names and the element's.
+func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
+    for (i, parameter) in parameters.enumerated() {
+        let shape = parameter.tensor.shape
+        let fanIn = Double(parameter.tensor.count / shape[0])
+        let values = (0..<parameter.tensor.count).map { k -> Float in
+            var h = UInt32(truncatingIfNeeded: k) &+ 0x9E37_79B9 &* UInt32(i + 1)
+            h ^= h >> 16
+            h = h &* 0x7FEB_352D
+            h ^= h >> 15
+            h = h &* 0x846C_A68B
+            h ^= h >> 16
+            let u = 2 * Double(h) / 4_294_967_296 - 1
+            if shape.count > 1 { return Float(u * (3 / fanIn).squareRoot()) }
+            return Float(parameter.name.hasSuffix(".weight") ? 1 + 0.1 * u : 0.1 * u)
+        }
+        withoutGradients { parameter.tensor.copy_(Tensor(values, shape: shape)) }
+    }
+}
+
+@Suite struct TrainingGoldenTests {
+    /// The state flow against diffusers' blocks: one, two and four levels, with and without text; outputs and gradients.
+    @Test(arguments: ["text", "full", "plain", "one"])
+    func stateFlow(name: String) throws {
+        let golden = try tensors("flow/golden.safetensors")
+        let document = try #require(try json("flow/flow.json") as? [String: Any])
+        let expected = try #require((document["cases"] as? [String: [String: Any]])?[name]?["parameters"] as? [String: [String: Any]])
+        let x = try #require(golden["\(name).x"])
+        let text = golden["\(name).text"]
+        let flow = try StateFlow(
+            ParameterStore(seed: 0, device: .cpu), sampleShape: Array(x.shape.dropFirst()), textWidth: text?.size(2), dtype: .float32)
+        #expect(Set(flow.parameters.map(\.name)) == Set(expected.keys))
+        for (_, tensor) in flow.parameters { tensor.requiresGrad = true }
+        formulaWeights(flow.parameters)
+        let output = flow(x, times: golden["\(name).t"]!, context: text)
+        #expect(difference(try output.detach().array(), try golden["\(name).output"]!.array()) < 1e-4)
+        try (output * golden["\(name).loss_weight"]!).sum().backward()
+        for (key, tensor) in flow.parameters {
+            let norm = try #require(tensor.grad).square().sum().sqrt().item()
+            let wanted = expected[key]!["grad_norm"] as! Double
+            #expect(abs(norm - wanted) < 1e-3 * max(wanted, 1e-2), "\(key)")
+        }
+    }
+
+    /// Ten optimiser steps against diffusers, peft and torch.optim: losses, gradient norms and where the LoRA ends.
+    ///
+    /// Every pass shape must give the same: all in one, some steps at a time, step by step.
+    @Test(arguments: [Algorithm.dagDB, .dagKL, .ddpo], [0, 16, 8])
+    func lossCurves(algorithm: Algorithm, rowsPerPass: Int) throws {
+        let golden = try tensors("train/golden.safetensors")
+        let document = try #require(try json("train/train.json") as? [String: Any])
+        let expected = try #require((document["algorithms"] as? [String: [String: Any]])?[algorithm.rawValue])
+        let folder = try TemporaryFolder()
+        let configuration = smallConfiguration {
+            ($0.algorithm, $0.steps, $0.trainBatchSize, $0.sampleBatchSize) = (algorithm, 5, 4, 4)
+            ($0.learningRate, $0.clipRange, $0.maxRowsPerPass) = (3e-4, 1e-2, rowsPerPass)
+        }
+        let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1")))
+        let trainer = try Trainer(
+            configuration,
+            pipeline: DiffusionPipeline(unet: unet, scheduler: scheduler(stableDiffusionSchedule), sampleShape: [4, 16, 16]),
+            evaluator: brightness(), prompts: PromptSet.load("tiny-sd"), output: OutputFolder(folder.url.path))
+        let initial = try LoRAAdapters(
+            contentsOf: goldens.appendingPathComponent("train/lora_initial.safetensors"),
+            attachingTo: UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1"))).linears, device: .cpu)
+        withoutGradients { for (own, stored) in zip(trainer.lora.parameters, initial.parameters) { own.tensor.copy_(stored.tensor) } }
+        if let flow = trainer.flow { formulaWeights(flow.parameters) }
+
+        func columns(_ name: String, _ count: Int) -> [Tensor] { (0..<count).map { golden[name]!.select(1, $0).contiguous() } }
+        let rewards = try golden["rewards"]!.array(Float.self)
+        let rollout = Rollout(
+            prompts: Array(repeating: "", count: 4), states: columns("states", 6), logForward: columns("log_pf", 5),
+            guided: columns("rollout_output", 5), rewards: rewards, lookahead: try columns("state_rewards", 5).map { try $0.array() },
+            objectives: [:])
+        trainer.progress.advantages = PromptStatistics.epochAdvantages(rewards)
+        let conditioning = Conditioning(prompts: golden["text"]!, empty: golden["unconditional_text"]!)
+        for (number, loss) in (expected["loss"] as! [Double]).enumerated() {
+            let sums = try trainer.update(rollout, conditioning, [0, 1, 2, 3])
+            let value = sums.mean(sums.loss)
+            #expect(abs(value - loss) < 1e-3 * abs(loss) + (algorithm == .ddpo ? 2e-6 : 0), "step \(number): \(value), expected \(loss)")
+            let norm = (expected["lora_grad_norm"] as! [Double])[number]
+            #expect(abs(sums.policyGradNorm - norm) < 1e-2 * norm, "step \(number): \(sums.policyGradNorm), expected \(norm)")
+            if number == 0 { #expect(sums.ratioDeviation < 1e-5) }
+        }
+        for (name, norm) in expected["final_lora_norms"] as! [String: Double] {
+            let key = name.replacing("unet.", with: "").replacing(".weight", with: "")
+            let tensor = try #require(trainer.lora.parameters.first { $0.name == key }).tensor
+            #expect(abs(try tensor.detach().square().sum().sqrt().item() - norm) < 1e-3 * max(norm, 1e-2), "\(name)")
+        }
+    }
+}
