@@ -45,10 +45,10 @@ let package = Package(
             name: "dag-sample", dependencies: ["DAGCore", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.
         .target(
-            name: "JPEGReward", dependencies: ["CDAGCore"], path: "Plugins/JPEG",
+            name: "JPEGReward", dependencies: ["CDAGCore"], path: "Plugins/JPEG", publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden"])], linkerSettings: [.linkedLibrary("jpeg")]),
         .target(
-            name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth",
+            name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth", publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden"])]),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),

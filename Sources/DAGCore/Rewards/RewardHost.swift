@@ -37,7 +37,6 @@ enum RewardHost {
 
     /// Runs a plugin function that takes an error buffer; a status other than OK becomes a `RewardError` of `what` failed and why.
     /// Returns what the plugin wrote in spite of an OK.
-    @discardableResult
     static func call(_ what: @autoclosure () -> String, _ body: (UnsafeMutablePointer<dag_reward_error>) -> Int32) throws -> String {
         var message = [CChar](repeating: 0, count: 1024)
         let capacity = message.count

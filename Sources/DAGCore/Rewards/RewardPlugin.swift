@@ -36,7 +36,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         let settings = try RewardSettings(options, for: library)
         var made: UnsafeMutableRawPointer?
         try library.lock.withLock {
-            try RewardHost.call("reward \(library.name) cannot be made") { error in
+            _ = try RewardHost.call("reward \(library.name) cannot be made") { error in
                 settings.withConfig(device: device) { library.functions.create(RewardHost.table, $0, &made, error) }
             }
         }
