@@ -71,7 +71,7 @@ import Testing
         ("VERSION", "answered ABI version 99"),
         ("REFUSAL", "needs ABI 7, the host speaks up to 1"),
         ("SHORT", "struct_size 8 in its info"),
-        ("FORMATS", "DAG_REWARD_U8_NHWC"),
+        ("FORMATS", "DAG_REWARD_U8_NHWC"), ("OPTION=\"weight\"", "option weight"),
     ])
     func brokenLibrariesAreRefused(fault: String, part: String) {
         let text = message { try Fixture.library("probe", ["-DFAULT_\(fault)"]) }
@@ -97,11 +97,13 @@ import Testing
         #expect(device == "reward probe does not run on cuda:0; it runs on cpu")
     }
 
-    @Test func configurationKeepsJSONNumbers() throws {
-        let library = try RewardLibrary(path: RewardSpecification("jpeg_compressibility").path())
-        let settings = try RewardSettings(["quality": "90", "subsampling": "\"a\\/\n"], for: library)
-        #expect(settings.json == #"{"quality":90,"subsampling":"\"a\\/\n"}"#)
-        #expect(try RewardSettings([:], for: library).json == #"{"quality":95,"subsampling":"4:2:0"}"#)
+    @Test(arguments: [
+        ("90", "90"), ("-0.10", "-0.10"), ("1e3", "1e3"), ("true", "true"), ("false", "false"), ("4:2:0", #""4:2:0""#), ("", #""""#),
+        ("007", #""007""#), ("nan", #""nan""#), ("null", #""null""#), ("[1]", #""[1]""#), ("\"a/\n", #""\"a/\n""#),
+    ])
+    func configurationIsJSON(value: String, literal: String) throws {
+        let library = try Fixture.library("probe")
+        #expect(try RewardSettings(["fault": value], for: library).json == "{\"fault\":\(literal)}")
     }
 
     @Test func fingerprintFollowsSettingsAndThePluginsOwn() throws {

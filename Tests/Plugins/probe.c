@@ -68,7 +68,10 @@ static const longer_objective objectives[OBJECTIVES] = {
     {{sizeof(longer_objective), DAG_REWARD_MAXIMIZE, "prompt_bytes", "length of the prompt"}, 3},
     {{sizeof(longer_objective), DAG_REWARD_MAXIMIZE, "overlaps", "1 if another call was going on"}, 4},
 };
-static const dag_reward_option options[] = {{sizeof(dag_reward_option), 0, "fault", "none", "what goes wrong"}};
+#ifndef FAULT_OPTION
+#define FAULT_OPTION "fault"
+#endif
+static const dag_reward_option options[] = {{sizeof(dag_reward_option), 0, FAULT_OPTION, "none", "what goes wrong"}};
 #ifdef FAULT_FORMATS
 static const int32_t formats[] = {DAG_REWARD_DLPACK};
 #else

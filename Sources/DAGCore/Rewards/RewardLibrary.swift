@@ -68,6 +68,9 @@ public final class RewardLibrary: @unchecked Sendable {
                 key: try reader.text($0.key, "option key"), defaultValue: try reader.text($0.default_value, "option default"),
                 detail: try reader.text($0.description, "option description"))
         }
+        if let taken = options.map(\.key).first(where: RewardSpecification.hostKeys.contains) {
+            throw RewardError("reward plugin \(file) declares the option \(taken), which is this program's own; rename it")
+        }
         takesOtherOptions = info.flags & UInt32(DAG_REWARD_OPEN_OPTIONS) != 0
         isDeterministic = info.flags & UInt32(DAG_REWARD_DETERMINISTIC) != 0
         devices = try reader.values(info.devices, info.device_count, "devices").map { try reader.text($0, "device") }
