@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct PNGTests {
     @Test func readsWhatItWroteAndLeavesNothingElse() throws {
-        try Fixture.withFolder { folder in
+        try RewardFixture.withFolder { folder in
             let path = folder.appendingPathComponent("picture.png").path
             let pixels = (0..<5 * 7 * 3).map { UInt8($0 * 37 & 255) }
             try PNG.write([UInt8](repeating: 9, count: 3), height: 1, width: 1, to: path)
@@ -20,7 +20,7 @@ import Testing
     @Test func transparencyShowsWhite() throws {
         // Two RGBA pixels written by Pillow: (10, 20, 30, 255) and (10, 20, 30, 0).
         let file = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAYAAAD0In+KAAAAEUlEQVR4nGPkEpH7z8DAwAgABp4BPkNtSGUAAAAASUVORK5CYII="
-        try Fixture.withFolder { folder in
+        try RewardFixture.withFolder { folder in
             let url = folder.appendingPathComponent("rgba.png")
             try #require(Data(base64Encoded: file)).write(to: url)
             #expect(try PNG.read(url.path).pixels == [10, 20, 30, 255, 255, 255])
@@ -28,13 +28,13 @@ import Testing
     }
 
     @Test func errorsNameTheFile() throws {
-        #expect(message { try PNG.read("/nowhere/a.png") }.hasPrefix("cannot read /nowhere/a.png: "))
-        #expect(message { try PNG.write([1, 2, 3], height: 1, width: 1, to: "/nowhere/a.png") }.hasPrefix("cannot write /nowhere/a.png: "))
-        #expect(message { try PNG.write([1, 2], height: 1, width: 1, to: "/tmp/a.png") }.contains("2 bytes"))
-        try Fixture.withFolder { folder in
+        #expect(errorMessage { try PNG.read("/nowhere/a.png") }.hasPrefix("cannot read /nowhere/a.png: "))
+        #expect(errorMessage { try PNG.write([1, 2, 3], height: 1, width: 1, to: "/nowhere/a.png") }.hasPrefix("cannot write /nowhere/a.png: "))
+        #expect(errorMessage { try PNG.write([1, 2], height: 1, width: 1, to: "/tmp/a.png") }.contains("2 bytes"))
+        try RewardFixture.withFolder { folder in
             let url = folder.appendingPathComponent("text.png")
             try Data("no picture".utf8).write(to: url)
-            #expect(message { try PNG.read(url.path) }.hasPrefix("cannot read \(url.path): "))
+            #expect(errorMessage { try PNG.read(url.path) }.hasPrefix("cannot read \(url.path): "))
         }
     }
 
@@ -49,6 +49,6 @@ import Testing
         let second: [UInt8] = [255, 5, 5, 6, 6, 255, 255, 255, 255, 255, 255]
         #expect(red == blank + first + first + blank + second + second + blank)
         #expect(try ImageGrid.compose(batch, columns: 9, padding: 0).pixels == batch.pixels)
-        #expect(message { try ImageGrid.compose(batch, columns: 0) }.contains("0 columns"))
+        #expect(errorMessage { try ImageGrid.compose(batch, columns: 0) }.contains("0 columns"))
     }
 }

@@ -4,7 +4,7 @@ import Testing
 @testable import DAGCore
 
 /// Plugins compiled from `Tests/Plugins` and pictures to score.
-enum Fixture {
+enum RewardFixture {
     static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 
     /// An empty folder that `body` may fill; it is removed afterwards.
@@ -60,7 +60,7 @@ enum Fixture {
 }
 
 /// The message of the error that `body` throws; fails the test if it throws none.
-func message(_ body: () throws -> some Any) -> String {
+func errorMessage(_ body: () throws -> some Any) -> String {
     do {
         _ = try body()
         Issue.record("nothing was thrown")

@@ -20,19 +20,19 @@ import Testing
         ("hps,a=1,a=2", "a is given twice"), ("hps,", "`` is not key=value"),
     ])
     func quotesWhatItCannotRead(text: String, part: String) {
-        let message = message { try RewardSpecification(text) }
+        let message = errorMessage { try RewardSpecification(text) }
         #expect(message.contains(part), "\(message)")
     }
 
     @Test(arguments: ["hps", "libhps.so"]) func looksInThreePlaces(name: String) throws {
-        try Fixture.withFolder { folder in
+        try RewardFixture.withFolder { folder in
             let executable = folder.appendingPathComponent("bin/dag-train")
             let places = ["lib/dag/rewards", "bin", "second"].map { folder.appendingPathComponent($0) }
             let environment = ["DAG_REWARD_PATH": "\(folder.path)/first:\(folder.path)/second"]
             func find() throws -> String {
                 try RewardSpecification(name).path(environment: environment, executable: executable)
             }
-            let text = message { try find() }
+            let text = errorMessage { try find() }
             for place in places { #expect(text.contains(place.resolvingSymlinksInPath().path), "\(text)") }
             #expect(text.contains("libhps.so") && text.contains("DAG_REWARD_PATH"))
             for place in places {
@@ -45,7 +45,7 @@ import Testing
     }
 
     @Test func pathsAreNotLookedUp() {
-        #expect(message { try RewardSpecification("./nowhere/libhps.so").path() } == "reward ./nowhere/libhps.so: no such file")
+        #expect(errorMessage { try RewardSpecification("./nowhere/libhps.so").path() } == "reward ./nowhere/libhps.so: no such file")
     }
 }
 
@@ -63,7 +63,7 @@ import Testing
             (RewardSpecification(library: "a", weight: 0.5, objective: "down"), Self.red()),
             (RewardSpecification(library: "b", weight: 0), Self.red(name: "logged")),
         ])
-        let report = try evaluator.score(Fixture.batch(count: 3))
+        let report = try evaluator.score(RewardFixture.batch(count: 3))
         #expect(report.reward == [0, 2.5, 5])
         #expect(evaluator.objectiveNames == ["red/up", "red/down", "red#2/up", "red#2/down", "logged/up", "logged/down"])
         #expect(Set(report.objectives.keys) == Set(evaluator.objectiveNames))
@@ -72,9 +72,9 @@ import Testing
     }
 
     @Test func unknownObjectivesAndNoRewardsAreErrors() {
-        let unknown = message { try RewardEvaluator([(RewardSpecification(library: "a", objective: "left"), Self.red())]) }
+        let unknown = errorMessage { try RewardEvaluator([(RewardSpecification(library: "a", objective: "left"), Self.red())]) }
         #expect(unknown == "reward red has no objective left; it has up, down")
-        #expect(message { try RewardEvaluator([]) }.contains("at least one"))
+        #expect(errorMessage { try RewardEvaluator([]) }.contains("at least one"))
     }
 
     @Test func scoresInTheBackgroundInOrder() throws {
@@ -84,7 +84,7 @@ import Testing
             return batch.sampleIDs.map { Float($0) }
         }
         let evaluator = try RewardEvaluator([(RewardSpecification(library: "slow"), slow)])
-        let pending = try (1...3).map { evaluator.submit(try Fixture.batch(count: $0)) }
+        let pending = try (1...3).map { evaluator.submit(try RewardFixture.batch(count: $0)) }
         #expect(evaluator.calls == 0, "submit came back before a batch was scored")
         for _ in pending { gate.signal() }
         #expect(try pending[2].wait().reward == [1, 2, 3])
@@ -97,17 +97,17 @@ import Testing
     @Test func errorsArriveWhereTheReportIsAwaited() throws {
         let short = CallbackReward(name: "short") { _ in [1] }
         let evaluator = try RewardEvaluator([(RewardSpecification(library: "short"), short)])
-        let pending = evaluator.submit(try Fixture.batch(count: 2))
-        #expect(message { try pending.wait() } == "reward short gave 1 scores for 2 samples; it must give 1 for each")
+        let pending = evaluator.submit(try RewardFixture.batch(count: 2))
+        #expect(errorMessage { try pending.wait() } == "reward short gave 1 scores for 2 samples; it must give 1 for each")
         #expect(evaluator.calls == 0)
         let nan = CallbackReward(name: "nan") { _ in [1, .nan] }
-        #expect(message { try nan.score(Fixture.batch(count: 2)) } == "reward nan gave nan as score of sample 2; scores must be finite")
+        #expect(errorMessage { try nan.score(RewardFixture.batch(count: 2)) } == "reward nan gave nan as score of sample 2; scores must be finite")
     }
 
     @Test func batchesMustFitTogether() throws {
-        let images = try Fixture.batch(count: 2).images
-        let text = message { try RewardBatch(images: images, prompts: [""], sampleIDs: [1, 2], seeds: [1, 2]) }
+        let images = try RewardFixture.batch(count: 2).images
+        let text = errorMessage { try RewardBatch(images: images, prompts: [""], sampleIDs: [1, 2], seeds: [1, 2]) }
         #expect(text.contains("2 pictures came with 1 prompts"))
-        #expect(message { try ImageBatch(pixels: [1, 2], count: 1, height: 1, width: 1) }.contains("2 bytes"))
+        #expect(errorMessage { try ImageBatch(pixels: [1, 2], count: 1, height: 1, width: 1) }.contains("2 bytes"))
     }
 }

@@ -63,7 +63,7 @@ enum RewardHost {
 }
 
 /// 64-bit FNV-1a: tells one version of a library and its settings from another.
-struct Fingerprint {
+struct FNV1a {
     private(set) var value: UInt64 = 0xcbf2_9ce4_8422_2325
 
     mutating func combine(_ bytes: some Sequence<UInt8>) {

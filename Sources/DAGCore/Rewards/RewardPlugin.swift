@@ -46,7 +46,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         case .perInstance: lock = NSLock()
         case .concurrent: lock = nil
         }
-        var hash = Fingerprint()
+        var hash = FNV1a()
         hash.combine(FileManager.default.contents(atPath: library.path) ?? Data())
         hash.combine(settings.json.utf8)
         ownFingerprint = Self.ownFingerprint(library, made)
