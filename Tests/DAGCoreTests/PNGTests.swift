@@ -29,7 +29,8 @@ import Testing
 
     @Test func errorsNameTheFile() throws {
         #expect(errorMessage { try PNG.read("/nowhere/a.png") }.hasPrefix("cannot read /nowhere/a.png: "))
-        #expect(errorMessage { try PNG.write([1, 2, 3], height: 1, width: 1, to: "/nowhere/a.png") }.hasPrefix("cannot write /nowhere/a.png: "))
+        let unwritable = errorMessage { try PNG.write([1, 2, 3], height: 1, width: 1, to: "/nowhere/a.png") }
+        #expect(unwritable.hasPrefix("cannot write /nowhere/a.png: "))
         #expect(errorMessage { try PNG.write([1, 2], height: 1, width: 1, to: "/tmp/a.png") }.contains("2 bytes"))
         try RewardFixture.withFolder { folder in
             let url = folder.appendingPathComponent("text.png")

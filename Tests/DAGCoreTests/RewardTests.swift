@@ -101,7 +101,8 @@ import Testing
         #expect(errorMessage { try pending.wait() } == "reward short gave 1 scores for 2 samples; it must give 1 for each")
         #expect(evaluator.calls == 0)
         let nan = CallbackReward(name: "nan") { _ in [1, .nan] }
-        #expect(errorMessage { try nan.score(RewardFixture.batch(count: 2)) } == "reward nan gave nan as score of sample 2; scores must be finite")
+        let text = errorMessage { try nan.score(RewardFixture.batch(count: 2)) }
+        #expect(text == "reward nan gave nan as score of sample 2; scores must be finite")
     }
 
     @Test func batchesMustFitTogether() throws {
