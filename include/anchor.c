@@ -1,5 +1,5 @@
-// Holds the reward ABI in place: a field that moves does not compile. A field that is appended gets a line here, and its struct's SIZE
-// grows. (Without a C file, what includes the header would not be rebuilt after an edit.)
+// Holds the reward ABI in place: a field that moves does not compile. A field that is appended gets a line here, and its
+// struct's SIZE grows. (Without a C file, what includes the header would not be rebuilt after an edit.)
 #include "dag_reward.h"
 
 #define AT(type, field, offset) _Static_assert(offsetof(type, field) == (offset), #type "." #field " has moved")

@@ -59,11 +59,12 @@ enum {
     DAG_REWARD_DLPACK = 3
 };
 
-/// Which calls the host may make at the same time. Calls may come from any thread in every mode.
+/// Which `score` calls may go on at the same time. In every mode calls may come from any thread; `create` and `destroy` never
+/// overlap each other, nor a `score` of the same instance, and with DAG_REWARD_SERIALIZED no other call at all.
 enum {
-    DAG_REWARD_SERIALIZED = 0,    ///< one call at a time into the library, over all its instances
-    DAG_REWARD_PER_INSTANCE = 1,  ///< one call at a time into an instance
-    DAG_REWARD_CONCURRENT = 2     ///< any number of `score` calls into an instance; `create` and `destroy` are alone
+    DAG_REWARD_SERIALIZED = 0,    ///< one into the library, over all its instances
+    DAG_REWARD_PER_INSTANCE = 1,  ///< one into each instance
+    DAG_REWARD_CONCURRENT = 2     ///< any number
 };
 
 /// An objective's direction. A trained reward is maximised: the host negates an objective that is to be minimised.
@@ -197,9 +198,11 @@ typedef struct dag_reward_plugin {
     uint32_t struct_size;
     uint32_t abi_version;  ///< the one that the plugin chose from the host's range
     const dag_reward_info *info;
-    /// Loads the model. On DAG_REWARD_OK `*instance` (which may be NULL) is the plugin's, until `destroy`; on failure there is none.
+    /// Loads the model. On DAG_REWARD_OK `*instance`, NULL before the call and allowed to stay so, is the plugin's until `destroy`;
+    /// on failure there is none.
     int32_t (*create)(const dag_reward_host *host, const dag_reward_config *config, void **instance, dag_reward_error *error);
-    /// Scores a batch, and returns when all is written. A sample that cannot be scored gets its own status and no score.
+    /// Scores a batch, and returns when all is written. A sample that cannot be scored gets a status of its own, no scores, and
+    /// a message in `error`, while the call returns DAG_REWARD_OK.
     int32_t (*score)(void *instance, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error);
     /// Frees an instance. No call into it is going on, and none follows.
     void (*destroy)(void *instance);
@@ -265,7 +268,7 @@ static inline const uint8_t *dag_reward_pixel(const dag_reward_images *images, u
     return (const uint8_t *)images->data + n * images->strides[0] + y * images->strides[1] + x * images->strides[2];
 }
 
-/// Defines the table and the entry of a plugin of ABI version 1 from a `dag_reward_info` and its functions; `extension` may be NULL.
+/// Defines the table and the entry of a plugin of ABI version 1 from a `dag_reward_info` and its functions; the last may be NULL.
 #define DAG_REWARD_PLUGIN(info, create, score, destroy, extension)                                                      \
     static const dag_reward_plugin dag_reward_table = {                                                                 \
         sizeof(dag_reward_plugin), DAG_REWARD_ABI_VERSION, &(info), create, score, destroy, extension};                 \

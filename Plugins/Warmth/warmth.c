@@ -10,7 +10,7 @@ enum { WARMTH, RED, ORANGE, YELLOW, OTHER, OBJECTIVES };
 static int colour(const uint8_t *pixel) {
     int red = pixel[0], green = pixel[1], blue = pixel[2];
     int high = red > green ? red : green, low = green < blue ? green : blue;
-    if (blue > high || 2 * (high - low) < high) return OTHER;  // blue, or hardly a colour at all
+    if (blue > high || 2 * (high - low) <= high) return OTHER;  // blue, or hardly a colour, or black
     if (red < green) return 2 * (green - red) < high - low ? YELLOW : OTHER;
     int hue = 60 * (green - blue) / (high - low);  // degrees: purple -78, red 0, orange 28, yellow 51
     return hue < -30 ? OTHER : hue < 14 ? RED : hue < 40 ? ORANGE : YELLOW;

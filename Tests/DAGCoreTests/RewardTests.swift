@@ -1,0 +1,114 @@
+import Foundation
+import Testing
+
+@testable import DAGCore
+
+@Suite struct RewardSpecificationTests {
+    @Test func parsesHostKeysAndOptions() throws {
+        let plain = try RewardSpecification("hps")
+        #expect(plain == RewardSpecification(library: "hps", weight: 1, objective: nil, options: [:]))
+        let full = try RewardSpecification("./libjpeg.so,weight=-0.5,objective=incompressibility,quality=90,note=a=b")
+        #expect(
+            full
+                == RewardSpecification(
+                    library: "./libjpeg.so", weight: -0.5, objective: "incompressibility", options: ["quality": "90", "note": "a=b"]))
+    }
+
+    @Test(arguments: [
+        ("", "names no library"), (",weight=1", "names no library"), ("hps,quality", "`quality` is not key=value"),
+        ("hps,=1", "`=1` is not key=value"), ("hps,weight=x", "weight=x is not a finite number"), ("hps,weight=inf", "weight=inf"),
+        ("hps,a=1,a=2", "a is given twice"), ("hps,", "`` is not key=value"),
+    ])
+    func quotesWhatItCannotRead(text: String, part: String) {
+        let message = errorMessage { try RewardSpecification(text) }
+        #expect(message.contains(part), "\(message)")
+    }
+
+    @Test(arguments: ["hps", "libhps.so"]) func looksInThreePlaces(name: String) throws {
+        try RewardFixture.withFolder { folder in
+            let executable = folder.appendingPathComponent("bin/dag-train")
+            let places = ["lib/dag/rewards", "bin", "second"].map { folder.appendingPathComponent($0) }
+            let environment = ["DAG_REWARD_PATH": "\(folder.path)/first:\(folder.path)/second"]
+            func find() throws -> String {
+                try RewardSpecification(name).path(environment: environment, executable: executable)
+            }
+            let text = errorMessage { try find() }
+            for place in places { #expect(text.contains(place.resolvingSymlinksInPath().path), "\(text)") }
+            #expect(text.contains("libhps.so") && text.contains("DAG_REWARD_PATH"))
+            for place in places {
+                try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+                let file = place.appendingPathComponent("libhps.so").path
+                try Data().write(to: URL(fileURLWithPath: file))
+                #expect(try find() == file)
+            }
+        }
+    }
+
+    @Test func pathsAreNotLookedUp() {
+        #expect(errorMessage { try RewardSpecification("./nowhere/libhps.so").path() } == "reward ./nowhere/libhps.so: no such file")
+    }
+}
+
+@Suite struct RewardEvaluatorTests {
+    /// Two objectives: the first pixel's red, and minus that, the latter to be minimised.
+    private static func red(name: String = "red") -> CallbackReward {
+        CallbackReward(name: name, objectives: [RewardObjective("up"), RewardObjective("down", .minimize)]) { batch in
+            (0..<batch.count).flatMap { [Float(batch.images[$0][0]), -Float(batch.images[$0][0])] }
+        }
+    }
+
+    @Test func mixesByWeightAndDirection() throws {
+        let evaluator = try RewardEvaluator([
+            (RewardSpecification(library: "a", weight: 2), Self.red()),
+            (RewardSpecification(library: "a", weight: 0.5, objective: "down"), Self.red()),
+            (RewardSpecification(library: "b", weight: 0), Self.red(name: "logged")),
+        ])
+        let report = try evaluator.score(RewardFixture.batch(count: 3))
+        #expect(report.reward == [0, 2.5, 5])
+        #expect(evaluator.objectiveNames == ["red/up", "red/down", "red#2/up", "red#2/down", "logged/up", "logged/down"])
+        #expect(Set(report.objectives.keys) == Set(evaluator.objectiveNames))
+        #expect(report.objectives["red#2/down"] == [0, -1, -2])
+        #expect(evaluator.fingerprint == "2.0 * up of red + -0.5 * down of red + 0.0 * up of logged")
+    }
+
+    @Test func unknownObjectivesAndNoRewardsAreErrors() {
+        let unknown = errorMessage { try RewardEvaluator([(RewardSpecification(library: "a", objective: "left"), Self.red())]) }
+        #expect(unknown == "reward red has no objective left; it has up, down")
+        #expect(errorMessage { try RewardEvaluator([]) }.contains("at least one"))
+    }
+
+    @Test func scoresInTheBackgroundInOrder() throws {
+        let gate = DispatchSemaphore(value: 0)
+        let slow = CallbackReward(name: "slow") { batch in
+            gate.wait()
+            return batch.sampleIDs.map { Float($0) }
+        }
+        let evaluator = try RewardEvaluator([(RewardSpecification(library: "slow"), slow)])
+        let pending = try (1...3).map { evaluator.submit(try RewardFixture.batch(count: $0)) }
+        #expect(evaluator.calls == 0, "submit came back before a batch was scored")
+        for _ in pending { gate.signal() }
+        #expect(try pending[2].wait().reward == [1, 2, 3])
+        #expect(try pending[0].wait().reward == [1])
+        #expect(try pending[0].wait().reward == [1])
+        #expect(evaluator.calls == 3)
+        #expect(evaluator.imagesScored == 6)
+    }
+
+    @Test func errorsArriveWhereTheReportIsAwaited() throws {
+        let short = CallbackReward(name: "short") { _ in [1] }
+        let evaluator = try RewardEvaluator([(RewardSpecification(library: "short"), short)])
+        let pending = evaluator.submit(try RewardFixture.batch(count: 2))
+        #expect(errorMessage { try pending.wait() } == "reward short gave 1 scores for 2 samples; it must give 1 for each")
+        #expect(evaluator.calls == 0)
+        let nan = CallbackReward(name: "nan") { _ in [1, .nan] }
+        let text = errorMessage { try nan.score(RewardFixture.batch(count: 2)) }
+        #expect(text == "reward nan gave nan as score of sample 2; scores must be finite")
+    }
+
+    @Test func batchesMustFitTogether() throws {
+        let images = try RewardFixture.batch(count: 2).images
+        let text = errorMessage { try RewardBatch(images: images, prompts: [""], sampleIDs: [1, 2], seeds: [1, 2]) }
+        #expect(text.contains("2 pictures came with 1 prompts"))
+        #expect(errorMessage { try ImageBatch(pixels: [1, 2], count: 1, height: 1, width: 1) }.contains("2 bytes"))
+    }
+}

@@ -36,7 +36,8 @@ enum RewardHost {
     }
 
     /// Runs a plugin function that takes an error buffer; a status other than OK becomes a `RewardError` of `what` failed and why.
-    static func call(_ what: @autoclosure () -> String, _ body: (UnsafeMutablePointer<dag_reward_error>) -> Int32) throws {
+    /// Returns what the plugin wrote in spite of an OK.
+    static func call(_ what: @autoclosure () -> String, _ body: (UnsafeMutablePointer<dag_reward_error>) -> Int32) throws -> String {
         var message = [CChar](repeating: 0, count: 1024)
         let capacity = message.count
         let status = message.withUnsafeMutableBufferPointer { buffer in
@@ -44,10 +45,9 @@ enum RewardHost {
                 struct_size: UInt32(MemoryLayout<dag_reward_error>.size), capacity: UInt32(capacity), message: buffer.baseAddress)
             return body(&error)
         }
-        guard status != Int32(DAG_REWARD_OK) else { return }
-        // The last byte stays a terminator whatever a plugin wrote.
-        let reason = String(decoding: message.dropLast().prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-        throw RewardError("\(what()): " + (reason.isEmpty ? describe(status) : reason))
+        let reason = String(decoding: message.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        guard status == Int32(DAG_REWARD_OK) else { throw RewardError("\(what()): " + (reason.isEmpty ? describe(status) : reason)) }
+        return reason
     }
 
     static func describe(_ status: Int32) -> String {
@@ -63,7 +63,7 @@ enum RewardHost {
 }
 
 /// 64-bit FNV-1a: tells one version of a library and its settings from another.
-struct Fingerprint {
+struct FNV1a {
     private(set) var value: UInt64 = 0xcbf2_9ce4_8422_2325
 
     mutating func combine(_ bytes: some Sequence<UInt8>) {

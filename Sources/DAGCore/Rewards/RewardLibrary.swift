@@ -46,37 +46,11 @@ public final class RewardLibrary: @unchecked Sendable {
     /// Opens a library. Throws `RewardError` if it cannot be loaded, is no reward plugin, speaks another version of the ABI, or does
     /// not describe itself as `dag_reward.h` asks.
     public init(path: String) throws {
-        let absolute = URL(fileURLWithPath: path).path
         let file = URL(fileURLWithPath: path).lastPathComponent
-        guard let handle = dlopen(absolute, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
-            throw RewardError("reward plugin \(file) cannot be loaded: \(dlerror().map { String(cString: $0) } ?? "no reason given")")
-        }
-        guard let symbol = dlsym(handle, "dag_reward_entry") else {
-            throw RewardError("\(path) is no reward plugin: it does not export dag_reward_entry")
-        }
-        typealias Entry = @convention(c) (
-            UnsafePointer<dag_reward_host>, UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>, UnsafeMutablePointer<dag_reward_error>
-        ) -> Int32
-        let entry = unsafeBitCast(symbol, to: Entry.self)
-        let lock = Self.lock(of: symbol)
-        var table: UnsafePointer<dag_reward_plugin>?
-        try lock.withLock {
-            try RewardHost.call("reward plugin \(file) cannot be used") { entry(RewardHost.table, &table, $0) }
-        }
         let reader = TableReader(file: file)
-        let functions = try reader.element(table, "plugin table")
-        guard functions.abi_version == UInt32(DAG_REWARD_ABI_VERSION) else {
-            throw RewardError(
-                "reward plugin \(file) answered ABI version \(functions.abi_version); this program speaks \(DAG_REWARD_ABI_VERSION), "
-                    + "rebuild the plugin with this program's dag_reward.h")
-        }
-        guard functions.create != nil, functions.score != nil, functions.destroy != nil else {
-            throw RewardError("reward plugin \(file) lacks one of create, score and destroy")
-        }
+        self.path = URL(fileURLWithPath: path).path
+        (functions, lock) = try Self.open(self.path, reader)
         let info = try reader.element(functions.info, "info")
-        self.path = absolute
-        self.lock = lock
-        self.functions = functions
         name = try reader.text(info.name, "name")
         version = try reader.text(info.version, "version")
         detail = try reader.text(info.description, "description")
@@ -94,6 +68,9 @@ public final class RewardLibrary: @unchecked Sendable {
                 key: try reader.text($0.key, "option key"), defaultValue: try reader.text($0.default_value, "option default"),
                 detail: try reader.text($0.description, "option description"))
         }
+        if let taken = options.map(\.key).first(where: RewardSpecification.hostKeys.contains) {
+            throw RewardError("reward plugin \(file) declares the option \(taken), which is this program's own; rename it")
+        }
         takesOtherOptions = info.flags & UInt32(DAG_REWARD_OPEN_OPTIONS) != 0
         isDeterministic = info.flags & UInt32(DAG_REWARD_DETERMINISTIC) != 0
         devices = try reader.values(info.devices, info.device_count, "devices").map { try reader.text($0, "device") }
@@ -107,8 +84,40 @@ public final class RewardLibrary: @unchecked Sendable {
         }
         let formats = try reader.values(info.image_formats, info.image_format_count, "image formats")
         guard formats.contains(Int32(DAG_REWARD_U8_NHWC)) else {
-            throw RewardError("reward plugin \(file) does not accept the baseline image format DAG_REWARD_U8_NHWC, which is all this program sends")
+            throw RewardError("reward plugin \(file) does not accept the image format DAG_REWARD_U8_NHWC, which every plugin must")
         }
+    }
+
+    /// Loads the library, negotiates the version, and returns its functions and its lock.
+    private static func open(_ path: String, _ reader: TableReader) throws -> (dag_reward_plugin, NSLock) {
+        typealias Entry =
+            @convention(c) (
+                UnsafePointer<dag_reward_host>, UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>,
+                UnsafeMutablePointer<dag_reward_error>
+            ) -> Int32
+        guard let handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
+            let reason = dlerror().map { String(cString: $0) } ?? "no reason given"
+            throw RewardError("reward plugin \(reader.file) cannot be loaded: \(reason)")
+        }
+        guard let symbol = dlsym(handle, "dag_reward_entry") else {
+            throw RewardError("\(path) is no reward plugin: it does not export dag_reward_entry")
+        }
+        let entry = unsafeBitCast(symbol, to: Entry.self)
+        let lock = lock(of: symbol)
+        var table: UnsafePointer<dag_reward_plugin>?
+        try lock.withLock {
+            _ = try RewardHost.call("reward plugin \(reader.file) cannot be used") { entry(RewardHost.table, &table, $0) }
+        }
+        let functions = try reader.element(table, "plugin table")
+        guard functions.abi_version == UInt32(DAG_REWARD_ABI_VERSION) else {
+            throw RewardError(
+                "reward plugin \(reader.file) answered ABI version \(functions.abi_version); this program speaks "
+                    + "\(DAG_REWARD_ABI_VERSION), rebuild the plugin with this program's dag_reward.h")
+        }
+        guard functions.create != nil, functions.score != nil, functions.destroy != nil else {
+            throw RewardError("reward plugin \(reader.file) lacks one of create, score and destroy")
+        }
+        return (functions, lock)
     }
 
     private static let registry = NSLock()

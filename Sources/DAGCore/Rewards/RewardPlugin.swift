@@ -10,6 +10,8 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
     public var objectives: [RewardObjective] { library.objectives }
     public var isDeterministic: Bool { library.isDeterministic }
 
+    /// What the plugin adds to the fingerprint, by its extension; "" if it has none.
+    let ownFingerprint: String
     private let instance: UnsafeMutableRawPointer?
     /// Held while scoring; nil if the plugin lets calls overlap.
     private let lock: NSLock?
@@ -34,7 +36,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         let settings = try RewardSettings(options, for: library)
         var made: UnsafeMutableRawPointer?
         try library.lock.withLock {
-            try RewardHost.call("reward \(library.name) cannot be made") { error in
+            _ = try RewardHost.call("reward \(library.name) cannot be made") { error in
                 settings.withConfig(device: device) { library.functions.create(RewardHost.table, $0, &made, error) }
             }
         }
@@ -44,10 +46,11 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         case .perInstance: lock = NSLock()
         case .concurrent: lock = nil
         }
-        var hash = Fingerprint()
+        var hash = FNV1a()
         hash.combine(FileManager.default.contents(atPath: library.path) ?? Data())
         hash.combine(settings.json.utf8)
-        hash.combine(Self.ownFingerprint(library, made).utf8)
+        ownFingerprint = Self.ownFingerprint(library, made)
+        hash.combine(ownFingerprint.utf8)
         fingerprint = "\(library.name) \(library.version) \(hash.hex)"
     }
 
@@ -67,13 +70,15 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
                 var start = 0
                 while start < batch.count {
                     let count = min(library.largestBatch, batch.count - start)
-                    try call(batch, start, count, prompts, metadata, &scores, &statuses)
+                    let note = try call(batch, start, count, prompts, metadata, &scores, &statuses)
+                    if let sample = statuses.indices.first(where: { statuses[$0] != Int32(DAG_REWARD_OK) }) {
+                        throw RewardError(
+                            "reward \(name) cannot score sample \(batch.sampleIDs[sample]): "
+                                + (note.isEmpty ? RewardHost.describe(statuses[sample]) : note))
+                    }
                     start += count
                 }
             }
-        }
-        for (sample, status) in statuses.enumerated() where status != Int32(DAG_REWARD_OK) {
-            throw RewardError("reward \(name) cannot score sample \(batch.sampleIDs[sample]): \(RewardHost.describe(status))")
         }
         if let missing = scores.firstIndex(where: { $0.bitPattern == unwritten.bitPattern }) {
             throw RewardError(
@@ -83,14 +88,14 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         return try RewardScores(scores, of: self, for: batch)
     }
 
-    /// Scores samples `start..<start + count` in one call of the plugin.
+    /// Scores samples `start..<start + count` in one call of the plugin. Returns what it wrote into the error buffer without failing.
     private func call(
         _ samples: RewardBatch, _ start: Int, _ count: Int, _ prompts: UnsafePointer<dag_reward_text>,
         _ metadata: UnsafePointer<dag_reward_text>, _ scores: UnsafeMutablePointer<Float>, _ statuses: UnsafeMutablePointer<Int32>
-    ) throws {
+    ) throws -> String {
         let (pictures, rowBytes) = (samples.images, Int64(samples.images.width * 3))
         let range = "samples \(samples.sampleIDs[start]) to \(samples.sampleIDs[start + count - 1])"
-        try RewardHost.call("reward \(name) failed on \(range)") { error in
+        return try RewardHost.call("reward \(name) failed on \(range)") { error in
             pictures.pixels.withUnsafeBytes { pixels in
                 samples.sampleIDs.withUnsafeBufferPointer { ids in
                     samples.seeds.withUnsafeBufferPointer { seeds in
@@ -122,7 +127,6 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         return DispatchTime.now().uptimeNanoseconds + UInt64(max(0, secondsPerCall) * 1e9)
     }
 
-    /// What the plugin adds to the fingerprint, by its extension.
     private static func ownFingerprint(_ library: RewardLibrary, _ instance: UnsafeMutableRawPointer?) -> String {
         guard let find = library.functions.extension, let table = find(DAG_REWARD_FINGERPRINT) else { return "" }
         var text = [CChar](repeating: 0, count: 1024)

@@ -22,7 +22,7 @@ struct RewardSettings {
     /// Calls `body` with the settings as a plugin borrows them.
     func withConfig<Result>(device: String, _ body: (UnsafePointer<dag_reward_config>) -> Result) -> Result {
         var owned: [UnsafeMutablePointer<CChar>?] = []
-        defer { owned.forEach { free($0) } }
+        defer { for pointer in owned { free(pointer) } }
         func text(_ string: String) -> UnsafePointer<CChar>? {
             owned.append(strdup(string))
             return UnsafePointer(owned[owned.count - 1])

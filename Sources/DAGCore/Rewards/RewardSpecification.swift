@@ -20,6 +20,9 @@ public struct RewardSpecification: Sendable, Equatable {
         self.options = options
     }
 
+    /// Keys that a plugin never sees.
+    static let hostKeys = ["weight", "objective"]
+
     /// Parses `LIB[,key=value...]`. Throws `RewardError` that quotes what it cannot read.
     public init(_ text: String) throws {
         let parts = text.split(separator: ",", omittingEmptySubsequences: false)

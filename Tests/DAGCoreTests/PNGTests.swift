@@ -1,0 +1,55 @@
+import Foundation
+import Testing
+
+@testable import DAGCore
+
+@Suite struct PNGTests {
+    @Test func readsWhatItWroteAndLeavesNothingElse() throws {
+        try RewardFixture.withFolder { folder in
+            let path = folder.appendingPathComponent("picture.png").path
+            let pixels = (0..<5 * 7 * 3).map { UInt8($0 * 37 & 255) }
+            try PNG.write([UInt8](repeating: 9, count: 3), height: 1, width: 1, to: path)
+            try PNG.write(pixels, height: 5, width: 7, to: path)
+            let back = try PNG.read(path)
+            #expect(back.pixels == pixels)
+            #expect(back.height == 5 && back.width == 7)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["picture.png"])
+        }
+    }
+
+    @Test func transparencyShowsWhite() throws {
+        // Two RGBA pixels written by Pillow: (10, 20, 30, 255) and (10, 20, 30, 0).
+        let file = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAYAAAD0In+KAAAAEUlEQVR4nGPkEpH7z8DAwAgABp4BPkNtSGUAAAAASUVORK5CYII="
+        try RewardFixture.withFolder { folder in
+            let url = folder.appendingPathComponent("rgba.png")
+            try #require(Data(base64Encoded: file)).write(to: url)
+            #expect(try PNG.read(url.path).pixels == [10, 20, 30, 255, 255, 255])
+        }
+    }
+
+    @Test func errorsNameTheFile() throws {
+        #expect(errorMessage { try PNG.read("/nowhere/a.png") }.hasPrefix("cannot read /nowhere/a.png: "))
+        let unwritable = errorMessage { try PNG.write([1, 2, 3], height: 1, width: 1, to: "/nowhere/a.png") }
+        #expect(unwritable.hasPrefix("cannot write /nowhere/a.png: "))
+        #expect(errorMessage { try PNG.write([1, 2], height: 1, width: 1, to: "/tmp/a.png") }.contains("2 bytes"))
+        try RewardFixture.withFolder { folder in
+            let url = folder.appendingPathComponent("text.png")
+            try Data("no picture".utf8).write(to: url)
+            #expect(errorMessage { try PNG.read(url.path) }.hasPrefix("cannot read \(url.path): "))
+        }
+    }
+
+    @Test func gridRepeatsPixelsAndPadsWithWhite() throws {
+        // Three pictures of 1 x 2 pixels, values 1 to 6.
+        let batch = try ImageBatch(pixels: (1...6).flatMap { [UInt8](repeating: $0, count: 3) }, count: 3, height: 1, width: 2)
+        let grid = try ImageGrid.compose(batch, columns: 2, padding: 1, scale: 2)
+        #expect(grid.height == 7 && grid.width == 11)
+        let red = stride(from: 0, to: grid.pixels.count, by: 3).map { grid.pixels[$0] }
+        let blank = [UInt8](repeating: 255, count: 11)
+        let first: [UInt8] = [255, 1, 1, 2, 2, 255, 3, 3, 4, 4, 255]
+        let second: [UInt8] = [255, 5, 5, 6, 6, 255, 255, 255, 255, 255, 255]
+        #expect(red == blank + first + first + blank + second + second + blank)
+        #expect(try ImageGrid.compose(batch, columns: 9, padding: 0).pixels == batch.pixels)
+        #expect(errorMessage { try ImageGrid.compose(batch, columns: 0) }.contains("0 columns"))
+    }
+}

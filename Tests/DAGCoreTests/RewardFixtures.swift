@@ -1,0 +1,71 @@
+import Foundation
+import Testing
+
+@testable import DAGCore
+
+/// Plugins compiled from `Tests/Plugins` and pictures to score.
+enum RewardFixture {
+    static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+
+    /// An empty folder that `body` may fill; it is removed afterwards.
+    static func withFolder<Result>(_ body: (URL) throws -> Result) throws -> Result {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        return try body(folder)
+    }
+
+    /// Compiles `Tests/Plugins/<source>.c` as a plugin author would, and opens it.
+    static func library(_ source: String, _ flags: [String] = []) throws -> RewardLibrary {
+        try withFolder { folder in
+            let output = folder.appendingPathComponent("lib\(source).so").path
+            let include = root.appendingPathComponent("include").path
+            let file = root.appendingPathComponent("Tests/Plugins/\(source).c").path
+            try compile(flags + ["-shared", "-fPIC", "-fvisibility=hidden", "-I", include, "-o", output, file])
+            return try RewardLibrary(path: output)
+        }
+    }
+
+    static func compile(_ arguments: [String]) throws {
+        let compiler = Process()
+        compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        compiler.arguments = ["cc"] + arguments
+        try compiler.run()
+        compiler.waitUntilExit()
+        try #require(compiler.terminationStatus == 0, "cc \(arguments.joined(separator: " "))")
+    }
+
+    /// A picture `[height, width, 3]` from a function of row, column and channel.
+    static func picture(height: Int, width: Int, _ value: (Int, Int, Int) -> Int) -> [UInt8] {
+        var pixels: [UInt8] = []
+        for y in 0..<height {
+            for x in 0..<width {
+                for channel in 0..<3 { pixels.append(UInt8(value(y, x, channel))) }
+            }
+        }
+        return pixels
+    }
+
+    /// Samples of the given pictures; ids start at 1, prompts are empty if there are none.
+    static func batch(_ pictures: [[UInt8]], height: Int, width: Int, prompts: [String]? = nil) throws -> RewardBatch {
+        let images = try ImageBatch(pixels: Array(pictures.joined()), count: pictures.count, height: height, width: width)
+        let ids = pictures.indices.map { UInt64($0 + 1) }
+        return try RewardBatch(images: images, prompts: prompts ?? pictures.map { _ in "" }, sampleIDs: ids, seeds: ids)
+    }
+
+    /// Picture n is 4 x 4 pixels of value n.
+    static func batch(count: Int, prompts: [String]? = nil) throws -> RewardBatch {
+        try batch((0..<count).map { n in picture(height: 4, width: 4) { _, _, _ in n } }, height: 4, width: 4, prompts: prompts)
+    }
+}
+
+/// The message of the error that `body` throws; fails the test if it throws none.
+func errorMessage(_ body: () throws -> some Any) -> String {
+    do {
+        _ = try body()
+        Issue.record("nothing was thrown")
+        return ""
+    } catch {
+        return "\(error)"
+    }
+}

@@ -1,0 +1,134 @@
+import Foundation
+import Testing
+
+@testable import DAGCore
+
+@Suite struct RewardPluginTests {
+    @Test(arguments: ["c -std=c11", "c++ -std=c++11", "c++ -std=c++20"])
+    func minimalPluginCompilesCleanly(language: String) throws {
+        let flags = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-x"] + language.split(separator: " ").map(String.init)
+        let library = try RewardFixture.library("minimal", flags)
+        #expect(library.name == "brightness")
+        #expect(library.threadMode == .concurrent)
+        #expect(library.largestBatch == Int.max)
+        let scores = try RewardPlugin(library).score(RewardFixture.batch(count: 3)).values
+        #expect(scores == [0, 1 / 255, 2 / 255])
+    }
+
+    @Test func tellsAboutItselfBeforeAModelIsLoaded() throws {
+        let library = try RewardFixture.library("probe")
+        #expect(library.objectives.map(\.name) == ["mean", "call_size", "prompt_bytes", "overlaps"])
+        #expect(library.objectives.map(\.direction) == [.maximize, .minimize, .maximize, .maximize])
+        #expect(library.options == [.init(key: "fault", defaultValue: "none", detail: "what goes wrong")])
+        #expect(library.devices == ["cpu"])
+        #expect(library.largestBatch == 3)
+        #expect(library.threadMode == .serialized)
+        #expect(library.isDeterministic)
+    }
+
+    @Test func splitsIntoTheLargestBatchAndKeepsOrder() throws {
+        let reward = try RewardPlugin(RewardFixture.library("probe"))
+        let prompts = ["", "a", "ä", "a red boot", "", "\u{1F45F}", "a\0b"]
+        let scores = try reward.score(RewardFixture.batch(count: 7, prompts: prompts)).values
+        func column(_ objective: Int) -> [Float] { (0..<7).map { scores[$0 * 4 + objective] } }
+        #expect(column(0) == [0, 1, 2, 3, 4, 5, 6])
+        #expect(column(1) == [3, 3, 3, 3, 3, 3, 1])
+        #expect(column(2) == [0, 1, 2, 10, 0, 4, 3])
+    }
+
+    @Test func serializedCallsNeverOverlap() throws {
+        let library = try RewardFixture.library("probe")
+        let rewards = try (0..<4).map { _ in try RewardPlugin(library) }
+        let batch = try RewardFixture.batch(count: 9)
+        let scores = Collected()
+        DispatchQueue.concurrentPerform(iterations: 12) { index in
+            scores.append((try? rewards[index % 4].score(batch).values) ?? [])
+        }
+        #expect(scores.values.count == 12 * 9 * 4)
+        #expect(stride(from: 3, to: scores.values.count, by: 4).allSatisfy { scores.values[$0] == 0 })
+    }
+
+    @Test(arguments: [
+        ("create", ["probe", "no weights at {\"fault\":\"create\"}"]),
+        ("nan", ["probe", "nan as mean of sample 5", "finite"]),
+        ("infinite", ["probe", "inf as mean of sample 5"]),
+        ("unwritten", ["probe", "prompt_bytes of sample 5 unwritten"]),
+        ("status", ["probe", "sample 5", "invalid"]),
+        ("score", ["probe", "samples 1 to 3", "    "]),
+        ("deadline", ["probe", "samples 1 to 3: the deadline passed"]),
+    ])
+    func faultsNamePluginAndSample(fault: String, parts: [String]) throws {
+        let library = try RewardFixture.library("probe")
+        let text = errorMessage {
+            try RewardPlugin(library, options: ["fault": fault], secondsPerCall: 10).score(RewardFixture.batch(count: 7))
+        }
+        for part in parts { #expect(text.contains(part), "\(text)") }
+        #expect(!text.contains("\n"))
+    }
+
+    @Test(arguments: [
+        ("ENTRY", "does not export dag_reward_entry"),
+        ("VERSION", "answered ABI version 99"),
+        ("REFUSAL", "needs ABI 7, the host speaks up to 1"),
+        ("SHORT", "struct_size 8 in its info"),
+        ("FORMATS", "DAG_REWARD_U8_NHWC"), ("OPTION=\"weight\"", "option weight"),
+    ])
+    func brokenLibrariesAreRefused(fault: String, part: String) {
+        let text = errorMessage { try RewardFixture.library("probe", ["-DFAULT_\(fault)"]) }
+        #expect(text.contains("libprobe.so") && text.contains(part), "\(text)")
+    }
+
+    @Test func filesThatAreNoLibrariesAreRefused() throws {
+        try RewardFixture.withFolder { folder in
+            let path = folder.appendingPathComponent("libtext.so").path
+            try "not a library".write(toFile: path, atomically: true, encoding: .utf8)
+            let text = errorMessage { try RewardLibrary(path: path) }
+            #expect(text.contains("libtext.so cannot be loaded"), "\(text)")
+        }
+    }
+
+    @Test func unknownKeysAndDevicesAreErrors() throws {
+        let library = try RewardFixture.library("probe")
+        let key = errorMessage { try RewardPlugin(library, options: ["qualty": "9"]) }
+        #expect(key == "reward probe has no option qualty; it knows fault")
+        let none = errorMessage { try RewardPlugin(RewardFixture.library("minimal"), options: ["a": "1"]) }
+        #expect(none == "reward brightness has no option a; it has none")
+        let device = errorMessage { try RewardPlugin(library, device: "cuda:0") }
+        #expect(device == "reward probe does not run on cuda:0; it runs on cpu")
+    }
+
+    @Test(arguments: [
+        ("90", "90"), ("-0.10", "-0.10"), ("1e3", "1e3"), ("true", "true"), ("false", "false"), ("4:2:0", #""4:2:0""#), ("", #""""#),
+        ("007", #""007""#), ("nan", #""nan""#), ("null", #""null""#), ("[1]", #""[1]""#), ("\"a/\n", #""\"a/\n""#),
+    ])
+    func configurationIsJSON(value: String, literal: String) throws {
+        let library = try RewardFixture.library("probe")
+        #expect(try RewardSettings(["fault": value], for: library).json == "{\"fault\":\(literal)}")
+    }
+
+    @Test func fingerprintFollowsSettingsAndThePluginsOwn() throws {
+        let library = try RewardLibrary(path: RewardSpecification("jpeg_compressibility").path())
+        let usual = try RewardPlugin(library).fingerprint
+        #expect(usual == (try RewardPlugin(library, options: ["quality": "95"]).fingerprint))
+        #expect(usual != (try RewardPlugin(library, options: ["quality": "94"]).fingerprint))
+        #expect(usual.hasPrefix("jpeg_compressibility 1.0.0 "))
+        #expect(try RewardPlugin(RewardFixture.library("probe")).ownFingerprint == "fault none")
+    }
+
+    @Test func selfCheckFindsNonsense() throws {
+        let library = try RewardFixture.library("probe")
+        let images = try RewardFixture.batch(count: 3).images
+        try RewardPlugin(library).selfCheck(images: images)
+        let random = errorMessage { try RewardPlugin(library, options: ["fault": "random"]).selfCheck(images: images) }
+        #expect(random.contains("probe calls itself deterministic"), "\(random)")
+        let first = errorMessage { try RewardPlugin(library, options: ["fault": "first"]).selfCheck(images: images) }
+        #expect(first.contains("with the batch reversed"), "\(first)")
+    }
+}
+
+private final class Collected: @unchecked Sendable {
+    private let lock = NSLock()
+    private(set) var values: [Float] = []
+
+    func append(_ more: [Float]) { lock.withLock { values += more } }
+}
