@@ -1,0 +1,50 @@
+# `make` lists what there is. LIBTORCH=<folder> uses a libtorch of yours instead of .libtorch.
+
+ifdef LIBTORCH
+override LIBTORCH := $(abspath $(LIBTORCH))
+export LIBTORCH
+endif
+# scripts/test.sh builds with the same flags, so that `make test` after `make build` compiles the tests only.
+SWIFT_FLAGS ?= -c release -Xswiftc -enable-testing
+export SWIFT_FLAGS
+SETUP_FLAGS ?=
+BIN = .build/release
+SWIFT_SOURCES = $(wildcard Package.swift Sources Tests Plugins Benchmarks examples)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test format lint clean
+
+help:
+	@echo 'make setup    install what the build needs: system packages, libtorch (SETUP_FLAGS="--cpu" or "--cuda" to choose)'
+	@echo 'make build    build dag-train, dag-sample and the reward plugins into $(BIN)'
+	@echo 'make demo     setup, build, and train the shipped little model'
+	@echo 'make test     setup, build, and run all tests, Swift and Python'
+	@echo 'make lint     check the formatting of the Swift code;  make format repairs it'
+	@echo 'make clean    remove what was built (libtorch, .venv and runs stay)'
+
+setup:
+	scripts/setup.sh $(SETUP_FLAGS)
+
+build:
+	swift build $(SWIFT_FLAGS)
+
+# A second demo goes to runs/demo-2, and so on: no run is ever written over.
+demo: setup
+	@$(MAKE) --no-print-directory build
+	@output=runs/demo; n=2; while [ -e "$$output" ]; do output=runs/demo-$$n; n=$$((n + 1)); done; \
+	echo "==> Training; the output goes to $$output"; \
+	$(BIN)/dag-train --config examples/configs/tiny-sd-warmth.yaml --output "$$output" && \
+	echo "==> Done. Look at the pictures in $$output/samples: epoch-0 is before training."
+
+test:
+	scripts/setup.sh --python $(SETUP_FLAGS)
+	scripts/test.sh
+
+lint:
+	swift format lint --strict --recursive --parallel $(SWIFT_SOURCES)
+
+format:
+	swift format --in-place --recursive --parallel $(SWIFT_SOURCES)
+
+clean:
+	rm -rf .build
