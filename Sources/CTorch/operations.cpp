@@ -1,4 +1,6 @@
 // Tensor operations: one line each, in the order of ctorch.h.
+#include <cmath>
+
 #include "internal.h"
 
 using namespace ctorch;
@@ -98,9 +100,18 @@ ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double ep
         return at::layer_norm(borrow(x), w.sizes(), w, borrow(bias), eps);
     });
 }
-ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, ct_tensor mask, bool causal) {
+ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal) {
     return tensor([&] {
-        return at::scaled_dot_product_attention(borrow(q), borrow(k), borrow(v), borrow_optional(mask), 0.0, causal);
+        at::Tensor query = borrow(q), key = borrow(k), value = borrow(v);
+        int64_t batch = query.size(0), heads = query.size(1), queries = query.size(2), keys = key.size(2), width = query.size(3);
+        // On the CPU the fused kernel makes a oneDNN primitive for every head of every sample; for short sequences that costs more
+        // than the attention. One batched product has one primitive.
+        if (causal || !query.is_cpu() || queries * keys > 256 * 256)
+            return at::scaled_dot_product_attention(query, key, value, {}, 0.0, causal);
+        auto flat = [&](const at::Tensor &t) { return t.contiguous().view({batch * heads, t.size(2), width}); };
+        at::Tensor none = at::empty({1}, query.options());
+        at::Tensor scores = at::baddbmm(none, flat(query), flat(key).transpose(1, 2), 0, 1 / std::sqrt(static_cast<double>(width)));
+        return at::bmm(scores.softmax(-1), flat(value)).view({batch, heads, queries, width});
     });
 }
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width) {

@@ -126,9 +126,9 @@ extension Tensor {
         bias.withHandle { bias in Tensor.combine(self, weight) { ct_layer_norm($0, $1, bias, eps) } }
     }
 
-    /// Scaled dot-product attention: queries, keys, values [B, heads, L, D]; `mask` is added to the logits.
-    public static func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor? = nil, causal: Bool = false) -> Tensor {
-        withOptional(mask) { mask in v.withHandle { v in combine(q, k) { ct_attention($0, $1, v, mask, causal) } } }
+    /// Scaled dot-product attention: queries, keys, values [B, heads, L, D].
+    public static func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, causal: Bool = false) -> Tensor {
+        v.withHandle { v in combine(q, k) { ct_attention($0, $1, v, causal) } }
     }
 
     /// Rows of `self` [N, D] by `indices` (int64, any shape).

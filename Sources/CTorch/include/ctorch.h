@@ -109,7 +109,7 @@ ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int
 ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps);
 ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double eps);
 // Queries, keys, values [B, heads, L, D].
-ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, ct_tensor _Nullable mask, bool causal);
+ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal);
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width);
 ct_tensor ct_avg_pool2d(ct_tensor x, int64_t kernel);
 

@@ -1,0 +1,94 @@
+import Foundation
+import Tensors
+import Testing
+
+@testable import DAGCore
+
+@Suite struct ObjectiveTests {
+    /// Proposition 2: on on-policy data the expected gradients of DAG-DB and DAG-KL agree.
+    ///
+    /// A policy Normal(theta, 1) in one dimension and arbitrary bounded flows: with r = -delta, DAG-DB's gradient is
+    /// 2 E[delta grad log P_F], DAG-KL's is E[delta grad log P_F] / s, where s is the standard deviation of r.
+    @Test(arguments: [-0.5, 0.3, 1.2])
+    func expectedGradientsAgreeOnPolicy(theta: Double) throws {
+        let count = 400_000
+        let parameter = Tensor([Float(theta)])
+        let sample = Tensor.randn([count], generator: Generator(seed: 5)) + theta
+        func logForward() -> Tensor { (sample - parameter).square() * -0.5 - 0.5 * Foundation.log(2 * .pi) }
+        let atRollout = logForward()
+        parameter.requiresGrad = true
+        // log F(x_t) - log P_B - log F(x_t') such that delta is bounded: the clip of the advantage must not act.
+        let flow = (now: (sample * 1.5).sin(), next: Tensor.zeros([count]))
+        let logBackward = atRollout + sample.cos() * 0.7
+        func gradient(_ objective: any Objective) throws -> (gradient: Double, deviation: Double) {
+            let transitions = Transitions(
+                logForward: logForward(), logForwardAtRollout: atRollout, logBackward: logBackward, logFlow: flow,
+                advantage: Tensor.zeros([count]), groupSize: count)
+            try objective.loss(transitions).mean().backward()
+            defer { parameter.clearGrad() }
+            let residuals = try transitions.residual(logForward: atRollout)!.array(Float.self)
+            return (try #require(parameter.grad).item(), Double(PromptStatistics.moments(residuals).deviation))
+        }
+        let balance = try gradient(DetailedBalance())
+        let divergence = try gradient(KLObjective(coefficient: 1, clipRange: 0.5))
+        let expected = balance.gradient / 2
+        #expect(abs(expected) > 0.05)
+        #expect(abs(divergence.gradient * divergence.deviation - expected) < 0.03 * abs(expected) + 2e-3)
+    }
+
+    /// Both flows and the policy get DB's gradient; the policy gets none of the squared residual in KL.
+    @Test func gradientsGoWhereTheyShould() throws {
+        func leaf(_ values: [Float]) -> Tensor {
+            let tensor = Tensor(values)
+            tensor.requiresGrad = true
+            return tensor
+        }
+        let (forward, now, next) = (leaf([-1, -2, 0.5]), leaf([0.5, 0, 1]), leaf([1, 2, 3]))
+        let transitions = Transitions(
+            logForward: forward, logForwardAtRollout: forward.detach(), logBackward: Tensor([-0.5, 0.25, 1] as [Float]),
+            logFlow: (now, next), advantage: Tensor([1, -1, 2] as [Float]), groupSize: 3)
+        let delta: [Float] = [-1, -4.25, -2.5]
+        try DetailedBalance().loss(transitions).sum().backward()
+        #expect(try forward.grad!.array(Float.self) == delta.map { 2 * $0 })
+        #expect(try now.grad!.array(Float.self) == delta.map { 2 * $0 })
+        #expect(try next.grad!.array(Float.self) == delta.map { -2 * $0 })
+        for tensor in [forward, now, next] { tensor.clearGrad() }
+        try KLObjective(coefficient: 0, clipRange: 0.1).loss(transitions).sum().backward()
+        #expect(try forward.grad!.array(Float.self) == [0, 0, 0])
+        #expect(try now.grad!.array(Float.self) == delta.map { 2 * $0 })
+        for tensor in [forward, now, next] { tensor.clearGrad() }
+        try DDPO(clipRange: 0.1).loss(transitions).sum().backward()
+        #expect(try forward.grad!.array(Float.self) == [-1, 1, -2])
+    }
+
+    /// The clip stops a policy that has moved far enough in the direction of the advantage, and only then.
+    @Test func clippedSurrogateStopsAtTheRange() throws {
+        let ratio = Tensor([1.3, 1.3, 0.7, 0.7] as [Float])
+        ratio.requiresGrad = true
+        try clippedSurrogate(advantage: Tensor([1, -1, 1, -1] as [Float]), ratio: ratio, clipRange: 0.2).sum().backward()
+        #expect(try ratio.grad!.array(Float.self) == [0, 1, -1, 0])
+    }
+
+    @Test func promptStatisticsWaitForEnoughRewards() {
+        var statistics = PromptStatistics()
+        let epoch = (0..<20).map { Float($0 % 4) }
+        let prompts = (0..<20).map { $0 < 16 ? "often" : "rare" }
+        let advantages = statistics.advantages(epoch, prompts: prompts)
+        // "often" has 16 rewards and is normalised by itself, "rare" by the epoch.
+        let own = PromptStatistics.moments(Array(epoch.prefix(16)))
+        #expect(abs(advantages[3] - (3 - own.mean) / own.deviation) < 1e-5)
+        let whole = PromptStatistics.moments(epoch)
+        #expect(abs(advantages[19] - (3 - whole.mean) / whole.deviation) < 1e-5)
+        #expect(PromptStatistics.epochAdvantages([1, 1, 1]) == [0, 0, 0])
+    }
+
+    @Test func seedsAreDistinctAndStable() {
+        let seeds = Seeds(3)
+        let many = (0..<50).flatMap { epoch in (0..<200).map { seeds(.rollout, epoch: epoch, index: $0) } } + seeds.batch(.prompt, count: 200)
+        #expect(Set(many).count == many.count)
+        #expect(seeds(.rollout, epoch: 1, index: 2) == Seeds(3)(.rollout, epoch: 1, index: 2))
+        #expect(seeds(.rollout) != Seeds(4)(.rollout))
+        #expect(seeds.permutation(.shuffle, epoch: 0, count: 64).sorted() == Array(0..<64))
+        #expect(seeds.permutation(.shuffle, epoch: 0, count: 64) != seeds.permutation(.shuffle, epoch: 1, count: 64))
+    }
+}

@@ -1,0 +1,148 @@
+import Foundation
+import NN
+import Tensors
+import Testing
+
+@testable import DAGCore
+
+@Suite struct TrainerTests {
+    /// The table of the least work (docs/algorithms): U-Net rows, decodes and scored pictures of one epoch, counted.
+    @Test(arguments: [Algorithm.dagDB, .dagKL, .ddpo], [ForwardLooking.rollout, .current])
+    func noRedundantWork(algorithm: Algorithm, forwardLooking: ForwardLooking) throws {
+        let folder = try TemporaryFolder()
+        let evaluator = try brightness()
+        let configuration = smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.maxRowsPerPass) = (algorithm, forwardLooking, 16) }
+        let trainer = try trainer(configuration, folder, evaluator: evaluator)
+        try trainer.runEpoch()
+        let (trajectories, steps) = (configuration.trajectoriesPerEpoch, configuration.steps)
+        // Two rows of guidance at rollout and two in training; each state decoded and scored once, and the final picture.
+        #expect(trainer.pipeline.work.unetRows == trajectories * steps * 4)
+        let pictures = algorithm == .ddpo ? trajectories : trajectories * (steps + 1)
+        #expect(trainer.pipeline.work.decodes == pictures)
+        #expect(evaluator.imagesScored == pictures)
+    }
+
+    /// With the weights of the rollout, taking the rewards of predicted data early or late is the same.
+    @Test func rolloutAndCurrentRewardsAgreeAtFirst() throws {
+        let losses = try [ForwardLooking.rollout, .current].map { mode in
+            let folder = try TemporaryFolder()
+            let trainer = try trainer(
+                smallConfiguration { ($0.forwardLooking, $0.maxRowsPerPass, $0.gradientAccumulationSteps) = (mode, 16, 2) }, folder)
+            var loss = 0.0
+            trainer.onStep = { loss = $0.loss }
+            try trainer.runEpoch()
+            return loss
+        }
+        #expect(abs(losses[0] - losses[1]) < 1e-3 * losses[0])
+    }
+
+    /// Two epochs, a stop and two more give the bytes of four; so does a stop in the middle of an epoch.
+    @Test(arguments: [Algorithm.dagDB, .dagKL, .ddpo])
+    func resumingIsBitExact(algorithm: Algorithm) throws {
+        let configuration = smallConfiguration { ($0.algorithm, $0.perPromptStatistics) = (algorithm, algorithm == .ddpo) }
+        func bytes(_ folder: TemporaryFolder) throws -> [Data] {
+            let run = folder.url.appendingPathComponent("run")
+            return try [run.appendingPathComponent("pytorch_lora_weights.safetensors")].map { try Data(contentsOf: $0) }
+                + [Data(try Safetensors(contentsOf: newestCheckpoint(run)).weightBytes())]
+        }
+        let whole = try TemporaryFolder()
+        try trainer(configuration, whole).run()
+
+        let halves = try TemporaryFolder()
+        let first = try trainer(configuration, halves)
+        try first.runEpoch()
+        try first.runEpoch()
+        let second = try trainer(configuration, halves)
+        try second.resume(from: OutputFolder(halves.url.appendingPathComponent("run").path))
+        #expect(second.progress.epoch == 2)
+        try second.run()
+        #expect(try bytes(halves) == bytes(whole))
+
+        let interrupted = try TemporaryFolder()
+        let stopped = try trainer(configuration, interrupted)
+        stopped.onStep = { if $0.step == 2 { stopped.cancel() } }
+        #expect(throws: Cancelled.self) { try stopped.run() }
+        let continued = try trainer(configuration, interrupted)
+        try continued.resume(from: OutputFolder(interrupted.url.appendingPathComponent("run").path))
+        #expect(continued.progress.step == 3 && continued.progress.update == 1)
+        try continued.run()
+        #expect(try bytes(interrupted) == bytes(whole))
+        let lines = { (folder: TemporaryFolder) in
+            try String(contentsOf: folder.url.appendingPathComponent("run/metrics.jsonl"), encoding: .utf8).split(separator: "\n").count
+        }
+        #expect(try lines(interrupted) == lines(whole) && lines(halves) == lines(whole))
+    }
+
+    /// A checkpoint that a kill left half-written, under its temporary name or its own, is passed over.
+    @Test func theNewestGoodCheckpointIsFound() throws {
+        let folder = try TemporaryFolder()
+        let first = try trainer(smallConfiguration(), folder)
+        try first.runEpoch()
+        let run = folder.url.appendingPathComponent("run")
+        let good = try newestCheckpoint(run)
+        let half = try Data(contentsOf: good).prefix(100_000)
+        try half.write(to: run.appendingPathComponent("checkpoints/epoch-00002-step-0000004.safetensors"))
+        try half.write(to: run.appendingPathComponent("checkpoints/.epoch-00003-step-0000006.safetensors.1.tmp"))
+        let second = try trainer(smallConfiguration(), folder)
+        try second.resume(from: OutputFolder(run.path))
+        #expect(second.progress.epoch == 1)
+        #expect(try second.weights() == first.weights())
+    }
+
+    @Test func resumingWithAnotherRewardOrModelIsRefused() throws {
+        let folder = try TemporaryFolder()
+        try trainer(smallConfiguration(), folder).runEpoch()
+        let run = OutputFolder(folder.url.appendingPathComponent("run").path)
+        let darkness = CallbackReward(name: "darkness") { Array(repeating: 0, count: $0.count) }
+        let other = try RewardEvaluator([(RewardSpecification(library: "darkness"), darkness)])
+        let reward = #expect(throws: OutputError.self) { try trainer(smallConfiguration(), folder, evaluator: other).resume(from: run) }
+        #expect(reward?.description.contains("other rewards") == true)
+        #expect(throws: TensorFileError.self) { try trainer(smallConfiguration { $0.loraRank = 2 }, folder).resume(from: run) }
+        #expect(throws: OutputError.self) { try run.prepare(resuming: false) }
+    }
+
+    /// What a plugin that fails in the middle of a run costs: an error that names it, and nothing that was saved.
+    @Test func aFailingRewardEndsTheRunCleanly() throws {
+        final class Counter: @unchecked Sendable { var calls = 0 }
+        let counter = Counter()
+        let failing = CallbackReward(name: "fragile") { batch in
+            counter.calls += 1
+            return Array(repeating: counter.calls > 7 ? .nan : 0.5, count: batch.count)
+        }
+        let folder = try TemporaryFolder()
+        let trainer = try trainer(smallConfiguration(), folder, evaluator: RewardEvaluator([(RewardSpecification(library: "fragile"), failing)]))
+        let error = #expect(throws: RewardError.self) { try trainer.run() }
+        #expect(error?.description.contains("fragile") == true)
+        let saved = OutputFolder(folder.url.appendingPathComponent("run").path)
+        #expect(try Checkpoint(newestOf: saved).progress.epoch == 1)
+    }
+
+    @Test func selfChecksPassOnTheShippedModel() throws {
+        let folder = try TemporaryFolder()
+        #expect(try trainer(smallConfiguration(), folder).selfCheck().count == 3)
+    }
+
+    /// Brighter pictures are rewarded and become brighter: the whole loop has the right sign.
+    @Test func rewardRises() throws {
+        let folder = try TemporaryFolder()
+        let configuration = smallConfiguration {
+            ($0.sampleBatchSize, $0.epochs, $0.steps, $0.beta, $0.learningRate, $0.flowLearningRate) = (16, 6, 5, 50, 3e-3, 3e-3)
+            ($0.gradientAccumulationSteps, $0.evaluationSamples) = (1, 32)
+        }
+        let trainer = try trainer(configuration, folder)
+        let before = try trainer.evaluate()
+        try trainer.run()
+        let after = try trainer.evaluate()
+        #expect(after.rewardMean > before.rewardMean + 0.3 * before.rewardStd, "\(before.rewardMean) to \(after.rewardMean), std \(before.rewardStd)")
+    }
+
+    private func newestCheckpoint(_ run: URL) throws -> URL {
+        let folder = run.appendingPathComponent("checkpoints")
+        return try #require(FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil).max { $0.path < $1.path })
+    }
+}
+
+extension Safetensors {
+    /// Everything but the metadata, which knows the length of metrics.jsonl and so the digits of timings.
+    fileprivate func weightBytes() throws -> Data { try Safetensors.encode(tensors) }
+}
