@@ -39,10 +39,9 @@ let package = Package(
             name: "DAGCore",
             dependencies: ["Models", "CDAGCore", "CPNG", "Yams", "SwiftCSV"],
             resources: [.embedInCode("Prompts/Resources")]),
-        .executableTarget(
-            name: "dag-train", dependencies: ["DAGCore", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
-        .executableTarget(
-            name: "dag-sample", dependencies: ["DAGCore", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+        .target(name: "Commands", dependencies: ["DAGCore", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+        .executableTarget(name: "dag-train", dependencies: ["Commands"]),
+        .executableTarget(name: "dag-sample", dependencies: ["Commands"]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.
         .target(
             name: "JPEGReward", dependencies: ["CDAGCore"], path: "Plugins/JPEG", publicHeadersPath: ".",
@@ -50,9 +49,11 @@ let package = Package(
         .target(
             name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth", publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden"])]),
+        .executableTarget(name: "full-size", dependencies: ["Models"], path: "Benchmarks/FullSize"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
         .testTarget(name: "DAGCoreTests", dependencies: ["DAGCore"]),
+        .testTarget(name: "CommandLineTests", dependencies: ["dag-train", "dag-sample"]),
     ],
     cxxLanguageStandard: .cxx20
 )

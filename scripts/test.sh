@@ -78,8 +78,8 @@ fi
 binaries=$(swift build "${flags[@]}" --show-bin-path)
 
 say "Swift tests"
-# --disable-xctest: all tests are swift-testing's.
-swift test "${flags[@]}" --skip-build --disable-xctest --xunit-output "$work/swift.xml" </dev/null 2>&1 | tee "$work/swift.log"
+# --disable-xctest: all tests are swift-testing's. --no-parallel: each uses all cores already.
+swift test "${flags[@]}" --skip-build --no-parallel --disable-xctest --xunit-output "$work/swift.xml" </dev/null 2>&1 | tee "$work/swift.log"
 count "swift test" "${PIPESTATUS[0]}" "$work/swift.xml" "$work/swift.log"
 
 say "A short training"

@@ -18,17 +18,13 @@ UNARY(abs, x.abs())
 UNARY(round, x.round())
 UNARY(silu, at::silu(x))
 UNARY(sigmoid, x.sigmoid())
-UNARY(tanh, x.tanh())
 UNARY(sin, x.sin())
 UNARY(cos, x.cos())
-UNARY(relu, x.relu())
-UNARY(isfinite, x.isfinite())
 UNARY(detach, x.detach())
 UNARY(clone, x.clone())
 UNARY(contiguous, x.contiguous())
 UNARY(sum_all, x.sum())
 UNARY(mean_all, x.mean())
-UNARY(reciprocal, x.reciprocal())
 
 #define BINARY(name, expression) \
     ct_tensor ct_##name(ct_tensor l, ct_tensor r) { return tensor([&] { at::Tensor a = borrow(l), b = borrow(r); return expression; }); }
@@ -36,30 +32,19 @@ BINARY(add, a.add(b))
 BINARY(sub, a.sub(b))
 BINARY(mul, a.mul(b))
 BINARY(div, a.div(b))
-BINARY(minimum, at::minimum(a, b))
 BINARY(maximum, at::maximum(a, b))
 BINARY(matmul, at::matmul(a, b))
-BINARY(eq, a.eq(b))
-BINARY(lt, a.lt(b))
-BINARY(add_, a.add_(b))
 BINARY(copy_, a.copy_(b))
 BINARY(embedding, at::embedding(a, b))
 
 ct_tensor ct_add_scalar(ct_tensor t, double value) { return tensor([&] { return borrow(t).add(value); }); }
 ct_tensor ct_mul_scalar(ct_tensor t, double value) { return tensor([&] { return borrow(t).mul(value); }); }
 ct_tensor ct_rsub_scalar(ct_tensor t, double value) { return tensor([&] { return at::rsub(borrow(t), value); }); }
-ct_tensor ct_pow_scalar(ct_tensor t, double exponent) { return tensor([&] { return borrow(t).pow(exponent); }); }
-ct_tensor ct_mul_scalar_(ct_tensor t, double value) { return tensor([&] { return borrow(t).mul_(value); }); }
 ct_tensor ct_clamp(ct_tensor t, double low, double high) { return tensor([&] { return borrow(t).clamp(low, high); }); }
 ct_tensor ct_gelu(ct_tensor t, bool approximate) { return tensor([&] { return at::gelu(borrow(t), approximate ? "tanh" : "none"); }); }
-ct_tensor ct_where(ct_tensor condition, ct_tensor a, ct_tensor b) {
-    return tensor([&] { return at::where(borrow(condition), borrow(a), borrow(b)); });
-}
 
 ct_tensor ct_sum(ct_tensor t, const int64_t *d, size_t n, bool keep) { return tensor([&] { return borrow(t).sum(dims(d, n), keep); }); }
 ct_tensor ct_mean(ct_tensor t, const int64_t *d, size_t n, bool keep) { return tensor([&] { return borrow(t).mean(dims(d, n), keep); }); }
-ct_tensor ct_argmax(ct_tensor t, int64_t dim) { return tensor([&] { return borrow(t).argmax(dim); }); }
-ct_tensor ct_softmax(ct_tensor t, int64_t dim) { return tensor([&] { return borrow(t).softmax(dim); }); }
 ct_tensor ct_cumprod(ct_tensor t, int64_t dim) { return tensor([&] { return borrow(t).cumprod(dim); }); }
 
 ct_tensor ct_reshape(ct_tensor t, const int64_t *d, size_t n) { return tensor([&] { return borrow(t).reshape(dims(d, n)); }); }
@@ -75,15 +60,12 @@ ct_tensor ct_select(ct_tensor t, int64_t dim, int64_t index) { return tensor([&]
 ct_tensor ct_index_select(ct_tensor t, int64_t dim, ct_tensor indices) {
     return tensor([&] { return borrow(t).index_select(dim, borrow(indices)); });
 }
-ct_tensor ct_flip(ct_tensor t, int64_t dim) { return tensor([&] { return borrow(t).flip(dim); }); }
-ct_tensor ct_triu(ct_tensor t, int64_t diagonal) { return tensor([&] { return borrow(t).triu(diagonal); }); }
 ct_tensor ct_cat(const ct_tensor *list, size_t n, int64_t dim) { return tensor([&] { return at::cat(borrow_list(list, n), dim); }); }
 ct_tensor ct_stack(const ct_tensor *list, size_t n, int64_t dim) { return tensor([&] { return at::stack(borrow_list(list, n), dim); }); }
 ct_tensor ct_pad(ct_tensor t, const int64_t *pads, size_t n) {
     return tensor([&] { return at::constant_pad_nd(borrow(t), dims(pads, n), 0); });
 }
 ct_tensor ct_to(ct_tensor t, int dtype, int device) { return tensor([&] { return borrow(t).to(options(dtype, device)); }); }
-ct_tensor ct_channels_last(ct_tensor t) { return tensor([&] { return borrow(t).contiguous(at::MemoryFormat::ChannelsLast); }); }
 
 ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor bias) {
     return tensor([&] { return at::linear(borrow(x), borrow(weight), borrow_optional(bias)); });
@@ -117,6 +99,5 @@ ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal) {
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width) {
     return tensor([&] { return at::upsample_nearest2d(borrow(x), {height, width}); });
 }
-ct_tensor ct_avg_pool2d(ct_tensor x, int64_t kernel) { return tensor([&] { return at::avg_pool2d(borrow(x), kernel, kernel); }); }
 
 }  // extern "C"

@@ -62,7 +62,8 @@ public struct LoRAAdapters {
         guard missing.isEmpty, unknown.isEmpty, !layers.isEmpty else {
             let example = missing.first.map { "missing \($0)" } ?? unknown.first.map { "unknown \($0)" } ?? "no attention layers to adapt"
             throw TensorFileError(
-                "\(file.path): no LoRA of this model's attention projections (\(example); \(missing.count) missing, \(unknown.count) unknown)")
+                "\(file.path): no LoRA of this model's attention projections (\(example); \(missing.count) missing, \(unknown.count) unknown)"
+            )
         }
         let rank = stored.tensors[names.a(layers[0])]?.shape.first ?? 0
         var alpha = Double(rank)
@@ -70,7 +71,8 @@ public struct LoRAAdapters {
         for (key, layer) in Self.attachable(linears) {
             let shapes = [stored.tensors[names.a(key)]?.shape, stored.tensors[names.b(key)]?.shape]
             guard shapes == [[rank, layer.features.in], [layer.features.out, rank]] else {
-                throw TensorFileError("\(file.path): the adapter of \(key) has shapes \(shapes.compactMap { $0 }) that do not fit this model")
+                throw TensorFileError(
+                    "\(file.path): the adapter of \(key) has shapes \(shapes.compactMap { $0 }) that do not fit this model")
             }
         }
         self.init(rank: rank, alpha: alpha, linears) { key, _ in

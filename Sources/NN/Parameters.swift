@@ -55,7 +55,8 @@ public final class ParameterStore {
                 if found.shape != shape && !squeezed {
                     problems.append("\(key) has shape \(found.shape), the configuration asks for \(shape)")
                 }
-                tensor = (found.shape == shape ? found : squeezed ? found.reshape(shape) : Tensor.zeros(shape)).to(dtype).to(device).contiguous()
+                tensor = (found.shape == shape ? found : squeezed ? found.reshape(shape) : Tensor.zeros(shape)).to(dtype).to(device)
+                    .contiguous()
             } else {
                 problems.append("\(key) \(shape) is missing")
                 tensor = Tensor.zeros(shape, dtype: dtype, device: device)
@@ -74,7 +75,9 @@ public final class ParameterStore {
     public func finish(ignoring: (String) -> Bool = { _ in false }) throws {
         try TensorError.check()
         guard let checkpoint else { return }
-        let unused = checkpoint.keys.filter { parameters[$0] == nil && !ignoring($0) }.sorted().map { "\($0) is not used by this configuration" }
+        let unused = checkpoint.keys.filter { parameters[$0] == nil && !ignoring($0) }.sorted().map {
+            "\($0) is not used by this configuration"
+        }
         let all = problems + unused
         guard !all.isEmpty else { return }
         let shown = all.prefix(8).joined(separator: "; ") + (all.count > 8 ? "; and \(all.count - 8) more" : "")

@@ -94,10 +94,22 @@ extension Tensor {
     }
 }
 
-extension Float: TensorElement { public static var dtype: DType { .float32 } }
-extension Double: TensorElement { public static var dtype: DType { .float64 } }
-extension Int64: TensorElement { public static var dtype: DType { .int64 } }
-extension UInt8: TensorElement { public static var dtype: DType { .uint8 } }
+extension Float: TensorElement {
+    /// The tensor's element type.
+    public static var dtype: DType { .float32 }
+}
+extension Double: TensorElement {
+    /// The tensor's element type.
+    public static var dtype: DType { .float64 }
+}
+extension Int64: TensorElement {
+    /// The tensor's element type.
+    public static var dtype: DType { .int64 }
+}
+extension UInt8: TensorElement {
+    /// The tensor's element type.
+    public static var dtype: DType { .uint8 }
+}
 
 extension [Int] {
     /// Calls `body` with the numbers as C sizes.

@@ -18,37 +18,56 @@ extension Tensor {
 // MARK: Element by element
 
 extension Tensor {
+    /// Sum, with broadcasting.
     public static func + (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_add) }
+    /// Difference, with broadcasting.
     public static func - (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_sub) }
+    /// Product of elements, with broadcasting.
     public static func * (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_mul) }
+    /// Quotient of elements, with broadcasting.
     public static func / (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_div) }
+    /// Adds a number to every element.
     public static func + (a: Tensor, b: Double) -> Tensor { a.map { ct_add_scalar($0, b) } }
+    /// Subtracts a number from every element.
     public static func - (a: Tensor, b: Double) -> Tensor { a.map { ct_add_scalar($0, -b) } }
+    /// Multiplies every element.
     public static func * (a: Tensor, b: Double) -> Tensor { a.map { ct_mul_scalar($0, b) } }
+    /// Divides every element.
     public static func / (a: Tensor, b: Double) -> Tensor { a.map { ct_mul_scalar($0, 1 / b) } }
+    /// Multiplies every element.
     public static func * (a: Double, b: Tensor) -> Tensor { b * a }
+    /// A number minus every element.
     public static func - (a: Double, b: Tensor) -> Tensor { b.map { ct_rsub_scalar($0, a) } }
+    /// Negation.
     public static prefix func - (a: Tensor) -> Tensor { a.map(ct_neg) }
 
+    /// e to the power of each element.
     public func exp() -> Tensor { map(ct_exp) }
+    /// Natural logarithm.
     public func log() -> Tensor { map(ct_log) }
+    /// Square root.
     public func sqrt() -> Tensor { map(ct_sqrt) }
+    /// Each element times itself.
     public func square() -> Tensor { map(ct_square) }
-    public func pow(_ exponent: Double) -> Tensor { map { ct_pow_scalar($0, exponent) } }
+    /// Absolute value.
     public func abs() -> Tensor { map(ct_abs) }
+    /// Sine.
     public func sin() -> Tensor { map(ct_sin) }
+    /// Cosine.
     public func cos() -> Tensor { map(ct_cos) }
+    /// x sigmoid(x).
     public func silu() -> Tensor { map(ct_silu) }
+    /// 1 / (1 + e^-x).
     public func sigmoid() -> Tensor { map(ct_sigmoid) }
+    /// x Phi(x), exactly.
     public func gelu(approximate: Bool = false) -> Tensor { map { ct_gelu($0, approximate) } }
+    /// To the nearest integer, halves to even.
     public func round() -> Tensor { map(ct_round) }
-    public func isFinite() -> Tensor { map(ct_isfinite) }
+    /// Limits every element to [low, high].
     public func clamp(_ low: Double, _ high: Double) -> Tensor { map { ct_clamp($0, low, high) } }
+    /// The larger of two elements.
     public static func maximum(_ a: Tensor, _ b: Tensor) -> Tensor { combine(a, b, ct_maximum) }
-    public static func eq(_ a: Tensor, _ b: Tensor) -> Tensor { combine(a, b, ct_eq) }
 
-    /// Adds `other` into this tensor's storage.
-    public func add_(_ other: Tensor) { _ = Tensor.combine(self, other, ct_add_) }
     /// Overwrites this tensor's storage with `other`, converted where needed.
     public func copy_(_ other: Tensor) { _ = Tensor.combine(self, other, ct_copy_) }
 }
@@ -56,55 +75,73 @@ extension Tensor {
 // MARK: Reductions
 
 extension Tensor {
+    /// Sum of all elements, a scalar.
     public func sum() -> Tensor { map(ct_sum_all) }
+    /// Mean of all elements, a scalar.
     public func mean() -> Tensor { map(ct_mean_all) }
+    /// Sum over `dims`.
     public func sum(_ dims: [Int], keepDims: Bool = false) -> Tensor { dims.withSizes { d, n in map { ct_sum($0, d, n, keepDims) } } }
+    /// Mean over `dims`.
     public func mean(_ dims: [Int], keepDims: Bool = false) -> Tensor { dims.withSizes { d, n in map { ct_mean($0, d, n, keepDims) } } }
-    public func softmax(_ dim: Int) -> Tensor { map { ct_softmax($0, Int64(dim)) } }
+    /// Cumulative product along `dim`.
     public func cumprod(_ dim: Int) -> Tensor { map { ct_cumprod($0, Int64(dim)) } }
 }
 
 // MARK: Shape and type
 
 extension Tensor {
+    /// The same elements in another shape; one size may be -1.
     public func reshape(_ shape: [Int]) -> Tensor { shape.withSizes { d, n in map { ct_reshape($0, d, n) } } }
+    /// Repeats dimensions of size 1 without copying.
     public func expand(_ shape: [Int]) -> Tensor { shape.withSizes { d, n in map { ct_expand($0, d, n) } } }
+    /// Dimensions in the order `dims`.
     public func permute(_ dims: [Int]) -> Tensor { dims.withSizes { d, n in map { ct_permute($0, d, n) } } }
+    /// Swaps two dimensions.
     public func transpose(_ a: Int, _ b: Int) -> Tensor { map { ct_transpose($0, Int64(a), Int64(b)) } }
+    /// Inserts a dimension of size 1.
     public func unsqueeze(_ dim: Int) -> Tensor { map { ct_unsqueeze($0, Int64(dim)) } }
+    /// Removes a dimension of size 1.
     public func squeeze(_ dim: Int) -> Tensor { map { ct_squeeze($0, Int64(dim)) } }
+    /// `length` entries of `dim` from `start` on, as a view.
     public func narrow(_ dim: Int, _ start: Int, _ length: Int) -> Tensor { map { ct_narrow($0, Int64(dim), Int64(start), Int64(length)) } }
+    /// Entry `index` of `dim`, as a view without that dimension.
     public func select(_ dim: Int, _ index: Int) -> Tensor { map { ct_select($0, Int64(dim), Int64(index)) } }
+    /// Entries `indices` (int64) of `dim`, copied.
     public func indexSelect(_ dim: Int, _ indices: Tensor) -> Tensor {
         Tensor.combine(self, indices) { ct_index_select($0, Int64(dim), $1) }
     }
     /// Rows `indices` of dimension 0.
     public func rows(_ indices: [Int]) -> Tensor { indexSelect(0, Tensor(indices.map(Int64.init), device: device)) }
-    public func triu(_ diagonal: Int) -> Tensor { map { ct_triu($0, Int64(diagonal)) } }
-    public func flip(_ dim: Int) -> Tensor { map { ct_flip($0, Int64(dim)) } }
+    /// Equal parts of `dim`, as views.
     public func chunk(_ parts: Int, _ dim: Int) -> [Tensor] {
         let length = size(dim) / parts
         return (0..<parts).map { narrow(dim, $0 * length, length) }
     }
     /// Zero padding: (left, right) of the last dimension, then of the one before, and so on.
     public func pad(_ pads: [Int]) -> Tensor { pads.withSizes { d, n in map { ct_pad($0, d, n) } } }
+    /// Joins along an existing dimension.
     public static func cat(_ tensors: [Tensor], _ dim: Int) -> Tensor {
         Tensor(owning: withHandles(tensors) { ct_cat($0, $0.count, Int64(dim)) })
     }
+    /// Joins along a new dimension.
     public static func stack(_ tensors: [Tensor], _ dim: Int) -> Tensor {
         Tensor(owning: withHandles(tensors) { ct_stack($0, $0.count, Int64(dim)) })
     }
 
+    /// Converts the elements.
     public func to(_ dtype: DType) -> Tensor { dtype == self.dtype ? self : map { ct_to($0, dtype.rawValue, ct_device($0)) } }
+    /// Moves to a device.
     public func to(_ device: Device) -> Tensor { device == self.device ? self : map { ct_to($0, ct_dtype($0), device.rawValue) } }
+    /// Packed in row-major order.
     public func contiguous() -> Tensor { map(ct_contiguous) }
-    public func channelsLast() -> Tensor { map(ct_channels_last) }
+    /// A copy with memory of its own.
     public func clone() -> Tensor { map(ct_clone) }
 }
 
 // MARK: Networks
 
 extension Tensor {
+    /// Matrix product of the last two dimensions.
     public func matmul(_ other: Tensor) -> Tensor { Tensor.combine(self, other, ct_matmul) }
 
     /// x W^T + b: `self` [..., in], `weight` [out, in].
@@ -117,6 +154,7 @@ extension Tensor {
         Tensor.withOptional(bias) { bias in Tensor.combine(self, weight) { ct_conv2d($0, $1, bias, Int64(stride), Int64(padding)) } }
     }
 
+    /// torch.nn.functional.group_norm of `self` [B, C, ...].
     public func groupNorm(groups: Int, weight: Tensor, bias: Tensor, eps: Double) -> Tensor {
         bias.withHandle { bias in Tensor.combine(self, weight) { ct_group_norm($0, Int64(groups), $1, bias, eps) } }
     }
@@ -133,6 +171,6 @@ extension Tensor {
 
     /// Rows of `self` [N, D] by `indices` (int64, any shape).
     public func embedding(_ indices: Tensor) -> Tensor { Tensor.combine(self, indices, ct_embedding) }
+    /// Nearest-neighbour resizing of `self` [B, C, H, W].
     public func upsampleNearest(height: Int, width: Int) -> Tensor { map { ct_upsample_nearest($0, Int64(height), Int64(width)) } }
-    public func averagePool(_ kernel: Int) -> Tensor { map { ct_avg_pool2d($0, Int64(kernel)) } }
 }

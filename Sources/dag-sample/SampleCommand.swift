@@ -1,10 +1,11 @@
 import ArgumentParser
+import Commands
 import DAGCore
 import Foundation
 import NN
 
 @main
-struct SampleCommand: ParsableCommand {
+struct SampleCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "dag-sample",
         abstract: "Makes pictures with a diffusion model and, if given, a LoRA.",
@@ -21,7 +22,8 @@ struct SampleCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Folder of the model in diffusers layout.", valueName: "dir")) var model: String
     @Option(help: ArgumentHelp("LoRA of dag-train or diffusers.", valueName: "file")) var lora: String?
     @Option(help: "The prompt.") var prompt: String?
-    @Option(help: ArgumentHelp("Prompt file or the name of a built-in set, instead of --prompt.", valueName: "file|name")) var prompts: String?
+    @Option(help: ArgumentHelp("Prompt file or the name of a built-in set, instead of --prompt.", valueName: "file|name")) var prompts:
+        String?
     @Option(help: "Pictures of each prompt.") var count = 1
     @Option(help: "Seed of the first picture.") var seed: UInt64 = 0
     @Option(help: "Denoising steps.") var steps = 50
@@ -33,21 +35,14 @@ struct SampleCommand: ParsableCommand {
     @Option(help: ArgumentHelp("A .png file (several pictures become a sheet), or a folder for one file each.", valueName: "file.png|dir"))
     var output: String
 
-    mutating func run() throws {
-        do {
-            try sample()
-        } catch {
-            FileHandle.standardError.write(Data("dag-sample: \(error)\n".utf8))
-            throw ExitCode(error is ConfigurationError || error is PromptError ? 2 : 1)
-        }
-    }
-
-    private func sample() throws {
+    mutating func execute() throws {
         guard (prompt == nil) != (prompts == nil) else { throw ConfigurationError("give either --prompt TEXT or --prompts FILE") }
         guard count > 0, batchSize > 0 else { throw ConfigurationError("--count and --batch-size must be at least 1") }
         guard eta >= 0, guidanceScale >= 0 else { throw ConfigurationError("--eta and --guidance-scale must not be negative") }
         guard let precision = Precision(rawValue: precision) else { throw ConfigurationError("--precision must be auto, fp32 or bf16") }
-        guard let device = try DeviceChoice(rawValue: device)?.resolve() else { throw ConfigurationError("--device must be auto, cpu or cuda") }
+        guard let device = try DeviceChoice(rawValue: device)?.resolve() else {
+            throw ConfigurationError("--device must be auto, cpu or cuda")
+        }
         let texts = try prompt.map { [$0] } ?? PromptSet.load(prompts!).prompts
 
         let pipeline = try DiffusionPipeline(folder: model, dtype: precision.resolve(on: device), device: device)

@@ -1,10 +1,11 @@
 import ArgumentParser
+import Commands
 import DAGCore
 import Foundation
 import Yams
 
 @main
-struct TrainCommand: ParsableCommand {
+struct TrainCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "dag-train",
         abstract: "Post-trains a text-to-image diffusion model so that it samples in proportion to a reward.",
@@ -31,16 +32,9 @@ struct TrainCommand: ParsableCommand {
     @OptionGroup(title: "Amounts") var amounts: AmountOptions
     @OptionGroup(title: "Machine and output") var machine: MachineOptions
 
-    mutating func run() throws {
-        do {
-            let failed = try TrainingSession(subject: subject, method: method, amounts: amounts, machine: machine).run()
-            if failed { throw ExitCode(130) }
-        } catch let error as ExitCode {
-            throw error
-        } catch {
-            FileHandle.standardError.write(Data("dag-train: \(error)\n".utf8))
-            throw ExitCode(error is ConfigurationError || error is PromptError ? 2 : 1)
-        }
+    mutating func execute() throws {
+        let session = try TrainingSession(subject: subject, method: method, amounts: amounts, machine: machine)
+        if try session.run() == .stopped { throw ExitCode(130) }
     }
 }
 
@@ -53,7 +47,9 @@ struct SubjectOptions: ParsableArguments {
             "Reward plugin; may be repeated. The key `weight` mixes several, `objective` chooses what is trained, the others are the plugin's.",
             valueName: "lib[,key=value...]"))
     var rewardPlugin: [String] = []
-    @Option(help: ArgumentHelp("Text, CSV or JSON file, or a built-in set: tiny-sd, tiny-sd-open, simple-animals, imagenet.", valueName: "file|name"))
+    @Option(
+        help: ArgumentHelp(
+            "Text, CSV or JSON file, or a built-in set: tiny-sd, tiny-sd-open, simple-animals, imagenet.", valueName: "file|name"))
     var prompts: String?
     @Option(help: ArgumentHelp("Settings as YAML: these flags with underscores. Flags win over the file.", valueName: "file.yaml"))
     var config: String?

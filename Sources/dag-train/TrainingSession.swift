@@ -19,7 +19,8 @@ final class TrainingSession {
             base = try .resolve(file: resuming.configuration.path)
         }
         configuration = try .resolve(
-            base: base, file: subject.config, overrides: Self.overrides(subject: subject, method: method, amounts: amounts, machine: machine))
+            base: base, file: subject.config,
+            overrides: Self.overrides(subject: subject, method: method, amounts: amounts, machine: machine))
         guard let path = subject.output ?? subject.resume else {
             throw ConfigurationError("--output is missing: a new folder for the LoRA, metrics, samples and checkpoints")
         }
@@ -52,8 +53,10 @@ final class TrainingSession {
         return nodes
     }
 
-    /// Trains. Returns true if it was stopped by a signal.
-    func run() throws -> Bool {
+    enum Ending { case finished, stopped }
+
+    /// Trains until the end or until a signal.
+    func run() throws -> Ending {
         let prompts = try PromptSet.load(configuration.prompts)
         let evaluator = try RewardEvaluator(plugins: configuration.rewardPlugin)
         let trainer = try Trainer(configuration, evaluator: evaluator, prompts: prompts, output: output)
@@ -78,10 +81,10 @@ final class TrainingSession {
             display.finish(before: before, after: after)
         } catch is Cancelled {
             display.line("stopped and saved; continue with: dag-train --resume \(output.url.relativePath)")
-            return true
+            return .stopped
         }
         display.line("LoRA: \(output.lora.relativePath)")
-        return false
+        return .finished
     }
 
     /// Ctrl-C and a polite kill end the run after the step under way; the second one at once.

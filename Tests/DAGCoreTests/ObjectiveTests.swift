@@ -84,7 +84,8 @@ import Testing
 
     @Test func seedsAreDistinctAndStable() {
         let seeds = Seeds(3)
-        let many = (0..<50).flatMap { epoch in (0..<200).map { seeds(.rollout, epoch: epoch, index: $0) } } + seeds.batch(.prompt, count: 200)
+        let many =
+            (0..<50).flatMap { epoch in (0..<200).map { seeds(.rollout, epoch: epoch, index: $0) } } + seeds.batch(.prompt, count: 200)
         #expect(Set(many).count == many.count)
         #expect(seeds(.rollout, epoch: 1, index: 2) == Seeds(3)(.rollout, epoch: 1, index: 2))
         #expect(seeds(.rollout) != Seeds(4)(.rollout))

@@ -75,5 +75,7 @@ func trainer(_ configuration: TrainingConfiguration, _ folder: TemporaryFolder, 
 
 extension Trainer {
     /// The trained numbers, in order.
-    func weights() throws -> [Float] { try (lora.parameters + (flow?.parameters ?? [])).flatMap { try $0.tensor.detach().array(Float.self) } }
+    func weights() throws -> [Float] {
+        try (lora.parameters + (flow?.parameters ?? [])).flatMap { try $0.tensor.detach().array(Float.self) }
+    }
 }

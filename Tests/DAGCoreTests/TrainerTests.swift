@@ -110,7 +110,8 @@ import Testing
             return Array(repeating: counter.calls > 7 ? .nan : 0.5, count: batch.count)
         }
         let folder = try TemporaryFolder()
-        let trainer = try trainer(smallConfiguration(), folder, evaluator: RewardEvaluator([(RewardSpecification(library: "fragile"), failing)]))
+        let trainer = try trainer(
+            smallConfiguration(), folder, evaluator: RewardEvaluator([(RewardSpecification(library: "fragile"), failing)]))
         let error = #expect(throws: RewardError.self) { try trainer.run() }
         #expect(error?.description.contains("fragile") == true)
         let saved = OutputFolder(folder.url.appendingPathComponent("run").path)
@@ -122,18 +123,30 @@ import Testing
         #expect(try trainer(smallConfiguration(), folder).selfCheck().count == 3)
     }
 
-    /// Brighter pictures are rewarded and become brighter: the whole loop has the right sign.
+    /// Warm colours are rewarded and become more frequent: the whole loop has the right sign.
     @Test func rewardRises() throws {
+        // Red minus blue in the middle of the picture, at most 1.
+        let warmth = CallbackReward(name: "warmth") { batch in
+            (0..<batch.count).map { k in
+                let picture = batch.images[k]
+                let middle = (8..<24).flatMap { y in (8..<24).map { x in (y * 32 + x) * 3 } }
+                let difference = middle.reduce(0) { $0 + Int(picture[$1]) - Int(picture[$1 + 2]) }
+                return min(max(Float(difference) / Float(middle.count) / 127, 0), 1)
+            }
+        }
         let folder = try TemporaryFolder()
         let configuration = smallConfiguration {
-            ($0.sampleBatchSize, $0.epochs, $0.steps, $0.beta, $0.learningRate, $0.flowLearningRate) = (16, 6, 5, 50, 3e-3, 3e-3)
-            ($0.gradientAccumulationSteps, $0.evaluationSamples) = (1, 32)
+            ($0.sampleBatchSize, $0.epochs, $0.steps, $0.beta, $0.learningRate, $0.flowLearningRate) = (32, 7, 8, 50, 2e-3, 3e-3)
+            ($0.trainBatchSize, $0.evaluationSamples) = (8, 64)
         }
-        let trainer = try trainer(configuration, folder)
+        let evaluator = try RewardEvaluator([(RewardSpecification(library: "warmth"), warmth)])
+        let trainer = try trainer(configuration, folder, evaluator: evaluator)
         let before = try trainer.evaluate()
         try trainer.run()
         let after = try trainer.evaluate()
-        #expect(after.rewardMean > before.rewardMean + 0.3 * before.rewardStd, "\(before.rewardMean) to \(after.rewardMean), std \(before.rewardStd)")
+        #expect(
+            after.rewardMean > before.rewardMean + 0.3 * before.rewardStd,
+            "\(before.rewardMean) to \(after.rewardMean), std \(before.rewardStd)")
     }
 
     private func newestCheckpoint(_ run: URL) throws -> URL {

@@ -41,7 +41,9 @@ import Testing
     @Test func safetensorsRoundTrip() throws {
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("tensors-\(UUID()).safetensors")
         defer { try? FileManager.default.removeItem(at: file) }
-        let tensors = ["b": Tensor([1.5, -2] as [Float]).to(.bfloat16), "a": Tensor([3] as [Int64], shape: []), "e": Tensor.zeros([0, 2])]
+        let tensors = [
+            "b": Tensor([1.5, -2] as [Float]).to(.bfloat16), "a": Tensor([3] as [Int64], shape: []), "e": Tensor.zeros([0, 2]),
+        ]
         let data = try Safetensors.encode(tensors, metadata: ["k": "v"])
         try data.write(to: file)
         let read = try Safetensors(contentsOf: file)

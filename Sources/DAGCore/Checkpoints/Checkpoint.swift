@@ -48,7 +48,9 @@ struct Checkpoint {
     func save(to folder: OutputFolder) throws {
         let record = Record(
             progress: progress, rewards: rewards,
-            rollout: rollout.map { RolloutRecord(prompts: $0.prompts, rewards: $0.rewards, lookahead: $0.lookahead, objectives: $0.objectives) })
+            rollout: rollout.map {
+                RolloutRecord(prompts: $0.prompts, rewards: $0.rewards, lookahead: $0.lookahead, objectives: $0.objectives)
+            })
         var all = tensors
         if let rollout {
             for (name, list) in [("states", rollout.states), ("log_forward", rollout.logForward), ("guided", rollout.guided)] {
@@ -66,7 +68,8 @@ struct Checkpoint {
     /// Newest first.
     private static func files(_ folder: OutputFolder) -> [URL] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.checkpoints.path)) ?? []
-        return names.filter { $0.hasPrefix("epoch-") && $0.hasSuffix(".safetensors") }.sorted(by: >).map(folder.checkpoints.appendingPathComponent)
+        return names.filter { $0.hasPrefix("epoch-") && $0.hasSuffix(".safetensors") }.sorted(by: >).map(
+            folder.checkpoints.appendingPathComponent)
     }
 
     /// The newest checkpoint of a run that can be read.

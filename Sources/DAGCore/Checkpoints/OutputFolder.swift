@@ -80,7 +80,9 @@ public struct OutputFolder: Sendable {
     static func writeAtomically(_ data: Data, to url: URL) throws {
         let temporary = url.deletingLastPathComponent().appendingPathComponent(".\(url.lastPathComponent).\(getpid()).tmp")
         do {
-            guard FileManager.default.createFile(atPath: temporary.path, contents: nil) else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
+            guard FileManager.default.createFile(atPath: temporary.path, contents: nil) else {
+                throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO)
+            }
             let handle = try FileHandle(forWritingTo: temporary)
             try handle.write(contentsOf: data)
             try handle.synchronize()

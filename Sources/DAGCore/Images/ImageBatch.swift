@@ -2,8 +2,11 @@
 public struct ImageBatch: Sendable, Equatable {
     /// `[count, height, width, 3]`, row-major: red, green, blue in 0...255.
     public let pixels: [UInt8]
+    /// Number of pictures.
     public let count: Int
+    /// Rows of a picture.
     public let height: Int
+    /// Pixels of a row.
     public let width: Int
 
     /// Throws `ImageError` unless there are `count * height * width * 3` bytes, and none of the three is below 1.
@@ -28,6 +31,7 @@ public struct ImageBatch: Sendable, Equatable {
 
 /// What is wrong with a picture or its file, in one line.
 public struct ImageError: Error, CustomStringConvertible {
+    /// One line: what is wrong.
     public let description: String
 
     init(_ description: String) { self.description = description }

@@ -13,21 +13,26 @@ public protocol Reward: AnyObject, Sendable {
 }
 
 extension Reward {
+    /// Rewards are deterministic unless they say otherwise.
     public var isDeterministic: Bool { true }
 }
 
 /// One number that a reward gives each picture.
 public struct RewardObjective: Sendable, Equatable {
+    /// Whether more is better.
     public enum Direction: Int, Sendable {
         case maximize = 1
         case minimize = -1
     }
 
+    /// Name in logs and messages.
     public let name: String
+    /// Whether more is better.
     public let direction: Direction
     /// One line, with unit and range.
     public let detail: String
 
+    /// - Parameter detail: one line with unit and range.
     public init(_ name: String, _ direction: Direction = .maximize, detail: String = "") {
         self.name = name
         self.direction = direction
@@ -37,6 +42,7 @@ public struct RewardObjective: Sendable, Equatable {
 
 /// What is to be scored: `count` pictures and what is known about each.
 public struct RewardBatch: Sendable {
+    /// The pictures.
     public let images: ImageBatch
     /// `[count]`; "" for an unconditional model.
     public let prompts: [String]
@@ -47,6 +53,7 @@ public struct RewardBatch: Sendable {
     /// `[count]` JSON objects.
     public let metadata: [String]
 
+    /// Number of pictures.
     public var count: Int { images.count }
 
     /// Throws `RewardError` unless all have one entry a picture. `metadata` may be empty: no sample has any then.
@@ -92,16 +99,22 @@ public struct RewardScores: Sendable, Equatable {
 
 /// What went wrong with a reward, in one line: which one, and what to do.
 public struct RewardError: Error, CustomStringConvertible {
+    /// One line: the culprit and the remedy.
     public let description: String
 
+    /// - Parameter description: one line that names the culprit.
     public init(_ description: String) { self.description = description }
 }
 
 /// A reward that is a Swift function, for embedding and tests.
 public final class CallbackReward: Reward {
+    /// Name in logs and messages.
     public let name: String
+    /// What it scores, in the order of the scores.
     public let objectives: [RewardObjective]
+    /// Changes whenever the scores may.
     public let fingerprint: String
+    /// Whether equal pictures get equal scores.
     public let isDeterministic: Bool
     private let body: @Sendable (RewardBatch) throws -> [Float]
 
@@ -119,6 +132,7 @@ public final class CallbackReward: Reward {
         self.body = body
     }
 
+    /// Calls the function.
     public func score(_ batch: RewardBatch) throws -> RewardScores {
         try RewardScores(body(batch), of: self, for: batch)
     }

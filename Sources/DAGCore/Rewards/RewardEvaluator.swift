@@ -16,7 +16,10 @@ extension RewardReport {
     init(concatenating parts: [RewardReport]) {
         self.init(
             reward: parts.flatMap(\.reward),
-            objectives: Dictionary(uniqueKeysWithValues: (parts.first?.objectives.keys ?? [:].keys).map { name in (name, parts.flatMap { $0.objectives[name]! }) }),
+            objectives: Dictionary(
+                uniqueKeysWithValues: (parts.first?.objectives.keys ?? [:].keys).map { name in
+                    (name, parts.flatMap { $0.objectives[name]! })
+                }),
             seconds: parts.reduce(0) { $0 + $1.seconds })
     }
 }

@@ -17,24 +17,37 @@ public final class RewardLibrary: @unchecked Sendable {
 
     /// A key that the plugin understands.
     public struct Option: Sendable, Equatable {
+        /// The key in the configuration.
         public let key: String
+        /// What holds if it is not given.
         public let defaultValue: String
         /// One line, with the values it takes.
         public let detail: String
     }
 
+    /// The library's file.
     public let path: String
+    /// The plugin's name.
     public let name: String
+    /// The plugin's version.
     public let version: String
+    /// One line of description.
     public let detail: String
+    /// SPDX expression of code and weights.
     public let license: String
+    /// Paper, repository or address.
     public let source: String
+    /// What it scores, in the order of the scores.
     public let objectives: [RewardObjective]
+    /// The settings that it declares.
     public let options: [Option]
     /// Whether keys that are not among `options` go to the plugin; otherwise they are errors.
     public let takesOtherOptions: Bool
+    /// Devices that it can use.
     public let devices: [String]
+    /// Which calls may be made at the same time.
     public let threadMode: ThreadMode
+    /// Whether equal pictures get equal scores.
     public let isDeterministic: Bool
     /// Pictures it takes in one call.
     public let largestBatch: Int

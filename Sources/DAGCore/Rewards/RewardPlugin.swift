@@ -4,10 +4,15 @@ import Foundation
 
 /// A reward in a shared library that speaks `dag_reward.h`, loaded into this process.
 public final class RewardPlugin: Reward, @unchecked Sendable {
+    /// The library and what it says of itself.
     public let library: RewardLibrary
+    /// Of library, configuration and, where the plugin tells, weights.
     public let fingerprint: String
+    /// The plugin's name.
     public var name: String { library.name }
+    /// What it scores, in the order of the scores.
     public var objectives: [RewardObjective] { library.objectives }
+    /// Whether equal pictures get equal scores.
     public var isDeterministic: Bool { library.isDeterministic }
 
     /// What the plugin adds to the fingerprint, by its extension; "" if it has none.
@@ -58,6 +63,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         library.lock.withLock { library.functions.destroy(instance) }
     }
 
+    /// Scores a batch, in parts of the plugin's largest batch.
     public func score(_ batch: RewardBatch) throws -> RewardScores {
         let unwritten = Float(bitPattern: DAG_REWARD_UNWRITTEN)
         var scores = [Float](repeating: unwritten, count: batch.count * objectives.count)

@@ -13,6 +13,7 @@ public struct RewardSpecification: Sendable, Equatable {
     /// The plugin's settings.
     public var options: [String: String]
 
+    /// A specification from its parts.
     public init(library: String, weight: Double = 1, objective: String? = nil, options: [String: String] = [:]) {
         self.library = library
         self.weight = weight

@@ -90,11 +90,14 @@ public final class DiffusionPipeline {
         }
         if let textEncoder, textEncoder.hiddenSize != c.crossAttentionDim {
             throw ModelError(
-                "\(folder): the text encoder is \(textEncoder.hiddenSize) wide, the U-Net's cross-attention \(c.crossAttentionDim ?? 0); the parts are of different models")
+                "\(folder): the text encoder is \(textEncoder.hiddenSize) wide, the U-Net's cross-attention \(c.crossAttentionDim ?? 0); the parts are of different models"
+            )
         }
         vae = exists(part("vae")) ? try AutoencoderKL(folder: ModelFolder(part("vae")), dtype: dtype, device: device) : nil
         if let vae, vae.latentChannels != c.inChannels {
-            throw ModelError("\(folder): the U-Net takes \(c.inChannels) channels, the autoencoder has \(vae.latentChannels); inpainting models are not supported")
+            throw ModelError(
+                "\(folder): the U-Net takes \(c.inChannels) channels, the autoencoder has \(vae.latentChannels); inpainting models are not supported"
+            )
         }
         guard let size = c.sampleSize else { throw ModelError("\(folder): the U-Net's config.json has no sample_size") }
         sampleShape = [c.inChannels, size[0], size[1]]
@@ -127,7 +130,9 @@ public final class DiffusionPipeline {
     ///   - times: int64 [n].
     ///   - guidance: w; 1 needs no second row.
     /// - Returns: the guided output and the conditional one alone.
-    public func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (guided: Tensor, conditional: Tensor) {
+    public func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (
+        guided: Tensor, conditional: Tensor
+    ) {
         let n = x.size(0)
         guard let conditioning, guidance != 1 else {
             work.unetRows += n

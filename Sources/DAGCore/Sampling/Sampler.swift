@@ -57,7 +57,8 @@ public struct Sampler {
             let times = kernels.times(Array(repeating: index, count: seeds.count), device: pipeline.device)
             let (guided, conditional) = pipeline.denoise(x, times: times, conditioning, guidance: guidance)
             let (next, logForward) = kernels.sample(guided, x: x, noise: noise(), steps: indices)
-            try visit(Visit(index: index, x: x, guided: guided, conditional: conditional, next: next, logForward: logForward, indices: indices))
+            try visit(
+                Visit(index: index, x: x, guided: guided, conditional: conditional, next: next, logForward: logForward, indices: indices))
             x = next
         }
         try TensorError.check()
@@ -114,13 +115,16 @@ public struct Sampler {
 extension Rollout {
     /// Several batches as one.
     init(concatenating parts: [Rollout]) {
-        func columns(_ get: (Rollout) -> [Tensor]) -> [Tensor] { (0..<get(parts[0]).count).map { k in Tensor.cat(parts.map { get($0)[k] }, 0) } }
+        func columns(_ get: (Rollout) -> [Tensor]) -> [Tensor] {
+            (0..<get(parts[0]).count).map { k in Tensor.cat(parts.map { get($0)[k] }, 0) }
+        }
         prompts = parts.flatMap(\.prompts)
         states = columns(\.states)
         logForward = columns(\.logForward)
         guided = columns(\.guided)
         rewards = parts.flatMap(\.rewards)
         lookahead = parts[0].lookahead.indices.map { k in parts.flatMap { $0.lookahead[k] } }
-        objectives = Dictionary(uniqueKeysWithValues: parts[0].objectives.keys.map { name in (name, parts.flatMap { $0.objectives[name]! }) })
+        objectives = Dictionary(
+            uniqueKeysWithValues: parts[0].objectives.keys.map { name in (name, parts.flatMap { $0.objectives[name]! }) })
     }
 }

@@ -21,7 +21,9 @@ public struct Seeds: Sendable {
     }
 
     /// `count` seeds of a stream.
-    public func batch(_ stream: Stream, epoch: Int = 0, count: Int) -> [UInt64] { (0..<count).map { self(stream, epoch: epoch, index: $0) } }
+    public func batch(_ stream: Stream, epoch: Int = 0, count: Int) -> [UInt64] {
+        (0..<count).map { self(stream, epoch: epoch, index: $0) }
+    }
 
     /// A permutation of 0 ..< count.
     public func permutation(_ stream: Stream, epoch: Int, count: Int) -> [Int] {

@@ -24,7 +24,8 @@ public struct StepMetrics: Sendable {
     /// The line for metrics.jsonl: JSON with sorted keys.
     public func json() throws -> Data {
         var object: [String: Any] = [
-            "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "loss": loss, "squared_residual": squaredResidual,
+            "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "loss": loss,
+            "squared_residual": squaredResidual,
             "regularization": regularization, "ratio_deviation": ratioDeviation, "clip_fraction": clipFraction,
             "policy_grad_norm": policyGradNorm, "flow_grad_norm": flowGradNorm, "beta": beta, "trajectories": trajectories,
             "transitions_per_second": (transitionsPerSecond * 10).rounded() / 10,

@@ -35,7 +35,8 @@ public final class StateFlow {
         blocks = used.indices.map { k in
             let attends = textWidth != nil && k < widths.count - 1
             return DownBlock(
-                used[max(0, k - 1)], used[k], layers: 1, attention: attends ? .cross(heads: 8, layers: 1) : .none, downsample: true, settings,
+                used[max(0, k - 1)], used[k], layers: 1, attention: attends ? .cross(heads: 8, layers: 1) : .none, downsample: true,
+                settings,
                 scope / "down_blocks" / k)
         }
         linearOut = Linear(used.last!, 1, scope / "linear_out")

@@ -21,7 +21,8 @@ extension Trainer {
             let images = try sampler.pictures(Array(prompts[range]), seeds: Array(seeds[range]), batch: batch, check: checkCancellation)
             reports.append(
                 try evaluator.score(
-                    RewardBatch(images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range]))))
+                    RewardBatch(
+                        images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range]))))
         }
         let evaluation = Evaluation(RewardReport(concatenating: reports))
         try output.append(evaluation.json(epoch: progress.epoch))
@@ -31,7 +32,8 @@ extension Trainer {
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
     public func saveSamples() throws {
         let (prompts, seeds) = fixedSamples(Self.sheetSize)
-        let images = try sampler.pictures(prompts, seeds: seeds, batch: min(Self.sheetSize, configuration.sampleBatchSize), check: checkCancellation)
+        let images = try sampler.pictures(
+            prompts, seeds: seeds, batch: min(Self.sheetSize, configuration.sampleBatchSize), check: checkCancellation)
         let file = output.samples.appendingPathComponent("epoch-\(progress.epoch).png")
         try images.writeSheet(columns: 4, to: file)
     }

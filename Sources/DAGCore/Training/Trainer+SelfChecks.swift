@@ -46,7 +46,8 @@ extension Trainer {
         guard largest <= ratioTolerance else {
             throw SelfCheckError(
                 description:
-                    "self-check: the importance ratio on a fresh rollout is off by \(largest), more than \(ratioTolerance): try --precision fp32, or --log-prob mean")
+                    "self-check: the importance ratio on a fresh rollout is off by \(largest), more than \(ratioTolerance): try --precision fp32, or --log-prob mean"
+            )
         }
         return String(format: "importance ratio on a fresh rollout: 1 within %.1e", largest)
     }
@@ -60,7 +61,8 @@ extension Trainer {
         guard difference > 1e-6 else {
             throw SelfCheckError(
                 description:
-                    "self-check: the text encoder gives '\(first)' and '\(second)' the same embedding: its weights or tokenizer are not this model's, or the prompts differ only beyond the last token")
+                    "self-check: the text encoder gives '\(first)' and '\(second)' the same embedding: its weights or tokenizer are not this model's, or the prompts differ only beyond the last token"
+            )
         }
         return String(format: "text encoder separates prompts: mean difference %.2g", difference)
     }

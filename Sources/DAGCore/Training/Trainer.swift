@@ -42,7 +42,8 @@ public final class Trainer {
         try configuration.check()
         let device = try configuration.device.resolve()
         if configuration.threads > 0 { Torch.threads = configuration.threads }
-        let pipeline = try DiffusionPipeline(folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
+        let pipeline = try DiffusionPipeline(
+            folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
         try self.init(configuration, pipeline: pipeline, evaluator: evaluator, prompts: prompts, output: output)
     }
 
@@ -54,7 +55,9 @@ public final class Trainer {
         seeds = Seeds(c.seed)
         self.pipeline = pipeline
         kernels = try TransitionKernels(scheduler: pipeline.scheduler, steps: c.steps, eta: c.eta, reduction: c.logProb, device: device)
-        guard kernels.transitions > 0 else { throw ConfigurationError("--steps \(c.steps): this model's schedule leaves no step with noise; use more") }
+        guard kernels.transitions > 0 else {
+            throw ConfigurationError("--steps \(c.steps): this model's schedule leaves no step with noise; use more")
+        }
         sampler = Sampler(pipeline: pipeline, kernels: kernels, guidance: c.guidanceScale)
         objective = c.algorithm.objective(klCoefficient: c.klCoefficient, clipRange: c.clipRange)
         lora = LoRAAdapters(rank: c.loraRank, seed: seeds(.loraInitialization), attachingTo: pipeline.unet.linears, device: device)
@@ -267,7 +270,9 @@ public final class Trainer {
         let x = Tensor.cat(states.map { rollout.states[$0].rows(block) }, 0)
         let times = kernels.times(states.flatMap { step in block.map { _ in step } }, device: pipeline.device)
         var learned = flow(x, times: times, context: conditioning?.prompts.rows(states.flatMap { _ in block }))
-        if range.upperBound == kernels.transitions { learned = Tensor.cat([learned, Tensor.zeros([block.count], device: pipeline.device)], 0) }
+        if range.upperBound == kernels.transitions {
+            learned = Tensor.cat([learned, Tensor.zeros([block.count], device: pipeline.device)], 0)
+        }
         let scored = Tensor(rewards.flatMap { $0 }, device: pipeline.device) * configuration.beta(epoch: progress.epoch)
         let logFlow = learned + scored
         let count = range.count * block.count

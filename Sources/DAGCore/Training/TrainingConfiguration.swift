@@ -25,7 +25,9 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public var rewardPlugin: [String] = []
     /// Prompt file or the name of a built-in set.
     public var prompts = ""
+    /// The training objective.
     public var algorithm = Algorithm.dagDB
+    /// Rounds of sampling and training.
     public var epochs = 100
     /// Trajectories sampled at once: a memory setting.
     public var sampleBatchSize = 16
@@ -35,34 +37,53 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public var trainBatchSize = 8
     /// Groups k of trajectories an optimiser step.
     public var gradientAccumulationSteps = 4
+    /// Denoising steps of a trajectory.
     public var steps = 50
+    /// Scale of the sampling noise; 1 is the DDPM chain.
     public var eta = 1.0
+    /// Scale w of classifier-free guidance, in sampling and training.
     public var guidanceScale = 5.0
+    /// Learning rate of the LoRA.
     public var learningRate = 3e-4
+    /// Learning rate of the state flow.
     public var flowLearningRate = 3e-4
     /// The exponent of the reward at the end of annealing.
     public var beta = 100.0
     /// Fraction of the epochs over which beta grows linearly from zero.
     public var betaAnnealing = 0.5
+    /// Weight k of DAG-KL's policy term.
     public var klCoefficient = 1.0
+    /// Weight lambda of the distance to the rollout's guided output.
     public var unetRegularization = 1.0
+    /// Bound c of the importance ratio in DAG-KL and DDPO.
     public var clipRange = 1e-4
+    /// When predicted data is scored.
     public var forwardLooking = ForwardLooking.rollout
+    /// How log-densities are reduced over dimensions.
     public var logProb = LogProbabilityReduction.mean
+    /// DDPO: normalise rewards by each prompt's own statistics.
     public var perPromptStatistics = false
+    /// Rank of the LoRA; its alpha is the same.
     public var loraRank = 4
+    /// AdamW's weight decay, of both networks.
     public var weightDecay = 1e-4
+    /// Bound of the gradients' norm, of LoRA and flow separately.
     public var maxGradNorm = 1.0
+    /// Type that the frozen networks compute in.
     public var precision = Precision.auto
+    /// Where everything is computed.
     public var device = DeviceChoice.auto
     /// U-Net rows computed at once in training: a memory setting; 0 chooses by the size of the samples.
     public var maxRowsPerPass = 0
     /// CPU threads; 0 leaves it to libtorch.
     public var threads = 0
+    /// Seed of all randomness of the run.
     public var seed: UInt64 = 0
     /// Fixed prompts and seeds scored before and after training.
     public var evaluationSamples = 0
+    /// Epochs between sample sheets; 0 for none.
     public var sampleEvery = 1
+    /// Epochs between checkpoints.
     public var checkpointEvery = 1
 
     private enum CodingKeys: String, CodingKey {
@@ -109,7 +130,8 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
                 }
                 for (key, value) in mapping {
                     guard let name = key.string, known.contains(name) else {
-                        throw ConfigurationError("--config \(file): unknown key '\(key.string ?? "?")'; known are \(known.sorted().joined(separator: ", "))")
+                        throw ConfigurationError(
+                            "--config \(file): unknown key '\(key.string ?? "?")'; known are \(known.sorted().joined(separator: ", "))")
                     }
                     merged[key] = name == "reward_plugin" && value.scalar != nil ? Node([value]) : value
                 }
@@ -118,11 +140,14 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
             return try YAMLDecoder().decode(Self.self, from: Yams.serialize(node: .mapping(merged)))
         } catch let error as ConfigurationError {
             throw error
-        } catch let DecodingError.dataCorrupted(context), let DecodingError.typeMismatch(_, context), let DecodingError.valueNotFound(_, context) {
+        } catch let DecodingError.dataCorrupted(context), let DecodingError.typeMismatch(_, context), let DecodingError.valueNotFound(
+            _, context)
+        {
             let key = context.codingPath.map(\.stringValue).joined(separator: ".")
             throw ConfigurationError("\(file.map { "--config \($0): " } ?? "")bad value for '\(key)'; see dag-train --help")
         } catch {
-            throw ConfigurationError("\(file.map { "--config \($0): " } ?? "")\("\(error)".split(separator: "\n").first ?? "not valid YAML")")
+            throw ConfigurationError(
+                "\(file.map { "--config \($0): " } ?? "")\("\(error)".split(separator: "\n").first ?? "not valid YAML")")
         }
     }
 

@@ -53,7 +53,8 @@ public final class CLIPTextModel {
     /// - Parameter ids: token ids, B lists of equal length L of at most `maxLength`.
     public func callAsFunction(_ ids: [[Int]]) throws -> Tensor {
         let length = ids.first?.count ?? 0
-        guard length > 0, length <= maxLength, ids.allSatisfy({ $0.count == length && $0.allSatisfy { 0 <= $0 && $0 < vocabularySize } }) else {
+        guard length > 0, length <= maxLength, ids.allSatisfy({ $0.count == length && $0.allSatisfy { 0 <= $0 && $0 < vocabularySize } })
+        else {
             throw ModelError("token ids must be lists of one length of 1 to \(maxLength) with ids below \(vocabularySize)")
         }
         let tokens = Tensor(ids.joined().map(Int64.init), shape: [ids.count, length], device: device)

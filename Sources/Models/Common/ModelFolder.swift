@@ -69,7 +69,8 @@ public struct ModelFolder {
                 }
             }
         }
-        throw ModelError("\(url.path): no weights (diffusion_pytorch_model.safetensors, model.safetensors or .bin); download the folder again")
+        throw ModelError(
+            "\(url.path): no weights (diffusion_pytorch_model.safetensors, model.safetensors or .bin); download the folder again")
     }
 
     private func store(
@@ -81,7 +82,8 @@ public struct ModelFolder {
 
     private func shards(_ index: URL) throws -> [String: Tensor] {
         struct Index: Decodable { let weight_map: [String: String] }
-        guard let data = FileManager.default.contents(atPath: index.path), let map = try? JSONDecoder().decode(Index.self, from: data) else {
+        guard let data = FileManager.default.contents(atPath: index.path), let map = try? JSONDecoder().decode(Index.self, from: data)
+        else {
             throw ModelError("\(index.path): not a safetensors index (weight_map)")
         }
         var tensors: [String: Tensor] = [:]

@@ -92,7 +92,8 @@ struct Transformer2DModel {
         projection =
             linear
             ? .linear(Linear(channels, channels, scope / "proj_in"), Linear(channels, channels, scope / "proj_out"))
-            : .convolution(Conv2d(channels, channels, kernel: 1, scope / "proj_in"), Conv2d(channels, channels, kernel: 1, scope / "proj_out"))
+            : .convolution(
+                Conv2d(channels, channels, kernel: 1, scope / "proj_in"), Conv2d(channels, channels, kernel: 1, scope / "proj_out"))
         blocks = (0..<layers).map {
             BasicTransformerBlock(channels, context: context, heads: heads, scope / "transformer_blocks" / $0)
         }

@@ -80,7 +80,9 @@ public struct DownBlock {
     private let downsampler: Downsample2D?
 
     /// Keys `resnets`, `attentions`, `downsamplers`.
-    public init(_ input: Int, _ output: Int, layers: Int, attention: BlockAttention, downsample: Bool, _ settings: BlockSettings, _ scope: Scope) {
+    public init(
+        _ input: Int, _ output: Int, layers: Int, attention: BlockAttention, downsample: Bool, _ settings: BlockSettings, _ scope: Scope
+    ) {
         self.layers = (0..<layers).map { k in
             (
                 ResnetBlock2D(

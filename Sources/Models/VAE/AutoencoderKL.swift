@@ -37,7 +37,9 @@ public final class AutoencoderKL {
     public init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
         let file = folder.url.appendingPathComponent("config.json").path
         let c = try folder.decode(Configuration.self)
-        guard c.className == "AutoencoderKL" else { throw ModelError("\(file): model class '\(c.className)' is not supported (AutoencoderKL is)") }
+        guard c.className == "AutoencoderKL" else {
+            throw ModelError("\(file): model class '\(c.className)' is not supported (AutoencoderKL is)")
+        }
         guard c.actFn ?? "silu" == "silu" else { throw ModelError("\(file): act_fn '\(c.actFn ?? "")' is not supported") }
         for (types, plain) in [(c.downBlockTypes, "DownEncoderBlock2D"), (c.upBlockTypes, "UpDecoderBlock2D")] {
             guard types.count == c.blockOutChannels.count, !types.isEmpty else {
@@ -47,9 +49,11 @@ public final class AutoencoderKL {
         }
         let store = try folder.parameters(dtype: dtype, device: device, renaming: SpatialAttention.currentKey)
         let settings = BlockSettings(
-            timeChannels: nil, groups: c.normNumGroups ?? 32, eps: 1e-6, downsamplePadding: 0, contextChannels: nil, linearProjection: false)
+            timeChannels: nil, groups: c.normNumGroups ?? 32, eps: 1e-6, downsamplePadding: 0, contextChannels: nil, linearProjection: false
+        )
         let middle: BlockAttention = c.midBlockAddAttention == false ? .none : .spatial(heads: 1)
-        encoder = Encoder(c.inChannels, c.blockOutChannels, 2 * c.latentChannels, c.layersPerBlock, middle, settings, store.root / "encoder")
+        encoder = Encoder(
+            c.inChannels, c.blockOutChannels, 2 * c.latentChannels, c.layersPerBlock, middle, settings, store.root / "encoder")
         decoder = Decoder(c.latentChannels, c.blockOutChannels, c.outChannels, c.layersPerBlock, middle, settings, store.root / "decoder")
         let latents = c.latentChannels
         quantConv = c.useQuantConv == false ? nil : Conv2d(2 * latents, 2 * latents, kernel: 1, store.root / "quant_conv")
@@ -89,7 +93,10 @@ private struct Encoder {
     private let middle: MidBlock
     private let norm: GroupNorm
 
-    init(_ input: Int, _ channels: [Int], _ output: Int, _ layers: Int, _ attention: BlockAttention, _ settings: BlockSettings, _ scope: Scope) {
+    init(
+        _ input: Int, _ channels: [Int], _ output: Int, _ layers: Int, _ attention: BlockAttention, _ settings: BlockSettings,
+        _ scope: Scope
+    ) {
         let last = channels.count - 1
         convIn = Conv2d(input, channels[0], kernel: 3, padding: 1, scope / "conv_in")
         blocks = (0...last).map {
@@ -114,13 +121,17 @@ private struct Decoder {
     private let middle: MidBlock
     private let norm: GroupNorm
 
-    init(_ input: Int, _ channels: [Int], _ output: Int, _ layers: Int, _ attention: BlockAttention, _ settings: BlockSettings, _ scope: Scope) {
+    init(
+        _ input: Int, _ channels: [Int], _ output: Int, _ layers: Int, _ attention: BlockAttention, _ settings: BlockSettings,
+        _ scope: Scope
+    ) {
         let last = channels.count - 1
         convIn = Conv2d(input, channels[last], kernel: 3, padding: 1, scope / "conv_in")
         middle = MidBlock(channels[last], attention: attention, settings, scope / "mid_block")
         blocks = (0...last).map {
             UpBlock(
-                channels[min(last, last - $0 + 1)], channels[last - $0], skips: [], layers: layers + 1, attention: .none, upsample: $0 != last,
+                channels[min(last, last - $0 + 1)], channels[last - $0], skips: [], layers: layers + 1, attention: .none,
+                upsample: $0 != last,
                 settings, scope / "up_blocks" / $0)
         }
         norm = GroupNorm(settings.groups, channels[0], eps: settings.eps, scope / "conv_norm_out")

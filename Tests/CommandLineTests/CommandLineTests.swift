@@ -1,0 +1,170 @@
+import Foundation
+import Testing
+
+/// Runs the built programs as a user would.
+@Suite(.serialized) struct CommandLineTests {
+    private static let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent()
+    /// The programs lie beside the tests.
+    private static let binaries = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent()
+    private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-cli-\(UUID())")
+    private var model: String { Self.repository.appendingPathComponent("models/tiny-sd").path }
+    private var output: String { folder.appendingPathComponent("run").path }
+
+    init() throws { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) }
+
+    private struct Outcome {
+        let status: Int32
+        let out: String
+        let error: String
+    }
+
+    /// - Parameter interruptAfter: a Ctrl-C is sent when standard output contains this.
+    private func run(_ program: String, _ arguments: [String], interruptAfter: String? = nil) throws -> Outcome {
+        let process = Process()
+        process.executableURL = Self.binaries.appendingPathComponent(program)
+        process.arguments = arguments
+        process.currentDirectoryURL = folder
+        let (out, error) = (Pipe(), folder.appendingPathComponent("stderr-\(UUID())"))
+        try Data().write(to: error)
+        process.standardOutput = out
+        process.standardError = try FileHandle(forWritingTo: error)
+        try process.run()
+        var text = Data()
+        while case let chunk = out.fileHandleForReading.availableData, !chunk.isEmpty {
+            text += chunk
+            if let interruptAfter, String(decoding: text, as: UTF8.self).contains(interruptAfter) { process.interrupt() }
+        }
+        process.waitUntilExit()
+        return Outcome(
+            status: process.terminationStatus, out: String(decoding: text, as: UTF8.self),
+            error: try String(contentsOf: error, encoding: .utf8))
+    }
+
+    private func train(_ arguments: [String], interruptAfter: String? = nil) throws -> Outcome {
+        let small = [
+            "--model", model, "--reward-plugin", "libwarmth.so", "--prompts", "tiny-sd", "--steps", "3", "--sample-batch-size", "4",
+            "--batches-per-epoch", "1", "--train-batch-size", "2", "--gradient-accumulation-steps", "1", "--precision", "fp32", "--output",
+            output,
+        ]
+        // Later flags replace earlier ones of the same name.
+        let replaced = Set(arguments.filter { $0.hasPrefix("--") })
+        let kept = stride(from: 0, to: small.count, by: 2).filter { !replaced.contains(small[$0]) }.flatMap { small[$0...$0 + 1] }
+        return try run("dag-train", kept + arguments, interruptAfter: interruptAfter)
+    }
+
+    private func write(_ text: String, to name: String) throws -> String {
+        let file = folder.appendingPathComponent(name)
+        try Data(text.utf8).write(to: file)
+        return file.path
+    }
+
+    /// A copy of the model with one file changed.
+    private func brokenModel(_ file: String, _ change: (Data) -> Data?) throws -> String {
+        let copy = folder.appendingPathComponent("model-\(UUID())")
+        try FileManager.default.copyItem(atPath: model, toPath: copy.path)
+        let target = copy.appendingPathComponent(file)
+        let data = try Data(contentsOf: target)
+        try FileManager.default.removeItem(at: target)
+        if let changed = change(data) { try changed.write(to: target) }
+        return copy.path
+    }
+
+    /// One line that names the culprit, the right exit code, and nothing written.
+    private func expectRefusal(_ outcome: Outcome, status: Int32, naming culprit: String) {
+        let lines = outcome.error.split(separator: "\n")
+        #expect(outcome.status == status, "\(outcome.error)")
+        #expect(lines.count == 1, "\(outcome.error)")
+        #expect(outcome.error.contains(culprit), "\(outcome.error)")
+        #expect(!FileManager.default.fileExists(atPath: output))
+    }
+
+    @Test func usageErrors() throws {
+        expectRefusal(try train(["--train-batch-size", "3"]), status: 2, naming: "does not divide")
+        expectRefusal(try train(["--algorithm", "ppo"]), status: 2, naming: "algorithm")
+        expectRefusal(try train(["--prompts", "tiny-ds"]), status: 2, naming: "tiny-ds")
+        expectRefusal(try train(["--prompts", write("\n\n", to: "empty.txt")]), status: 2, naming: "empty.txt")
+        expectRefusal(try train(["--config", write("betta: 1", to: "run.yaml")]), status: 2, naming: "betta")
+        expectRefusal(try train(["--resume", folder.path]), status: 2, naming: "config.yaml is missing")
+    }
+
+    @Test func models() throws {
+        expectRefusal(try train(["--model", "nowhere"]), status: 1, naming: "nowhere")
+        let weights = "unet/diffusion_pytorch_model.safetensors"
+        expectRefusal(try train(["--model", brokenModel(weights) { _ in nil }]), status: 1, naming: "no weights")
+        expectRefusal(try train(["--model", brokenModel(weights) { $0.dropLast(1000) }]), status: 1, naming: weights)
+        expectRefusal(
+            try train([
+                "--model",
+                brokenModel("unet/config.json") {
+                    Data(String(decoding: $0, as: UTF8.self).replacing("UNet2DConditionModel", with: "SD3Transformer2DModel").utf8)
+                },
+            ]),
+            status: 1, naming: "SD3Transformer2DModel")
+        expectRefusal(
+            try train([
+                "--model",
+                brokenModel("unet/config.json") {
+                    Data(String(decoding: $0, as: UTF8.self).replacing("\"in_channels\": 4", with: "\"in_channels\": 8").utf8)
+                },
+            ]),
+            status: 1, naming: "conv_in.weight has shape [64, 4, 3, 3]")
+        expectRefusal(
+            try train(["--model", brokenModel("tokenizer/tokenizer.json") { _ in Data("{".utf8) }]), status: 1, naming: "tokenizer.json")
+    }
+
+    @Test func plugins() throws {
+        expectRefusal(try train(["--reward-plugin", "libnowhere.so"]), status: 1, naming: "libnowhere.so")
+        expectRefusal(try train(["--reward-plugin", "libwarmth.so,heat=3"]), status: 1, naming: "heat")
+        // A library that is no reward plugin.
+        let other = try #require(
+            ["/usr/lib/x86_64-linux-gnu/libz.so.1", "/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6"].first(
+                where: FileManager.default.fileExists(atPath:)))
+        expectRefusal(try train(["--reward-plugin", other]), status: 1, naming: "dag_reward_entry")
+    }
+
+    @Test func outputsThatCannotBeWritten() throws {
+        let outcome = try train(["--output", "/proc/nowhere/run"])
+        #expect(outcome.status == 1 && outcome.error.contains("/proc/nowhere/run"))
+        // A run is never written over.
+        try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true)
+        try Data("precious".utf8).write(to: URL(fileURLWithPath: output + "/config.yaml"))
+        let occupied = try train([])
+        #expect(occupied.status == 1 && occupied.error.contains("not empty"))
+        #expect(try String(contentsOfFile: output + "/config.yaml", encoding: .utf8) == "precious")
+    }
+
+    /// Train, stop with Ctrl-C, go on, and sample with the result.
+    @Test func stopResumeAndSample() throws {
+        let stopped = try train(["--epochs", "400", "--evaluation-samples", "4"], interruptAfter: "epoch   1")
+        #expect(stopped.status == 130)
+        #expect(stopped.out.contains("--resume"))
+        let again = try run("dag-train", ["--resume", output, "--epochs", "3", "--evaluation-samples", "4"])
+        // It stopped after epoch 1; if it got further than epoch 3 by then, there is nothing left to do.
+        #expect(again.status == 0, "\(again.error)")
+        for name in ["pytorch_lora_weights.safetensors", "metrics.jsonl", "config.yaml", "samples/epoch-0.png"] {
+            #expect(FileManager.default.fileExists(atPath: output + "/" + name), "\(name)")
+        }
+        let picture = folder.appendingPathComponent("x.png").path
+        let sampled = try run(
+            "dag-sample",
+            [
+                "--model", model, "--lora", output + "/pytorch_lora_weights.safetensors", "--prompt", "a bag", "--steps", "4", "--output",
+                picture,
+            ])
+        #expect(sampled.status == 0 && FileManager.default.fileExists(atPath: picture), "\(sampled.error)")
+        let refused = try run(
+            "dag-sample", ["--model", model, "--lora", output + "/metrics.jsonl", "--prompt", "a bag", "--output", picture])
+        #expect(refused.status == 1 && refused.error.contains("metrics.jsonl"))
+        #expect(try run("dag-sample", ["--model", model, "--output", picture]).status == 2)
+    }
+
+    @Test func help() throws {
+        for program in ["dag-train", "dag-sample"] {
+            let help = try run(program, ["--help"])
+            #expect(help.status == 0 && help.out.contains("EXAMPLES"))
+            #expect(try run(program, ["--version"]).out.contains("0.1.0"))
+        }
+        #expect(try run("dag-train", ["--bogus"]).status == 2)
+    }
+}
