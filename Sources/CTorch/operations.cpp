@@ -70,6 +70,18 @@ ct_tensor ct_to(ct_tensor t, int dtype, int device) { return tensor([&] { return
 ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor bias) {
     return tensor([&] { return at::linear(borrow(x), borrow(weight), borrow_optional(bias)); });
 }
+ct_tensor ct_linear_lora(ct_tensor x, ct_tensor weight, ct_tensor bias, ct_tensor a, ct_tensor b, double scale) {
+    return tensor([&] {
+        at::Tensor input = borrow(x), matrix = borrow(weight);
+        at::Tensor rows = input.reshape({-1, input.size(-1)});
+        at::Tensor base = at::linear(rows, matrix, borrow_optional(bias));
+        // The adapter is accumulated into the product: no pass over the output for a sum.
+        at::Tensor sum = at::addmm(base, at::linear(rows, borrow(a)), borrow(b).t(), 1, scale);
+        std::vector<int64_t> shape = input.sizes().vec();
+        shape.back() = matrix.size(0);
+        return sum.view(shape);
+    });
+}
 ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor bias, int64_t stride, int64_t padding) {
     return tensor([&] { return at::conv2d(borrow(x), borrow(weight), borrow_optional(bias), stride, padding); });
 }

@@ -21,9 +21,9 @@ public final class Linear {
 
     /// [..., in] to [..., out].
     public func callAsFunction(_ x: Tensor) -> Tensor {
-        let y = x.linear(weight.to(x.dtype), bias?.to(x.dtype))
-        guard let lora, lora.isEnabled else { return y }
-        return y + lora(x)
+        let (weight, bias) = (weight.to(x.dtype), bias?.to(x.dtype))
+        guard let lora, lora.isEnabled else { return x.linear(weight, bias) }
+        return x.linear(weight, bias, adapter: (lora.a.to(x.dtype), lora.b.to(x.dtype)), scale: lora.scale)
     }
 }
 

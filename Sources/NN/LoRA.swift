@@ -9,7 +9,8 @@ public final class LoRA {
     public let b: Tensor
     /// Whether the layer adds the adapter's output.
     public var isEnabled = true
-    private let scale: Double
+    /// alpha / rank.
+    let scale: Double
 
     /// - Parameters:
     ///   - a: [rank, in].
@@ -19,11 +20,6 @@ public final class LoRA {
         self.a = a
         self.b = b
         scale = alpha / Double(a.size(0))
-    }
-
-    func callAsFunction(_ x: Tensor) -> Tensor {
-        let y = x.linear(a.to(x.dtype)).linear(b.to(x.dtype))
-        return scale == 1 ? y : y * scale
     }
 }
 

@@ -149,6 +149,15 @@ extension Tensor {
         Tensor.withOptional(bias) { bias in Tensor.combine(self, weight) { ct_linear($0, $1, bias) } }
     }
 
+    /// x W^T + b + scale (x A^T) B^T: a linear layer with a low-rank adapter A [rank, in], B [out, rank], all of one type.
+    public func linear(_ weight: Tensor, _ bias: Tensor?, adapter: (a: Tensor, b: Tensor), scale: Double) -> Tensor {
+        Tensor.withOptional(bias) { bias in
+            adapter.a.withHandle { a in
+                adapter.b.withHandle { b in Tensor.combine(self, weight) { ct_linear_lora($0, $1, bias, a, b, scale) } }
+            }
+        }
+    }
+
     /// `self` [B, in, H, W], `weight` [out, in, k, k].
     public func conv2d(_ weight: Tensor, _ bias: Tensor?, stride: Int = 1, padding: Int = 0) -> Tensor {
         Tensor.withOptional(bias) { bias in Tensor.combine(self, weight) { ct_conv2d($0, $1, bias, Int64(stride), Int64(padding)) } }

@@ -14,7 +14,7 @@ struct TrainCommand: Command {
             that scores pictures. The result is a LoRA that diffusers and ComfyUI load.
 
             EXAMPLES
-              The shipped small model, a minute on a laptop:
+              The shipped small model, minutes on a laptop:
                 dag-train --model models/tiny-sd --reward-plugin libwarmth.so --prompts tiny-sd \\
                           --config examples/configs/tiny-sd-warmth.yaml --output runs/warmth
               Stable Diffusion v1.5 with the paper's settings:
@@ -78,7 +78,7 @@ struct MethodOptions: ParsableArguments {
 
 struct AmountOptions: ParsableArguments {
     @Option(help: "(default: 100)") var epochs: Int?
-    @Option(help: "Trajectories sampled at once. (default: 16)") var sampleBatchSize: Int?
+    @Option(help: "Trajectories sampled at once, at least. (default: 16)") var sampleBatchSize: Int?
     @Option(help: "Sampled batches an epoch. (default: 4)") var batchesPerEpoch: Int?
     @Option(help: "Trajectories of a training batch, DAG-KL's baseline group. (default: 8)") var trainBatchSize: Int?
     @Option(help: "Training batches an optimiser step, each over all timesteps. (default: 4)") var gradientAccumulationSteps: Int?
@@ -90,11 +90,11 @@ struct AmountOptions: ParsableArguments {
 struct MachineOptions: ParsableArguments {
     @Option(help: "auto, fp32 or bf16, for the frozen networks. (default: auto)") var precision: String?
     @Option(help: "auto, cpu or cuda. (default: auto)") var device: String?
-    @Option(help: "U-Net rows computed at once in training; changes memory and speed, not results. (default: by sample size)")
+    @Option(help: "U-Net rows computed at once; changes memory and speed, not results. (default: by sample size)")
     var maxRowsPerPass: Int?
     @Option(help: "CPU threads. (default: libtorch's choice)") var threads: Int?
     @Option(help: "(default: 0)") var seed: UInt64?
     @Option(help: "Score this many fixed prompts and seeds before and after training. (default: 0)") var evaluationSamples: Int?
-    @Option(help: "Epochs between sample sheets; 0 for none. (default: 1)") var sampleEvery: Int?
+    @Option(help: "Epochs between sample sheets; 0 for none. (default: 5)") var sampleEvery: Int?
     @Option(help: "Epochs between checkpoints. (default: 1)") var checkpointEvery: Int?
 }

@@ -97,6 +97,8 @@ ct_tensor ct_to(ct_tensor t, int dtype, int device);
 
 // Networks ---------------------------------------------------------------------------------------------------------------------------
 ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias);
+// x W^T + bias + scale (x A^T) B^T, with A [rank, in] and B [out, rank] of x's type.
+ct_tensor ct_linear_lora(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, ct_tensor a, ct_tensor b, double scale);
 ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t stride, int64_t padding);
 ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps);
 ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double eps);

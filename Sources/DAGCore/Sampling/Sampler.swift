@@ -113,6 +113,15 @@ public struct Sampler {
 }
 
 extension Rollout {
+    /// The same with all tensors on a device.
+    func moved(to device: Device) -> Rollout {
+        var moved = self
+        moved.states = states.map { $0.to(device) }
+        moved.logForward = logForward.map { $0.to(device) }
+        moved.guided = guided.map { $0.to(device) }
+        return moved
+    }
+
     /// Several batches as one.
     init(concatenating parts: [Rollout]) {
         func columns(_ get: (Rollout) -> [Tensor]) -> [Tensor] {

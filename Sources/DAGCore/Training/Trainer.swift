@@ -135,18 +135,19 @@ public final class Trainer {
     /// Samples and scores the trajectories of the epoch.
     private func rollOut() throws -> Rollout {
         let (c, epoch) = (configuration, progress.epoch)
-        let total = c.batchesPerEpoch * kernels.steps.count
+        // A trajectory is a function of its own seed, so batches may be larger than asked for where that costs no memory to speak of.
+        let batch = max(c.sampleBatchSize, rowsPerPass / pipeline.rowsPerSample(guidance: c.guidanceScale))
+        let batches = Array(0..<c.trajectoriesPerEpoch).blocks(of: batch)
         var done = 0
-        let parts = try (0..<c.batchesPerEpoch).map { batch in
-            let indices = (0..<c.sampleBatchSize).map { batch * c.sampleBatchSize + $0 }
-            return try sampler.rollOut(
+        let parts = try batches.map { indices in
+            try sampler.rollOut(
                 indices.map { prompts.prompts[Int(seeds(.prompt, epoch: epoch, index: $0) % UInt64(prompts.prompts.count))] },
                 seeds: indices.map { seeds(.rollout, epoch: epoch, index: $0) },
                 ids: indices.map { UInt64(epoch * c.trajectoriesPerEpoch + $0) }, evaluator: evaluator,
                 lookahead: objective.usesFlow && c.forwardLooking == .rollout
             ) {
                 try checkCancellation()
-                onProgress(.sampling, done, total)
+                onProgress(.sampling, done, batches.count * kernels.steps.count)
                 done += 1
             }
         }
@@ -175,7 +176,7 @@ public final class Trainer {
         try policyOptimizer.restore(checkpoint.tensors, "lora")
         try flowOptimizer?.restore(checkpoint.tensors, "flow")
         progress = checkpoint.progress
-        rollout = checkpoint.rollout
+        rollout = checkpoint.rollout?.moved(to: pipeline.device)
         try output.truncateMetrics(to: progress.metricsLength)
     }
 
@@ -279,16 +280,18 @@ public final class Trainer {
         return (logFlow.narrow(0, 0, count), logFlow.narrow(0, block.count, count))
     }
 
-    /// Trajectories and steps that one pass takes. They decide memory and speed, never the result.
-    private var passShape: (trajectories: Int, steps: Int) {
-        let (c, perSample) = (configuration, pipeline.rowsPerSample(guidance: configuration.guidanceScale))
+    /// U-Net rows that are computed at once in training: they decide memory and speed, never the result.
+    private var rowsPerPass: Int {
         let positions = pipeline.sampleShape[1] * pipeline.sampleShape[2]
-        let rows = c.maxRowsPerPass > 0 ? c.maxRowsPerPass : max(16, 32768 / positions)
-        let samples = max(c.trainBatchSize, rows / perSample)
-        if samples >= c.trainBatchSize * kernels.transitions {
-            return (min(c.trajectoriesPerUpdate, samples / kernels.transitions / c.trainBatchSize * c.trainBatchSize), kernels.transitions)
-        }
-        return (c.trainBatchSize, samples / c.trainBatchSize)
+        return configuration.maxRowsPerPass > 0 ? configuration.maxRowsPerPass : max(16, 8192 / positions)
+    }
+
+    /// Trajectories and steps that one pass takes: whole trajectories where they fit, else some steps of one group.
+    private var passShape: (trajectories: Int, steps: Int) {
+        let c = configuration
+        let samples = max(c.trainBatchSize, rowsPerPass / pipeline.rowsPerSample(guidance: c.guidanceScale))
+        guard samples >= c.trainBatchSize * kernels.transitions else { return (c.trainBatchSize, samples / c.trainBatchSize) }
+        return (min(c.trajectoriesPerUpdate, samples / kernels.transitions / c.trainBatchSize * c.trainBatchSize), kernels.transitions)
     }
 
     private func stepMetrics(_ sums: UpdateSums, _ rollout: Rollout, transitionsPerSecond: Double) -> StepMetrics {

@@ -29,7 +29,7 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public var algorithm = Algorithm.dagDB
     /// Rounds of sampling and training.
     public var epochs = 100
-    /// Trajectories sampled at once: a memory setting.
+    /// Trajectories sampled at once: a memory setting; more are where `maxRowsPerPass` allows it.
     public var sampleBatchSize = 16
     /// Sampled batches an epoch.
     public var batchesPerEpoch = 4
@@ -73,7 +73,7 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public var precision = Precision.auto
     /// Where everything is computed.
     public var device = DeviceChoice.auto
-    /// U-Net rows computed at once in training: a memory setting; 0 chooses by the size of the samples.
+    /// U-Net rows computed at once: a memory setting; 0 chooses by the size of the samples.
     public var maxRowsPerPass = 0
     /// CPU threads; 0 leaves it to libtorch.
     public var threads = 0
@@ -82,7 +82,7 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     /// Fixed prompts and seeds scored before and after training.
     public var evaluationSamples = 0
     /// Epochs between sample sheets; 0 for none.
-    public var sampleEvery = 1
+    public var sampleEvery = 5
     /// Epochs between checkpoints.
     public var checkpointEvery = 1
 
