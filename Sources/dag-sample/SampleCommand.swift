@@ -36,16 +36,19 @@ struct SampleCommand: Command {
     var output: String
 
     mutating func execute() throws {
-        guard (prompt == nil) != (prompts == nil) else { throw ConfigurationError("give either --prompt TEXT or --prompts FILE") }
+        guard prompt == nil || prompts == nil else { throw ConfigurationError("give either --prompt TEXT or --prompts FILE, not both") }
         guard count > 0, batchSize > 0 else { throw ConfigurationError("--count and --batch-size must be at least 1") }
         guard eta >= 0, guidanceScale >= 0 else { throw ConfigurationError("--eta and --guidance-scale must not be negative") }
         guard let precision = Precision(rawValue: precision) else { throw ConfigurationError("--precision must be auto, fp32 or bf16") }
         guard let device = try DeviceChoice(rawValue: device)?.resolve() else {
             throw ConfigurationError("--device must be auto, cpu or cuda")
         }
-        let texts = try prompt.map { [$0] } ?? PromptSet.load(prompts!).prompts
+        let texts = try prompt.map { [$0] } ?? prompts.map { try PromptSet.load($0).prompts } ?? PromptSet.none.prompts
 
         let pipeline = try DiffusionPipeline(folder: model, dtype: precision.resolve(on: device), device: device)
+        if pipeline.textWidth != nil, prompt == nil, prompts == nil {
+            throw ConfigurationError("this model takes text: give --prompt TEXT or --prompts FILE")
+        }
         if let lora { _ = try LoRAAdapters(contentsOf: URL(fileURLWithPath: lora), attachingTo: pipeline.unet.linears, device: device) }
         let kernels = try TransitionKernels(scheduler: pipeline.scheduler, steps: steps, eta: eta, device: device)
         let sampler = Sampler(pipeline: pipeline, kernels: kernels, guidance: guidanceScale)

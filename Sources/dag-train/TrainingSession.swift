@@ -57,7 +57,7 @@ final class TrainingSession {
 
     /// Trains until the end or until a signal.
     func run() throws -> Ending {
-        let prompts = try PromptSet.load(configuration.prompts)
+        let prompts = try configuration.prompts.isEmpty ? PromptSet.none : PromptSet.load(configuration.prompts)
         let evaluator = try RewardEvaluator(plugins: configuration.rewardPlugin)
         let trainer = try Trainer(configuration, evaluator: evaluator, prompts: prompts, output: output)
         try output.prepare(resuming: resuming != nil)
@@ -80,6 +80,7 @@ final class TrainingSession {
             let after = configuration.evaluationSamples > 0 ? try trainer.evaluate() : nil
             display.finish(before: before, after: after)
         } catch is Cancelled {
+            try trainer.save()
             display.line("stopped and saved; continue with: dag-train --resume \(output.url.relativePath)")
             return .stopped
         }

@@ -156,6 +156,7 @@ import Testing
         let refused = try run(
             "dag-sample", ["--model", model, "--lora", output + "/metrics.jsonl", "--prompt", "a bag", "--output", picture])
         #expect(refused.status == 1 && refused.error.contains("metrics.jsonl"))
+        #expect(try run("dag-sample", ["--model", model, "--output", picture]).error.contains("takes text"))
         #expect(try run("dag-sample", ["--model", model, "--output", picture]).status == 2)
     }
 

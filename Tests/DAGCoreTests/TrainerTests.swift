@@ -118,6 +118,38 @@ import Testing
         #expect(try Checkpoint(newestOf: saved).progress.epoch == 1)
     }
 
+    /// A loss that is not finite stops before it reaches the weights.
+    @Test func divergenceKeepsTheWeights() throws {
+        let folder = try TemporaryFolder()
+        let trainer = try trainer(smallConfiguration { $0.beta = 1e30 }, folder)
+        let before = try trainer.weights()
+        let error = #expect(throws: TrainingError.self) { try trainer.run() }
+        #expect(error?.description.contains("not finite") == true)
+        #expect(try trainer.weights() == before)
+    }
+
+    /// A pixel-space DDPM, its files at the top of the folder as in google/ddpm-cifar10-32: no text, no guidance, no autoencoder, and
+    /// a last step without noise, which is no transition.
+    @Test func unconditionalModels() throws {
+        let folder = try TemporaryFolder()
+        let model = folder.url.appendingPathComponent("ddpm")
+        try FileManager.default.copyItem(at: goldens.appendingPathComponent("ddpm"), to: model)
+        let scheduler = #"{"_class_name": "DDPMScheduler", "beta_schedule": "linear", "clip_sample": true, "num_train_timesteps": 1000}"#
+        try Data(scheduler.utf8).write(to: model.appendingPathComponent("scheduler_config.json"))
+        let evaluator = try brightness()
+        let output = OutputFolder(folder.url.appendingPathComponent("run").path)
+        try output.prepare(resuming: false)
+        let trainer = try Trainer(
+            smallConfiguration { ($0.model, $0.prompts) = (model.path, "") }, evaluator: evaluator, prompts: .none, output: output)
+        _ = try trainer.selfCheck()
+        let (rows, pictures) = (trainer.pipeline.work.unetRows, evaluator.imagesScored)
+        try trainer.runEpoch()
+        #expect(trainer.kernels.transitions == 3)
+        #expect(trainer.pipeline.work.unetRows - rows == 8 * (4 + 3))
+        #expect(evaluator.imagesScored - pictures == 8 * (3 + 1))
+        try trainer.saveSamples()
+    }
+
     @Test func selfChecksPassOnTheShippedModel() throws {
         let folder = try TemporaryFolder()
         #expect(try trainer(smallConfiguration(), folder).selfCheck().count == 3)

@@ -7,6 +7,9 @@ public struct PromptSet: Sendable {
     /// The prompts in the order of their source, never empty; white space at either end is gone.
     public let prompts: [String]
 
+    /// For a model without text: one empty prompt.
+    public static let none = PromptSet(name: "no prompts", prompts: [""])
+
     /// Reads the prompts of a built-in set or of a file.
     ///
     /// - Parameter fileOrName: one of `builtInNames`, or a UTF-8 file: `.csv` or `.tsv` with a column named "Prompts" or "prompt", `.json`

@@ -5,9 +5,11 @@ extension Trainer {
     /// Pictures of a sample sheet.
     private static let sheetSize = 16
 
-    /// The fixed prompts and seeds of evaluation and sample sheets: the prompt set in order, again from the start where it is short.
+    /// The fixed prompts and seeds of evaluation and sample sheets: spread over the prompt set, or all of it again and again.
     private func fixedSamples(_ count: Int) -> (prompts: [String], seeds: [UInt64]) {
-        ((0..<count).map { prompts.prompts[$0 % prompts.prompts.count] }, seeds.batch(.evaluation, count: count))
+        let all = prompts.prompts
+        let chosen = (0..<count).map { count < all.count ? all[$0 * all.count / count] : all[$0 % all.count] }
+        return (chosen, seeds.batch(.evaluation, count: count))
     }
 
     /// Scores pictures of fixed prompts and seeds with the current adapter, and appends them to metrics.jsonl.

@@ -4,6 +4,12 @@ import NN
 import Synchronization
 import Tensors
 
+/// Training that cannot go on, in one line that says what to do.
+public struct TrainingError: Error, CustomStringConvertible {
+    /// One line: what happened and the remedy.
+    public let description: String
+}
+
 /// Post-trains a diffusion model so that it samples in proportion to a reward: DAG-DB, DAG-KL (Zhang et al. 2024) or DDPO.
 public final class Trainer {
     /// The settings, as resolved.
@@ -44,6 +50,9 @@ public final class Trainer {
         if configuration.threads > 0 { Torch.threads = configuration.threads }
         let pipeline = try DiffusionPipeline(
             folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
+        if pipeline.textWidth != nil, configuration.prompts.isEmpty {
+            throw ConfigurationError("--prompts is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
+        }
         try self.init(configuration, pipeline: pipeline, evaluator: evaluator, prompts: prompts, output: output)
     }
 
@@ -92,13 +101,14 @@ public final class Trainer {
 
     // MARK: The main path
 
-    /// Trains until the last epoch or until it is cancelled; saves in either case.
+    /// Trains until the last epoch; what ends it early, a stop or an error, is thrown after saving.
     public func run() throws {
         do {
             while progress.epoch < configuration.epochs { try runEpoch() }
-        } catch is Cancelled {
-            try save()
-            throw Cancelled()
+        } catch {
+            // The weights are those of the last optimiser step; if they cannot be saved, the first error says why.
+            try? save()
+            throw error
         }
     }
 
@@ -198,6 +208,12 @@ public final class Trainer {
                 laterRewards = pass.firstRewards
                 end = range.lowerBound
             }
+        }
+        guard sums.mean(sums.loss).isFinite else {
+            throw TrainingError(
+                description:
+                    "the loss is not finite in step \(progress.step): lower --learning-rate, --flow-learning-rate or --beta, or use --precision fp32; the weights before this step are kept"
+            )
         }
         sums.policyGradNorm = try policyOptimizer.step(maxGradNorm: configuration.maxGradNorm)
         sums.flowGradNorm = try flowOptimizer?.step(maxGradNorm: configuration.maxGradNorm) ?? 0
