@@ -17,6 +17,7 @@ UNARY(square, x.square())
 UNARY(abs, x.abs())
 UNARY(round, x.round())
 UNARY(silu, at::silu(x))
+UNARY(gelu, at::gelu(x))
 UNARY(sigmoid, x.sigmoid())
 UNARY(sin, x.sin())
 UNARY(cos, x.cos())
@@ -41,7 +42,6 @@ ct_tensor ct_add_scalar(ct_tensor t, double value) { return tensor([&] { return 
 ct_tensor ct_mul_scalar(ct_tensor t, double value) { return tensor([&] { return borrow(t).mul(value); }); }
 ct_tensor ct_rsub_scalar(ct_tensor t, double value) { return tensor([&] { return at::rsub(borrow(t), value); }); }
 ct_tensor ct_clamp(ct_tensor t, double low, double high) { return tensor([&] { return borrow(t).clamp(low, high); }); }
-ct_tensor ct_gelu(ct_tensor t, bool approximate) { return tensor([&] { return at::gelu(borrow(t), approximate ? "tanh" : "none"); }); }
 
 ct_tensor ct_sum(ct_tensor t, const int64_t *d, size_t n, bool keep) { return tensor([&] { return borrow(t).sum(dims(d, n), keep); }); }
 ct_tensor ct_mean(ct_tensor t, const int64_t *d, size_t n, bool keep) { return tensor([&] { return borrow(t).mean(dims(d, n), keep); }); }

@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <c10/core/GradMode.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <torch/version.h>
 
@@ -62,14 +61,6 @@ bool ct_cuda_available(void) {
             return dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
         }();
         return cuda != nullptr && at::hasCUDA();
-    });
-}
-
-void ct_synchronize(int device) {
-    if (device != CT_CUDA) return;
-    guarded(false, [] {
-        c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(0);
-        return true;
     });
 }
 

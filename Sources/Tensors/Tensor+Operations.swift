@@ -60,7 +60,7 @@ extension Tensor {
     /// 1 / (1 + e^-x).
     public func sigmoid() -> Tensor { map(ct_sigmoid) }
     /// x Phi(x), exactly.
-    public func gelu(approximate: Bool = false) -> Tensor { map { ct_gelu($0, approximate) } }
+    public func gelu() -> Tensor { map(ct_gelu) }
     /// To the nearest integer, halves to even.
     public func round() -> Tensor { map(ct_round) }
     /// Limits every element to [low, high].

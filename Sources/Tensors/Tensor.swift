@@ -30,9 +30,6 @@ public enum Device: Int32, Sendable {
 
     /// Whether libtorch has CUDA beside it and a device answers.
     public static var cudaIsAvailable: Bool { ct_cuda_available() }
-
-    /// Waits until all that was queued on the device is done.
-    public func synchronize() { ct_synchronize(rawValue) }
 }
 
 /// The first thing that went wrong in libtorch since the last check, in its own words.

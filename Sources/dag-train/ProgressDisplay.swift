@@ -46,6 +46,7 @@ final class ProgressDisplay {
 
     /// The table of what training changed.
     func finish(before: Evaluation?, after: Evaluation?) {
+        if isTerminal { write("\r\u{1B}[K\(latest)\n") }  // the last epoch's line stays, without the progress note
         guard let after else { return }
         line("")
         line("on \(after.count) fixed prompts and seeds".padded(40) + "before".padded(12) + "after")

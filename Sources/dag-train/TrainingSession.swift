@@ -62,7 +62,6 @@ final class TrainingSession {
         let trainer = try Trainer(configuration, evaluator: evaluator, prompts: prompts, output: output)
         try output.prepare(resuming: resuming != nil)
         if let resuming { try trainer.resume(from: resuming) }
-        try output.writeConfiguration(configuration)
 
         let display = ProgressDisplay(total: configuration.epochs * configuration.updatesPerEpoch, done: trainer.stepsDone)
         trainer.onStep = display.step
@@ -73,13 +72,15 @@ final class TrainingSession {
         do {
             if resuming == nil {
                 for line in try trainer.selfCheck() { display.line("check: \(line)") }
-                try trainer.saveSamples()
             }
+            try output.writeConfiguration(configuration)
+            if resuming == nil { try trainer.saveSamples() }
             let before = trainer.stepsDone == 0 && configuration.evaluationSamples > 0 ? try trainer.evaluate() : nil
             try trainer.run()
             let after = configuration.evaluationSamples > 0 ? try trainer.evaluate() : nil
             display.finish(before: before, after: after)
         } catch is Cancelled {
+            try output.writeConfiguration(configuration)
             try trainer.save()
             display.line("stopped and saved; continue with: dag-train --resume \(output.url.relativePath)")
             return .stopped

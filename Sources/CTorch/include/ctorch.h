@@ -32,7 +32,6 @@ void ct_set_threads(int n);
 int ct_threads(void);
 // Loads libtorch_cuda when it is there and says whether a CUDA device can be used.
 bool ct_cuda_available(void);
-void ct_synchronize(int device);
 // Sets the thread's gradient mode and returns what it was.
 bool ct_set_grad_enabled(bool on);
 
@@ -63,7 +62,7 @@ double ct_item(ct_tensor t);
 
 // Element by element -----------------------------------------------------------------------------------------------------------------
 #define CT_UNARY(name) ct_tensor ct_##name(ct_tensor t);
-CT_UNARY(neg) CT_UNARY(exp) CT_UNARY(log) CT_UNARY(sqrt) CT_UNARY(square) CT_UNARY(abs) CT_UNARY(round) CT_UNARY(silu) CT_UNARY(sigmoid)
+CT_UNARY(neg) CT_UNARY(exp) CT_UNARY(log) CT_UNARY(sqrt) CT_UNARY(square) CT_UNARY(abs) CT_UNARY(round) CT_UNARY(silu) CT_UNARY(gelu) CT_UNARY(sigmoid)
 CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(detach) CT_UNARY(clone) CT_UNARY(contiguous)
 CT_UNARY(sum_all) CT_UNARY(mean_all) 
 #define CT_BINARY(name) ct_tensor ct_##name(ct_tensor a, ct_tensor b);
@@ -73,7 +72,6 @@ ct_tensor ct_add_scalar(ct_tensor t, double value);
 ct_tensor ct_mul_scalar(ct_tensor t, double value);
 ct_tensor ct_rsub_scalar(ct_tensor t, double value);
 ct_tensor ct_clamp(ct_tensor t, double low, double high);
-ct_tensor ct_gelu(ct_tensor t, bool tanh_approximation);
 
 // Reductions -------------------------------------------------------------------------------------------------------------------------
 ct_tensor ct_sum(ct_tensor t, const int64_t *dims, size_t count, bool keep);

@@ -29,8 +29,9 @@ public struct OutputFolder: Sendable {
     /// Makes the folders and tries that each can be written.
     /// - Parameter resuming: whether a run may be there already.
     public func prepare(resuming: Bool) throws {
-        let existing = (try? FileManager.default.contentsOfDirectory(atPath: url.path)) ?? []
-        guard resuming || existing.isEmpty else {
+        // Folders alone are what a run leaves whose checks failed.
+        let existing = (try? FileManager.default.subpathsOfDirectory(atPath: url.path)) ?? []
+        guard resuming || Set(existing).isSubset(of: [samples.lastPathComponent, checkpoints.lastPathComponent]) else {
             throw OutputError("--output \(url.path): is not empty; choose another folder, or continue that run with --resume \(url.path)")
         }
         for folder in [url, samples, checkpoints] {

@@ -6,7 +6,7 @@ import Foundation
 public final class RewardPlugin: Reward, @unchecked Sendable {
     /// The library and what it says of itself.
     public let library: RewardLibrary
-    /// Of library, configuration and, where the plugin tells, weights.
+    /// Of name, version, settings and, where the plugin tells, weights: building the same version again changes nothing.
     public let fingerprint: String
     /// The plugin's name.
     public var name: String { library.name }
@@ -52,7 +52,6 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         case .concurrent: lock = nil
         }
         var hash = FNV1a()
-        hash.combine(FileManager.default.contents(atPath: library.path) ?? Data())
         hash.combine(settings.json.utf8)
         ownFingerprint = Self.ownFingerprint(library, made)
         hash.combine(ownFingerprint.utf8)

@@ -14,7 +14,7 @@ public struct ModelError: Error, CustomStringConvertible {
 public struct ModelFolder {
     /// The folder, such as `stable-diffusion-v1-5/unet`.
     public let url: URL
-    /// Wanted among several stored variants, such as `fp16`; any if nil.
+    /// The names' variants, the fullest first.
     private static let variants = ["", ".fp32", ".bf16", ".fp16", ".non_ema"]
 
     /// - Parameter url: an existing folder.
