@@ -11,6 +11,7 @@ public protocol Command: ParsableCommand {
 extension Command {
     /// Runs the program. Exit codes: 0 done, 2 a request that cannot be (flags, settings, prompts), 1 anything else that failed.
     public static func main() {
+        signal(SIGPIPE, SIG_IGN)
         do {
             var command = try parseAsRoot()
             guard var own = command as? Self else { return try command.run() }  // --help and --version are commands of their own

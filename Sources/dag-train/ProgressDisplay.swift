@@ -58,7 +58,8 @@ final class ProgressDisplay {
         for (name, mean) in after.objectives.sorted(by: { $0.key < $1.key }) { row(name, before?.objectives[name], mean) }
     }
 
-    private func write(_ text: String) { FileHandle.standardOutput.write(Data(text.utf8)) }
+    /// A reader that went away (`dag-train | head`) does not end the training.
+    private func write(_ text: String) { try? FileHandle.standardOutput.write(contentsOf: Data(text.utf8)) }
 
     private static func clock(_ seconds: Double) -> String {
         let s = Int(seconds.rounded())
