@@ -175,7 +175,7 @@ typedef struct dag_reward_batch {
     const dag_reward_images *images;
     const dag_reward_text *prompts;   ///< [n]; "" for an unconditional model
     const dag_reward_text *metadata;  ///< [n] JSON objects, "{}" if there is none
-    const uint64_t *sample_ids;       ///< [n], unique in a run: for messages and caches
+    const uint64_t *sample_ids;       ///< [n], the trajectories' numbers, for messages: pictures along one trajectory share one
     const uint64_t *seeds;            ///< [n], for a reward that draws random numbers
     uint64_t deadline;                ///< CLOCK_MONOTONIC nanoseconds after which nobody waits for the answer; 0: none
 } dag_reward_batch;

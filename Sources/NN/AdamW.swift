@@ -22,14 +22,15 @@ public struct AdamW {
         for (_, tensor) in parameters { tensor.requiresGrad = true }
     }
 
-    /// Clips the gradients to a joint norm of `maxGradNorm`, makes one step and forgets the gradients.
+    /// Scales the gradients to a joint norm of at most `maxNorm`.
     /// - Returns: the norm before clipping.
-    public func step(maxGradNorm: Double) throws -> Double {
-        let norm = try Tensor.clipGradNorm(tensors, maxNorm: maxGradNorm)
+    public func clipGradients(maxNorm: Double) throws -> Double { try Tensor.clipGradNorm(tensors, maxNorm: maxNorm) }
+
+    /// Makes one step and forgets the gradients.
+    public func step() throws {
         try Tensor.adamW(
             tensors, moments: moments, steps: steps, learningRate: learningRate, betas: (0.9, 0.999), weightDecay: weightDecay, eps: 1e-8)
         for tensor in tensors { tensor.clearGrad() }
-        return norm
     }
 
     /// Parameters, moments and step counts by name, for a checkpoint.

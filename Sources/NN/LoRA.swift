@@ -65,6 +65,9 @@ public struct LoRAAdapters {
         var alpha = Double(rank)
         if let name = names.alpha(layers[0]), let tensor = stored.tensors[name] { alpha = try tensor.to(.float32).item() }
         for (key, layer) in Self.attachable(linears) {
+            if let name = names.alpha(key), try (stored.tensors[name]?.to(.float32).item() ?? Double(rank)) != alpha {
+                throw TensorFileError("\(file.path): its layers have different alphas, which is not supported")
+            }
             let shapes = [stored.tensors[names.a(key)]?.shape, stored.tensors[names.b(key)]?.shape]
             guard shapes == [[rank, layer.features.in], [layer.features.out, rank]] else {
                 throw TensorFileError(

@@ -49,8 +49,11 @@ public struct Safetensors {
                 let offsets = entry["data_offsets"] as? [Int], offsets.count == 2, shape.allSatisfy({ $0 >= 0 })
             else { throw broken("tensor '\(name)' has a bad header") }
             guard let dtype = Self.types[code] else { throw TensorFileError("\(file.path): tensor '\(name)' has unsupported type \(code)") }
-            let bytes = shape.reduce(dtype.size) { $0.multipliedReportingOverflow(by: $1).partialValue }
-            guard offsets[0] >= 0, offsets[1] <= data.count - start, offsets[1] - offsets[0] == bytes else {
+            let bytes = shape.reduce(dtype.size) { product, size in
+                let (value, overflow) = product.multipliedReportingOverflow(by: size)
+                return overflow ? -1 : value
+            }
+            guard 0 <= offsets[0], offsets[0] <= offsets[1], offsets[1] <= data.count - start, offsets[1] - offsets[0] == bytes else {
                 throw broken("tensor '\(name)' reaches beyond the end of the file or has a wrong size")
             }
             tensors[name] =

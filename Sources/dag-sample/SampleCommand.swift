@@ -11,7 +11,7 @@ struct SampleCommand: Command {
         abstract: "Makes pictures with a diffusion model and, if given, a LoRA.",
         discussion: """
             Picture k uses seed + k. In float32 a picture is, within rounding, what diffusers' StableDiffusionPipeline with DDIMScheduler \
-            makes from torch.Generator().manual_seed(seed + k) with the same steps, eta and guidance.
+            makes from torch.Generator().manual_seed(seed + k) with the same steps, eta and guidance (1 or more).
 
             EXAMPLES
               dag-sample --model models/tiny-sd --prompt "a red boot on a blue background" --seed 7 --output boot.png
@@ -37,7 +37,9 @@ struct SampleCommand: Command {
 
     mutating func execute() throws {
         guard prompt == nil || prompts == nil else { throw ConfigurationError("give either --prompt TEXT or --prompts FILE, not both") }
-        guard count > 0, batchSize > 0 else { throw ConfigurationError("--count and --batch-size must be at least 1") }
+        guard (1...1_000_000).contains(count), (1...1_000_000).contains(batchSize) else {
+            throw ConfigurationError("--count and --batch-size must be from 1 to 1000000")
+        }
         guard eta >= 0, guidanceScale >= 0 else { throw ConfigurationError("--eta and --guidance-scale must not be negative") }
         guard let precision = Precision(rawValue: precision) else { throw ConfigurationError("--precision must be auto, fp32 or bf16") }
         guard let device = try DeviceChoice(rawValue: device)?.resolve() else {
@@ -45,6 +47,14 @@ struct SampleCommand: Command {
         }
         let texts = try prompt.map { [$0] } ?? prompts.map { try PromptSet.load($0).prompts } ?? PromptSet.none.prompts
 
+        let target = URL(fileURLWithPath: output)
+        let isFile = output.hasSuffix(".png")
+        let folder = isFile ? target.deletingLastPathComponent() : target
+        do {
+            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        } catch {
+            throw OutputError("--output \(output): \(folder.path) cannot be made; choose another place")
+        }
         let pipeline = try DiffusionPipeline(folder: model, dtype: precision.resolve(on: device), device: device)
         if pipeline.textWidth != nil, prompt == nil, prompts == nil {
             throw ConfigurationError("this model takes text: give --prompt TEXT or --prompts FILE")
@@ -55,12 +65,10 @@ struct SampleCommand: Command {
         let all = texts.flatMap { Array(repeating: $0, count: count) }
         let images = try sampler.pictures(all, seeds: all.indices.map { seed &+ UInt64($0) }, batch: batchSize)
 
-        if output.hasSuffix(".png") {
+        if isFile {
             let columns = prompts == nil ? Int(Double(all.count).squareRoot().rounded(.up)) : count
-            try images.writeSheet(columns: columns, to: URL(fileURLWithPath: output))
+            try images.writeSheet(columns: columns, to: target)
         } else {
-            let folder = URL(fileURLWithPath: output)
-            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             for k in all.indices {
                 try PNG.write(images, index: k, to: folder.appendingPathComponent(String(format: "%05d.png", k)).path)
             }

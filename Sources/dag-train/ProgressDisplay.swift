@@ -27,13 +27,13 @@ final class ProgressDisplay {
         let text = String(
             format: "epoch %3d  step %d/%d  reward %.4f ± %.4f  loss %.4g  %.0f transitions/s  %@ left", m.epoch, done, total, m.rewardMean,
             m.rewardStd, m.loss, m.transitionsPerSecond, Self.clock(left))
-        latest = text
         if isTerminal {
+            if m.epoch != lastEpoch, lastEpoch >= 0 { line(latest) }
             write("\r\u{1B}[K" + text)
-            if m.epoch != lastEpoch, lastEpoch >= 0 { write("\n") }
         } else if m.epoch != lastEpoch {
             write(text + "\n")
         }
+        latest = text
         lastEpoch = m.epoch
     }
 
@@ -46,7 +46,7 @@ final class ProgressDisplay {
 
     /// The table of what training changed.
     func finish(before: Evaluation?, after: Evaluation?) {
-        if isTerminal { write("\r\u{1B}[K\(latest)\n") }  // the last epoch's line stays, without the progress note
+        if isTerminal { line(latest) }  // the last epoch's line stays, without the progress note
         guard let after else { return }
         line("")
         line("on \(after.count) fixed prompts and seeds".padded(40) + "before".padded(12) + "after")

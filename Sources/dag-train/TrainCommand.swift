@@ -2,7 +2,6 @@ import ArgumentParser
 import Commands
 import DAGCore
 import Foundation
-import Yams
 
 @main
 struct TrainCommand: Command {

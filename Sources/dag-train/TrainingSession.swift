@@ -1,3 +1,4 @@
+import Commands
 import DAGCore
 import Dispatch
 import Foundation
@@ -29,6 +30,7 @@ final class TrainingSession {
             throw ConfigurationError("--resume continues in its own folder: leave --output out, or copy \(resuming.url.path) first")
         }
         try configuration.check()
+        if resuming != nil { try configuration.check(continuing: base) } else { try output.checkVacant() }
     }
 
     /// The flags that were given, as values of the configuration's keys.
@@ -60,7 +62,7 @@ final class TrainingSession {
         let prompts = try configuration.prompts.isEmpty ? PromptSet.none : PromptSet.load(configuration.prompts)
         let evaluator = try RewardEvaluator(plugins: configuration.rewardPlugin)
         let trainer = try Trainer(configuration, evaluator: evaluator, prompts: prompts, output: output)
-        try output.prepare(resuming: resuming != nil)
+        try output.prepare()
         if let resuming { try trainer.resume(from: resuming) }
 
         let display = ProgressDisplay(total: configuration.epochs * configuration.updatesPerEpoch, done: trainer.stepsDone)
@@ -70,12 +72,13 @@ final class TrainingSession {
         defer { signals.forEach { $0.cancel() } }
         display.line(trainer.summary)
         do {
-            if resuming == nil {
+            let isFresh = trainer.stepsDone == 0
+            if isFresh {
                 for line in try trainer.selfCheck() { display.line("check: \(line)") }
             }
             try output.writeConfiguration(configuration)
-            if resuming == nil { try trainer.saveSamples() }
-            let before = trainer.stepsDone == 0 && configuration.evaluationSamples > 0 ? try trainer.evaluate() : nil
+            if isFresh { try trainer.saveSamples() }
+            let before = isFresh && configuration.evaluationSamples > 0 ? try trainer.evaluate() : nil
             try trainer.run()
             let after = configuration.evaluationSamples > 0 ? try trainer.evaluate() : nil
             display.finish(before: before, after: after)
@@ -99,7 +102,7 @@ final class TrainingSession {
             source.setEventHandler {
                 if asked { _exit(130) }
                 asked = true
-                FileHandle.standardError.write(Data("\nfinishing this step and saving (again to end at once)\n".utf8))
+                report("\nfinishing this step and saving (again to end at once)\n")
                 trainer.cancel()
             }
             source.resume()

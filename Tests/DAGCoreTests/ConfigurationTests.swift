@@ -52,6 +52,13 @@ import Yams
         }
     }
 
+    @Test func aRunKeepsWhatItsCheckpointDependsOn() throws {
+        let old = smallConfiguration()
+        try smallConfiguration { ($0.epochs, $0.learningRate, $0.sampleEvery) = (9, 1e-4, 2) }.check(continuing: old)
+        let error = #expect(throws: ConfigurationError.self) { try smallConfiguration { $0.steps = 5 }.check(continuing: old) }
+        #expect(error?.description.contains("steps was 4") == true)
+    }
+
     @Test func betaGrowsOverTheFirstHalf() {
         let c = smallConfiguration { ($0.beta, $0.betaAnnealing, $0.epochs) = (100, 0.5, 8) }
         #expect((0..<8).map(c.beta(epoch:)) == [0, 25, 50, 75, 100, 100, 100, 100])

@@ -68,7 +68,7 @@ func smallConfiguration(_ change: (inout TrainingConfiguration) -> Void = { _ in
 /// A trainer writing to `folder`.
 func trainer(_ configuration: TrainingConfiguration, _ folder: TemporaryFolder, evaluator: RewardEvaluator? = nil) throws -> Trainer {
     let output = OutputFolder(folder.url.appendingPathComponent("run").path)
-    try output.prepare(resuming: true)
+    try output.prepare()
     return try Trainer(
         configuration, evaluator: evaluator ?? brightness(), prompts: PromptSet.load(configuration.prompts), output: output)
 }

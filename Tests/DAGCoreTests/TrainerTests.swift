@@ -98,7 +98,7 @@ import Testing
         let reward = #expect(throws: OutputError.self) { try trainer(smallConfiguration(), folder, evaluator: other).resume(from: run) }
         #expect(reward?.description.contains("other rewards") == true)
         #expect(throws: TensorFileError.self) { try trainer(smallConfiguration { $0.loraRank = 2 }, folder).resume(from: run) }
-        #expect(throws: OutputError.self) { try run.prepare(resuming: false) }
+        #expect(throws: OutputError.self) { try run.checkVacant() }
     }
 
     /// What a plugin that fails in the middle of a run costs: an error that names it, and nothing that was saved.
@@ -124,7 +124,7 @@ import Testing
         let trainer = try trainer(smallConfiguration { $0.beta = 1e30 }, folder)
         let before = try trainer.weights()
         let error = #expect(throws: TrainingError.self) { try trainer.run() }
-        #expect(error?.description.contains("not finite") == true)
+        #expect(error?.description.contains("is not finite") == true)
         #expect(try trainer.weights() == before)
     }
 
@@ -138,7 +138,7 @@ import Testing
         try Data(scheduler.utf8).write(to: model.appendingPathComponent("scheduler_config.json"))
         let evaluator = try brightness()
         let output = OutputFolder(folder.url.appendingPathComponent("run").path)
-        try output.prepare(resuming: false)
+        try output.prepare()
         let trainer = try Trainer(
             smallConfiguration { ($0.model, $0.prompts) = (model.path, "") }, evaluator: evaluator, prompts: .none, output: output)
         _ = try trainer.selfCheck()

@@ -41,7 +41,7 @@ struct Checkpoint {
     var rollout: Rollout?
 
     private static let key = "dag_checkpoint"
-    /// Older checkpoints that are kept beside the newest, should its disk block go bad.
+    /// Checkpoints that are kept: the newest, and the one before should a disk block of it go bad.
     private static let kept = 2
 
     /// Writes the checkpoint and removes the oldest ones.

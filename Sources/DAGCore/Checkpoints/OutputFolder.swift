@@ -26,14 +26,17 @@ public struct OutputFolder: Sendable {
     /// The adapter that diffusers loads.
     public var lora: URL { url.appendingPathComponent(Self.loraName) }
 
-    /// Makes the folders and tries that each can be written.
-    /// - Parameter resuming: whether a run may be there already.
-    public func prepare(resuming: Bool) throws {
+    /// Refuses a folder in which something is.
+    public func checkVacant() throws {
         // Folders alone are what a run leaves whose checks failed.
         let existing = (try? FileManager.default.subpathsOfDirectory(atPath: url.path)) ?? []
-        guard resuming || Set(existing).isSubset(of: [samples.lastPathComponent, checkpoints.lastPathComponent]) else {
+        guard Set(existing).isSubset(of: [samples.lastPathComponent, checkpoints.lastPathComponent]) else {
             throw OutputError("--output \(url.path): is not empty; choose another folder, or continue that run with --resume \(url.path)")
         }
+    }
+
+    /// Makes the folders and tries that each can be written.
+    public func prepare() throws {
         for folder in [url, samples, checkpoints] {
             let probe = folder.appendingPathComponent(".writable-\(getpid())")
             do {

@@ -46,7 +46,7 @@ public struct RewardBatch: Sendable {
     public let images: ImageBatch
     /// `[count]`; "" for an unconditional model.
     public let prompts: [String]
-    /// `[count]`, unique in a run.
+    /// The trajectories' numbers, for messages: pictures along one trajectory share one.
     public let sampleIDs: [UInt64]
     /// `[count]`, for rewards that draw random numbers.
     public let seeds: [UInt64]

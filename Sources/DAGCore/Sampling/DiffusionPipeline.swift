@@ -18,7 +18,8 @@ public enum DeviceChoice: String, Codable, CaseIterable, Sendable {
         case .auto: return Device.cudaIsAvailable ? .cuda : .cpu
         case .cuda:
             guard Device.cudaIsAvailable else {
-                throw ModelError("--device cuda: no CUDA device answers; set LIBTORCH to a CUDA build of libtorch, or use --device cpu")
+                throw ConfigurationError(
+                    "--device cuda: no CUDA device answers; set LIBTORCH to a CUDA build of libtorch, or use --device cpu")
             }
             return .cuda
         }

@@ -17,7 +17,7 @@ public enum LogProbabilityReduction: String, Codable, CaseIterable, Sendable {
 ///     P_F(x' | x) = Normal(mu, sigma^2 I)
 ///     P_B(x | x') = Normal(sqrt(a) x', (1 - a) I),  a = abar / abar'
 ///
-/// Coefficients are computed in double precision and applied in float32.
+/// Coefficients are computed in double precision and applied in float32; x0 is predicted from float32 levels, as in diffusers.
 public struct TransitionKernels {
     /// The steps of the chain, from noise to data.
     public let steps: [DDIMScheduler.Step]

@@ -39,7 +39,9 @@ extension Trainer {
                 let x = rollout.states[step].rows(everything)
                 let guided = pipeline.denoise(x, times: times, conditioning, guidance: configuration.guidanceScale).guided
                 let log = kernels.logForward(guided, x: x, next: rollout.states[step + 1], steps: indices)
-                return try (log - rollout.logForward[step]).exp().array(Float.self).map { abs($0 - 1) }.max() ?? 0
+                return try (log - rollout.logForward[step]).exp().array(Float.self).reduce(Float(0)) {
+                    $1.isNaN ? .infinity : max($0, abs($1 - 1))
+                }
             }
         }
         let largest = Double(deviations.max() ?? 0)

@@ -36,6 +36,12 @@ public final class Trainer {
     private let flowOptimizer: AdamW?
     var progress = Checkpoint.Progress()
     private var rollout: Rollout?
+    /// What the newest checkpoint holds, so that it is not written twice.
+    private struct SavedState: Equatable {
+        let progress: Checkpoint.Progress
+        let hasRollout: Bool
+    }
+    private var saved: SavedState?
     private let cancelled = Atomic(false)
 
     /// Loads the model and prepares training; nothing is written yet.
@@ -172,9 +178,12 @@ public final class Trainer {
     /// Writes the adapter and a checkpoint.
     public func save() throws {
         progress.metricsLength = output.metricsLength
+        let state = SavedState(progress: progress, hasRollout: rollout != nil)
+        if state == saved { return }
         let tensors = policyOptimizer.state("lora").merging(flowOptimizer?.state("flow") ?? [:]) { first, _ in first }
         try Checkpoint(progress: progress, rewards: evaluator.fingerprint, tensors: tensors, rollout: rollout).save(to: output)
         try OutputFolder.writeAtomically(lora.encoded(), to: output.lora)
+        saved = state
     }
 
     /// Goes on where the newest checkpoint of `folder` stands.
@@ -182,6 +191,14 @@ public final class Trainer {
         let checkpoint = try Checkpoint(newestOf: folder)
         guard checkpoint.rewards == evaluator.fingerprint else {
             throw OutputError("--resume \(folder.url.path): that run was trained with other rewards (\(checkpoint.rewards))")
+        }
+        if let rollout = checkpoint.rollout {
+            let lookahead = objective.usesFlow && configuration.forwardLooking == .rollout ? kernels.transitions : 0
+            guard rollout.states.count == kernels.transitions + 1, rollout.count == configuration.trajectoriesPerEpoch,
+                rollout.lookahead.count == lookahead, checkpoint.progress.update < configuration.updatesPerEpoch
+            else {
+                throw OutputError("--resume \(folder.url.path): that run stopped in the middle of an epoch that had other settings")
+            }
         }
         try policyOptimizer.restore(checkpoint.tensors, "lora")
         try flowOptimizer?.restore(checkpoint.tensors, "flow")
@@ -209,14 +226,16 @@ public final class Trainer {
                 end = range.lowerBound
             }
         }
-        guard sums.mean(sums.loss).isFinite else {
+        sums.policyGradNorm = try policyOptimizer.clipGradients(maxNorm: configuration.maxGradNorm)
+        sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
+        guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
             throw TrainingError(
                 description:
-                    "the loss is not finite in step \(progress.step): lower --learning-rate, --flow-learning-rate or --beta, or use --precision fp32; the weights before this step are kept"
+                    "loss or gradient is not finite in step \(progress.step): lower --learning-rate, --flow-learning-rate or --beta, or use --precision fp32; the weights before this step are kept"
             )
         }
-        sums.policyGradNorm = try policyOptimizer.step(maxGradNorm: configuration.maxGradNorm)
-        sums.flowGradNorm = try flowOptimizer?.step(maxGradNorm: configuration.maxGradNorm) ?? 0
+        try policyOptimizer.step()
+        try flowOptimizer?.step()
         return sums
     }
 

@@ -154,6 +154,21 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     /// The settings as YAML.
     public func yaml() throws -> String { try YAMLEncoder().encode(self) }
 
+    /// Refuses to continue a run with settings that its checkpoint, or an epoch under way, cannot have.
+    public func check(continuing old: TrainingConfiguration) throws {
+        let fixed = [
+            "model", "prompts", "algorithm", "sample_batch_size", "batches_per_epoch", "train_batch_size", "gradient_accumulation_steps",
+            "steps",
+            "eta", "guidance_scale", "forward_looking", "log_prob", "lora_rank", "precision", "seed",
+        ]
+        let (before, now) = (try Yams.compose(yaml: old.yaml())?.mapping ?? [:], try Yams.compose(yaml: yaml())?.mapping ?? [:])
+        if let key = fixed.first(where: { before[$0]?.scalar?.string != now[$0]?.scalar?.string }) {
+            throw ConfigurationError(
+                "--resume: \(key) was \(before[key]?.scalar?.string ?? "?") and cannot change to \(now[key]?.scalar?.string ?? "?") within a run; start a new one with --output"
+            )
+        }
+    }
+
     /// Trajectories of one epoch.
     public var trajectoriesPerEpoch: Int { sampleBatchSize * batchesPerEpoch }
     /// Trajectories of one optimiser step.
@@ -176,8 +191,8 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
             ("--gradient-accumulation-steps", gradientAccumulationSteps, 1), ("--lora-rank", loraRank, 1), ("--steps", steps, 1),
             ("--max-rows-per-pass", maxRowsPerPass, 0), ("--threads", threads, 0), ("--evaluation-samples", evaluationSamples, 0),
             ("--sample-every", sampleEvery, 0), ("--checkpoint-every", checkpointEvery, 1),
-        ] where value < least {
-            throw refuse("\(flag) must be at least \(least), not \(value)\(least == 3 ? " (dag-kl's baseline leaves one out)" : "")")
+        ] where value < least || value > 1_000_000 {
+            throw refuse("\(flag) must be from \(least) to 1000000, not \(value)\(least == 3 ? " (dag-kl's baseline leaves one out)" : "")")
         }
         for (flag, value) in [
             ("--learning-rate", learningRate), ("--flow-learning-rate", flowLearningRate), ("--eta", eta), ("--max-grad-norm", maxGradNorm),

@@ -22,7 +22,7 @@ struct UpdateSums {
     }
 
     /// Largest |rho - 1|.
-    var ratioDeviation: Double { Double(ratios.map { abs($0 - 1) }.max() ?? 0) }
+    var ratioDeviation: Double { Double(ratios.reduce(0) { $1.isNaN ? .infinity : max($0, abs($1 - 1)) }) }
 
     /// One where the ratio is outside 1 +- range.
     func clipped(_ range: Double) -> [Float] { ratios.map { abs(Double($0) - 1) > range ? 1 : 0 } }

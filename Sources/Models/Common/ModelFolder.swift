@@ -38,6 +38,10 @@ public struct ModelFolder {
             return try decoder.decode(type, from: data)
         } catch let DecodingError.typeMismatch(_, context) {
             throw ModelError("\(file.path): bad value at '\(context.codingPath.map(\.stringValue).joined(separator: "."))'")
+        } catch let DecodingError.dataCorrupted(context) where !context.codingPath.isEmpty {
+            throw ModelError("\(file.path): bad value at '\(context.codingPath.map(\.stringValue).joined(separator: "."))'")
+        } catch let DecodingError.valueNotFound(_, context) {
+            throw ModelError("\(file.path): no value at '\(context.codingPath.map(\.stringValue).joined(separator: "."))'")
         } catch let DecodingError.keyNotFound(key, _) {
             throw ModelError("\(file.path): '\(key.stringValue)' is missing")
         } catch {
@@ -107,6 +111,12 @@ public enum OneOrMany: Decodable, Sendable {
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         if let value = try? container.decode(Int.self) { self = .one(value) } else { self = .many(try container.decode([Int].self)) }
+        let valid =
+            switch self {
+            case .one(let value): value > 0
+            case .many(let values): !values.isEmpty && values.allSatisfy { $0 > 0 }
+            }
+        guard valid else { throw DecodingError.dataCorruptedError(in: container, debugDescription: "must be above zero") }
     }
 
     /// The value for block `index`.

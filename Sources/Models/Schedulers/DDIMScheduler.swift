@@ -94,7 +94,7 @@ public struct DDIMScheduler: Sendable {
             times = (0..<count).map { Int((Double(total) - Double($0) * Double(total) / Double(count)).rounded(.toNearestOrEven)) - 1 }
         default: times = (0..<count).map { $0 * (total / count) + stepsOffset }.reversed()
         }
-        guard let latest = times.first, latest < total else {
+        guard let latest = times.first, let earliest = times.last, latest < total, earliest >= 0 else {
             throw ModelError("--steps \(count) with steps_offset \(stepsOffset) reaches beyond the \(total) training steps; use fewer")
         }
         return times.map { time in

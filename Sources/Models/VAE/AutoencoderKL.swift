@@ -26,8 +26,6 @@ public final class AutoencoderKL {
     private let shiftFactor: Double
     /// Channels of a latent.
     public let latentChannels: Int
-    /// Pixels along one side of a latent position.
-    public let downsampling: Int
     private let dtype: DType
     private let encoder: Encoder
     private let decoder: Decoder
@@ -41,6 +39,10 @@ public final class AutoencoderKL {
             throw ModelError("\(file): model class '\(c.className)' is not supported (AutoencoderKL is)")
         }
         guard c.actFn ?? "silu" == "silu" else { throw ModelError("\(file): act_fn '\(c.actFn ?? "")' is not supported") }
+        let groups = c.normNumGroups ?? 32
+        guard c.layersPerBlock > 0, c.latentChannels > 0, groups > 0, c.blockOutChannels.allSatisfy({ $0 > 0 && $0 % groups == 0 }) else {
+            throw ModelError("\(file): sizes must be above zero and block_out_channels multiples of norm_num_groups")
+        }
         for (types, plain) in [(c.downBlockTypes, "DownEncoderBlock2D"), (c.upBlockTypes, "UpDecoderBlock2D")] {
             guard types.count == c.blockOutChannels.count, !types.isEmpty else {
                 throw ModelError("\(file): block types and block_out_channels must have the same length")
@@ -61,7 +63,6 @@ public final class AutoencoderKL {
         scalingFactor = c.scalingFactor ?? 0.18215
         shiftFactor = c.shiftFactor ?? 0
         latentChannels = latents
-        downsampling = 1 << (c.blockOutChannels.count - 1)
         self.dtype = dtype
         try store.finish()
     }
