@@ -42,7 +42,7 @@ import Testing
                     histogram[Int(299 * pixel[0] + 587 * pixel[1] + 114 * pixel[2]) / 1000 * bins / 256, default: 0] += 1
                 }
                 let count = Double(picture.pixels.count)
-                return histogram.values.reduce(0) { $0 - $1 / count * log2($1 / count) }
+                return histogram.values.reduce(0) { $0 - $1 / count * log2($1 / count) } / log2(Double(bins))
             }
         }
         try Template.expectError(library, ["bins": "1"], "bins=1 is not a whole number from 2 to 256")
@@ -99,13 +99,13 @@ import Testing
         #expect(try Template.scoringError(throwing, prompt: "throw") == "reward roughness cannot score sample 1: seeded")
     }
 
-    /// Hasler and Suesstrunk's M, from its definition.
+    /// Hasler and Suesstrunk's M, from its definition, over 100.
     private static func colourfulness(_ picture: Template.Picture) -> Double {
         let rg = picture.pixels.map { $0[0] - $0[1] }
         let yb = picture.pixels.map { ($0[0] + $0[1]) / 2 - $0[2] }
         func mean(_ values: [Double]) -> Double { values.reduce(0, +) / Double(values.count) }
         func variance(_ values: [Double]) -> Double { mean(values.map { pow($0 - mean(values), 2) }) }
-        return (variance(rg) + variance(yb)).squareRoot() + 0.3 * (pow(mean(rg), 2) + pow(mean(yb), 2)).squareRoot()
+        return ((variance(rg) + variance(yb)).squareRoot() + 0.3 * (pow(mean(rg), 2) + pow(mean(yb), 2)).squareRoot()) / 100
     }
 }
 

@@ -1,4 +1,4 @@
-"""examples/plugins/python/my_reward.py gives the variance of the Laplacian, here computed from its definition."""
+"""examples/plugins/python/my_reward.py gives the variance of the Laplacian over its limit, here computed from its definition."""
 import importlib.util
 from pathlib import Path
 
@@ -33,13 +33,13 @@ def test_scores_are_the_variance_of_the_laplacian(reward, size):
     reward.setup(limit=100)
     scores = np.asarray(reward.score(images, [""] * 4, [{}] * 4))
     assert scores.shape == (4,)
-    np.testing.assert_allclose(scores, [sharpness(image) for image in images], atol=1e-12)
+    np.testing.assert_allclose(scores, [sharpness(image) / 100 for image in images], atol=1e-14)
 
 
 def test_the_limit_bounds_the_score(reward):
     noise = np.random.default_rng(1).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
     reward.setup(limit=0.01)
-    assert reward.score(noise, [""], [{}])[0] == 0.01
+    assert reward.score(noise, [""], [{}])[0] == 1
     with pytest.raises(ValueError, match="limit=0 is not above 0"):
         reward.setup(limit=0)
 

@@ -2,7 +2,7 @@
 //
 // With rg = R - G and yb = (R + G) / 2 - B, in 0 to 255, over the pixels:
 //     M = sqrt(std(rg)^2 + std(yb)^2) + 0.3 sqrt(mean(rg)^2 + mean(yb)^2)
-// A grey picture has 0, a vivid photograph about 80.
+// The score is M / 100: a grey picture has 0, a vivid photograph about 0.8.
 #include <cmath>
 #include <exception>
 #include <memory>
@@ -32,8 +32,8 @@ public:
                 yb.add(0.5 * (pixel[0] + pixel[1]) - pixel[2]);
             }
         const double pixels = double(bottom - top) * (right - left);
-        return static_cast<float>(
-            std::sqrt(rg.variance(pixels) + yb.variance(pixels)) + 0.3 * std::hypot(rg.mean(pixels), yb.mean(pixels)));
+        const double spread = std::sqrt(rg.variance(pixels) + yb.variance(pixels));
+        return static_cast<float>((spread + 0.3 * std::hypot(rg.mean(pixels), yb.mean(pixels))) / 100);
     }
 
 private:
@@ -92,7 +92,7 @@ int32_t score(void *instance, const dag_reward_batch *batch, const dag_reward_re
 void destroy(void *instance) { delete static_cast<Colourfulness *>(instance); }
 
 const dag_reward_objective objectives[] = {
-    {sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, "colourfulness", "Hasler and Suesstrunk's M: 0 is grey, 80 vivid"},
+    {sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, "colourfulness", "Hasler and Suesstrunk's M / 100: 0 is grey, 0.8 vivid"},
 };
 const dag_reward_option options[] = {
     {sizeof(dag_reward_option), 0, "crop", "1", "share of height and width, in the middle, that counts: above 0, at most 1"},

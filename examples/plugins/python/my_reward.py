@@ -1,4 +1,4 @@
-"""How sharp a picture is: the variance of its Laplacian (Pech-Pacheco et al. 2000). Blurred and plain pictures have little."""
+"""How sharp a picture is: the variance of its Laplacian (Pech-Pacheco et al. 2000), of which blurred and plain pictures have little."""
 import numpy as np
 
 NAME = "sharpness"
@@ -21,9 +21,9 @@ def setup(limit=0.05):
 
 
 def score(images, prompts, metadata):
-    """images: uint8 [n, height, width, 3]; prompts: n strings; metadata: n dicts. One number a picture, 0 to `limit`."""
+    """images: uint8 [n, height, width, 3]; prompts: n strings; metadata: n dicts. One number a picture, 0 to 1: `limit` is sharp enough."""
     grey = images.astype(np.float64) @ [0.299, 0.587, 0.114] / 255
     grey = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
     centre = grey[:, 1:-1, 1:-1]
     laplacian = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * centre
-    return np.minimum(laplacian.var(axis=(1, 2)), settings["limit"])
+    return np.minimum(laplacian.var(axis=(1, 2)) / settings["limit"], 1)

@@ -1,4 +1,4 @@
-//! How much detail a picture has: the entropy of its histogram of grey values, in bits.
+//! How much detail a picture has: the entropy of its histogram of grey values, as a share of the largest that it could be.
 //!
 //! This file is yours to change. The others are the C interface: `reward.rs` what is used here, `entry.rs` what the host calls,
 //! `abi.rs` the structs of `dag_reward.h`.
@@ -22,7 +22,7 @@ impl Reward for Detail {
         source: c"Shannon 1948",
         objectives: &[Objective::maximize(
             c"entropy",
-            c"bits, 0 to log2(bins); a plain picture has 0",
+            c"0 to 1; a plain picture has 0",
         )],
         options: &[OptionInfo::new(
             c"bins",
@@ -58,7 +58,8 @@ impl Reward for Detail {
             .iter()
             .filter(|&&count| count > 0)
             .map(|&count| f64::from(count) / pixels);
-        scores[0] = shares.map(|share| -share * share.log2()).sum::<f64>() as f32;
+        let entropy: f64 = shares.map(|share| -share * share.log2()).sum();
+        scores[0] = (entropy / (self.bins as f64).log2()) as f32;
         Ok(())
     }
 }
