@@ -1,4 +1,4 @@
-// Does what a plugin must not do, when it comes to a picture whose first byte is the option `at`; else its score is that byte.
+// Does what a plugin must not do, when it comes to the sample whose number is the option `at`; else its score is a picture's first byte.
 // In `once`, a file that does not exist yet, it notes that it has happened, and behaves from then on.
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -28,8 +28,8 @@ static int32_t create(const dag_reward_host *host, const dag_reward_config *conf
 }
 
 // Whether to go wrong now.
-static int happens(const faulty *self, int first_byte) {
-    if (first_byte != self->at) return 0;
+static int happens(const faulty *self, uint64_t sample) {
+    if (sample != (uint64_t)self->at) return 0;
     if (self->once[0] == '\0') return 1;
     int file = open(self->once, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
     if (file >= 0) close(file);
@@ -41,7 +41,7 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
     for (uint32_t n = 0; n < batch->count; n++) {
         uint8_t *picture = (uint8_t *)dag_reward_pixel(batch->images, n, 0, 0);
         result->scores[n] = picture[0];
-        if (!happens(self, picture[0])) continue;
+        if (!happens(self, batch->sample_ids[n])) continue;
         const char *fault = self->fault;
         if (strcmp(fault, "segv") == 0) *(volatile int *)8 = 1;
         if (strcmp(fault, "abort") == 0) abort();
@@ -65,7 +65,7 @@ static const dag_reward_objective objectives[] = {{sizeof(dag_reward_objective),
 static const dag_reward_option options[] = {
     {sizeof(dag_reward_option), 0, "fault", "none", "what goes wrong"},
     {sizeof(dag_reward_option), 0, "once", "", "a file that is made when it goes wrong; then it does no more"},
-    {sizeof(dag_reward_option), 0, "at", "0", "first byte of the picture at which it goes wrong"},
+    {sizeof(dag_reward_option), 0, "at", "0", "number of the sample at which it goes wrong"},
 };
 static const int32_t formats[] = {DAG_REWARD_U8_NHWC};
 static const char *const devices[] = {"cpu"};

@@ -17,7 +17,7 @@ import Testing
         try RewardEvaluator(plugins: ["\(Self.faulty.get()),\(settings)"])
     }
 
-    /// What a run would show for a reward that goes wrong at the picture of value 3, in a batch of values 0 to 6 (samples 1 to 7).
+    /// What a run would show for a reward that goes wrong at sample 4, in a batch of samples 1 to 7 whose pictures have the values 0 to 6.
     private static let faults: [(fault: String, message: [String])] = [
         ("segv", ["faulty failed on samples 1 to 7 twice", "SIGSEGV"]), ("abort", ["twice", "SIGABRT"]),
         ("exit", ["twice", "ended itself with exit code 0"]), ("hang", ["twice", "did not answer within 0.2 s", "timeout=SECONDS"]),
@@ -27,7 +27,7 @@ import Testing
     ]
 
     @Test(arguments: faults) func faultsEndInOneError(fault: String, message: [String]) throws {
-        let evaluator = try reward("fault=\(fault),at=3,timeout=0.2")
+        let evaluator = try reward("fault=\(fault),at=4,timeout=0.2")
         let text = errorMessage { try evaluator.score(RewardFixture.batch(count: 7)) }
         for part in message { #expect(text.contains(part), "\(text)") }
         #expect(text.hasPrefix("reward faulty ") && !text.contains("\n"), "\(text)")
@@ -37,20 +37,20 @@ import Testing
 
     /// The sample at fault is found and left out, or given the score that was asked for; all others keep theirs.
     @Test(arguments: faults) func policiesSaveTheOthers(fault: String, message: [String]) throws {
-        let dropping = try reward("fault=\(fault),at=3,timeout=0.2,on_failure=drop").score(RewardFixture.batch(count: 7))
+        let dropping = try reward("fault=\(fault),at=4,timeout=0.2,on_failure=drop").score(RewardFixture.batch(count: 7))
         // A plugin that returns early has not scored what comes after either.
         let failed = fault == "too_few" ? 3..<7 : 3..<4
         #expect(dropping.reward.indices.map { dropping.reward[$0].isNaN } == (0..<7).map(failed.contains))
         #expect(dropping.reward.filter { !$0.isNaN } == (0..<7).filter { !failed.contains($0) }.map(Float.init))
         #expect(dropping.imputed == 0 && dropping.firstFailure?.contains("faulty") == true)
-        let imputing = try reward("fault=\(fault),at=3,timeout=0.2,on_failure=impute:-2,weight=3").score(RewardFixture.batch(count: 7))
+        let imputing = try reward("fault=\(fault),at=4,timeout=0.2,on_failure=impute:-2,weight=3").score(RewardFixture.batch(count: 7))
         #expect(imputing.reward == (0..<7).map { failed.contains($0) ? -6 : Float(3 * $0) })
         #expect(imputing.imputed == failed.count)
     }
 
     @Test(arguments: ["segv", "exit", "hang", "close", "garbage", "write"]) func oneFaultIsForgiven(fault: String) throws {
         try RewardFixture.withFolder { folder in
-            let evaluator = try reward("fault=\(fault),at=3,timeout=0.3,once=\(folder.path)/happened")
+            let evaluator = try reward("fault=\(fault),at=4,timeout=0.3,once=\(folder.path)/happened")
             #expect(try evaluator.score(RewardFixture.batch(count: 7)).reward == [0, 1, 2, 3, 4, 5, 6])
             #expect(FileManager.default.fileExists(atPath: "\(folder.path)/happened"))
         }
@@ -58,7 +58,7 @@ import Testing
 
     @Test func noiseAndForksDoNoHarm() throws {
         for fault in ["noise", "fork", "leak"] {
-            #expect(try reward("fault=\(fault),at=3").score(RewardFixture.batch(count: 7)).reward == [0, 1, 2, 3, 4, 5, 6], "\(fault)")
+            #expect(try reward("fault=\(fault),at=4").score(RewardFixture.batch(count: 7)).reward == [0, 1, 2, 3, 4, 5, 6], "\(fault)")
         }
     }
 
@@ -71,7 +71,7 @@ import Testing
             }
         }
         do {
-            let evaluator = try reward("fault=fork,at=3,workers=2")
+            let evaluator = try reward("fault=fork,at=4,workers=2")
             _ = try evaluator.score(RewardFixture.batch(count: 7))
             #expect(try workers().count == 3)
         }

@@ -154,7 +154,7 @@ public final class Trainer {
     }
 
     /// Samples and scores the trajectories of the epoch.
-    private func rollOut() throws -> Rollout {
+    func rollOut() throws -> Rollout {
         let (c, epoch) = (configuration, progress.epoch)
         if evaluator.wantsStatistics { try calibrateRewards() }
         // A trajectory is a function of its own seed, so batches may be larger than asked for where that costs no memory to speak of.

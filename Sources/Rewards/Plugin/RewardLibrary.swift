@@ -74,7 +74,7 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
             throw RewardError("reward plugin \(reader.file) cannot be loaded: \(reason)")
         }
         guard let symbol = dlsym(handle, "dag_reward_entry") else {
-            throw RewardError("\(path) is no reward plugin: it does not export dag_reward_entry")
+            throw RewardError("reward plugin \(reader.file) does not export dag_reward_entry: it is no reward plugin")
         }
         let entry = unsafeBitCast(symbol, to: Entry.self)
         let lock = lock(of: symbol)
