@@ -18,6 +18,7 @@ let package = Package(
     products: [
         .executable(name: "dag-train", targets: ["dag-train"]),
         .executable(name: "dag-sample", targets: ["dag-sample"]),
+        .executable(name: "dag-reward-worker", targets: ["dag-reward-worker"]),
         .library(name: "jpeg_compressibility", type: .dynamic, targets: ["JPEGReward"]),
         .library(name: "warmth", type: .dynamic, targets: ["WarmthReward"]),
     ],
@@ -32,16 +33,21 @@ let package = Package(
         .target(name: "Tensors", dependencies: ["CTorch"]),
         .target(name: "NN", dependencies: ["Tensors"]),
         .target(name: "Models", dependencies: ["NN"]),
-        // The trainer.
-        .target(name: "CDAGCore", path: "include", publicHeadersPath: "."),
+        // Pictures and what scores them: no torch here, so that a reward's worker process starts in an instant.
         .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+        .target(name: "Images", dependencies: ["CPNG"]),
+        .target(name: "CDAGCore", path: "include", publicHeadersPath: "."),
+        .target(name: "CWorker"),
+        .systemLibrary(name: "CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
         .target(
-            name: "DAGCore",
-            dependencies: ["Models", "CDAGCore", "CPNG", "Yams", "SwiftCSV"],
-            resources: [.embedInCode("Prompts/Resources")]),
+            name: "Rewards", dependencies: ["Images", "CDAGCore", "CFFI", "CWorker"], resources: [.embedInCode("Python/worker.py")]),
+        // The trainer.
+        .target(
+            name: "DAGCore", dependencies: ["Models", "Rewards", "Yams", "SwiftCSV"], resources: [.embedInCode("Prompts/Resources")]),
         .target(name: "Commands", dependencies: ["DAGCore", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
         .executableTarget(name: "dag-train", dependencies: ["Commands"]),
         .executableTarget(name: "dag-sample", dependencies: ["Commands"]),
+        .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards"]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.
         .target(
             name: "JPEGReward", dependencies: ["CDAGCore"], path: "Plugins/JPEG", publicHeadersPath: ".",
@@ -49,9 +55,11 @@ let package = Package(
         .target(
             name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth", publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden"])]),
+        .executableTarget(name: "reward-benchmark", dependencies: ["DAGCore"], path: "Benchmarks/Rewards", exclude: ["faults"]),
         .executableTarget(name: "full-size", dependencies: ["Models"], path: "Benchmarks/FullSize"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
+        .testTarget(name: "RewardsTests", dependencies: ["Rewards", "dag-reward-worker"]),
         .testTarget(name: "DAGCoreTests", dependencies: ["DAGCore"]),
         .testTarget(name: "CommandLineTests", dependencies: ["dag-train", "dag-sample"]),
     ],

@@ -2,6 +2,7 @@ import ArgumentParser
 import Commands
 import DAGCore
 import Foundation
+import Images
 import NN
 
 @main

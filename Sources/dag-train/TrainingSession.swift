@@ -2,6 +2,7 @@ import Commands
 import DAGCore
 import Dispatch
 import Foundation
+import Rewards
 import Yams
 
 /// One invocation of dag-train: settings from file and flags, the trainer, and what the terminal shows.
@@ -68,6 +69,7 @@ final class TrainingSession {
         let display = ProgressDisplay(total: configuration.epochs * configuration.updatesPerEpoch, done: trainer.stepsDone)
         trainer.onStep = display.step
         trainer.onProgress = display.progress
+        trainer.onWarning = { display.line("warning: \($0)") }
         let signals = Self.stopOnSignals(trainer, display)
         defer { signals.forEach { $0.cancel() } }
         display.line(trainer.summary)

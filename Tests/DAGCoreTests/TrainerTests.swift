@@ -1,5 +1,6 @@
 import Foundation
 import NN
+import Rewards
 import Tensors
 import Testing
 

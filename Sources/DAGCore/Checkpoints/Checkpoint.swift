@@ -1,4 +1,5 @@
 import Foundation
+import Rewards
 import Tensors
 
 /// Everything that the rest of a run depends on. Random numbers need no state: see `Seeds`.
@@ -11,6 +12,8 @@ struct Checkpoint {
         var update = 0
         var step = 0
         var promptStatistics = PromptStatistics()
+        /// Running statistics of the rewards, for those that are normalised.
+        var rewardMoments: [RunningMoments] = []
         /// Advantages of the epoch under way.
         var advantages: [Float] = []
         /// Length of metrics.jsonl.
@@ -23,6 +26,8 @@ struct Checkpoint {
         let rewards: [Float]
         let lookahead: [[Float]]
         let objectives: [String: [Float]]
+        let imputed: Int
+        let firstFailure: String?
     }
 
     private struct Record: Codable {
@@ -49,7 +54,9 @@ struct Checkpoint {
         let record = Record(
             progress: progress, rewards: rewards,
             rollout: rollout.map {
-                RolloutRecord(prompts: $0.prompts, rewards: $0.rewards, lookahead: $0.lookahead, objectives: $0.objectives)
+                RolloutRecord(
+                    prompts: $0.prompts, rewards: $0.rewards, lookahead: $0.lookahead, objectives: $0.objectives, imputed: $0.imputed,
+                    firstFailure: $0.firstFailure)
             })
         var all = tensors
         if let rollout {
@@ -59,6 +66,7 @@ struct Checkpoint {
         }
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
+        encoder.nonConformingFloatEncodingStrategy = .convertToString(positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
         let data = try Safetensors.encode(all, metadata: [Self.key: String(decoding: try encoder.encode(record), as: UTF8.self)])
         let name = String(format: "epoch-%05d-step-%07d.safetensors", progress.epoch, progress.step)
         try OutputFolder.writeAtomically(data, to: folder.checkpoints.appendingPathComponent(name))
@@ -89,7 +97,9 @@ struct Checkpoint {
 
     private init(contentsOf file: URL) throws {
         let stored = try Safetensors(contentsOf: file)
-        guard let text = stored.metadata[Self.key], let record = try? JSONDecoder().decode(Record.self, from: Data(text.utf8)) else {
+        let decoder = JSONDecoder()
+        decoder.nonConformingFloatDecodingStrategy = .convertFromString(positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+        guard let text = stored.metadata[Self.key], let record = try? decoder.decode(Record.self, from: Data(text.utf8)) else {
             throw OutputError("\(file.path): is not a checkpoint of dag-train")
         }
         func list(_ name: String) throws -> [Tensor] {
@@ -102,7 +112,8 @@ struct Checkpoint {
         rollout = try record.rollout.map {
             Rollout(
                 prompts: $0.prompts, states: try list("states"), logForward: try list("log_forward"), guided: try list("guided"),
-                rewards: $0.rewards, lookahead: $0.lookahead, objectives: $0.objectives)
+                rewards: $0.rewards, lookahead: $0.lookahead, objectives: $0.objectives, imputed: $0.imputed,
+                firstFailure: $0.firstFailure)
         }
     }
 

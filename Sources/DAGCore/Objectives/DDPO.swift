@@ -17,27 +17,31 @@ struct PromptStatistics: Codable, Equatable {
     private static let minimumCount = 16
     private var rewards: [String: [Float]] = [:]
 
-    /// Takes an epoch in and normalises it by each prompt's own mean and deviation, or the epoch's where a prompt is too new.
+    /// Takes an epoch in and normalises it by each prompt's own mean and deviation, or the epoch's where a prompt is too new. A dropped
+    /// trajectory, whose reward is NaN, has no part in it and gets 0.
     mutating func advantages(_ epoch: [Float], prompts: [String]) -> [Float] {
-        for (prompt, reward) in zip(prompts, epoch) { rewards[prompt] = (rewards[prompt, default: []] + [reward]).suffix(Self.bufferSize) }
+        for (prompt, reward) in zip(prompts, epoch) where !reward.isNaN {
+            rewards[prompt] = (rewards[prompt, default: []] + [reward]).suffix(Self.bufferSize)
+        }
         let whole = Self.moments(epoch)
         return zip(prompts, epoch).map { prompt, reward in
-            let known = rewards[prompt]!
+            let known = rewards[prompt] ?? []
             let (mean, deviation) = known.count < Self.minimumCount ? whole : Self.moments(known)
             return Self.clipped((reward - mean) / (deviation + 1e-8))
         }
     }
 
-    /// (R - mean) / std over the epoch, clipped to [-5, 5].
+    /// (R - mean) / std over the epoch, clipped to [-5, 5]; 0 for a dropped trajectory.
     static func epochAdvantages(_ epoch: [Float]) -> [Float] {
         let (mean, deviation) = moments(epoch)
         return epoch.map { clipped(($0 - mean) / (deviation + 1e-8)) }
     }
 
-    private static func clipped(_ advantage: Float) -> Float { min(max(advantage, -5), 5) }
+    private static func clipped(_ advantage: Float) -> Float { advantage.isNaN ? 0 : min(max(advantage, -5), 5) }
 
-    /// Mean and unbiased standard deviation, as torch.Tensor.std.
-    static func moments(_ values: [Float]) -> (mean: Float, deviation: Float) {
+    /// Mean and unbiased standard deviation, as torch.Tensor.std, of the values that are not NaN.
+    static func moments(_ all: [Float]) -> (mean: Float, deviation: Float) {
+        let values = all.filter { !$0.isNaN }
         let mean = values.reduce(0, +) / Float(values.count)
         let squares = values.map { ($0 - mean) * ($0 - mean) }.reduce(0, +)
         return (mean, (squares / Float(max(1, values.count - 1))).squareRoot())

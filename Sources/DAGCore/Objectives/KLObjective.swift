@@ -15,18 +15,24 @@ struct KLObjective: Objective {
     func loss(_ transitions: Transitions) -> Tensor {
         let residual = transitions.residual(logForward: transitions.logForward.detach())!
         let reward = -residual.detach()
-        let advantage = Self.advantage(reward.reshape([-1, transitions.groupSize])).reshape([-1])
+        let groups = [-1, transitions.groupSize]
+        let advantage = Self.advantage(reward.reshape(groups), weight: transitions.weight.reshape(groups)).reshape([-1])
         let policy = clippedSurrogate(advantage: advantage, ratio: transitions.ratio, clipRange: clipRange)
         return residual.square() + policy * coefficient
     }
 
-    /// Leave-one-out normalisation within rows: mean and standard deviation of the others, clipped to [-5, 5].
-    /// - Parameter reward: [groups, b] with b > 1.
-    static func advantage(_ reward: Tensor) -> Tensor {
-        let others = Double(reward.size(1) - 1)
-        let baseline = (reward.sum([1], keepDims: true) - reward) / others
-        let squares = (reward - baseline).square()
-        let deviation = ((squares.sum([1], keepDims: true) - squares) / others).sqrt()
-        return ((reward - baseline) / (deviation + 1e-8)).clamp(-5, 5)
+    /// Leave-one-out normalisation within rows: mean and standard deviation of the others, clipped to [-5, 5]. Where fewer than two others
+    /// are left there is nothing to compare with, and the advantage is 0.
+    /// - Parameters:
+    ///   - reward: [groups, b] with b > 1.
+    ///   - weight: zero for those that do not count, else one; [groups, b].
+    static func advantage(_ reward: Tensor, weight: Tensor) -> Tensor {
+        let others = weight.sum([1], keepDims: true) - weight
+        let divisor = others.clamp(1, .infinity)
+        let weighted = reward * weight
+        let baseline = (weighted.sum([1], keepDims: true) - weighted) / divisor
+        let squares = (reward - baseline).square() * weight
+        let deviation = ((squares.sum([1], keepDims: true) - squares) / divisor).sqrt()
+        return ((reward - baseline) / (deviation + 1e-8)).clamp(-5, 5) * (others - 1).clamp(0, 1)
     }
 }

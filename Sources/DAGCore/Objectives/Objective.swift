@@ -28,6 +28,8 @@ struct Transitions {
     let logFlow: (now: Tensor, next: Tensor)?
     /// Normalised reward of each transition's trajectory.
     let advantage: Tensor
+    /// One; zero for a transition that is dropped because a reward could not score it.
+    let weight: Tensor
     /// Transitions of one group: trajectories at the same timestep.
     let groupSize: Int
 
@@ -44,7 +46,7 @@ struct Transitions {
 protocol Objective {
     /// Whether the loss needs the state flow, and so forward-looking rewards.
     var usesFlow: Bool { get }
-    /// The loss of each transition [n].
+    /// The loss of each transition [n]; that of a dropped one is not looked at.
     func loss(_ transitions: Transitions) -> Tensor
 }
 

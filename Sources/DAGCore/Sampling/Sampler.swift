@@ -1,4 +1,6 @@
+import Images
 import Models
+import Rewards
 import Tensors
 
 /// Thrown when a run is asked to stop.
@@ -14,15 +16,21 @@ public struct Rollout {
     public var logForward: [Tensor]
     /// The guided network output at the first T states, float32 [N, C, H, W] each.
     public var guided: [Tensor]
-    /// Trained reward of the final pictures [N].
+    /// Trained reward of the final pictures [N]; NaN for a trajectory that is dropped because some picture of it could not be scored.
     public var rewards: [Float]
     /// Trained reward of the predicted data at the first T states, [T][N]; empty unless it is taken during the rollout.
     public var lookahead: [[Float]]
-    /// Every objective of every reward plugin on the final pictures, by name: [N] each.
+    /// Every objective of every reward plugin on the final pictures, by name: [N] each; NaN where there is none.
     public var objectives: [String: [Float]]
+    /// Scores that were assumed because a reward could not give them.
+    public var imputed: Int
+    /// The first picture that a reward could not score, and why.
+    public var firstFailure: String?
 
     /// Number of trajectories.
     public var count: Int { prompts.count }
+    /// Number of those that are dropped.
+    public var dropped: Int { rewards.count { $0.isNaN } }
 }
 
 /// Draws samples from a diffusion model by DDIM with noise (eta), under classifier-free guidance.
@@ -105,9 +113,12 @@ public struct Sampler {
                 if step.index == kernels.transitions - 1 { states.append(step.next) }
             }
             let final = try score(last).wait()
+            let early = try pending.map { try $0.wait() }
+            let whole = RewardReport(concatenating: [final] + early)
             return Rollout(
-                prompts: prompts, states: states, logForward: logForward, guided: guided, rewards: final.reward,
-                lookahead: try pending.map { try $0.wait().reward }, objectives: final.objectives)
+                prompts: prompts, states: states, logForward: logForward, guided: guided,
+                rewards: final.reward.indices.map { k in early.contains { $0.reward[k].isNaN } ? .nan : final.reward[k] },
+                lookahead: early.map(\.reward), objectives: final.objectives, imputed: whole.imputed, firstFailure: whole.firstFailure)
         }
     }
 }
@@ -135,5 +146,7 @@ extension Rollout {
         lookahead = parts[0].lookahead.indices.map { k in parts.flatMap { $0.lookahead[k] } }
         objectives = Dictionary(
             uniqueKeysWithValues: parts[0].objectives.keys.map { name in (name, parts.flatMap { $0.objectives[name]! }) })
+        imputed = parts.reduce(0) { $0 + $1.imputed }
+        firstFailure = parts.lazy.compactMap(\.firstFailure).first
     }
 }

@@ -1,10 +1,11 @@
 import Foundation
+import Rewards
 
 /// What one optimiser step reports: a line of metrics.jsonl.
 public struct StepMetrics: Sendable {
     /// Epoch and optimiser step, counted from zero; the step over the whole run.
     public let epoch, step: Int
-    /// Trained reward of the epoch's final pictures.
+    /// Sum over rewards of weight times trained objective, without normalisation, on the epoch's final pictures.
     public let rewardMean, rewardStd: Double
     /// Mean over the epoch's pictures of each objective of each plugin.
     public let objectives: [String: Double]
@@ -18,6 +19,8 @@ public struct StepMetrics: Sendable {
     public let beta: Double
     /// Trajectories sampled so far.
     public let trajectories: Int
+    /// Trajectories of this epoch that are left out, and scores that were assumed, because a reward could not score a picture.
+    public let dropped, imputed: Int
     /// Transitions trained a second since the epoch began, sampling included.
     public let transitionsPerSecond: Double
 
@@ -28,6 +31,7 @@ public struct StepMetrics: Sendable {
             "squared_residual": squaredResidual,
             "regularization": regularization, "ratio_deviation": ratioDeviation, "clip_fraction": clipFraction,
             "policy_grad_norm": policyGradNorm, "flow_grad_norm": flowGradNorm, "beta": beta, "trajectories": trajectories,
+            "dropped": dropped, "imputed": imputed,
             "transitions_per_second": (transitionsPerSecond * 10).rounded() / 10,
         ]
         for (name, mean) in objectives { object["reward/" + name] = mean }
@@ -39,13 +43,13 @@ public struct StepMetrics: Sendable {
 public struct Evaluation: Sendable {
     /// Number of pictures.
     public let count: Int
-    /// Trained reward.
+    /// Sum over rewards of weight times trained objective, without normalisation.
     public let rewardMean, rewardStd: Double
     /// Mean of each objective of each plugin.
     public let objectives: [String: Double]
 
-    init(_ report: RewardReport) {
-        let moments = PromptStatistics.moments(report.reward)
+    init(_ report: RewardReport, of evaluator: RewardEvaluator) {
+        let moments = PromptStatistics.moments(evaluator.total(report.objectives))
         count = report.reward.count
         (rewardMean, rewardStd) = (Double(moments.mean), Double(moments.deviation))
         objectives = report.objectives.mapValues { Double(PromptStatistics.moments($0).mean) }

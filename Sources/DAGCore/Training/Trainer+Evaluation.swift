@@ -1,4 +1,6 @@
 import Foundation
+import Images
+import Rewards
 import Tensors
 
 extension Trainer {
@@ -26,9 +28,18 @@ extension Trainer {
                     RewardBatch(
                         images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range]))))
         }
-        let evaluation = Evaluation(RewardReport(concatenating: reports))
+        let evaluation = Evaluation(RewardReport(concatenating: reports), of: evaluator)
         try output.append(evaluation.json(epoch: progress.epoch))
         return evaluation
+    }
+
+    /// Gives rewards that are to be normalised their first statistics: of one batch of pictures of the untrained model.
+    func calibrateRewards() throws {
+        let (prompts, seeds) = fixedSamples(configuration.sampleBatchSize)
+        let images = try sampler.pictures(prompts, seeds: seeds, check: checkCancellation)
+        evaluator.observe(
+            try evaluator.score(RewardBatch(images: images, prompts: prompts, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds))
+                .objectives)
     }
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.

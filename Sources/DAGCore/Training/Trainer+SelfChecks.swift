@@ -1,4 +1,6 @@
 import Foundation
+import Images
+import Rewards
 import Tensors
 
 /// A check before training that failed, in one line that says what is wrong and what to do.

@@ -1,6 +1,7 @@
 import Foundation
 import Models
 import NN
+import Rewards
 import Synchronization
 import Tensors
 
@@ -20,6 +21,8 @@ public final class Trainer {
     public var onStep: (StepMetrics) -> Void = { _ in }
     /// Called as work goes on: what is being done and how much of it.
     public var onProgress: (_ phase: Phase, _ done: Int, _ total: Int) -> Void = { _, _, _ in }
+    /// Called with a line when something did not go as it should and training goes on.
+    public var onWarning: (String) -> Void = { _ in }
     /// What a progress report is about.
     public enum Phase: Sendable { case sampling, evaluating }
 
@@ -139,6 +142,8 @@ public final class Trainer {
             try output.append(metrics.json())
             onStep(metrics)
         }
+        evaluator.observe(rollout.objectives)
+        progress.rewardMoments = evaluator.normalization
         self.rollout = nil
         progress.epoch += 1
         progress.update = 0
@@ -149,8 +154,9 @@ public final class Trainer {
     }
 
     /// Samples and scores the trajectories of the epoch.
-    private func rollOut() throws -> Rollout {
+    func rollOut() throws -> Rollout {
         let (c, epoch) = (configuration, progress.epoch)
+        if evaluator.wantsStatistics { try calibrateRewards() }
         // A trajectory is a function of its own seed, so batches may be larger than asked for where that costs no memory to speak of.
         let batch = max(c.sampleBatchSize, rowsPerPass / pipeline.rowsPerSample(guidance: c.guidanceScale))
         let batches = Array(0..<c.trajectoriesPerEpoch).blocks(of: batch)
@@ -168,11 +174,24 @@ public final class Trainer {
             }
         }
         let rollout = Rollout(concatenating: parts)
+        try report(rollout)
         progress.advantages =
             c.perPromptStatistics
             ? progress.promptStatistics.advantages(rollout.rewards, prompts: rollout.prompts)
             : PromptStatistics.epochAdvantages(rollout.rewards)
         return rollout
+    }
+
+    /// Says what could not be scored. Throws `TrainingError` if that is all of it.
+    private func report(_ rollout: Rollout) throws {
+        guard let failure = rollout.firstFailure else { return }
+        guard rollout.dropped < rollout.count else {
+            throw TrainingError(description: "all \(rollout.count) trajectories of epoch \(progress.epoch) were dropped: \(failure)")
+        }
+        let what =
+            rollout.imputed > 0
+            ? "\(rollout.imputed) scores were assumed" : "\(rollout.dropped) of \(rollout.count) trajectories were dropped"
+        onWarning("epoch \(progress.epoch): \(what): \(failure)")
     }
 
     /// Writes the adapter and a checkpoint.
@@ -203,6 +222,7 @@ public final class Trainer {
         try policyOptimizer.restore(checkpoint.tensors, "lora")
         try flowOptimizer?.restore(checkpoint.tensors, "flow")
         progress = checkpoint.progress
+        evaluator.normalization = progress.rewardMoments
         rollout = checkpoint.rollout?.moved(to: pipeline.device)
         try output.truncateMetrics(to: progress.metricsLength)
     }
@@ -212,7 +232,9 @@ public final class Trainer {
     /// Accumulates the gradients of all transitions of `trajectories`, pass by pass, and makes one step with both optimisers.
     func update(_ rollout: Rollout, _ conditioning: Conditioning?, _ trajectories: [Int]) throws -> UpdateSums {
         var sums = UpdateSums()
-        let transitions = Double(trajectories.count * kernels.transitions)
+        // Dropped trajectories have no part in the mean.
+        let kept = trajectories.count { !rollout.rewards[$0].isNaN }
+        let transitions = Double(max(1, kept) * kernels.transitions)
         for block in trajectories.blocks(of: passShape.trajectories) {
             // From data to noise: the reward of a transition's later state is known from the pass before.
             var laterRewards = block.map { rollout.rewards[$0] }
@@ -234,6 +256,7 @@ public final class Trainer {
                     "loss or gradient is not finite in step \(progress.step): lower --learning-rate, --flow-learning-rate or --beta, or use --precision fp32; the weights before this step are kept"
             )
         }
+        guard kept > 0 else { return sums }
         try policyOptimizer.step()
         try flowOptimizer?.step()
         return sums
@@ -262,14 +285,17 @@ public final class Trainer {
 
         let (guided, conditional) = pipeline.denoise(
             x, times: times, conditioning?.rows(repeated(range.count)), guidance: configuration.guidanceScale)
-        let rewards = try lookaheadRewards(rollout, block, range, conditional, x: x, indices: indices)
+        var rewards = try lookaheadRewards(rollout, block, range, conditional, x: x, indices: indices)
+        let firstRewards = rewards.first ?? laterRewards
+        let weight = weights(rollout, block, range, rewards + [laterRewards])
+        rewards = (rewards + [laterRewards]).map { $0.map { $0.isNaN ? 0 : $0 } }
         let transitions = Transitions(
             logForward: kernels.logForward(guided, x: x, next: next, steps: indices),
             logForwardAtRollout: gather(rollout.logForward, range),
             logBackward: kernels.logBackward(x: x, next: next, steps: indices),
-            logFlow: flow.map { logFlows($0, rollout, conditioning, block, range, rewards: rewards + [laterRewards]) },
+            logFlow: flow.map { logFlows($0, rollout, conditioning, block, range, rewards: rewards) },
             advantage: Tensor(repeated(range.count).map { progress.advantages[$0] }, device: pipeline.device),
-            groupSize: min(configuration.trainBatchSize, block.count))
+            weight: Tensor(weight, device: pipeline.device), groupSize: min(configuration.trainBatchSize, block.count))
 
         var loss = objective.loss(transitions)
         var regularization: Tensor?
@@ -278,7 +304,19 @@ public final class Trainer {
             regularization = distance
             loss = loss + distance * configuration.unetRegularization
         }
-        return Pass(loss: loss, transitions: transitions, regularization: regularization, firstRewards: rewards.first ?? laterRewards)
+        return Pass(
+            loss: loss * transitions.weight, transitions: transitions, regularization: regularization, firstRewards: firstRewards)
+    }
+
+    /// Zero for the transitions of dropped trajectories and those at a state whose predicted data could not be scored, else one.
+    /// - Parameter rewards: [steps + 1][trajectories]; of an objective without a flow the last alone.
+    private func weights(_ rollout: Rollout, _ block: [Int], _ range: Range<Int>, _ rewards: [[Float]]) -> [Float] {
+        range.indices.flatMap { step in
+            block.indices.map { k in
+                let states = rewards.count == 1 ? rewards[0...0] : rewards[step - range.lowerBound...step - range.lowerBound + 1]
+                return rollout.rewards[block[k]].isNaN || states.contains { $0[k].isNaN } ? 0 : 1
+            }
+        }
     }
 
     /// Rewards of the predicted data at the states of a range, [steps][trajectories]: from the rollout, or with the current weights.
@@ -330,13 +368,14 @@ public final class Trainer {
     }
 
     private func stepMetrics(_ sums: UpdateSums, _ rollout: Rollout, transitionsPerSecond: Double) -> StepMetrics {
-        let reward = PromptStatistics.moments(rollout.rewards)
+        let reward = PromptStatistics.moments(evaluator.total(rollout.objectives))
         return StepMetrics(
             epoch: progress.epoch, step: progress.step - 1, rewardMean: Double(reward.mean), rewardStd: Double(reward.deviation),
             objectives: rollout.objectives.mapValues { Double(PromptStatistics.moments($0).mean) }, loss: sums.mean(sums.loss),
             squaredResidual: sums.mean(sums.squaredResidual), regularization: sums.mean(sums.regularization),
             ratioDeviation: sums.ratioDeviation, clipFraction: sums.mean(sums.clipped(configuration.clipRange)),
             policyGradNorm: sums.policyGradNorm, flowGradNorm: sums.flowGradNorm, beta: configuration.beta(epoch: progress.epoch),
-            trajectories: (progress.epoch + 1) * configuration.trajectoriesPerEpoch, transitionsPerSecond: transitionsPerSecond)
+            trajectories: (progress.epoch + 1) * configuration.trajectoriesPerEpoch, dropped: rollout.dropped, imputed: rollout.imputed,
+            transitionsPerSecond: transitionsPerSecond)
     }
 }

@@ -10,15 +10,19 @@ struct UpdateSums {
     var policyGradNorm = 0.0
     var flowGradNorm = 0.0
 
-    /// Takes the numbers of one pass in.
+    /// Takes the numbers of one pass in, but for those of dropped transitions.
     mutating func add(_ pass: Trainer.Pass) throws {
         let transitions = pass.transitions
-        loss += try pass.loss.detach().array()
-        ratios += try transitions.ratio.detach().array()
-        if let residual = transitions.residual(logForward: transitions.logForward.detach()) {
-            squaredResidual += try residual.square().detach().array()
+        let weights = try transitions.weight.array(Float.self)
+        func kept(_ numbers: Tensor) throws -> [Float] {
+            try zip(numbers.detach().array(Float.self), weights).compactMap { number, weight in weight > 0 ? number : nil }
         }
-        if let distance = pass.regularization { regularization += try distance.detach().array() }
+        loss += try kept(pass.loss)
+        ratios += try kept(transitions.ratio)
+        if let residual = transitions.residual(logForward: transitions.logForward.detach()) {
+            squaredResidual += try kept(residual.square())
+        }
+        if let distance = pass.regularization { regularization += try kept(distance) }
     }
 
     /// Largest |rho - 1|.

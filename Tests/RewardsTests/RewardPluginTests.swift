@@ -1,22 +1,23 @@
 import Foundation
 import Testing
 
-@testable import DAGCore
+@testable import Images
+@testable import Rewards
 
 @Suite struct RewardPluginTests {
     @Test(arguments: ["c -std=c11", "c++ -std=c++11", "c++ -std=c++20"])
     func minimalPluginCompilesCleanly(language: String) throws {
         let flags = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-x"] + language.split(separator: " ").map(String.init)
         let library = try RewardFixture.library("minimal", flags)
-        #expect(library.name == "brightness")
-        #expect(library.threadMode == .concurrent)
-        #expect(library.largestBatch == Int.max)
+        #expect(library.description.name == "brightness")
+        #expect(library.description.threadMode == .concurrent)
+        #expect(library.description.largestBatch == 0)
         let scores = try RewardPlugin(library).score(RewardFixture.batch(count: 3)).values
         #expect(scores == [0, 1 / 255, 2 / 255])
     }
 
     @Test func tellsAboutItselfBeforeAModelIsLoaded() throws {
-        let library = try RewardFixture.library("probe")
+        let library = try RewardFixture.library("probe").description
         #expect(library.objectives.map(\.name) == ["mean", "call_size", "prompt_bytes", "overlaps"])
         #expect(library.objectives.map(\.direction) == [.maximize, .minimize, .maximize, .maximize])
         #expect(library.options == [.init(key: "fault", defaultValue: "none", detail: "what goes wrong")])
@@ -50,9 +51,9 @@ import Testing
 
     @Test(arguments: [
         ("create", ["probe", "no weights at {\"fault\":\"create\"}"]),
-        ("nan", ["probe", "nan as mean of sample 5", "finite"]),
-        ("infinite", ["probe", "inf as mean of sample 5"]),
-        ("unwritten", ["probe", "prompt_bytes of sample 5 unwritten"]),
+        ("nan", ["probe", "cannot score sample 5: nan as mean", "finite"]),
+        ("infinite", ["probe", "sample 5: inf as mean"]),
+        ("unwritten", ["probe", "sample 5: prompt_bytes is unwritten"]),
         ("status", ["probe", "sample 5", "invalid"]),
         ("score", ["probe", "samples 1 to 3", "    "]),
         ("deadline", ["probe", "samples 1 to 3: the deadline passed"]),
@@ -60,7 +61,8 @@ import Testing
     func faultsNamePluginAndSample(fault: String, parts: [String]) throws {
         let library = try RewardFixture.library("probe")
         let text = errorMessage {
-            try RewardPlugin(library, options: ["fault": fault], secondsPerCall: 10).score(RewardFixture.batch(count: 7))
+            let reward = try RewardPlugin(library, options: ["fault": fault], timeout: 10)
+            return try RewardEvaluator([(RewardSpecification(library: "probe"), reward)]).score(RewardFixture.batch(count: 7))
         }
         for part in parts { #expect(text.contains(part), "\(text)") }
         #expect(!text.contains("\n"))
@@ -71,11 +73,11 @@ import Testing
         ("VERSION", "answered ABI version 99"),
         ("REFUSAL", "needs ABI 7, the host speaks up to 1"),
         ("SHORT", "struct_size 8 in its info"),
-        ("FORMATS", "DAG_REWARD_U8_NHWC"), ("OPTION=\"weight\"", "option weight"),
+        ("FORMATS", "DAG_REWARD_U8_NHWC"), ("OPTION=\"weight\"", "option weight"), ("OPTION=\"timeout\"", "option timeout"),
     ])
     func brokenLibrariesAreRefused(fault: String, part: String) {
         let text = errorMessage { try RewardFixture.library("probe", ["-DFAULT_\(fault)"]) }
-        #expect(text.contains("libprobe.so") && text.contains(part), "\(text)")
+        #expect(text.contains("probe") && text.contains(part), "\(text)")
     }
 
     @Test func filesThatAreNoLibrariesAreRefused() throws {
@@ -103,7 +105,7 @@ import Testing
     ])
     func configurationIsJSON(value: String, literal: String) throws {
         let library = try RewardFixture.library("probe")
-        #expect(try RewardSettings(["fault": value], for: library).json == "{\"fault\":\(literal)}")
+        #expect(RewardSettings(["fault": value], for: library.description).json == "{\"fault\":\(literal)}")
     }
 
     @Test func fingerprintFollowsSettingsAndThePluginsOwn() throws {

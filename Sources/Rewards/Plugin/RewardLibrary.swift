@@ -4,53 +4,11 @@ import Foundation
 /// A reward plugin's shared library and what it says about itself; no model is loaded.
 ///
 /// Libraries are never unloaded: their tables may be used for the life of the process.
-public final class RewardLibrary: @unchecked Sendable {
-    /// Which calls may overlap.
-    public enum ThreadMode: UInt32, Sendable {
-        /// One call at a time into the library, over all its instances.
-        case serialized = 0
-        /// One call at a time into an instance.
-        case perInstance = 1
-        /// Any number of `score` calls.
-        case concurrent = 2
-    }
-
-    /// A key that the plugin understands.
-    public struct Option: Sendable, Equatable {
-        /// The key in the configuration.
-        public let key: String
-        /// What holds if it is not given.
-        public let defaultValue: String
-        /// One line, with the values it takes.
-        public let detail: String
-    }
-
+public final class RewardLibrary: RewardFactory, @unchecked Sendable {
     /// The library's file.
     public let path: String
-    /// The plugin's name.
-    public let name: String
-    /// The plugin's version.
-    public let version: String
-    /// One line of description.
-    public let detail: String
-    /// SPDX expression of code and weights.
-    public let license: String
-    /// Paper, repository or address.
-    public let source: String
-    /// What it scores, in the order of the scores.
-    public let objectives: [RewardObjective]
-    /// The settings that it declares.
-    public let options: [Option]
-    /// Whether keys that are not among `options` go to the plugin; otherwise they are errors.
-    public let takesOtherOptions: Bool
-    /// Devices that it can use.
-    public let devices: [String]
-    /// Which calls may be made at the same time.
-    public let threadMode: ThreadMode
-    /// Whether equal pictures get equal scores.
-    public let isDeterministic: Bool
-    /// Pictures it takes in one call.
-    public let largestBatch: Int
+    /// What it says about itself.
+    public let description: RewardDescription
 
     let functions: dag_reward_plugin
     /// Held during calls that must not overlap with others into this library.
@@ -64,41 +22,44 @@ public final class RewardLibrary: @unchecked Sendable {
         self.path = URL(fileURLWithPath: path).path
         (functions, lock) = try Self.open(self.path, reader)
         let info = try reader.element(functions.info, "info")
-        name = try reader.text(info.name, "name")
-        version = try reader.text(info.version, "version")
-        detail = try reader.text(info.description, "description")
-        license = try reader.text(info.license, "license")
-        source = try reader.text(info.source, "source")
-        objectives = try reader.elements(info.objectives, info.objective_count, "objectives").map {
-            guard let direction = RewardObjective.Direction(rawValue: Int($0.direction)) else {
+        let objectives = try reader.elements(info.objectives, info.objective_count, "objectives").map {
+            guard [Int32(DAG_REWARD_MAXIMIZE), Int32(DAG_REWARD_MINIMIZE)].contains($0.direction) else {
                 throw RewardError("reward plugin \(file) gives an objective the direction \($0.direction), which is neither 1 nor -1")
             }
             return RewardObjective(
-                try reader.text($0.name, "objective name"), direction, detail: try reader.text($0.description, "objective description"))
+                try reader.text($0.name, "objective name"), $0.direction == Int32(DAG_REWARD_MAXIMIZE) ? .maximize : .minimize,
+                detail: try reader.text($0.description, "objective description"))
         }
-        options = try reader.elements(info.options, info.option_count, "options").map {
-            Option(
-                key: try reader.text($0.key, "option key"), defaultValue: try reader.text($0.default_value, "option default"),
-                detail: try reader.text($0.description, "option description"))
-        }
-        if let taken = options.map(\.key).first(where: RewardSpecification.hostKeys.contains) {
-            throw RewardError("reward plugin \(file) declares the option \(taken), which is this program's own; rename it")
-        }
-        takesOtherOptions = info.flags & UInt32(DAG_REWARD_OPEN_OPTIONS) != 0
-        isDeterministic = info.flags & UInt32(DAG_REWARD_DETERMINISTIC) != 0
-        devices = try reader.values(info.devices, info.device_count, "devices").map { try reader.text($0, "device") }
-        largestBatch = info.largest_batch == 0 ? Int.max : Int(info.largest_batch)
-        guard let threadMode = ThreadMode(rawValue: info.thread_mode) else {
-            throw RewardError("reward plugin \(file) declares the unknown thread mode \(info.thread_mode)")
-        }
-        self.threadMode = threadMode
         guard !objectives.isEmpty, Set(objectives.map(\.name)).count == objectives.count else {
             throw RewardError("reward plugin \(file) must declare objectives, each with a name of its own")
         }
+        let options = try reader.elements(info.options, info.option_count, "options").map {
+            RewardDescription.Option(
+                key: try reader.text($0.key, "option key"), defaultValue: try reader.text($0.default_value, "option default"),
+                detail: try reader.text($0.description, "option description"))
+        }
+        let modes: [RewardDescription.ThreadMode] = [.serialized, .perInstance, .concurrent]
+        guard info.thread_mode < modes.count else {
+            throw RewardError("reward plugin \(file) declares the unknown thread mode \(info.thread_mode)")
+        }
+        description = RewardDescription(
+            name: try reader.text(info.name, "name"), version: try reader.text(info.version, "version"),
+            detail: try reader.text(info.description, "description"), license: try reader.text(info.license, "license"),
+            source: try reader.text(info.source, "source"), objectives: objectives, options: options,
+            takesOtherOptions: info.flags & UInt32(DAG_REWARD_OPEN_OPTIONS) != 0,
+            devices: try reader.values(info.devices, info.device_count, "devices").map { try reader.text($0, "device") },
+            threadMode: modes[Int(info.thread_mode)], isDeterministic: info.flags & UInt32(DAG_REWARD_DETERMINISTIC) != 0,
+            largestBatch: Int(info.largest_batch))
+        try description.checkKeys()
         let formats = try reader.values(info.image_formats, info.image_format_count, "image formats")
         guard formats.contains(Int32(DAG_REWARD_U8_NHWC)) else {
             throw RewardError("reward plugin \(file) does not accept the image format DAG_REWARD_U8_NHWC, which every plugin must")
         }
+    }
+
+    /// Makes an instance in this process.
+    public func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward {
+        try RewardPlugin(self, options: options, device: device, timeout: timeout)
     }
 
     /// Loads the library, negotiates the version, and returns its functions and its lock.
@@ -113,7 +74,7 @@ public final class RewardLibrary: @unchecked Sendable {
             throw RewardError("reward plugin \(reader.file) cannot be loaded: \(reason)")
         }
         guard let symbol = dlsym(handle, "dag_reward_entry") else {
-            throw RewardError("\(path) is no reward plugin: it does not export dag_reward_entry")
+            throw RewardError("reward plugin \(reader.file) does not export dag_reward_entry: it is no reward plugin")
         }
         let entry = unsafeBitCast(symbol, to: Entry.self)
         let lock = lock(of: symbol)

@@ -1,7 +1,8 @@
 import Foundation
 import Testing
 
-@testable import DAGCore
+@testable import Images
+@testable import Rewards
 
 @Suite struct RewardSpecificationTests {
     @Test func parsesHostKeysAndOptions() throws {
@@ -26,12 +27,11 @@ import Testing
 
     @Test(arguments: ["hps", "libhps.so"]) func looksInThreePlaces(name: String) throws {
         try RewardFixture.withFolder { folder in
-            let executable = folder.appendingPathComponent("bin/dag-train")
             let places = ["lib/dag/rewards", "bin", "second"].map { folder.appendingPathComponent($0) }
-            let environment = ["DAG_REWARD_PATH": "\(folder.path)/first:\(folder.path)/second"]
-            func find() throws -> String {
-                try RewardSpecification(name).path(environment: environment, executable: executable)
-            }
+            let folders = InstalledFiles.rewardFolders(
+                environment: ["DAG_REWARD_PATH": "\(folder.path)/first:\(folder.path)/second"],
+                homes: [folder.appendingPathComponent("bin")])
+            func find() throws -> String { try RewardSpecification(name).path(in: folders) }
             let text = errorMessage { try find() }
             for place in places { #expect(text.contains(place.resolvingSymlinksInPath().path), "\(text)") }
             #expect(text.contains("libhps.so") && text.contains("DAG_REWARD_PATH"))
@@ -101,8 +101,8 @@ import Testing
         #expect(errorMessage { try pending.wait() } == "reward short gave 1 scores for 2 samples; it must give 1 for each")
         #expect(evaluator.calls == 0)
         let nan = CallbackReward(name: "nan") { _ in [1, .nan] }
-        let text = errorMessage { try nan.score(RewardFixture.batch(count: 2)) }
-        #expect(text == "reward nan gave nan as score of sample 2; scores must be finite")
+        let text = errorMessage { try RewardEvaluator([(RewardSpecification(library: "nan"), nan)]).score(RewardFixture.batch(count: 2)) }
+        #expect(text == "reward nan cannot score sample 2: nan as score; scores must be finite")
     }
 
     @Test func batchesMustFitTogether() throws {
@@ -110,5 +110,63 @@ import Testing
         let text = errorMessage { try RewardBatch(images: images, prompts: [""], sampleIDs: [1, 2], seeds: [1, 2]) }
         #expect(text.contains("2 pictures came with 1 prompts"))
         #expect(errorMessage { try ImageBatch(pixels: [1, 2], count: 1, height: 1, width: 1) }.contains("2 bytes"))
+    }
+}
+
+@Suite struct RewardMixtureTests {
+    @Test func normalizationFollowsWhatWasObserved() throws {
+        let byte = CallbackReward(name: "byte") { batch in (0..<batch.count).map { Float(batch.images[$0][0]) } }
+        var specification = RewardSpecification(library: "byte", weight: 2)
+        specification.normalize = true
+        let evaluator = try RewardEvaluator([(specification, byte)])
+        #expect(evaluator.wantsStatistics)
+        let batch = try RewardFixture.batch(count: 3)
+        #expect(try evaluator.score(batch).reward == [0, 2, 4])
+        evaluator.observe(try evaluator.score(batch).objectives)
+        evaluator.observe(["byte/score": [3, 4, .nan]])
+        #expect(!evaluator.wantsStatistics)
+        // Of 0, 1, 2, 3, 4: mean 2, deviation sqrt(2.5).
+        let expected: [Float] = [-2, -1, 0].map { (value: Float) in 2 * value / Float(2.5).squareRoot() }
+        let report = try evaluator.score(batch)
+        for (value, wanted) in zip(report.reward, expected) { #expect(abs(value - wanted) < 1e-6) }
+        #expect(evaluator.total(report.objectives) == [0, 2, 4])
+        // What a checkpoint keeps.
+        let restored = try RewardEvaluator([(specification, byte)])
+        restored.normalization = try JSONDecoder().decode([RunningMoments].self, from: JSONEncoder().encode(evaluator.normalization))
+        #expect(try restored.score(batch).reward == report.reward)
+        #expect(evaluator.fingerprint == "2.0 * normalized score of byte")
+    }
+
+    @Test func rewardsOfABatchAreScoredAtTheSameTime() throws {
+        // Each waits for the other: one after the other they would never end.
+        let (left, right) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        func meeting(_ name: String, _ mine: DispatchSemaphore, _ other: DispatchSemaphore) -> CallbackReward {
+            CallbackReward(name: name) { batch in
+                mine.signal()
+                return Array(repeating: other.wait(timeout: .now() + 30) == .success ? 1 : 0, count: batch.count)
+            }
+        }
+        let evaluator = try RewardEvaluator([
+            (RewardSpecification(library: "l"), meeting("l", left, right)), (RewardSpecification(library: "r"), meeting("r", right, left)),
+        ])
+        #expect(try evaluator.score(RewardFixture.batch(count: 1)).reward == [2])
+    }
+
+    @Test func droppingALoggedRewardDropsNothing() throws {
+        let nan = CallbackReward(name: "nan") { batch in Array(repeating: .nan, count: batch.count) }
+        let one = CallbackReward(name: "one") { batch in Array(repeating: 1, count: batch.count) }
+        var logged = RewardSpecification(library: "nan", weight: 0)
+        logged.onFailure = .drop
+        let report = try RewardEvaluator([(logged, nan), (RewardSpecification(library: "one"), one)]).score(RewardFixture.batch(count: 2))
+        #expect(report.reward == [1, 1])
+        #expect(report.objectives["nan/score"]?.allSatisfy { $0.isNaN } == true)
+    }
+
+    @Test(arguments: [
+        ("on_failure=ignore", "fail, drop or impute:NUMBER"), ("on_failure=impute:x", "impute:NUMBER"), ("timeout=0", "above 0"),
+        ("workers=0", "1 to 64"), ("isolation=none,workers=2", "exclude each other"), ("normalize=yes", "true or false"),
+        ("isolation=maybe", "worker or none"), ("python=python3", ".py files"), ("a=(", "lacks its other half"),
+    ]) func hostKeysAreChecked(settings: String, part: String) {
+        #expect(errorMessage { try RewardSpecification("x,\(settings)") }.contains(part))
     }
 }

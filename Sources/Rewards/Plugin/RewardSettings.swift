@@ -7,15 +7,11 @@ struct RewardSettings {
     /// The same as a JSON object; a value that is a JSON number, true or false stays such.
     let json: String
 
-    /// Throws `RewardError` for a key that the plugin does not declare, naming those it does.
-    init(_ given: [String: String], for library: RewardLibrary) throws {
-        let known = library.options.map(\.key)
+    /// - Parameter given: keys that the plugin declares, or any if it takes others (`RewardDescription.check`).
+    init(_ given: [String: String], for description: RewardDescription) {
+        let known = description.options.map(\.key)
         let others = given.keys.filter { !known.contains($0) }.sorted()
-        if !others.isEmpty, !library.takesOtherOptions {
-            let list = known.isEmpty ? "it has none" : "it knows \(known.joined(separator: ", "))"
-            throw RewardError("reward \(library.name) has no option \(others.joined(separator: ", ")); \(list)")
-        }
-        settings = library.options.map { ($0.key, given[$0.key] ?? $0.defaultValue) } + others.map { ($0, given[$0]!) }
+        settings = description.options.map { ($0.key, given[$0.key] ?? $0.defaultValue) } + others.map { ($0, given[$0]!) }
         json = "{" + settings.map { "\(Self.quote($0.key)):\(Self.literal($0.value))" }.joined(separator: ",") + "}"
     }
 

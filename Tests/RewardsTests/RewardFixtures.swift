@@ -1,7 +1,8 @@
 import Foundation
 import Testing
 
-@testable import DAGCore
+@testable import Images
+@testable import Rewards
 
 /// Plugins compiled from `Tests/Plugins` and pictures to score.
 enum RewardFixture {
@@ -15,15 +16,18 @@ enum RewardFixture {
         return try body(folder)
     }
 
-    /// Compiles `Tests/Plugins/<source>.c` as a plugin author would, and opens it.
+    /// Compiles `Tests/Plugins/<source>.c` as a plugin author would, and opens it in this process.
     static func library(_ source: String, _ flags: [String] = []) throws -> RewardLibrary {
-        try withFolder { folder in
-            let output = folder.appendingPathComponent("lib\(source).so").path
-            let include = root.appendingPathComponent("include").path
-            let file = root.appendingPathComponent("Tests/Plugins/\(source).c").path
-            try compile(flags + ["-shared", "-fPIC", "-fvisibility=hidden", "-I", include, "-o", output, file])
-            return try RewardLibrary(path: output)
-        }
+        try withFolder { folder in try RewardLibrary(path: plugin(source, flags, in: folder)) }
+    }
+
+    /// Compiles `Tests/Plugins/<source>.c` into a folder; the library's path.
+    static func plugin(_ source: String, _ flags: [String] = [], in folder: URL) throws -> String {
+        let output = folder.appendingPathComponent("lib\(source).so").path
+        let include = root.appendingPathComponent("include").path
+        let file = root.appendingPathComponent("Tests/Plugins/\(source).c").path
+        try compile(flags + ["-shared", "-fPIC", "-fvisibility=hidden", "-I", include, "-o", output, file])
+        return output
     }
 
     static func compile(_ arguments: [String]) throws {

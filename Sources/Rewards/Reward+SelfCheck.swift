@@ -1,3 +1,5 @@
+import Images
+
 extension Reward {
     /// Scores a few pictures to see that the reward answers sanely, so that a run does not fail, or learn nonsense, hours later.
     ///
@@ -10,17 +12,23 @@ extension Reward {
         let ids = (0..<UInt64(images.count)).map { $0 }
         let prompts = prompts ?? Array(repeating: "a thing", count: images.count)
         let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: ids)
-        let first = try score(batch).values
+        func values(_ batch: RewardBatch) throws -> [Float] {
+            let scores = try score(batch)
+            if let (sample, reason) = scores.failures.min(by: { $0.key < $1.key }) {
+                throw RewardError("reward \(name) cannot score sample \(batch.sampleIDs[sample]): \(reason)")
+            }
+            return scores.values
+        }
+        let first = try values(batch)
         guard isDeterministic else { return }
-        guard try score(batch).values == first else {
+        guard try values(batch) == first else {
             throw RewardError(
                 "reward \(name) calls itself deterministic but scored the same pictures differently; fix its seeds or drop the claim")
         }
         let reversedImages = try ImageBatch(
             pixels: (0..<images.count).reversed().flatMap { images[$0] }, count: images.count, height: images.height, width: images.width)
-        let reversed = try score(
-            RewardBatch(images: reversedImages, prompts: prompts.reversed(), sampleIDs: ids.reversed(), seeds: ids.reversed())
-        ).values
+        let reversed = try values(
+            RewardBatch(images: reversedImages, prompts: prompts.reversed(), sampleIDs: ids.reversed(), seeds: ids.reversed()))
         for sample in 0..<images.count {
             for (index, objective) in objectives.enumerated() {
                 let there = first[sample * objectives.count + index]

@@ -2,7 +2,7 @@ import Foundation
 
 extension ImageBatch {
     /// Pictures of several batches of one size, in order.
-    init(concatenating parts: [ImageBatch]) throws {
+    public init(concatenating parts: [ImageBatch]) throws {
         guard let first = parts.first, parts.allSatisfy({ $0.height == first.height && $0.width == first.width }) else {
             throw ImageError("batches of pictures of different sizes cannot be joined")
         }

@@ -1,3 +1,5 @@
+import Images
+
 /// A black box that scores pictures. It may be called from any thread; calls that must not overlap it serialises itself.
 public protocol Reward: AnyObject, Sendable {
     /// Lower-case words joined by `_`: a key in logs.
@@ -8,7 +10,7 @@ public protocol Reward: AnyObject, Sendable {
     var fingerprint: String { get }
     /// Whether the same batch gets the same scores, and each sample the same in any batch but for rounding.
     var isDeterministic: Bool { get }
-    /// Scores every sample, or throws an error that says which reward failed, on which sample, and why.
+    /// Scores samples; throws `RewardError`, saying which reward failed on which samples and why, if it cannot score any.
     func score(_ batch: RewardBatch) throws -> RewardScores
 }
 
@@ -18,11 +20,13 @@ extension Reward {
 }
 
 /// One number that a reward gives each picture.
-public struct RewardObjective: Sendable, Equatable {
+public struct RewardObjective: Sendable, Equatable, Codable {
     /// Whether more is better.
-    public enum Direction: Int, Sendable {
-        case maximize = 1
-        case minimize = -1
+    public enum Direction: String, Sendable, Codable {
+        case maximize, minimize
+
+        /// 1 or -1: a reward is what is maximised.
+        var sign: Float { self == .maximize ? 1 : -1 }
     }
 
     /// Name in logs and messages.
@@ -31,6 +35,11 @@ public struct RewardObjective: Sendable, Equatable {
     public let direction: Direction
     /// One line, with unit and range.
     public let detail: String
+
+    private enum CodingKeys: String, CodingKey {
+        case name, direction
+        case detail = "description"
+    }
 
     /// - Parameter detail: one line with unit and range.
     public init(_ name: String, _ direction: Direction = .maximize, detail: String = "") {
@@ -56,6 +65,24 @@ public struct RewardBatch: Sendable {
     /// Number of pictures.
     public var count: Int { images.count }
 
+    /// A run of its samples.
+    func part(_ range: Range<Int>) throws -> RewardBatch {
+        let bytes = images.bytesPerImage
+        return try RewardBatch(
+            images: ImageBatch(
+                pixels: images.withUnsafeBytes { Array($0[range.lowerBound * bytes..<range.upperBound * bytes]) }, count: range.count,
+                height: images.height,
+                width: images.width),
+            prompts: Array(prompts[range]), sampleIDs: Array(sampleIDs[range]), seeds: Array(seeds[range]), metadata: Array(metadata[range])
+        )
+    }
+
+    /// Its samples in messages: `sample 3`, `samples 3 to 9`.
+    func names(_ range: Range<Int>? = nil) -> String {
+        let ids = sampleIDs[range ?? 0..<count]
+        return ids.count == 1 ? "sample \(ids[ids.startIndex])" : "samples \(ids[ids.startIndex]) to \(ids[ids.endIndex - 1])"
+    }
+
     /// Throws `RewardError` unless all have one entry a picture. `metadata` may be empty: no sample has any then.
     public init(
         images: ImageBatch, prompts: [String], sampleIDs: [UInt64], seeds: [UInt64], metadata: [String] = []
@@ -75,25 +102,45 @@ public struct RewardBatch: Sendable {
     }
 }
 
-/// A reward's answer: one finite number for each sample and objective.
+/// A reward's answer: a finite number for each sample and objective, or the reason why there is none.
 public struct RewardScores: Sendable, Equatable {
-    /// `[count, objectives]`, row-major.
+    /// `[count, objectives]`, row-major. Those of a sample that failed mean nothing.
     public let values: [Float]
+    /// Why samples, by their place in the batch, could not be scored.
+    public let failures: [Int: String]
 
-    /// Throws `RewardError`, naming reward and sample, if a score is missing or not finite.
-    public init(_ values: [Float], of reward: some Reward, for batch: RewardBatch) throws {
+    /// A sample with a score that is not finite is one that failed. Throws `RewardError`, naming the reward, if scores are too many or too few.
+    public init(_ values: [Float], failures: [Int: String] = [:], of reward: some Reward, for batch: RewardBatch) throws {
         let objectives = reward.objectives
         guard values.count == batch.count * objectives.count else {
             throw RewardError(
                 "reward \(reward.name) gave \(values.count) scores for \(batch.count) samples; "
                     + "it must give \(objectives.count) for each")
         }
-        if let bad = values.firstIndex(where: { !$0.isFinite }) {
-            throw RewardError(
-                "reward \(reward.name) gave \(values[bad]) as \(objectives[bad % objectives.count].name) "
-                    + "of sample \(batch.sampleIDs[bad / objectives.count]); scores must be finite")
+        var failures = failures
+        for (index, value) in values.enumerated() where !value.isFinite && failures[index / objectives.count] == nil {
+            failures[index / objectives.count] =
+                "\(value.isNaN ? "nan" : "\(value)") as \(objectives[index % objectives.count].name); scores must be finite"
         }
         self.values = values
+        self.failures = failures
+    }
+
+    /// The answer to several batches, in order.
+    init(concatenating parts: [RewardScores], counts: [Int]) {
+        var (failures, offset) = ([Int: String](), 0)
+        for (part, count) in zip(parts, counts) {
+            for (sample, reason) in part.failures { failures[offset + sample] = reason }
+            offset += count
+        }
+        values = parts.flatMap(\.values)
+        self.failures = failures
+    }
+
+    /// No scores, for one reason.
+    init(failing count: Int, objectives: Int, because reason: String) {
+        values = Array(repeating: .nan, count: count * objectives)
+        failures = Dictionary(uniqueKeysWithValues: (0..<count).map { ($0, reason) })
     }
 }
 

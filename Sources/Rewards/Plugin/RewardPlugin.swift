@@ -1,6 +1,7 @@
 import CDAGCore
 import Dispatch
 import Foundation
+import Images
 
 /// A reward in a shared library that speaks `dag_reward.h`, loaded into this process.
 public final class RewardPlugin: Reward, @unchecked Sendable {
@@ -9,44 +10,37 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
     /// Of name, version, settings and, where the plugin tells, weights: building the same version again changes nothing.
     public let fingerprint: String
     /// The plugin's name.
-    public var name: String { library.name }
+    public var name: String { library.description.name }
     /// What it scores, in the order of the scores.
-    public var objectives: [RewardObjective] { library.objectives }
+    public var objectives: [RewardObjective] { library.description.objectives }
     /// Whether equal pictures get equal scores.
-    public var isDeterministic: Bool { library.isDeterministic }
+    public var isDeterministic: Bool { library.description.isDeterministic }
 
     /// What the plugin adds to the fingerprint, by its extension; "" if it has none.
     let ownFingerprint: String
     private let instance: UnsafeMutableRawPointer?
     /// Held while scoring; nil if the plugin lets calls overlap.
     private let lock: NSLock?
-    private let secondsPerCall: Double?
+    private let timeout: Double?
 
-    /// Loads the plugin's model.
-    ///
-    /// - Parameters:
-    ///   - options: the plugin's settings; those it declares and are not given have its defaults.
-    ///   - device: where it computes, such as `cpu` or `cuda:0`.
-    ///   - secondsPerCall: after how long the plugin is asked to give up on a call; nil: never.
-    ///
-    /// Throws `RewardError` for a key that the plugin does not know, a device it does not have, or what it says itself.
+    /// Loads the plugin's model: see `RewardFactory.make`.
+    /// - Parameter timeout: seconds after which the plugin is asked to give up on a call; nil: never.
     public init(
-        _ library: RewardLibrary, options: [String: String] = [:], device: String = "cpu", secondsPerCall: Double? = nil
+        _ library: RewardLibrary, options: [String: String] = [:], device: String = "cpu", timeout: Double? = nil
     ) throws {
         self.library = library
-        self.secondsPerCall = secondsPerCall
-        guard library.devices.contains(where: { device == $0 || device.hasPrefix($0 + ":") }) else {
-            throw RewardError("reward \(library.name) does not run on \(device); it runs on \(library.devices.joined(separator: ", "))")
-        }
-        let settings = try RewardSettings(options, for: library)
+        self.timeout = timeout
+        let description = library.description
+        try description.check(options: options, device: device)
+        let settings = RewardSettings(options, for: description)
         var made: UnsafeMutableRawPointer?
         try library.lock.withLock {
-            _ = try RewardHost.call("reward \(library.name) cannot be made") { error in
+            _ = try RewardHost.call("reward \(description.name) cannot be made") { error in
                 settings.withConfig(device: device) { library.functions.create(RewardHost.table, $0, &made, error) }
             }
         }
         instance = made
-        switch library.threadMode {
+        switch description.threadMode {
         case .serialized: lock = library.lock
         case .perInstance: lock = NSLock()
         case .concurrent: lock = nil
@@ -55,7 +49,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         hash.combine(settings.json.utf8)
         ownFingerprint = Self.ownFingerprint(library, made)
         hash.combine(ownFingerprint.utf8)
-        fingerprint = "\(library.name) \(library.version) \(hash.hex)"
+        fingerprint = "\(description.name) \(description.version) \(hash.hex)"
     }
 
     deinit {
@@ -67,30 +61,28 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         let unwritten = Float(bitPattern: DAG_REWARD_UNWRITTEN)
         var scores = [Float](repeating: unwritten, count: batch.count * objectives.count)
         var statuses = [Int32](repeating: Int32(DAG_REWARD_OK), count: batch.count)
+        var failures: [Int: String] = [:]
         let (prompts, metadata) = (BorrowedTexts(batch.prompts), BorrowedTexts(batch.metadata))
         try prompts.withTexts { prompts in
             try metadata.withTexts { metadata in
                 lock?.lock()
                 defer { lock?.unlock() }
-                var start = 0
-                while start < batch.count {
-                    let count = min(library.largestBatch, batch.count - start)
+                let largest = library.description.largestBatch == 0 ? batch.count : library.description.largestBatch
+                for start in stride(from: 0, to: batch.count, by: largest) {
+                    let count = min(largest, batch.count - start)
                     let note = try call(batch, start, count, prompts, metadata, &scores, &statuses)
-                    if let sample = statuses.indices.first(where: { statuses[$0] != Int32(DAG_REWARD_OK) }) {
-                        throw RewardError(
-                            "reward \(name) cannot score sample \(batch.sampleIDs[sample]): "
-                                + (note.isEmpty ? RewardHost.describe(statuses[sample]) : note))
+                    for sample in start..<start + count where statuses[sample] != Int32(DAG_REWARD_OK) {
+                        failures[sample] = note.isEmpty ? RewardHost.describe(statuses[sample]) : note
                     }
-                    start += count
                 }
             }
         }
-        if let missing = scores.firstIndex(where: { $0.bitPattern == unwritten.bitPattern }) {
-            throw RewardError(
-                "reward \(name) left \(objectives[missing % objectives.count].name) of sample "
-                    + "\(batch.sampleIDs[missing / objectives.count]) unwritten; a plugin must write every score")
+        for (index, score) in scores.enumerated()
+        where score.bitPattern == unwritten.bitPattern && failures[index / objectives.count] == nil {
+            failures[index / objectives.count] =
+                "\(objectives[index % objectives.count].name) is unwritten; a plugin must write every score"
         }
-        return try RewardScores(scores, of: self, for: batch)
+        return try RewardScores(scores, failures: failures, of: self, for: batch)
     }
 
     /// Scores samples `start..<start + count` in one call of the plugin. Returns what it wrote into the error buffer without failing.
@@ -99,9 +91,8 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         _ metadata: UnsafePointer<dag_reward_text>, _ scores: UnsafeMutablePointer<Float>, _ statuses: UnsafeMutablePointer<Int32>
     ) throws -> String {
         let (pictures, rowBytes) = (samples.images, Int64(samples.images.width * 3))
-        let range = "samples \(samples.sampleIDs[start]) to \(samples.sampleIDs[start + count - 1])"
-        return try RewardHost.call("reward \(name) failed on \(range)") { error in
-            pictures.pixels.withUnsafeBytes { pixels in
+        return try RewardHost.call("reward \(name) failed on \(samples.names(start..<start + count))") { error in
+            pictures.withUnsafeBytes { pixels in
                 samples.sampleIDs.withUnsafeBufferPointer { ids in
                     samples.seeds.withUnsafeBufferPointer { seeds in
                         var images = dag_reward_images(
@@ -128,8 +119,8 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
 
     /// On the monotonic clock, in nanoseconds; 0: none.
     private var deadline: UInt64 {
-        guard let secondsPerCall else { return 0 }
-        return DispatchTime.now().uptimeNanoseconds + UInt64(max(0, secondsPerCall) * 1e9)
+        guard let timeout else { return 0 }
+        return DispatchTime.now().uptimeNanoseconds + UInt64(max(0, timeout) * 1e9)
     }
 
     private static func ownFingerprint(_ library: RewardLibrary, _ instance: UnsafeMutableRawPointer?) -> String {

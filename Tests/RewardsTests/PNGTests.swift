@@ -1,7 +1,8 @@
 import Foundation
 import Testing
 
-@testable import DAGCore
+@testable import Images
+@testable import Rewards
 
 @Suite struct PNGTests {
     @Test func readsWhatItWroteAndLeavesNothingElse() throws {

@@ -1,0 +1,206 @@
+import Foundation
+import Images
+
+/// C functions as a reward. The name of a parameter says what is passed for it: a word of the vocabulary, or the result of an earlier call.
+final class CFunctionReward: Reward, @unchecked Sendable {
+    let name: String
+    let objectives: [RewardObjective]
+    let fingerprint: String
+    private let score: [CFunction]
+    /// Results of the calls at the start, by name.
+    private let constants: [String: CValue]
+    /// Texts of the programs, which are passed as pointers.
+    private let texts: [String: UnsafeMutablePointer<CChar>]
+    private let lock = NSLock()
+
+    /// What is known about a picture.
+    static let vocabulary: [(name: String, isPointer: Bool, detail: String)] = [
+        ("pixels", true, "uint8, red, green, blue, row by row"),
+        ("gray", true, "uint8, one luma byte a pixel, row by row"),
+        ("width", false, "pixels"), ("height", false, "pixels"),
+        ("channels", false, "3"), ("stride", false, "bytes of a row of pixels"), ("size", false, "bytes of pixels"),
+        ("prompt", true, "char, UTF-8, NUL-terminated"), ("metadata", true, "char, a JSON object"),
+        ("id", false, "number of the sample"), ("seed", false, "for random numbers"),
+        ("buffer", true, "room to write to"), ("buffer_size", false, "its bytes, twice the picture and 65536"),
+    ]
+
+    private static var help: String {
+        "the words are "
+            + vocabulary.map { "\($0.isPointer ? "*" : "")\($0.name) (\($0.detail))" }.joined(separator: ", ")
+            + "; or write `name = 3`, NULL or \"text\" for a constant, or the name of an earlier result"
+    }
+
+    /// - Parameters:
+    ///   - score: the calls for each picture. The result called `score` counts, or else the last one.
+    ///   - setup: calls that are made once, now.
+    init(_ library: CLibrary, score: String, setup: String) throws {
+        let description = library.description
+        (name, objectives) = (description.name, description.objectives)
+        guard !score.isEmpty else {
+            throw RewardError(
+                "reward \(name): score= is missing: the prototype of the function to call, such as "
+                    + "score=double sharpness(const uint8_t *pixels, int width, int height); \(Self.help)")
+        }
+        (self.score, texts, constants) = try Self.prepare(library, score: score, setup: setup)
+        var hash = FNV1a()
+        hash.combine("\(description.source)\0\(setup)\0\(score)".utf8)
+        fingerprint = "\(name) \(description.version) \(hash.hex)"
+    }
+
+    /// Reads the programs, finds the functions and makes the calls of the setup. Errors begin with the reward's name.
+    private static func prepare(
+        _ library: CLibrary, score: String, setup: String
+    ) throws -> ([CFunction], [String: UnsafeMutablePointer<CChar>], [String: CValue]) {
+        do {
+            let (setupCalls, scoreCalls) = (try CCall.program(setup), try CCall.program(score))
+            let made = try check(setupCalls, known: [:])
+            _ = try check(scoreCalls, known: words.merging(made) { own, _ in own })
+            try checkScore(scoreCalls)
+            let functions = try scoreCalls.map { try CFunction($0, in: library) }
+            let texts = texts(setupCalls + scoreCalls)
+            var constants: [String: CValue] = [:]
+            for call in setupCalls { try run(CFunction(call, in: library), &constants, texts: texts) }
+            return (functions, texts, constants)
+        } catch let error as RewardError {
+            throw RewardError("reward \(library.description.name): \(error)")
+        }
+    }
+
+    deinit { for text in texts.values { free(text) } }
+
+    func score(_ batch: RewardBatch) throws -> RewardScores {
+        lock.lock()
+        defer { lock.unlock() }
+        let images = batch.images
+        var gray = [UInt8](repeating: 0, count: images.height * images.width)
+        var buffer = [UInt8](repeating: 0, count: 2 * images.bytesPerImage + 65536)
+        let needsGray = score.contains { $0.call.arguments.contains { $0.source == .name("gray") } }
+        var (values, failures) = ([Float](), [Int: String]())
+        for sample in 0..<batch.count {
+            do {
+                let value = try images.withUnsafeBytes { bytes in
+                    let pixels = UnsafeMutableRawPointer(mutating: bytes.baseAddress! + sample * images.bytesPerImage)
+                    if needsGray { Self.luma(pixels, &gray) }
+                    return try batch.prompts[sample].withCString { prompt in
+                        try batch.metadata[sample].withCString { metadata in
+                            try gray.withUnsafeMutableBytes { gray in
+                                try buffer.withUnsafeMutableBytes { buffer in
+                                    var known = constants
+                                    known["pixels"] = .pointer(pixels)
+                                    known["gray"] = .pointer(gray.baseAddress)
+                                    known["width"] = .integer(Int64(images.width))
+                                    known["height"] = .integer(Int64(images.height))
+                                    known["channels"] = .integer(3)
+                                    known["stride"] = .integer(Int64(images.width * 3))
+                                    known["size"] = .integer(Int64(images.bytesPerImage))
+                                    known["prompt"] = .pointer(UnsafeMutableRawPointer(mutating: prompt))
+                                    known["metadata"] = .pointer(UnsafeMutableRawPointer(mutating: metadata))
+                                    known["id"] = .integer(Int64(bitPattern: batch.sampleIDs[sample]))
+                                    known["seed"] = .integer(Int64(bitPattern: batch.seeds[sample]))
+                                    known["buffer"] = .pointer(buffer.baseAddress)
+                                    known["buffer_size"] = .integer(Int64(buffer.count))
+                                    var last = CValue.integer(0)
+                                    for function in score { last = try Self.run(function, &known, texts: texts) }
+                                    return known["score"] ?? last
+                                }
+                            }
+                        }
+                    }
+                }
+                values.append(Self.number(value))
+            } catch {
+                failures[sample] = "\(error)"
+                values.append(.nan)
+            }
+        }
+        return try RewardScores(values, failures: failures, of: self, for: batch)
+    }
+
+    /// Makes one call; its result becomes known under its name.
+    @discardableResult private static func run(
+        _ function: CFunction, _ known: inout [String: CValue], texts: [String: UnsafeMutablePointer<CChar>]
+    ) throws -> CValue {
+        let call = function.call
+        let result = function(
+            call.arguments.map { argument in
+                switch argument.source {
+                case .name(let name): known[name]!
+                case .number(let digits): Int64(digits).map(CValue.integer) ?? .floating(Double(digits)!)
+                case .text(let text): .pointer(texts[text])
+                case .null: .pointer(nil)
+                }
+            })
+        if let wanted = Double(call.resultName) {
+            guard Double(number(result)) == wanted else {
+                throw RewardError("\(call.function) returned \(number(result).formatted()) and not \(call.resultName)")
+            }
+        } else if !call.resultName.isEmpty {
+            if case .pointer(nil) = result { throw RewardError("\(call.function) returned NULL") }
+            known[call.resultName] = result
+        }
+        return result
+    }
+
+    private static func number(_ value: CValue) -> Float {
+        switch value {
+        case .integer(let number): Float(number)
+        case .floating(let number): Float(number)
+        case .pointer(let pointer): pointer == nil ? 0 : 1
+        }
+    }
+
+    private static let words = Dictionary(uniqueKeysWithValues: vocabulary.map { ($0.name, $0.isPointer) })
+
+    /// Sees that every argument is known and of a fitting type before anything is called. Returns what is known afterwards: whether it is a pointer.
+    private static func check(_ calls: [CCall], known: [String: Bool]) throws -> [String: Bool] {
+        var known = known
+        for call in calls {
+            for argument in call.arguments {
+                let isPointer: Bool
+                switch argument.source {
+                case .name(let name):
+                    guard let found = known[name] else { throw RewardError("`\(call.text)`: `\(name)` is not known; \(help)") }
+                    isPointer = found
+                case .text, .null: isPointer = true
+                case .number(let digits):
+                    isPointer = false
+                    if case .integer = argument.type, Int64(digits) == nil {
+                        throw RewardError("`\(call.text)`: \(digits) is not a whole number, as its type asks")
+                    }
+                }
+                guard isPointer == (argument.type == .pointer), argument.type != .void else {
+                    throw RewardError(
+                        "`\(call.text)`: \(argument.source) is \(isPointer ? "a pointer" : "a number"), which does not fit its type; \(help)"
+                    )
+                }
+            }
+            if !call.resultName.isEmpty, Double(call.resultName) == nil { known[call.resultName] = call.result == .pointer }
+        }
+        return known
+    }
+
+    private static func checkScore(_ calls: [CCall]) throws {
+        guard let last = calls.last else { throw RewardError("score= holds no call") }
+        let counts = calls.first { $0.resultName == "score" } ?? last
+        guard counts.result != .void, counts.result != .pointer else {
+            throw RewardError("`\(counts.text)` returns no number; name the result that counts, as in `int score = f(...)`")
+        }
+    }
+
+    /// The programs' texts as C has them.
+    private static func texts(_ calls: [CCall]) -> [String: UnsafeMutablePointer<CChar>] {
+        let all = calls.flatMap(\.arguments).compactMap { argument -> String? in
+            if case .text(let text) = argument.source { text } else { nil }
+        }
+        return Dictionary(uniqueKeysWithValues: Set(all).map { ($0, strdup($0)!) })
+    }
+
+    /// ITU-R 601 luma, as Pillow's conversion to `L`.
+    private static func luma(_ pixels: UnsafeMutableRawPointer, _ gray: inout [UInt8]) {
+        let rgb = pixels.assumingMemoryBound(to: UInt8.self)
+        for index in gray.indices {
+            let (red, green, blue) = (Int(rgb[3 * index]), Int(rgb[3 * index + 1]), Int(rgb[3 * index + 2]))
+            gray[index] = UInt8((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16)
+        }
+    }
+}

@@ -1,0 +1,36 @@
+import Foundation
+
+/// Any C library whose functions are to be a reward, with no wrapper: `c:libfoo.so,score=double sharpness(const uint8_t *pixels, int width, int height)`.
+final class CLibrary: RewardFactory, @unchecked Sendable {
+    let description: RewardDescription
+    let handle: UnsafeMutableRawPointer
+
+    /// - Parameter path: a file, or a name that the system's loader finds, such as `libz.so.1`. Throws `RewardError` if it cannot be loaded.
+    init(path: String) throws {
+        guard let handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
+            throw RewardError("library \(path) cannot be loaded: \(dlerror().map { String(cString: $0) } ?? "no reason given")")
+        }
+        self.handle = handle
+        let file = URL(fileURLWithPath: path).lastPathComponent
+        let stem = file.split(separator: ".").first.map(String.init) ?? file
+        description = RewardDescription(
+            name: stem.hasPrefix("lib") && stem.count > 3 ? String(stem.dropFirst(3)) : stem, version: Self.version(of: file),
+            detail: "functions of a C library, called once for each picture", license: "the library's", source: path,
+            objectives: [RewardObjective("score", detail: "what the function returns")],
+            options: [
+                .init(key: "score", defaultValue: "", detail: "prototypes of the functions to call, separated by ;"),
+                .init(key: "setup", defaultValue: "", detail: "the same, called once before"),
+            ],
+            takesOtherOptions: false, devices: ["cpu"], threadMode: .serialized, isDeterministic: true, largestBatch: 0)
+    }
+
+    /// `1.2` of libfoo.so.1.2.
+    private static func version(of file: String) -> String {
+        file.range(of: ".so.").map { String(file[$0.upperBound...]) } ?? "0"
+    }
+
+    func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward {
+        try description.check(options: options, device: device)
+        return try CFunctionReward(self, score: options["score"] ?? "", setup: options["setup"] ?? "")
+    }
+}

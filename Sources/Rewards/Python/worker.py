@@ -1,0 +1,178 @@
+# Serves a Python reward to dag-train or dag-reward, which run this file with the user's own interpreter: python3 -c <this> my_reward.py
+# Messages are described in WorkerMessages.swift. What a reward file may contain is described in docs/reward-plugins.md.
+import importlib.util, inspect, json, math, mmap, os, socket, struct, sys, traceback
+
+SOCKET, MEMORY = 3, 4
+DIRECTIONS = ("maximize", "minimize")
+
+
+class Refusal(Exception):
+    """What the user is to be told, without a traceback."""
+
+
+def load(path):
+    """The module in a file; its folder is on sys.path, as if the file were run."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    spec = importlib.util.spec_from_file_location("dag_reward", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["dag_reward"] = module
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "score", None)):
+        raise Refusal("it defines no function score(images, prompts, metadata)")
+    return module
+
+
+def constant(module, name, default, kind):
+    value = getattr(module, name, default)
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        raise Refusal(f"{name} is {value!r}, which is not of type {kind.__name__}")
+    return value
+
+
+def parameters(module):
+    """The parameters of setup(), which are the reward's options, but for `device`: name -> default."""
+    if not hasattr(module, "setup"):
+        return {}
+    found = inspect.signature(module.setup).parameters.values()
+    for parameter in found:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) or parameter.default is parameter.empty:
+            raise Refusal(f"every parameter of setup() needs a name and a default, and {parameter} is different")
+    return {parameter.name: parameter.default for parameter in found if parameter.name != "device"}
+
+
+def describe(module, path):
+    objectives = constant(module, "OBJECTIVES", {"score": "maximize"}, dict)
+    for name, direction in objectives.items():
+        if direction not in DIRECTIONS:
+            raise Refusal(f"OBJECTIVES[{name!r}] is {direction!r}; it must be maximize or minimize")
+    if not objectives:
+        raise Refusal("OBJECTIVES is empty")
+    first_line = (inspect.getdoc(module) or "a Python reward").split("\n")[0]
+    return {
+        "name": constant(module, "NAME", os.path.splitext(os.path.basename(path))[0], str),
+        "version": constant(module, "VERSION", "0", str),
+        "description": constant(module, "DESCRIPTION", first_line, str),
+        "license": constant(module, "LICENSE", "unknown", str),
+        "source": constant(module, "SOURCE", os.path.abspath(path), str),
+        "objectives": [{"name": name, "direction": direction, "description": ""} for name, direction in objectives.items()],
+        "options": [
+            {"key": key, "default": "" if default is None else str(default), "description": ""} for key, default in parameters(module).items()
+        ],
+        "open_options": False,
+        "devices": constant(module, "DEVICES", ["cpu", "cuda"], list),
+        "thread_mode": "serialized",
+        "deterministic": constant(module, "DETERMINISTIC", True, bool),
+        "largest_batch": constant(module, "LARGEST_BATCH", 0, int),
+    }
+
+
+def converted(key, text, default):
+    """A setting as the type of its default."""
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        return type(default)(text) if isinstance(default, (int, float)) else text
+    except (KeyError, ValueError):
+        raise Refusal(f"{key}={text} is not of type {type(default).__name__}, as setup()'s default {default!r} is") from None
+
+
+def make(module, options, device):
+    import hashlib
+
+    defaults = parameters(module)
+    settings = {key: converted(key, text, defaults[key]) for key, text in options.items()}
+    if hasattr(module, "setup"):
+        if "device" in inspect.signature(module.setup).parameters:
+            module.setup(**settings, device=device)
+        else:
+            module.setup(**settings)
+    with open(module.__file__, "rb") as file:
+        code = hashlib.sha256(file.read())
+    code.update(json.dumps({key: str(settings.get(key, default)) for key, default in defaults.items()}, sort_keys=True).encode())
+    return code.hexdigest()[:16]
+
+
+def score(module, description, batch, images):
+    """Scores as float32 bytes [count, objectives]; NaN where the reward gives none."""
+    import numpy
+
+    names = [objective["name"] for objective in description["objectives"]]
+    largest = description["largest_batch"] or batch["count"]
+    metadata = [json.loads(text) for text in batch["metadata"]]
+    parts = []
+    for start in range(0, batch["count"], largest):
+        part = slice(start, min(start + largest, batch["count"]))
+        answer = module.score(images[part], batch["prompts"][part], metadata[part])
+        count = part.stop - part.start
+        if isinstance(answer, dict):
+            if set(answer) != set(names):
+                raise Refusal(f"score() returned a dict with the keys {sorted(answer)}; the objectives are {names}")
+            answer = numpy.stack([numpy.asarray(answer[name], dtype=numpy.float32) for name in names], axis=-1)
+        if hasattr(answer, "detach"):  # a torch tensor, wherever it is
+            answer = answer.detach().float().cpu().numpy()
+        values = numpy.asarray(answer, dtype=numpy.float32)
+        if values.shape != (count, len(names)) and (len(names) > 1 or values.shape != (count,)):
+            raise Refusal(f"score() returned an array of shape {values.shape} for {count} pictures; it must be {(count, len(names))}")
+        parts.append(values.reshape(count, len(names)))
+    return numpy.concatenate(parts).tobytes()
+
+
+def main(path):
+    connection = socket.socket(fileno=SOCKET)
+    for descriptor in (SOCKET, MEMORY):
+        os.set_inheritable(descriptor, False)
+    memory, reward, description, problem = None, None, None, None
+
+    def told(error):
+        """An error in a line: where in the user's file, and what."""
+        if isinstance(error, Refusal):
+            return str(error)
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        place = f" (line {line})" if line else ""
+        hint = f"; {sys.executable} lacks it, python=PATH names another interpreter" if isinstance(error, ModuleNotFoundError) else ""
+        return f"{type(error).__name__}: {error}".split("\n")[0] + place + hint
+
+    def receive(count):
+        data = bytearray()
+        while len(data) < count:
+            part = connection.recv(count - len(data))
+            if not part:
+                os._exit(0)  # the host went away
+            data += part
+        return bytes(data)
+
+    while True:
+        sizes = struct.unpack("=II", receive(8))
+        (call, arguments), *_ = json.loads(receive(sizes[0])).items()
+        receive(sizes[1])
+        data, what = b"", "cannot be opened"
+        try:
+            if reward is None:
+                reward = load(path)
+                description = describe(reward, path)
+            if call == "describe":
+                answer = {"description": description}
+            elif call == "make":
+                what = "cannot be made"
+                answer = {"made": f"{description['name']} {description['version']} {make(reward, arguments['options'], arguments['device'])}"}
+            else:
+                batch = arguments["batch"]
+                first, last = batch["ids"][0], batch["ids"][-1]
+                what = f"failed on sample {first}" if batch["count"] == 1 else f"failed on samples {first} to {last}"
+                import numpy
+
+                shape = (batch["count"], batch["height"], batch["width"], 3)
+                if memory is None or len(memory) < math.prod(shape):
+                    memory = mmap.mmap(MEMORY, math.prod(shape), prot=mmap.PROT_READ)
+                images = numpy.frombuffer(memory, numpy.uint8, math.prod(shape)).reshape(shape)
+                data = score(reward, description, batch, images)
+                answer = {"scores": {}}
+        except Exception as error:
+            name = description["name"] if description else os.path.basename(path)
+            answer = {"error": f"reward {name} {what}: {told(error)}"}
+        text = json.dumps(answer).encode()
+        connection.sendall(struct.pack("=II", len(text), len(data)) + text + data)
+
+
+main(sys.argv[1])

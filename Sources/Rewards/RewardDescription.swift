@@ -1,0 +1,96 @@
+/// What a reward says about itself before any model is loaded.
+public struct RewardDescription: Sendable, Equatable, Codable {
+    /// Which calls may overlap.
+    public enum ThreadMode: String, Sendable, Codable {
+        /// One call at a time into the library, over all its instances.
+        case serialized
+        /// One call at a time into an instance.
+        case perInstance = "per_instance"
+        /// Any number of `score` calls.
+        case concurrent
+    }
+
+    /// A key that the reward understands.
+    public struct Option: Sendable, Equatable, Codable {
+        /// The key in the configuration.
+        public let key: String
+        /// What holds if it is not given.
+        public let defaultValue: String
+        /// One line, with the values it takes.
+        public let detail: String
+
+        private enum CodingKeys: String, CodingKey {
+            case key
+            case defaultValue = "default"
+            case detail = "description"
+        }
+    }
+
+    /// Lower-case words joined by `_`.
+    public let name: String
+    /// Of the reward, not of the ABI.
+    public let version: String
+    /// One line of description.
+    public let detail: String
+    /// SPDX expression of code and weights.
+    public let license: String
+    /// Paper, repository or address.
+    public let source: String
+    /// What it scores, in the order of the scores; at least one.
+    public let objectives: [RewardObjective]
+    /// The settings that it declares.
+    public let options: [Option]
+    /// Whether keys that are not among `options` go to the reward; otherwise they are errors.
+    public let takesOtherOptions: Bool
+    /// Devices that it can use, such as `cpu`, `cuda`.
+    public let devices: [String]
+    /// Which calls may be made at the same time.
+    public let threadMode: ThreadMode
+    /// Whether equal pictures get equal scores.
+    public let isDeterministic: Bool
+    /// Pictures it takes in one call; 0: any number.
+    public let largestBatch: Int
+
+    private enum CodingKeys: String, CodingKey {
+        case name, version, license, source, objectives, options, devices
+        case detail = "description"
+        case takesOtherOptions = "open_options"
+        case threadMode = "thread_mode"
+        case isDeterministic = "deterministic"
+        case largestBatch = "largest_batch"
+    }
+
+    /// Refuses options by the names of the host's own keys.
+    func checkKeys() throws {
+        if let taken = options.map(\.key).first(where: RewardSpecification.hostKeys.contains) {
+            throw RewardError("reward \(name) declares the option \(taken), which is this program's own; rename it")
+        }
+    }
+
+    /// Refuses keys that the reward does not declare and devices that it does not have; throws `RewardError` that names those it has.
+    func check(options given: [String: String], device: String) throws {
+        guard devices.contains(where: { device == $0 || device.hasPrefix($0 + ":") }) else {
+            throw RewardError("reward \(name) does not run on \(device); it runs on \(devices.joined(separator: ", "))")
+        }
+        let known = options.map(\.key)
+        let others = given.keys.filter { !known.contains($0) }.sorted()
+        if !others.isEmpty, !takesOtherOptions {
+            let list = known.isEmpty ? "it has none" : "it knows \(known.joined(separator: ", "))"
+            throw RewardError("reward \(name) has no option \(others.joined(separator: ", ")); \(list)")
+        }
+    }
+}
+
+/// What can make rewards: a library that is open, whatever kind it is of and whichever process it is in.
+public protocol RewardFactory: AnyObject, Sendable {
+    /// What it makes.
+    var description: RewardDescription { get }
+    /// Loads the model and whatever else scoring needs.
+    /// - Parameters:
+    ///   - options: settings; those that are declared and not given have their defaults.
+    ///   - device: where it computes, such as `cpu` or `cuda:0`.
+    ///   - timeout: seconds that a call, this one included, may take; nil: any time.
+    ///
+    /// Throws `RewardError` for a key that the reward does not know, a device it does not have, or what it says itself.
+    func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward
+}

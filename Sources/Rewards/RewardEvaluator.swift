@@ -1,0 +1,142 @@
+import Dispatch
+import Foundation
+import Images
+
+/// Mixes one or several rewards into the one that is trained, and scores in the background while the caller goes on.
+///
+/// Batches are scored one after another, in the order of `submit`, whichever thread waits for them; the rewards of a batch at the same time.
+public final class RewardEvaluator: @unchecked Sendable {
+    /// Changes whenever the mixed reward may.
+    public let fingerprint: String
+    /// Names of all objectives, in order.
+    public let objectiveNames: [String]
+
+    private let terms: [RewardTerm]
+    private let queue = DispatchQueue(label: "dag.rewards")
+    private let lock = NSLock()
+    private var counters = (calls: 0, images: 0)
+    private var moments: [RunningMoments]
+
+    /// Throws `RewardError` if there is none, or a specification names an objective that its reward does not have.
+    public init(_ rewards: [(RewardSpecification, any Reward)]) throws {
+        guard !rewards.isEmpty else { throw RewardError("there is no reward; give at least one") }
+        var uses: [String: Int] = [:]
+        terms = try rewards.map { specification, reward in
+            uses[reward.name, default: 0] += 1
+            let use = uses[reward.name]!
+            return try RewardTerm(specification, reward, prefix: use == 1 ? reward.name : "\(reward.name)#\(use)")
+        }
+        objectiveNames = terms.flatMap(\.names)
+        fingerprint = terms.map(\.fingerprint).joined(separator: " + ")
+        moments = terms.map { _ in RunningMoments() }
+    }
+
+    /// Loads and mixes rewards given as `LIB[,key=value...]`. Throws `RewardError`.
+    public convenience init(plugins: [String]) throws {
+        try self.init(
+            plugins.map { text in
+                let specification = try RewardSpecification(text)
+                return (specification, try specification.load())
+            })
+    }
+
+    /// Batches scored so far.
+    public var calls: Int { lock.withLock { counters.calls } }
+    /// Pictures scored so far.
+    public var imagesScored: Int { lock.withLock { counters.images } }
+
+    /// Scores a batch and waits for it. Throws what a reward throws.
+    public func score(_ batch: RewardBatch) throws -> RewardReport {
+        try submit(batch).wait()
+    }
+
+    /// Scores a batch on a background thread.
+    public func submit(_ batch: RewardBatch) -> PendingReward {
+        let pending = PendingReward()
+        queue.async {
+            pending.finish(Result { try self.evaluate(batch) })
+        }
+        return pending
+    }
+
+    /// Has every reward answer for a few pictures before they are relied on: see `Reward.selfCheck`.
+    public func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws {
+        for term in terms { try term.reward.selfCheck(images: images, prompts: prompts) }
+    }
+
+    private func evaluate(_ batch: RewardBatch) throws -> RewardReport {
+        let start = monotonicSeconds()
+        let terms = terms
+        let answers =
+            terms.count == 1
+            ? [try terms[0].score(batch)]
+            : try concurrently(terms.count) { index in Result { try terms[index].score(batch) } }.map { try $0.get() }
+        var mixed = [Float](repeating: 0, count: batch.count)
+        var columns: [String: [Float]] = [:]
+        for (term, (answer, moments)) in zip(terms, zip(answers, normalization)) {
+            for (name, column) in zip(term.names, answer.columns) { columns[name] = column }
+            guard term.factor != 0 else { continue }
+            for sample in mixed.indices {
+                let value = answer.trained[sample]
+                mixed[sample] += term.factor * (term.specification.normalize ? moments.normalized(value) : value)
+            }
+        }
+        lock.withLock {
+            counters.calls += 1
+            counters.images += batch.count
+        }
+        return RewardReport(
+            reward: mixed, objectives: columns, imputed: answers.reduce(0) { $0 + $1.imputed },
+            firstFailure: answers.lazy.compactMap(\.firstFailure).first, seconds: monotonicSeconds() - start)
+    }
+}
+
+extension RewardEvaluator {
+    /// Running statistics of each reward's trained objective, which `normalize=true` uses. They change only when told to.
+    public var normalization: [RunningMoments] {
+        get { lock.withLock { moments } }
+        set { lock.withLock { if newValue.count == terms.count { moments = newValue } } }
+    }
+
+    /// Whether a reward is to be normalised and there are no statistics yet.
+    public var wantsStatistics: Bool { zip(terms, normalization).contains { $0.specification.normalize && $1.isEmpty } }
+
+    /// Takes scored pictures into the statistics.
+    /// - Parameter objectives: as in `RewardReport`.
+    public func observe(_ objectives: [String: [Float]]) {
+        lock.withLock {
+            for (index, term) in terms.enumerated() {
+                for value in objectives[term.names[term.trained]] ?? [] where value.isFinite { moments[index].add(value) }
+            }
+        }
+    }
+
+    /// The trained reward without normalisation, which can be compared over a run: `[count]`, NaN where a score is missing.
+    /// - Parameter objectives: as in `RewardReport`.
+    public func total(_ objectives: [String: [Float]]) -> [Float] {
+        terms.filter { $0.factor != 0 }.reduce(into: [Float](repeating: 0, count: objectives.first?.value.count ?? 0)) { sum, term in
+            for (sample, value) in (objectives[term.names[term.trained]] ?? []).enumerated() { sum[sample] += term.factor * value }
+        }
+    }
+}
+
+/// A batch that is being scored.
+public final class PendingReward: @unchecked Sendable {
+    private let group = DispatchGroup()
+    /// Written once, before the group is left; read after it was waited for.
+    private var result: Result<RewardReport, any Error>?
+
+    fileprivate init() { group.enter() }
+
+    fileprivate func finish(_ result: Result<RewardReport, any Error>) {
+        self.result = result
+        group.leave()
+    }
+
+    /// The report, as soon as there is one; may be called again. Throws what a reward threw.
+    public func wait() throws -> RewardReport {
+        group.wait()
+        guard let result else { throw RewardError("a batch was not scored") }
+        return try result.get()
+    }
+}

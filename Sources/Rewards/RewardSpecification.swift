@@ -1,0 +1,178 @@
+import Foundation
+
+/// A reward as the user writes it: `LIB[,key=value...]`, such as `jpeg_compressibility,objective=incompressibility,quality=90`.
+///
+/// Some keys are the host's (`hostKeys`); all others are the reward's own. A comma between parentheses or double quotes separates nothing.
+public struct RewardSpecification: Sendable, Equatable {
+    /// What becomes of samples that a reward cannot score.
+    public enum FailurePolicy: Sendable, Equatable {
+        /// The run ends with an error that says which.
+        case fail
+        /// They are left out of the update.
+        case drop
+        /// Their trained objective is taken to be this.
+        case impute(Float)
+    }
+
+    /// `NAME` to look up, `libname.so`, a path, `c:LIB` for functions of a C library, or a Python file.
+    public var library: String
+    /// The factor of the trained objective in the sum over rewards. 0: only logged.
+    public var weight: Double
+    /// The objective that is trained; nil: the first.
+    public var objective: String?
+    /// Whether the trained objective is shifted and scaled to mean 0 and standard deviation 1, by running statistics.
+    public var normalize = false
+    /// What becomes of samples that cannot be scored.
+    public var onFailure = FailurePolicy.fail
+    /// Seconds that a call may take, loading the model included.
+    public var timeout = 300.0
+    /// Whether the reward runs in processes of its own, where a crash, a hang or an exit() costs a retry and not the run.
+    public var isIsolated = true
+    /// How many processes a batch is divided among.
+    public var workers = 1
+    /// Where it computes: `cpu`, `cuda`, `cuda:1`.
+    public var device = "cpu"
+    /// The interpreter of a Python reward.
+    public var python = "python3"
+    /// The reward's own settings.
+    public var options: [String: String]
+
+    /// A specification from its parts.
+    public init(library: String, weight: Double = 1, objective: String? = nil, options: [String: String] = [:]) {
+        self.library = library
+        self.weight = weight
+        self.objective = objective
+        self.options = options
+    }
+
+    /// Keys that a reward never sees.
+    public static let hostKeys = ["weight", "objective", "normalize", "on_failure", "timeout", "isolation", "workers", "device", "python"]
+
+    /// Parses `LIB[,key=value...]`. Throws `RewardError` that quotes what it cannot read.
+    public init(_ text: String) throws {
+        let parts = try Self.split(text)
+        let library = parts[0]
+        guard !library.isEmpty else { throw RewardError("reward `\(text)` names no library; write LIB[,key=value...]") }
+        var settings: [String: String] = [:]
+        for part in parts.dropFirst() {
+            guard let equals = part.firstIndex(of: "="), equals > part.startIndex else {
+                throw RewardError("reward \(library): `\(part)` is not key=value")
+            }
+            let key = String(part[..<equals])
+            guard settings.updateValue(String(part[part.index(after: equals)...]), forKey: key) == nil else {
+                throw RewardError("reward \(library): \(key) is given twice")
+            }
+        }
+        self.init(library: library)
+        try take(&settings)
+        options = settings
+    }
+
+    /// Takes the host's keys out of the settings.
+    private mutating func take(_ settings: inout [String: String]) throws {
+        func take<Value>(_ key: String, _ wanted: String, _ read: (String) -> Value?) throws -> Value? {
+            guard let text = settings.removeValue(forKey: key) else { return nil }
+            guard let value = read(text) else { throw RewardError("reward \(library): \(key)=\(text) is not \(wanted)") }
+            return value
+        }
+        func finite(_ text: String) -> Double? { Double(text).flatMap { $0.isFinite ? $0 : nil } }
+        weight = try take("weight", "a finite number", finite) ?? weight
+        objective = try take("objective", "a name") { $0 }
+        normalize = try take("normalize", "true or false", Bool.init) ?? normalize
+        timeout = try take("timeout", "a number of seconds above 0") { finite($0).flatMap { $0 > 0 && $0 < 1e9 ? $0 : nil } } ?? timeout
+        isIsolated = try take("isolation", "worker or none") { ["worker": true, "none": false][$0] } ?? isIsolated
+        workers = try take("workers", "a number from 1 to 64") { Int($0).flatMap { 1...64 ~= $0 ? $0 : nil } } ?? workers
+        device = try take("device", "a device") { $0 } ?? device
+        let interpreter = try take("python", "a path") { $0 }
+        python = interpreter ?? python
+        onFailure =
+            try take("on_failure", "fail, drop or impute:NUMBER, the score to assume") { text -> FailurePolicy? in
+                if text == "fail" { return .fail }
+                if text == "drop" { return .drop }
+                return text.hasPrefix("impute:") ? finite(String(text.dropFirst(7))).map { .impute(Float($0)) } : nil
+            } ?? onFailure
+        guard isIsolated || workers == 1 else {
+            throw RewardError("reward \(library): workers=\(workers) and isolation=none exclude each other")
+        }
+        guard isIsolated || kind != .python else {
+            throw RewardError("reward \(library): a Python reward has a process of its own; leave isolation=none out")
+        }
+        guard interpreter == nil || kind == .python else {
+            throw RewardError("reward \(library): python=\(python) is for rewards in .py files")
+        }
+    }
+
+    /// Divides at the commas outside parentheses and double quotes.
+    private static func split(_ text: String) throws -> [String] {
+        var (parts, depth, quoted) = ([""], 0, false)
+        for character in text {
+            if character == "," && depth == 0 && !quoted {
+                parts.append("")
+                continue
+            }
+            if character == "\"" { quoted.toggle() }
+            if !quoted { depth += character == "(" ? 1 : character == ")" ? -1 : 0 }
+            guard depth >= 0 else { break }
+            parts[parts.count - 1].append(character)
+        }
+        guard depth == 0, !quoted else { throw RewardError("reward `\(text)`: a parenthesis or quote lacks its other half") }
+        return parts
+    }
+}
+
+extension RewardSpecification {
+    /// What kind of library it names.
+    enum Kind { case plugin, cLibrary, python }
+
+    var kind: Kind { library.hasPrefix("c:") ? .cLibrary : library.hasSuffix(".py") ? .python : .plugin }
+
+    /// Opens the library, in a worker process unless isolation is off; no model is loaded. Throws `RewardError`.
+    public func open() throws -> any RewardFactory {
+        let path = try path()
+        guard isIsolated else { return try Self.open(path, kind: kind) }
+        return try WorkerPool(
+            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout)
+    }
+
+    /// Opens the library and loads the model: a reward that is ready to score. Throws `RewardError`.
+    public func load() throws -> any Reward {
+        try open().make(options: options, device: device, timeout: timeout)
+    }
+
+    /// Opens a library in this process.
+    static func open(_ path: String, kind: Kind) throws -> any RewardFactory {
+        kind == .cLibrary ? try CLibrary(path: path) : try RewardLibrary(path: path)
+    }
+
+    /// The program that serves the reward in a process of its own.
+    private func program(_ path: String) throws -> WorkerProcess.Program {
+        guard kind == .python else {
+            return WorkerProcess.Program(path: try InstalledFiles.worker(), arguments: [kind == .cLibrary ? "c" : "plugin", path])
+        }
+        let source = String(decoding: PackageResources.worker_py, as: UTF8.self)
+        return WorkerProcess.Program(path: python, arguments: ["-c", source, path])
+    }
+
+    /// The file to open. A plugin without a slash is looked for in the folders of `DAG_REWARD_PATH` (separated by colons), beside the
+    /// program and in the installed folder; a C library without a slash is left to the system's search. Throws `RewardError`.
+    func path(in folders: [String] = InstalledFiles.rewardFolders()) throws -> String {
+        if kind == .cLibrary {
+            let name = String(library.dropFirst(2))
+            guard !name.isEmpty else { throw RewardError("reward `c:` names no library; write c:libname.so,score=PROTOTYPE") }
+            guard !name.contains("/") || FileManager.default.fileExists(atPath: name) else {
+                throw RewardError("reward \(library): no such file")
+            }
+            return name
+        }
+        if library.contains("/") || kind == .python {
+            guard FileManager.default.fileExists(atPath: library) else { throw RewardError("reward \(library): no such file") }
+            return library
+        }
+        let file = library.hasSuffix(".so") ? library : "lib\(library).so"
+        guard let folder = folders.first(where: { FileManager.default.fileExists(atPath: "\($0)/\(file)") }) else {
+            throw RewardError(
+                "reward \(library): no \(file) in \(folders.joined(separator: ", ")); give a path with a slash or set DAG_REWARD_PATH")
+        }
+        return "\(folder)/\(file)"
+    }
+}

@@ -1,0 +1,68 @@
+import CWorker
+import Foundation
+import Images
+
+/// The other side of `WorkerProcess`: serves one library to the host that started this process.
+public enum WorkerServer {
+    /// Answers until the host goes away; returns an exit code.
+    /// - Parameters:
+    ///   - kind: `plugin` or `c`.
+    ///   - path: the library.
+    public static func run(kind: String, path: String) -> Int32 {
+        dag_worker_end_with_host()
+        // Children of the plugin must not hold the host's connection open.
+        for descriptor in [Int32(DAG_WORKER_SOCKET), Int32(DAG_WORKER_MEMORY)] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+        let connection = WorkerConnection(socket: Int32(DAG_WORKER_SOCKET), peer: -1)
+        let library = Result { try RewardSpecification.open(path, kind: kind == "c" ? .cLibrary : .plugin) }
+        var reward: (any Reward)?
+        var view = PictureView()
+        do {
+            while true {
+                let request = try connection.receive(WorkerRequest.self, until: .infinity).0
+                var values: [Float] = []
+                var answer: WorkerAnswer
+                do {
+                    switch request {
+                    case .describe: answer = .description(try library.get().description)
+                    case .make(let options, let device, let timeout):
+                        let made = try library.get().make(options: options, device: device, timeout: timeout)
+                        reward = made
+                        answer = .made(fingerprint: made.fingerprint)
+                    case .score(let batch):
+                        guard let reward else { throw RewardError("asked for scores before a reward was made") }
+                        let scores = try reward.score(view.batch(batch))
+                        values = scores.values
+                        answer = .scores(failures: scores.failures)
+                    }
+                } catch {
+                    answer = .error("\(error)")
+                }
+                try values.withUnsafeBytes { try connection.send(answer, $0, until: .infinity) }
+            }
+        } catch {
+            // The host went away, which ends this process anyhow, or a plugin closed what is not its own.
+            return Int32(DAG_WORKER_CUT_OFF)
+        }
+    }
+}
+
+/// The shared memory as this process sees it: read-only, so that a plugin that writes to its input is caught in the act.
+private struct PictureView {
+    private var size = 0
+    private var base: UnsafeRawPointer?
+
+    mutating func batch(_ batch: WorkerRequest.Batch) throws -> RewardBatch {
+        let needed = batch.count * batch.height * batch.width * 3
+        if needed > size {
+            if let base { munmap(UnsafeMutableRawPointer(mutating: base), size) }
+            guard let mapped = mmap(nil, needed, PROT_READ, MAP_SHARED, Int32(DAG_WORKER_MEMORY), 0), mapped != MAP_FAILED else {
+                throw RewardError("the pictures' shared memory cannot be mapped: \(String(cString: strerror(errno)))")
+            }
+            (base, size) = (UnsafeRawPointer(mapped), needed)
+        }
+        return try RewardBatch(
+            images: ImageBatch(
+                borrowing: UnsafeRawBufferPointer(start: base, count: needed), count: batch.count, height: batch.height, width: batch.width),
+            prompts: batch.prompts, sampleIDs: batch.ids, seeds: batch.seeds, metadata: batch.metadata)
+    }
+}

@@ -1,0 +1,96 @@
+import Foundation
+import Rewards
+import Tensors
+import Testing
+
+@testable import DAGCore
+
+/// What becomes of trajectories that a reward cannot score, and of rewards that are normalised.
+@Suite struct FailurePolicyTests {
+    /// Brightness, but no score for sample `failing` (never, if nil) of an epoch, at the end or everywhere along its way.
+    private func evaluator(
+        failing: UInt64? = nil, policy: RewardSpecification.FailurePolicy = .drop, normalize: Bool = false, alwaysFails: Bool = false
+    ) throws -> RewardEvaluator {
+        let reward = CallbackReward(name: "picky") { batch in
+            (0..<batch.count).map { k in
+                if alwaysFails || batch.sampleIDs[k] == failing { return .nan }
+                return Float(batch.images[k].reduce(0) { $0 + Int($1) }) / Float(batch.images.bytesPerImage * 255)
+            }
+        }
+        var specification = RewardSpecification(library: "picky")
+        (specification.onFailure, specification.normalize) = (policy, normalize)
+        return try RewardEvaluator([(specification, reward)])
+    }
+
+    /// An update with a dropped trajectory is the update without it.
+    @Test(arguments: [Algorithm.dagDB, .dagKL, .ddpo], [ForwardLooking.rollout, .current])
+    func droppedTrajectoriesHaveNoPart(algorithm: Algorithm, forwardLooking: ForwardLooking) throws {
+        let folder = try TemporaryFolder()
+        let configuration = smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.maxRowsPerPass) = (algorithm, forwardLooking, 16) }
+        let trainer = try DAGCoreTests.trainer(configuration, folder, evaluator: evaluator(failing: 2))
+        var rollout = try trainer.rollOut()
+        #expect(rollout.dropped == 1 && rollout.rewards[2].isNaN)
+        let conditioning = try trainer.pipeline.encode(rollout.prompts)
+        let with = try trainer.update(rollout, conditioning, [0, 1, 2, 3])
+
+        let other = try DAGCoreTests.trainer(configuration, try TemporaryFolder(), evaluator: evaluator())
+        rollout.rewards[2] = 0
+        other.progress.advantages = trainer.progress.advantages
+        let without = try other.update(rollout, conditioning, [0, 1, 3])
+        #expect(with.loss.count == without.loss.count && with.mean(with.loss).isFinite)
+        #expect(abs(with.mean(with.loss) - without.mean(without.loss)) < 1e-4 * abs(without.mean(without.loss)) + 1e-6)
+        #expect(abs(with.policyGradNorm - without.policyGradNorm) < 1e-3 * without.policyGradNorm + 1e-7)
+        #expect(abs(with.flowGradNorm - without.flowGradNorm) < 1e-3 * without.flowGradNorm + 1e-7)
+    }
+
+    @Test func metricsAndWarningsTell() throws {
+        let folder = try TemporaryFolder()
+        let trainer = try trainer(smallConfiguration { $0.epochs = 1 }, folder, evaluator: evaluator(failing: 5))
+        var (warnings, dropped) = ([String](), [Int]())
+        trainer.onWarning = { warnings.append($0) }
+        trainer.onStep = { dropped.append($0.dropped) }
+        try trainer.run()
+        #expect(warnings == ["epoch 0: 1 of 8 trajectories were dropped: reward picky cannot score sample 5: nan as score; scores must be finite"])
+        #expect(dropped == [1, 1])
+        let lines = try String(contentsOf: folder.url.appendingPathComponent("run/metrics.jsonl"), encoding: .utf8)
+        #expect(lines.contains(#""dropped":1"#) && lines.contains(#""imputed":0"#))
+    }
+
+    @Test func imputedScoresAreCounted() throws {
+        let folder = try TemporaryFolder()
+        let trainer = try trainer(smallConfiguration { $0.epochs = 1 }, folder, evaluator: evaluator(failing: 5, policy: .impute(0)))
+        var imputed = 0
+        trainer.onStep = { imputed = $0.imputed }
+        try trainer.run()
+        // The picture at the end, and the predictions at four states before it.
+        #expect(imputed == 5)
+    }
+
+    @Test func nothingLeftIsAnError() throws {
+        let folder = try TemporaryFolder()
+        let trainer = try trainer(smallConfiguration(), folder, evaluator: evaluator(alwaysFails: true))
+        let error = #expect(throws: TrainingError.self) { try trainer.run() }
+        #expect(error?.description.contains("all 8 trajectories of epoch 0 were dropped: reward picky") == true)
+    }
+
+    /// The statistics of normalised rewards, and what was dropped, come back with the checkpoint, in the middle of an epoch too.
+    @Test func resumingIsBitExact() throws {
+        let configuration = smallConfiguration { $0.epochs = 3 }
+        func make(_ folder: TemporaryFolder) throws -> Trainer {
+            try trainer(configuration, folder, evaluator: evaluator(failing: 9, normalize: true))
+        }
+        let whole = try TemporaryFolder()
+        let straight = try make(whole)
+        try straight.run()
+        let interrupted = try TemporaryFolder()
+        let stopped = try make(interrupted)
+        stopped.onStep = { if $0.step == 2 { stopped.cancel() } }
+        #expect(throws: Cancelled.self) { try stopped.run() }
+        let continued = try make(interrupted)
+        try continued.resume(from: OutputFolder(interrupted.url.appendingPathComponent("run").path))
+        #expect(continued.progress.update == 1)
+        try continued.run()
+        #expect(try continued.weights() == straight.weights())
+        #expect(continued.progress.rewardMoments == straight.progress.rewardMoments)
+    }
+}

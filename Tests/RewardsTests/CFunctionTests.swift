@@ -1,0 +1,118 @@
+import Foundation
+import Testing
+
+@testable import Images
+@testable import Rewards
+
+@Suite struct CFunctionTests {
+    private static let source = """
+        #include <stdint.h>
+        #include <stdlib.h>
+        #include <string.h>
+        double mean(const uint8_t *pixels, int width, int height) {
+            double sum = 0;
+            for (int i = 0; i < 3 * width * height; i++) sum += pixels[i];
+            return sum / (3 * width * height);
+        }
+        float everything(const unsigned char *pixels, uint16_t width, size_t height, double channels, int64_t stride, float size, int8_t minus,
+                         const char *text, void *nothing) {
+            return pixels[0] + 10 * width + 100 * height + 1000 * channels + 10000 * stride + 0.5f * size + minus + strlen(text) + (nothing != 0);
+        }
+        int gray_at_0(const uint8_t *gray) { return gray[0]; }
+        unsigned long long large(uint64_t seed) { return seed; }
+        struct counter { int calls; };
+        struct counter *counter_new(int start) {
+            if (start < 0) return NULL;
+            struct counter *made = malloc(sizeof *made);
+            made->calls = start;
+            return made;
+        }
+        int counter_check(struct counter *counter) { return counter->calls == 7 ? 0 : -1; }
+        _Bool counter_add(struct counter *counter, const char *prompt) { return (counter->calls += strlen(prompt)) > 9; }
+        int counter_value(const struct counter *counter) { return counter->calls; }
+        int fill(uint8_t *buffer, size_t buffer_size) { memset(buffer, 1, buffer_size); return (int)buffer_size; }
+        double not_a_number(void) { return 0.0 / 0.0; }
+        int crash(void) { return *(volatile int *)0; }
+        """
+
+    private static let library = Result {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-c-\(getpid())")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        let file = folder.appendingPathComponent("functions.c").path
+        try source.write(toFile: file, atomically: true, encoding: .utf8)
+        let output = folder.appendingPathComponent("libfunctions.so.2.1").path
+        try RewardFixture.compile(["-shared", "-fPIC", "-w", "-o", output, file])
+        return output
+    }
+
+    private func reward(_ settings: String) throws -> RewardEvaluator {
+        try RewardEvaluator(plugins: ["c:\(Self.library.get()),\(settings)"])
+    }
+
+    private static let batch = Result {
+        try RewardFixture.batch([[UInt8](repeating: 9, count: 60)], height: 4, width: 5, prompts: ["four"])
+    }
+
+    private static let programs: [(settings: String, expected: Float)] = [
+        ("score=double mean(const uint8_t *pixels, int width, int height)", 9),
+        ("score=double mean(unsigned char*pixels,int32_t width,int height)", 9),
+        // 9 + 50 + 400 + 3000 + 150000 + 30 - 5 + 4
+        (
+            "score=float everything(const unsigned char *pixels, uint16_t width, size_t height, double channels, int64_t stride, float size, "
+                + "int8_t minus = -5, const char *prompt, void *nothing = NULL)", 153_488
+        ),
+        ("score=int gray_at_0(const uint8_t *gray)", 9), ("score=unsigned long long large(uint64_t seed)", 1),
+        (
+            "setup=struct counter *counter = counter_new(int start = 7); int 0 = counter_check(struct counter *counter),"
+                + "score=_Bool more = counter_add(struct counter *counter, const char *prompt); int counter_value(const struct counter *counter)",
+            11
+        ),
+        (
+            "setup=void *counter = counter_new(int start = 3),score=bool score = counter_add(void *counter, const char *text = \"a, b = c; d)\"); "
+                + "int counter_value(void *counter)", 1
+        ),
+        ("score=int fill(uint8_t *buffer, size_t buffer_size)", 65656),
+    ]
+
+    @Test(arguments: programs) func functionsAreCalledByTheirPrototypes(settings: String, expected: Float) throws {
+        #expect(try reward(settings).score(Self.batch.get()).reward == [expected])
+        #expect(try reward(settings + ",isolation=none").score(Self.batch.get()).reward == [expected])
+    }
+
+    private static let mistakes: [(settings: String, part: String)] = [
+        ("weight=1", "score= is missing"), ("score=double sharpness(const uint8_t *pixels)", "no function sharpness"),
+        ("score=double mean(const uint8_t *image, int width, int height)", "`image` is not known; the words are *pixels"),
+        ("score=double mean(int pixels, int width, int height)", "is a pointer"),
+        ("score=double mean(const uint8_t *width, int width, int height)", "is a number"),
+        ("score=double mean(u8 *pixels, int width, f64 height)", "`f64` is none that is known"),
+        ("score=double mean(const uint8_t *, int, int)", "the name says what is passed"), ("score=mean(int width)", "expected a type"),
+        ("score=void mean(const uint8_t *pixels, int width, int height)", "returns no number"),
+        ("score=struct counter *counter_new(int start = 3)", "returns no number"), ("score=double mean", "expected `(`"),
+        ("score=int counter_value(void *counter)", "`counter` is not known"),
+        ("setup=void *c = counter_new(int start = -1),score=int counter_value(void *c)", "counter_new returned NULL"),
+        (
+            "setup=void *c = counter_new(int start = 1); int 0 = counter_check(void *c),score=int counter_value(void *c)",
+            "returned -1 and not 0"
+        ),
+        ("score=int counter_new(int start = 1.5)", "not a whole number"), ("symbol=mean", "no option symbol; it knows score, setup"),
+        ("score=double not_a_number(void)", "cannot score sample 1: nan as score"), ("score=int crash(void)", "SIGSEGV"),
+    ]
+
+    @Test(arguments: mistakes) func mistakesAreExplained(settings: String, part: String) throws {
+        let text = errorMessage { try reward(settings).score(Self.batch.get()) }
+        #expect(text.hasPrefix("reward functions") && text.contains(part) && !text.contains("\n"), "\(text)")
+    }
+
+    @Test func librariesAreNamed() throws {
+        let made = try RewardSpecification("c:\(Self.library.get())").open().description
+        #expect(made.name == "functions" && made.version == "2.1")
+        #expect(errorMessage { try RewardEvaluator(plugins: ["c:libnowhere.so"]) }.contains("libnowhere.so cannot be loaded"))
+        #expect(errorMessage { try RewardEvaluator(plugins: ["c:"]) }.contains("names no library"))
+        // zlib is there wherever libpng is.
+        let checksum = try RewardEvaluator(plugins: [
+            "c:libz.so.1,score=unsigned long adler32(unsigned long start = 1, const uint8_t *pixels, unsigned int size)"
+        ])
+        // 1 + 60 * 9, and the sum of 1 + 9 i for i from 1 to 60.
+        #expect(try checksum.score(Self.batch.get()).reward == [Float(16530 * 65536 + 541)])
+    }
+}

@@ -1,0 +1,103 @@
+import Foundation
+import Testing
+
+@testable import Images
+@testable import Rewards
+
+/// Rewards in Python files. The interpreter is the one that set-up made, which has numpy.
+@Suite struct PythonRewardTests {
+    private static let interpreter = [
+        "\(RewardFixture.root.path)/.venv/bin/python", ProcessInfo.processInfo.environment["DAG_TEST_PYTHON"] ?? "",
+    ].first(
+        where: FileManager.default.fileExists(atPath:))
+
+    private func evaluator(_ source: String, _ settings: String = "", in folder: URL) throws -> RewardEvaluator {
+        let file = folder.appendingPathComponent("my_reward.py").path
+        try source.write(toFile: file, atomically: true, encoding: .utf8)
+        return try RewardEvaluator(plugins: ["\(file),python=\(#require(Self.interpreter))" + (settings.isEmpty ? "" : ",\(settings)")])
+    }
+
+    private func score(_ source: String, _ settings: String = "", prompts: [String]? = nil) throws -> RewardReport {
+        try RewardFixture.withFolder { try evaluator(source, settings, in: $0).score(RewardFixture.batch(count: 3, prompts: prompts)) }
+    }
+
+    @Test func aFunctionIsAReward() throws {
+        let source = """
+            def score(images, prompts, metadata):
+                assert images.shape == (3, 4, 4, 3) and images.dtype == "uint8" and metadata == [{}, {}, {}]
+                return images.mean(axis=(1, 2, 3)) + [len(prompt) for prompt in prompts]
+            """
+        #expect(try score(source, prompts: ["", "ä", "a\0b"]).reward == [0, 2, 5])
+    }
+
+    @Test func everythingCanBeSaid() throws {
+        let source = #"""
+            """How red a picture is."""
+            import sys
+            NAME, VERSION, LICENSE, LARGEST_BATCH = "redness", "2.0", "MIT", 2
+            OBJECTIVES = {"red": "maximize", "size": "minimize"}
+
+            def setup(factor=2, sign="+", clip=False, device="none"):
+                global scale
+                scale = factor * (1 if sign == "+" else -1)
+                assert clip is True and device == "cuda:1"
+                print("loaded")
+
+            def score(images, prompts, metadata):
+                return {"size": [len(images)] * len(images), "red": images[:, 0, 0, 0].astype(float) * scale}
+            """#
+        try RewardFixture.withFolder { folder in
+            let evaluator = try evaluator(source, "factor=3,sign=-,clip=true,device=cuda:1,weight=2", in: folder)
+            #expect(evaluator.objectiveNames == ["redness/red", "redness/size"])
+            let report = try evaluator.score(RewardFixture.batch(count: 3))
+            #expect(report.reward == [0, -6, -12])
+            #expect(report.objectives["redness/size"] == [2, 2, 1])
+            let description = try RewardSpecification("\(folder.path)/my_reward.py,python=\(Self.interpreter!)").open().description
+            #expect(description.detail == "How red a picture is." && description.license == "MIT" && description.largestBatch == 2)
+            #expect(description.options.map(\.key) == ["factor", "sign", "clip"] && description.options[0].defaultValue == "2")
+        }
+    }
+
+    private static let mistakes: [(source: String, settings: String, part: String)] = [
+        ("score = 3", "", "my_reward.py cannot be opened: it defines no function score"),
+        ("import no_such_module", "", "ModuleNotFoundError: No module named 'no_such_module' (line 1)"),
+        ("def score(:", "", "SyntaxError"), ("def score(a, b, c): return [1, 2]", "", "an array of shape (2,) for 3 pictures"),
+        ("def score(a, b, c):\n  return 1 / 0", "", "failed on samples 1 to 3: ZeroDivisionError: division by zero (line 2)"),
+        ("def score(a, b, c): return [0, float('nan'), 2]", "", "cannot score sample 2: nan as score"),
+        ("def score(a, b, c):\n  a[0] = 1", "", "read-only"), ("import os\ndef score(a, b, c): os._exit(3)", "", "exit code 3"),
+        ("import os, signal\ndef score(a, b, c): os.kill(os.getpid(), signal.SIGSEGV)", "", "SIGSEGV"),
+        ("def score(a, b, c):\n  while True: pass", "timeout=1", "did not answer within 1 s"),
+        ("import sys\ndef score(a, b, c): sys.exit(4)", "", "exit code 4"),
+        ("def setup(model): pass\ndef score(a, b, c): pass", "", "needs a name and a default"),
+        ("def setup(size=3): pass\ndef score(a, b, c): pass", "size=x", "size=x is not of type int"),
+        ("def setup(size=3): pass\ndef score(a, b, c): pass", "siez=1", "has no option siez; it knows size"),
+        ("def setup(weight=3): pass\ndef score(a, b, c): pass", "", "declares the option weight"),
+        ("OBJECTIVES = {'a': 'up'}\ndef score(a, b, c): pass", "", "it must be maximize or minimize"),
+        ("VERSION = 3\ndef score(a, b, c): pass", "", "VERSION is 3"),
+        ("def score(a, b, c): pass", "isolation=none", "a process of its own"),
+    ]
+
+    @Test(arguments: mistakes) func mistakesAreExplained(source: String, settings: String, part: String) throws {
+        let text = errorMessage { try score(source, settings) }
+        #expect(text.contains(part) && text.hasPrefix("reward ") && !text.contains("\n"), "\(text)")
+    }
+
+    @Test func interpretersAndFilesThatAreNotThere() throws {
+        #expect(errorMessage { try RewardEvaluator(plugins: ["nowhere.py"]) } == "reward nowhere.py: no such file")
+        try RewardFixture.withFolder { folder in
+            let file = folder.appendingPathComponent("r.py").path
+            try "def score(a, b, c): pass".write(toFile: file, atomically: true, encoding: .utf8)
+            #expect(
+                errorMessage { try RewardEvaluator(plugins: ["\(file),python=/no/python"]) }.contains(
+                    "/no/python cannot be started: No such file"))
+        }
+    }
+
+    /// The code is part of the fingerprint: a run does not go on with another reward of the same name.
+    @Test func editsChangeTheFingerprint() throws {
+        let prints = try ["return [1] * 3", "return [2] * 3", "return [1] * 3"].map { body in
+            try RewardFixture.withFolder { try evaluator("def score(a, b, c): \(body)", in: $0).fingerprint }
+        }
+        #expect(prints[0] == prints[2] && prints[0] != prints[1])
+    }
+}

@@ -1,0 +1,128 @@
+import Foundation
+import Testing
+
+@testable import Images
+@testable import Rewards
+
+@Suite(.serialized) struct WorkerTests {
+    private static let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-worker-tests-\(getpid())")
+    private static let faulty = Result {
+        // Crashes are meant here; nobody wants to read about each.
+        setenv("SWIFT_BACKTRACE", "enable=no", 1)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        return try RewardFixture.plugin("faulty", in: folder)
+    }
+
+    private func reward(_ settings: String) throws -> RewardEvaluator {
+        try RewardEvaluator(plugins: ["\(Self.faulty.get()),\(settings)"])
+    }
+
+    /// What a run would show for a reward that goes wrong at sample 4, in a batch of samples 1 to 7 whose pictures have the values 0 to 6.
+    private static let faults: [(fault: String, message: [String])] = [
+        ("segv", ["faulty failed on samples 1 to 7 twice", "SIGSEGV"]), ("abort", ["twice", "SIGABRT"]),
+        ("exit", ["twice", "ended itself with exit code 0"]), ("hang", ["twice", "did not answer within 0.2 s", "timeout=SECONDS"]),
+        ("busy", ["twice", "did not answer within 0.2 s"]), ("close", ["twice", "connection"]), ("garbage", ["twice", "killed"]),
+        ("write", ["twice", "SIGSEGV"]), ("nan", ["cannot score sample 4: nan as byte"]), ("too_few", ["sample 4: byte is unwritten"]),
+        ("error", ["samples 1 to 7: the service is down"]),
+    ]
+
+    @Test(arguments: faults) func faultsEndInOneError(fault: String, message: [String]) throws {
+        let evaluator = try reward("fault=\(fault),at=4,timeout=0.2")
+        let text = errorMessage { try evaluator.score(RewardFixture.batch(count: 7)) }
+        for part in message { #expect(text.contains(part), "\(text)") }
+        #expect(text.hasPrefix("reward faulty ") && !text.contains("\n"), "\(text)")
+        // A reward that failed on one batch is there for the next.
+        #expect(try evaluator.score(RewardFixture.batch(count: 2)).reward == [0, 1])
+    }
+
+    /// The sample at fault is found and left out, or given the score that was asked for; all others keep theirs.
+    @Test(arguments: faults) func policiesSaveTheOthers(fault: String, message: [String]) throws {
+        let dropping = try reward("fault=\(fault),at=4,timeout=0.2,on_failure=drop").score(RewardFixture.batch(count: 7))
+        // A plugin that returns early has not scored what comes after either.
+        let failed = fault == "too_few" ? 3..<7 : 3..<4
+        #expect(dropping.reward.indices.map { dropping.reward[$0].isNaN } == (0..<7).map(failed.contains))
+        #expect(dropping.reward.filter { !$0.isNaN } == (0..<7).filter { !failed.contains($0) }.map(Float.init))
+        #expect(dropping.imputed == 0 && dropping.firstFailure?.contains("faulty") == true)
+        let imputing = try reward("fault=\(fault),at=4,timeout=0.2,on_failure=impute:-2,weight=3").score(RewardFixture.batch(count: 7))
+        #expect(imputing.reward == (0..<7).map { failed.contains($0) ? -6 : Float(3 * $0) })
+        #expect(imputing.imputed == failed.count)
+    }
+
+    @Test(arguments: ["segv", "exit", "hang", "close", "garbage", "write"]) func oneFaultIsForgiven(fault: String) throws {
+        try RewardFixture.withFolder { folder in
+            let evaluator = try reward("fault=\(fault),at=4,timeout=0.3,once=\(folder.path)/happened")
+            #expect(try evaluator.score(RewardFixture.batch(count: 7)).reward == [0, 1, 2, 3, 4, 5, 6])
+            #expect(FileManager.default.fileExists(atPath: "\(folder.path)/happened"))
+        }
+    }
+
+    @Test func noiseAndForksDoNoHarm() throws {
+        for fault in ["noise", "fork", "leak"] {
+            #expect(try reward("fault=\(fault),at=4").score(RewardFixture.batch(count: 7)).reward == [0, 1, 2, 3, 4, 5, 6], "\(fault)")
+        }
+    }
+
+    /// All processes of a worker's group are gone with it: the worker, and a child that the plugin forked.
+    @Test func nothingIsLeftBehind() throws {
+        func workers() throws -> [String] {
+            try FileManager.default.contentsOfDirectory(atPath: "/proc").filter { Int($0) != nil }.filter {
+                guard let line = try? Data(contentsOf: URL(fileURLWithPath: "/proc/\($0)/cmdline")) else { return false }
+                return String(decoding: line, as: UTF8.self).contains(Self.folder.path)
+            }
+        }
+        do {
+            let evaluator = try reward("fault=fork,at=4,workers=2")
+            _ = try evaluator.score(RewardFixture.batch(count: 7))
+            #expect(try workers().count == 3)
+        }
+        // The evaluator's queue lets go of it a moment later.
+        let patience = Date(timeIntervalSinceNow: 10)
+        while try !workers().isEmpty, Date() < patience { usleep(10_000) }
+        #expect(try workers().isEmpty)
+    }
+
+    @Test func workersShareABatch() throws {
+        let reward = try reward("workers=3")
+        #expect(try reward.score(RewardFixture.batch(count: 7)).reward == [0, 1, 2, 3, 4, 5, 6])
+        #expect(try reward.score(RewardFixture.batch(count: 2)).reward == [0, 1])
+    }
+
+    @Test func largePicturesAndTextsArrive() throws {
+        let path = try RewardFixture.withFolder { folder in
+            let evaluator = try RewardEvaluator(plugins: [RewardFixture.plugin("probe", in: folder) + ",objective=prompt_bytes"])
+            let prompts = [String(repeating: "ä", count: 400_000), "", "a\0b"]
+            let report = try evaluator.score(RewardFixture.batch(count: 3, prompts: prompts))
+            #expect(report.reward == [800_000, 0, 3])
+            let large = try RewardFixture.batch(
+                (0..<4).map { n in [UInt8](repeating: UInt8(n), count: 700 * 900 * 3) }, height: 700, width: 900)
+            #expect(try evaluator.score(large).objectives["probe/mean"] == [0, 1, 2, 3])
+            // Smaller ones after larger ones.
+            #expect(try evaluator.score(RewardFixture.batch(count: 2)).objectives["probe/mean"] == [0, 1])
+            return folder.path
+        }
+        #expect(!FileManager.default.fileExists(atPath: path))
+    }
+
+    @Test func openingAndMakingFail() throws {
+        #expect(errorMessage { try reward("fault=create") } == "reward faulty cannot be made: no weights")
+        #expect(errorMessage { try reward("fault=create_segv") }.contains("cannot be made: its worker was ended by SIGSEGV"))
+        #expect(errorMessage { try reward("fault=create_hang,timeout=0.2") }.contains("did not answer within 0.2 s"))
+        #expect(errorMessage { try reward("fualt=none") } == "reward faulty has no option fualt; it knows fault, once, at")
+        #expect(errorMessage { try reward("device=cuda") } == "reward faulty does not run on cuda; it runs on cpu")
+        let text = errorMessage { try RewardEvaluator(plugins: ["/lib/x86_64-linux-gnu/libm.so.6"]) }
+        #expect(text.contains("does not export dag_reward_entry"), "\(text)")
+    }
+
+    /// A worker and the process itself give the same scores and are the same reward.
+    @Test func isolationChangesNothing() throws {
+        let (inside, outside) = (try reward("isolation=none,fault=nan,at=200"), try reward("fault=nan,at=200"))
+        #expect(inside.fingerprint == outside.fingerprint)
+        #expect(try inside.score(RewardFixture.batch(count: 7)).reward == outside.score(RewardFixture.batch(count: 7)).reward)
+    }
+
+    @Test func selfCheckRunsInTheWorker() throws {
+        let images = try RewardFixture.batch(count: 4).images
+        try reward("fault=segv,at=9").selfCheck(images: images)
+        #expect(errorMessage { try reward("fault=segv,at=2").selfCheck(images: images) }.contains("SIGSEGV"))
+    }
+}
