@@ -122,7 +122,8 @@ typedef struct dag_reward_objective {
     const char *description;  ///< static; one line, with the unit and the range
 } dag_reward_objective;
 
-/// One key of the configuration that the plugin understands. `weight` and `objective` are the host's own.
+/// One key of the configuration that the plugin understands. The host's own keys cannot be declared: weight, objective, normalize,
+/// on_failure, timeout, isolation, workers, device, python.
 typedef struct dag_reward_option {
     uint32_t struct_size;
     uint32_t reserved;          ///< 0

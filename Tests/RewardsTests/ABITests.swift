@@ -1,7 +1,8 @@
 import Foundation
 import Testing
 
-@testable import DAGCore
+@testable import Images
+@testable import Rewards
 
 /// The reward ABI may only grow: see Tests/ABI/README.md.
 @Suite struct ABIGateTests {
@@ -45,8 +46,8 @@ import Testing
             testDescription: "inserted field", old: "    const char *name;           ", new: "    uint64_t inserted; const char *name; ",
             asserted: "has moved", found: "changed"),
         Break(
-            testDescription: "field appended to a struct that never changes", old: "    const char *value;\n",
-            new: "    const char *value;\n    const char *more;\n", asserted: "dag_reward_setting may not change its size",
+            testDescription: "field appended to a struct that never changes", old: "const char *value;",
+            new: "const char *value; const char *more;", asserted: "dag_reward_setting may not change its size",
             found: "dag_reward_setting changed"),
         Break(
             testDescription: "padding at the end", old: "    int64_t strides[4];", new: "    int64_t strides[4]; uint32_t more;",
@@ -145,19 +146,20 @@ import Testing
                 ])
             return try RewardLibrary(path: output)
         }
-        #expect(library.name == "first_release" && library.version == "1.0.0" && library.detail == "what the host says")
-        #expect(library.license == "Apache-2.0" && library.source == "the tests")
-        #expect(library.isDeterministic && !library.takesOtherOptions)
-        #expect(library.threadMode == .perInstance && library.largestBatch == 2 && library.devices == ["cpu"])
+        let description = library.description
+        #expect(description.name == "first_release" && description.version == "1.0.0" && description.detail == "what the host says")
+        #expect(description.license == "Apache-2.0" && description.source == "the tests")
+        #expect(description.isDeterministic && !description.takesOtherOptions)
+        #expect(description.threadMode == .perInstance && description.largestBatch == 2 && description.devices == ["cpu"])
         #expect(
-            library.options == [
+            description.options == [
                 .init(key: "factor", defaultValue: "1", detail: "0 to 1"), .init(key: "unit", defaultValue: "none", detail: "any text"),
             ])
         let names = ["pixels", "height", "width", "count", "prompt", "metadata", "sample_id", "seed", "deadline", "factor"]
-        #expect(library.objectives.map(\.name) == names)
-        #expect(library.objectives.map(\.direction) == names.map { $0 == "height" ? .minimize : .maximize })
+        #expect(description.objectives.map(\.name) == names)
+        #expect(description.objectives.map(\.direction) == names.map { $0 == "height" ? .minimize : .maximize })
 
-        let reward = try RewardPlugin(library, options: ["factor": "0.5"], secondsPerCall: 60)
+        let reward = try RewardPlugin(library, options: ["factor": "0.5"], timeout: 60)
         #expect(reward.ownFingerprint == "factor 0.5")
         let pictures = (1...3).map { n in RewardFixture.picture(height: 2, width: 5) { y, x, channel in n * (y * 15 + x * 3 + channel) } }
         let images = try ImageBatch(pixels: Array(pictures.joined()), count: 3, height: 2, width: 5)
@@ -172,8 +174,7 @@ import Testing
                 870, 2, 5, 2, 2, 7, 8, 80, 1, 0.5,
                 1305, 2, 5, 1, 6, 2, 9, 90, 1, 0.5,
             ])
-        let text = errorMessage { try reward.score(batch(["", "", "nine char"])) }
-        #expect(text == "reward first_release cannot score sample 9: nine is not a length")
+        #expect(try reward.score(batch(["", "", "nine char"])).failures == [2: "nine is not a length"])
         let settings = errorMessage { try RewardPlugin(library, options: ["factor": "0.25"]) }
         #expect(settings == #"reward first_release cannot be made: settings {"factor":0.25,"unit":"none"}"#)
     }
