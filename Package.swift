@@ -48,6 +48,7 @@ let package = Package(
         .executableTarget(name: "dag-train", dependencies: ["Commands"]),
         .executableTarget(name: "dag-sample", dependencies: ["Commands"]),
         .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards"]),
+        .target(name: "RewardKit", dependencies: ["Models", "CDAGCore"]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.
         .target(
             name: "JPEGReward", dependencies: ["CDAGCore"], path: "Plugins/JPEG", publicHeadersPath: ".",
@@ -59,6 +60,7 @@ let package = Package(
         .executableTarget(name: "full-size", dependencies: ["Models"], path: "Benchmarks/FullSize"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
+        .testTarget(name: "RewardKitTests", dependencies: ["RewardKit"]),
         .testTarget(name: "RewardsTests", dependencies: ["Rewards", "dag-reward-worker"]),
         .testTarget(name: "DAGCoreTests", dependencies: ["DAGCore"]),
         .testTarget(name: "CommandLineTests", dependencies: ["dag-train", "dag-sample"]),

@@ -17,7 +17,8 @@ enum Faults {
 
     private static func faults(_ folder: URL, _ root: URL, python: String) throws -> [Fault] {
         func plugin(_ name: String, _ arguments: [String]) throws -> String {
-            try compile(["-I", root.appendingPathComponent("include").path] + arguments, to: folder.appendingPathComponent("lib\(name).so"))
+            try compile(
+                ["-I", root.appendingPathComponent("include").path] + arguments, to: folder.appendingPathComponent("lib\(name).so"))
         }
         let sources = root.appendingPathComponent("Benchmarks/Rewards/faults").path
         let tests = root.appendingPathComponent("Tests/Plugins").path
@@ -31,14 +32,14 @@ enum Faults {
         try FileManager.default.removeItem(atPath: missing)
         let script = folder.appendingPathComponent("raises.py").path
         try """
-            calls = 0
-            def score(images, prompts, metadata):
-                global calls
-                calls += 1
-                if calls > 3:
-                    raise ValueError("out of ideas")
-                return images[:, 0, 0, 0]
-            """.write(toFile: script, atomically: true, encoding: .utf8)
+        calls = 0
+        def score(images, prompts, metadata):
+            global calls
+            calls += 1
+            if calls > 3:
+                raise ValueError("out of ideas")
+            return images[:, 0, 0, 0]
+        """.write(toFile: script, atomically: true, encoding: .utf8)
         var all = [
             own("SIGSEGV", "segv"), own("abort()", "abort"), own("exit(0)", "exit"), own("hang", "hang"), own("busy loop", "busy"),
             own("NaN", "nan"), own("too few scores", "too_few"), own("an error of its own", "error"),
@@ -81,7 +82,9 @@ enum Faults {
     }
 
     /// Two epochs of four trajectories; sample 5 is in the second.
-    private static func train(_ fault: Fault, _ policy: String, _ output: OutputFolder, _ root: URL) throws -> (isRight: Bool, message: String) {
+    private static func train(_ fault: Fault, _ policy: String, _ output: OutputFolder, _ root: URL) throws -> (
+        isRight: Bool, message: String
+    ) {
         var c = TrainingConfiguration()
         c.model = root.appendingPathComponent("models/tiny-sd").path
         c.rewardPlugin = ["\(fault.reward),on_failure=\(policy),timeout=0.2"]

@@ -28,7 +28,8 @@ enum Overhead {
         let script = folder.appendingPathComponent("nothing.py").path
         try "def score(images, prompts, metadata): return [0.0] * len(images)".write(toFile: script, atomically: true, encoding: .utf8)
         let rewards = [
-            ("in process", try RewardSpecification("\(library),isolation=none").load()), ("worker", try RewardSpecification(library).load()),
+            ("in process", try RewardSpecification("\(library),isolation=none").load()),
+            ("worker", try RewardSpecification(library).load()),
             ("Python", try RewardSpecification("\(script),python=\(python)").load()),
         ]
         say("milliseconds a batch of 64 pictures, median and 99th percentile of \(calls) calls\n")

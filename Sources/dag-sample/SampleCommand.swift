@@ -3,6 +3,7 @@ import Commands
 import DAGCore
 import Foundation
 import Images
+import Models
 import NN
 
 @main

@@ -50,7 +50,10 @@ import Testing
         trainer.onWarning = { warnings.append($0) }
         trainer.onStep = { dropped.append($0.dropped) }
         try trainer.run()
-        #expect(warnings == ["epoch 0: 1 of 8 trajectories were dropped: reward picky cannot score sample 5: nan as score; scores must be finite"])
+        #expect(
+            warnings == [
+                "epoch 0: 1 of 8 trajectories were dropped: reward picky cannot score sample 5: nan as score; scores must be finite"
+            ])
         #expect(dropped == [1, 1])
         let lines = try String(contentsOf: folder.url.appendingPathComponent("run/metrics.jsonl"), encoding: .utf8)
         #expect(lines.contains(#""dropped":1"#) && lines.contains(#""imputed":0"#))

@@ -115,4 +115,21 @@ import Testing
         // 1 + 60 * 9, and the sum of 1 + 9 i for i from 1 to 60.
         #expect(try checksum.score(Self.batch.get()).reward == [Float(16530 * 65536 + 541)])
     }
+
+    private static let tesseract = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"].map { "\($0)/libtesseract.so.5" }
+        .first(where: FileManager.default.fileExists(atPath:))
+
+    /// A real library: how sure Tesseract is of the text that a picture contains.
+    @Test(.enabled(if: tesseract != nil, "needs libtesseract5 and tesseract-ocr-eng, which scripts/setup.sh --python installs"))
+    func textInAPicture() throws {
+        let evaluator = try RewardEvaluator(plugins: [
+            "c:libtesseract.so.5,"
+                + #"setup=void *api = TessBaseAPICreate(); int 0 = TessBaseAPIInit3(void *api, const char *path = NULL, const char *language = "eng"),"#
+                + "score=void TessBaseAPISetImage(void *api, const unsigned char *pixels, int width, int height, int channels, int stride); "
+                + "int 0 = TessBaseAPIRecognize(void *api, void *monitor = NULL); int TessBaseAPIMeanTextConf(void *api)"
+        ])
+        let pictures = try ["words", "lines"].map { try PNG.read(RewardFixture.root.path + "/Tests/Goldens/rewards/\($0).png").pixels }
+        let scores = try evaluator.score(RewardFixture.batch(pictures, height: 96, width: 256)).reward
+        #expect(scores[0] > 80 && scores[1] < 60, "\(scores)")
+    }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Models
 import Yams
 
 /// A flag, key or value of a run that cannot be used, in one line that says what to do.

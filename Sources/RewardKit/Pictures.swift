@@ -1,0 +1,58 @@
+import Tensors
+
+/// Pictures of a batch, in the host's memory: uint8 RGB.
+public struct Pictures {
+    /// How many, and their size in pixels.
+    public let count, height, width: Int
+    private let base: UnsafeRawPointer
+    private let pictureStride, rowStride: Int
+
+    /// - Parameters: where the first picture begins, and bytes from one picture and one row to the next.
+    public init(base: UnsafeRawPointer, count: Int, height: Int, width: Int, pictureStride: Int, rowStride: Int) {
+        (self.base, self.count, self.height, self.width) = (base, count, height, width)
+        (self.pictureStride, self.rowStride) = (pictureStride, rowStride)
+    }
+
+    /// A run of them.
+    func part(_ range: Range<Int>) -> Pictures {
+        Pictures(
+            base: base + range.lowerBound * pictureStride, count: range.count, height: height, width: width, pictureStride: pictureStride,
+            rowStride: rowStride)
+    }
+
+    /// Bytes of row `y` of picture `n`, `[width, 3]`.
+    func row(_ n: Int, _ y: Int) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: base + n * pictureStride + y * rowStride, count: width * 3)
+    }
+
+    /// Mean and deviation of each channel that CLIP was trained with.
+    private static let mean: [Float] = [0.48145466, 0.4578275, 0.40821073]
+    private static let deviation: [Float] = [0.26862954, 0.26130258, 0.27577711]
+
+    /// CLIP's preprocessing, float32 `[count, 3, size, size]`: the short side to `size` by Pillow's bicubic filter, centre crop, [0, 1], normalised by CLIP's mean
+    /// and deviation. As torchvision's `Resize(size, BICUBIC), CenterCrop(size), ToTensor(), Normalize(...)` on a Pillow picture, to the bit
+    /// until the last step. It is what clip, open_clip, hpsv2 and ImageReward do.
+    public func clipInput(size: Int) -> Tensor {
+        let short = min(height, width)
+        // The long side is rounded down; the crop's offset to the nearest number, halves to the even one.
+        let (newHeight, newWidth) = (height == short ? size : height * size / short, width == short ? size : width * size / short)
+        let top = Int((Double(newHeight - size) / 2).rounded(.toNearestOrEven))
+        let left = Int((Double(newWidth - size) / 2).rounded(.toNearestOrEven))
+        let filter = BicubicFilter(from: (height, width), to: (newHeight, newWidth))
+        // Of 256 values there are only so many results.
+        let table = zip(Self.mean, Self.deviation).map { mean, deviation in (0...255).map { (Float($0) / 255 - mean) / deviation } }
+        var values = [Float](repeating: 0, count: count * 3 * size * size)
+        for n in 0..<count {
+            let resized = filter.apply { row(n, $0) }
+            for y in 0..<size {
+                for x in 0..<size {
+                    let source = ((top + y) * newWidth + left + x) * 3
+                    for channel in 0..<3 {
+                        values[((n * 3 + channel) * size + y) * size + x] = table[channel][Int(resized[source + channel])]
+                    }
+                }
+            }
+        }
+        return Tensor(values, shape: [count, 3, size, size])
+    }
+}

@@ -1,0 +1,148 @@
+public import CDAGCore
+import Foundation
+import Tensors
+
+/// Answers a plugin's one exported function, `dag_reward_entry`, for a `NeuralReward`.
+public func rewardEntry(
+    _ type: any NeuralReward.Type, _ host: UnsafePointer<dag_reward_host>,
+    _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>, _ error: UnsafeMutablePointer<dag_reward_error>
+) -> Int32 {
+    let version = UInt32(DAG_REWARD_ABI_VERSION)
+    guard host.pointee.abi_min <= version, host.pointee.abi_max >= version else {
+        return fail(
+            error, DAG_REWARD_UNSUPPORTED,
+            "speaks reward ABI \(version), the host speaks \(host.pointee.abi_min) to \(host.pointee.abi_max)")
+    }
+    if Table.plugin == nil { Table.make(type) }
+    plugin.pointee = Table.plugin
+    return Int32(DAG_REWARD_OK)
+}
+
+/// What the host holds an instance by.
+private final class Instance {
+    let reward: any NeuralReward
+    let fingerprint: String
+    let batchSize: Int
+
+    init(_ type: any NeuralReward.Type, _ config: dag_reward_config) throws {
+        var values: [String: String] = [:]
+        for index in 0..<Int(config.setting_count) {
+            let setting = config.settings[index]
+            values[String(cString: setting.key!)] = String(cString: setting.value!)
+        }
+        let settings = try NeuralSettings(values, device: String(cString: config.device!))
+        reward = try type.init(settings)
+        try TensorError.check()
+        (fingerprint, batchSize) = (settings.fingerprint, settings.batchSize)
+    }
+
+    func score(_ batch: dag_reward_batch, _ result: dag_reward_result) throws {
+        let images = batch.images.pointee
+        let pictures = Pictures(
+            base: images.data!, count: Int(batch.count), height: Int(images.height), width: Int(images.width),
+            pictureStride: Int(images.strides.0), rowStride: Int(images.strides.1))
+        let prompts = (0..<pictures.count).map { index in
+            let text = batch.prompts[index]
+            return String(decoding: UnsafeRawBufferPointer(start: text.data, count: text.size), as: UTF8.self)
+        }
+        let objectives = Int(result.objective_count)
+        for start in stride(from: 0, to: pictures.count, by: batchSize) {
+            let range = start..<min(start + batchSize, pictures.count)
+            let scores = try withoutGradients { try reward.score(pictures.part(range), prompts: Array(prompts[range])) }
+            try TensorError.check()
+            for (index, score) in scores.enumerated() { result.scores[start * objectives + index] = score }
+        }
+    }
+}
+
+/// The plugin's tables, made once and for the life of the process. Calls into this plugin never overlap (`DAG_REWARD_SERIALIZED`).
+private enum Table {
+    nonisolated(unsafe) static var plugin: UnsafePointer<dag_reward_plugin>?
+    nonisolated(unsafe) static var type: (any NeuralReward.Type)!
+    nonisolated(unsafe) static let fingerprint = constant([
+        dag_reward_fingerprint(
+            struct_size: UInt32(MemoryLayout<dag_reward_fingerprint>.size), reserved: 0,
+            write: { instance, text, capacity in
+                let own = Unmanaged<Instance>.fromOpaque(instance!).takeUnretainedValue().fingerprint
+                copy(own, to: text!, capacity: capacity)
+                return Int32(DAG_REWARD_OK)
+            })
+    ])
+
+    static func make(_ type: any NeuralReward.Type) {
+        Self.type = type
+        let card = type.card
+        let options = card.allOptions
+        let info = dag_reward_info(
+            struct_size: UInt32(MemoryLayout<dag_reward_info>.size), flags: UInt32(DAG_REWARD_DETERMINISTIC), name: text(card.name),
+            version: text(card.version), description: text(card.description), license: text(card.license), source: text(card.source),
+            objective_count: UInt32(card.objectives.count), option_count: UInt32(options.count), image_format_count: 1, device_count: 2,
+            objectives: constant(
+                card.objectives.map {
+                    dag_reward_objective(
+                        struct_size: UInt32(MemoryLayout<dag_reward_objective>.size), direction: Int32(DAG_REWARD_MAXIMIZE),
+                        name: text($0.name), description: text($0.description))
+                }),
+            options: constant(
+                options.map {
+                    dag_reward_option(
+                        struct_size: UInt32(MemoryLayout<dag_reward_option>.size), reserved: 0, key: text($0.key),
+                        default_value: text($0.defaultValue), description: text($0.description))
+                }), image_formats: constant([Int32(DAG_REWARD_U8_NHWC)]), devices: constant([text("cpu"), text("cuda")]),
+            thread_mode: UInt32(DAG_REWARD_SERIALIZED), largest_batch: 0)
+        plugin = constant([
+            dag_reward_plugin(
+                struct_size: UInt32(MemoryLayout<dag_reward_plugin>.size), abi_version: UInt32(DAG_REWARD_ABI_VERSION),
+                info: constant([info]),
+                create: { _, config, instance, error in
+                    caught(error!) { instance!.pointee = Unmanaged.passRetained(try Instance(Table.type, config!.pointee)).toOpaque() }
+                },
+                score: { instance, batch, result, error in
+                    caught(error!) {
+                        try Unmanaged<Instance>.fromOpaque(instance!).takeUnretainedValue().score(batch!.pointee, result!.pointee)
+                    }
+                },
+                destroy: { instance in Unmanaged<Instance>.fromOpaque(instance!).release() },
+                extension: { name in strcmp(name!, DAG_REWARD_FINGERPRINT) == 0 ? UnsafeRawPointer(Table.fingerprint) : nil })
+        ])
+    }
+
+    private static func constant<Value>(_ values: [Value]) -> UnsafePointer<Value> {
+        let pointer = UnsafeMutablePointer<Value>.allocate(capacity: values.count)
+        pointer.initialize(from: values, count: values.count)
+        return UnsafePointer(pointer)
+    }
+
+    private static func text(_ text: String) -> UnsafePointer<CChar>? { UnsafePointer(strdup(text)) }
+}
+
+/// Runs the body; an error becomes a status and one line of text.
+private func caught(_ buffer: UnsafeMutablePointer<dag_reward_error>, _ body: () throws -> Void) -> Int32 {
+    do {
+        try body()
+        return Int32(DAG_REWARD_OK)
+    } catch {
+        let line = "\(error)".split(separator: "\n").first.map(String.init) ?? "error without a message"
+        guard error is TensorError else { return fail(buffer, DAG_REWARD_INVALID, line) }
+        let isMemory = line.contains("out of memory") || line.contains("can't allocate")
+        return isMemory ? fail(buffer, DAG_REWARD_MEMORY, line + "; lower batch_size") : fail(buffer, DAG_REWARD_INTERNAL, line)
+    }
+}
+
+private func fail(_ error: UnsafeMutablePointer<dag_reward_error>, _ status: Int, _ message: String) -> Int32 {
+    copy(message, to: error.pointee.message, capacity: Int(error.pointee.capacity))
+    return Int32(status)
+}
+
+/// Copies text, cut between two characters where the buffer ends, and ends it with NUL.
+private func copy(_ text: String, to target: UnsafeMutablePointer<CChar>, capacity: Int) {
+    guard capacity > 0 else { return }
+    var end = text.startIndex
+    var size = 0
+    while end < text.endIndex, size + text[end].utf8.count < capacity {
+        size += text[end].utf8.count
+        end = text.index(after: end)
+    }
+    for (index, byte) in text[..<end].utf8.enumerated() { target[index] = CChar(bitPattern: byte) }
+    target[size] = 0
+}
