@@ -20,9 +20,9 @@ enum Shell {
         return (process.terminationStatus, output)
     }
 
-    /// Whether there is such a program.
-    static func finds(_ program: String) -> Bool {
-        searchPath.contains { FileManager.default.isExecutableFile(atPath: "\($0)/\(program)") }
+    /// Whether a program is there and works: it is asked for its version.
+    static func has(_ program: String) -> Bool {
+        (try? run([program, program == "go" ? "version" : "--version"], in: FileManager.default.temporaryDirectory))?.status == 0
     }
 
     private static let searchPath: [String] = {
