@@ -20,6 +20,7 @@ let package = Package(
         .executable(name: "dag-sample", targets: ["dag-sample"]),
         .library(name: "jpeg_compressibility", type: .dynamic, targets: ["JPEGReward"]),
         .library(name: "warmth", type: .dynamic, targets: ["WarmthReward"]),
+        .library(name: "cifar_classifier", type: .dynamic, targets: ["CIFARReward"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -49,6 +50,10 @@ let package = Package(
         .target(
             name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth", publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden"])]),
+        .target(
+            name: "CIFARReward", dependencies: ["CDAGCore"], path: "Plugins/CIFARClassifier",
+            exclude: ["weights", "resnet.py", "train_fashion_classifier.py"], publicHeadersPath: ".",
+            cSettings: [.unsafeFlags(["-fvisibility=hidden", "-std=gnu23"])], linkerSettings: [.linkedLibrary("jansson")]),
         .executableTarget(name: "full-size", dependencies: ["Models"], path: "Benchmarks/FullSize"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
