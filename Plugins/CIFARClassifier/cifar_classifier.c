@@ -58,7 +58,7 @@ static void log_line(const dag_reward_host *host, const instance *self) {
     if (!log) return;
     char line[320];
     const resnet *network = &self->classifier.network;
-    snprintf(line, sizeof line, "cifar_classifier: %s, %d threads; ResNet of %u blocks, %u classes, %ux%u", self->blas.description,
+    snprintf(line, sizeof line, "cifar_classifier: %s, threads: %d; ResNet of %u blocks, %u classes, %ux%u", self->blas.description,
              self->threads, network->block_count, network->classes, network->side, network->side);
     log->write(line);
 }

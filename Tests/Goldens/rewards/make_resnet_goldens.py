@@ -51,11 +51,12 @@ def picture(index, height, width):
 def random_network(name, shape, sizes, half, side):
     g = torch.Generator().manual_seed(len(name))
     net = ResNet(**shape)
+    # Activations keep their size from layer to layer, so that the picture still shows in the logits.
     for key, value in net.state_dict().items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        low, high = (0.5, 1.5) if key.endswith(("running_var", "bn1.weight", "bn2.weight", "downsample.1.weight")) else (-0.3, 0.3)
-        value.copy_(low + (high - low) * torch.rand(value.shape, generator=g))
+        if value.is_floating_point():
+            norm_factor = key.endswith(("running_var", "bn1.weight", "bn2.weight", "downsample.1.weight"))
+            bound = (6 / value[0].numel()) ** 0.5 if value.ndim > 1 else 0.3
+            value.copy_((0.7 if norm_factor else -bound) + 2 * bound * torch.rand(value.shape, generator=g))
     channels = shape["channels"]
     save(net.state_dict(), HERE / f"{name}.safetensors", [f"c{k}" for k in range(shape["classes"])], [0.4, 0.5, 0.6][:channels],
          [0.25, 0.3, 0.35][:channels], side, half)
