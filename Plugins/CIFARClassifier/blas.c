@@ -2,16 +2,23 @@
 
 #include <dlfcn.h>
 #include <stdbool.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #define LIBRARY "libopenblas.so.0"
 #define CORETYPE "OPENBLAS_CORETYPE"
 #define FIND(function) ((__typeof__(function) *)dlsym(library, #function))
 
-// OpenBLAS 0.3.21, which Debian 12 has, does not know AMD's chips with AVX-512 and takes AVX2 kernels on them, at half the speed.
-static bool is_amd_with_avx512(void) {
+// AMD's chips with AVX-512 from Zen 5 on: OpenBLAS 0.3.21, which Debian 12 has, does not know them and takes AVX2 kernels, at half the
+// speed. It knows Zen 4, where both are as fast.
+static bool is_zen5_or_later(void) {
 #if defined(__x86_64__)
-    return __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+    unsigned signature, unused;
+    if (!__builtin_cpu_is("amd") || !__get_cpuid(1, &signature, &unused, &unused, &unused)) return false;
+    unsigned family = (signature >> 8 & 15) + (signature >> 20 & 255);  // Zen 4: 25, Zen 5: 26
+    return family > 25 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 #else
     return false;
 #endif
@@ -19,7 +26,7 @@ static bool is_amd_with_avx512(void) {
 
 int32_t blas_load(blas *self, dag_reward_error *error) {
     static int threads;  // before this plugin asked for one
-    bool there = dlopen(LIBRARY, RTLD_NOW | RTLD_NOLOAD) != NULL, users = getenv(CORETYPE) != NULL, wants = is_amd_with_avx512();
+    bool there = dlopen(LIBRARY, RTLD_NOW | RTLD_NOLOAD) != NULL, users = getenv(CORETYPE) != NULL, wants = is_zen5_or_later();
     // The variable is taken back afterwards: the choice is for this library, not for what else the host may start.
     bool choose = wants && !there && !users;
     if (choose) setenv(CORETYPE, "SkylakeX", 1);
