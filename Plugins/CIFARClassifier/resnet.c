@@ -2,7 +2,7 @@
 
 enum {
     TILE_FLOATS = 1 << 18,        // 1 MB: what im2col writes stays in the second-level cache until the product has read it
-    TILE_ROWS = 512,              // at least: a product reorders all its weights, which few rows would not repay
+    TILE_ROWS = 256,              // at least: a product reorders all its weights, which few rows would not repay
     ACTIVATION_FLOATS = 1 << 21,  // 8 MB for one layer's output, of as many pictures as fit
     LARGEST_CAPACITY = 64,
 };

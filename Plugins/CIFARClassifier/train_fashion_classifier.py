@@ -5,7 +5,7 @@
 
 A narrow ResNet-18 on Fashion-MNIST (Debian package dataset-fashion-mnist), 28x28 padded to 32x32 and coloured as
 models/tiny-sd/train_tiny_sd.py does: half of the pictures in its eight colours, a quarter in random ones, a quarter gray as they are.
-Evaluation is on the test split, plain and in tiny-sd's colours, and, with --tiny-sd, on pictures that tiny-sd draws when it is asked for an item.
+Evaluation is on the test split, plain and in tiny-sd's colours, and, with --tiny-sd, on pictures that it draws when it is asked for an item.
 Needs torch, safetensors, numpy; diffusers and transformers for --tiny-sd.
 """
 import argparse, gzip, sys, time
@@ -86,7 +86,7 @@ def train(epochs, seed):
         i = order[step % (len(x) // 128) * 128:][:128]
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(normalised(augmented(x[i], g)))
-        loss = torch.nn.functional.cross_entropy(logits.float(), y[i], label_smoothing=0.05)
+        loss = torch.nn.functional.cross_entropy(logits.float(), y[i])
         opt.zero_grad(); loss.backward(); opt.step(); lr.step()
         if step % 100 == 0:
             print(f"step {step} of {steps}  loss {loss.item():.3f}  {time.time() - start:.0f} s", flush=True)
@@ -94,8 +94,10 @@ def train(epochs, seed):
 
 
 @torch.no_grad()
-def accuracy(net, pictures, y):
-    return 100 * torch.cat([net(normalised(x)).argmax(1) for x in pictures.split(500)]).eq(y).float().mean().item()
+def report(name, net, pictures, y):
+    logits = torch.cat([net(normalised(x)) for x in pictures.split(500)])
+    right, loss = logits.argmax(1).eq(y).float().mean().item(), torch.nn.functional.cross_entropy(logits, y).item()
+    print(f"{name:25} {len(y):5} pictures  {100 * right:.2f}% right  -log p {loss:.3f}", flush=True)
 
 
 def drawn(model, each):
@@ -118,11 +120,10 @@ def evaluate(path, tiny_sd):
     net.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
     net.eval().to(memory_format=torch.channels_last)
     v, y = fashion("t10k")
-    print(f"plain test pictures     {accuracy(net, plain(v), y):.2f}%")
-    print(f"tiny-sd's colours       {accuracy(net, coloured(v, *palette_pair(len(v), torch.Generator().manual_seed(1))), y):.2f}%")
+    report("plain", net, plain(v), y)
+    report("in tiny-sd's colours", net, coloured(v, *palette_pair(len(v), torch.Generator().manual_seed(1))), y)
     if tiny_sd:
-        x, y = drawn(tiny_sd, 40)
-        print(f"drawn by tiny-sd        {accuracy(net, x, y):.2f}% of {len(y)} show the item of the prompt")
+        report("drawn by tiny-sd", net, *drawn(tiny_sd, 40))
 
 
 if __name__ == "__main__":
