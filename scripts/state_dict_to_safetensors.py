@@ -3,9 +3,9 @@
     python scripts/state_dict_to_safetensors.py resnet18.pt resnet18.safetensors \\
         --classes plane+car+bird+cat+deer+dog+frog+horse+ship+truck --mean 0.4914 0.4822 0.4465 --std 0.2470 0.2435 0.2616
 
-Mean and standard deviation are those that pictures in [0, 1] were normalised with in training. Tensor names are torchvision's, or those of
-kuangliu/pytorch-cifar (`shortcut`, `linear`), which are renamed. The file may hold the state dict itself, or a checkpoint with it under "net",
-"model" or "state_dict". Classes, normalisation and input size go into the safetensors metadata. Needs torch, safetensors.
+Mean and standard deviation are those that pictures in [0, 1] were normalised with in training. Tensor names are torchvision's, or
+those of kuangliu/pytorch-cifar (`shortcut`, `linear`), which are renamed. The file may hold the state dict itself, or a checkpoint with
+it under "net", "model" or "state_dict". Classes, normalisation and input size go into the safetensors metadata. Needs torch, safetensors.
 """
 import argparse
 import torch

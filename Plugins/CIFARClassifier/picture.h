@@ -15,9 +15,9 @@ typedef struct axis {
 
 /// Makes network inputs out of pictures of one size.
 ///
-/// Values are (v / 255 - mean) / deviation by channel; a network of one channel gets the luma 0.299 r + 0.587 g + 0.114 b. Another size than
-/// the network's is resized to it, both axes independently, by a triangle filter whose width grows with the scale when a picture shrinks:
-/// torchvision.transforms.Resize(antialias=True), PIL's BILINEAR, without their rounding to bytes in between. An equal size is left alone.
+/// Values are (v / 255 - mean) / deviation by channel; a network of one channel gets the luma 0.299 r + 0.587 g + 0.114 b. Another
+/// size than the network's is resized to it, both axes independently, by a triangle filter that widens with the scale when a picture
+/// shrinks: torchvision's Resize(antialias=True), PIL's BILINEAR, without rounding to bytes in between. An equal size is left alone.
 typedef struct picture_reader {
     uint32_t side, channels;  ///< of the network's input
     float mean[3], deviation[3];

@@ -70,14 +70,16 @@ static float from_half(uint16_t half) {
     return (half & 0x8000 ? -1.0f : 1.0f) * value * 0x1p112f;
 }
 
-// Writes "[8, any, 3, 3]".
-static void write_shape(char *text, size_t capacity, const uint32_t *shape, int rank) {
-    size_t used = 0;
+// Writes "[8, any, 3, 3]", where `zero` is what stands for 0.
+static void write_shape(char *text, size_t capacity, const uint32_t *shape, int rank, const char *zero) {
+    size_t used = (size_t)snprintf(text, capacity, "[");
     for (int k = 0; k < rank && used < capacity; k++) {
-        if (shape[k] == 0) used += (size_t)snprintf(text + used, capacity - used, "%sany", k ? ", " : "[");
-        else used += (size_t)snprintf(text + used, capacity - used, "%s%u", k ? ", " : "[", shape[k]);
+        const char *comma = k > 0 ? ", " : "";
+        int length = shape[k] ? snprintf(text + used, capacity - used, "%s%u", comma, shape[k])
+                              : snprintf(text + used, capacity - used, "%s%s", comma, zero);
+        used += (size_t)length;
     }
-    if (used < capacity) snprintf(text + used, capacity - used, rank ? "]" : "[]");
+    if (used < capacity) snprintf(text + used, capacity - used, "]");
 }
 
 // Compares the stored shape with the wanted one, and fills in what may be any.
@@ -94,8 +96,8 @@ static int32_t match_shape(
     }
     if (!matches) {
         char has[96], needs[96];
-        write_shape(has, sizeof has, actual, count);
-        write_shape(needs, sizeof needs, shape, rank);
+        write_shape(has, sizeof has, actual, count, "?");
+        write_shape(needs, sizeof needs, shape, rank, "any");
         return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s: %s has shape %s where %s is needed: not a ResNet with basic "
                                "blocks and the CIFAR stem", self->name, tensor, has, needs);
     }

@@ -5,7 +5,7 @@
 
 A narrow ResNet-18 on Fashion-MNIST (Debian package dataset-fashion-mnist), 28x28 padded to 32x32 and coloured as
 models/tiny-sd/train_tiny_sd.py does: half of the pictures in its eight colours, a quarter in random ones, a quarter gray as they are.
-Evaluation is on the test split, plain and in tiny-sd's colours, and, with --tiny-sd, on pictures that it draws when it is asked for an item.
+Evaluation is on the test split, plain and in tiny-sd's colours, and, with --tiny-sd, on what that model draws when it is asked for an item.
 Needs torch, safetensors, numpy; diffusers and transformers for --tiny-sd.
 """
 import argparse, gzip, sys, time

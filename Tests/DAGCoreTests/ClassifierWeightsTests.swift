@@ -60,7 +60,7 @@ import Testing
         ("conv1.weight", [6, 1, 9], "conv1.weight has shape [6, 1, 9] where [any, any, 3, 3] is needed"),
         ("layer1.0.conv2.weight", [6, 54, 1, 1], "layer1.0.conv2.weight has shape [6, 54, 1, 1] where [any, 6, 3, 3] is needed"),
         ("bn1.weight", [3, 2], "bn1.weight has shape [3, 2] where [6] is needed"),
-        ("fc.bias", [-5], "fc.bias has shape"), ("fc.bias", [], "fc.bias has shape [] where [5]"),
+        ("fc.bias", [-5], "fc.bias has shape [?] where [5]"), ("fc.bias", [], "fc.bias has shape [] where [5]"),
         ("fc.weight", [1 << 20, 5], "truncated or damaged at fc.weight"),
     ])
     func wrongShapesAreNamed(tensor: String, shape: [Int], part: String) throws {
