@@ -122,7 +122,8 @@ int32_t safetensors_take(
     fits = fits && !__builtin_mul_overflow(count, width, &bytes);
     const json_t *offsets = json_object_get(entry, "data_offsets");
     json_int_t begin = json_integer_value(json_array_get(offsets, 0)), end = json_integer_value(json_array_get(offsets, 1));
-    if (!fits || begin < 0 || end < begin || (size_t)end > self->size - (size_t)(self->data - self->bytes) || (size_t)(end - begin) != bytes)
+    size_t available = self->size - (size_t)(self->data - self->bytes);
+    if (!fits || begin < 0 || end < begin || (size_t)end > available || (size_t)(end - begin) != bytes)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s is truncated or damaged at %s", self->name, tensor);
     float *numbers = malloc(count * sizeof *numbers);
     if (!numbers) return dag_reward_fail(error, DAG_REWARD_MEMORY, "out of memory for %s", tensor);
