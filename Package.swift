@@ -22,6 +22,7 @@ let package = Package(
         .executable(name: "dag-reward-worker", targets: ["dag-reward-worker"]),
         .library(name: "jpeg_compressibility", type: .dynamic, targets: ["JPEGReward"]),
         .library(name: "warmth", type: .dynamic, targets: ["WarmthReward"]),
+        .library(name: "cifar_classifier", type: .dynamic, targets: ["CIFARReward"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -60,6 +61,10 @@ let package = Package(
             name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth", publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden"])]),
         .executableTarget(name: "reward-benchmark", dependencies: ["DAGCore"], path: "Benchmarks/Rewards", exclude: ["faults"]),
+        .target(
+            name: "CIFARReward", dependencies: ["CDAGCore"], path: "Plugins/CIFARClassifier",
+            exclude: ["weights", "resnet.py", "train_fashion_classifier.py"], publicHeadersPath: ".",
+            cSettings: [.unsafeFlags(["-fvisibility=hidden", "-std=gnu23"])], linkerSettings: [.linkedLibrary("jansson")]),
         .executableTarget(name: "full-size", dependencies: ["Models"], path: "Benchmarks/FullSize"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),

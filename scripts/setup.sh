@@ -63,7 +63,7 @@ note "$swift_version"
 # --- System packages -----------------------------------------------------------------------------------------------------
 say "System packages"
 python=${PYTHON:-python3}
-packages=(libopenblas-dev libpng-dev libjpeg-dev libffi-dev pkg-config make g++)
+packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev pkg-config make g++)
 command -v git >/dev/null || packages+=(git)
 command -v "$python" >/dev/null || packages+=(python3)
 # ensurepip is what Debian takes out of Python; python3-venv brings it back.
