@@ -1,98 +1,145 @@
-// Holds the reward ABI in place: a field that moves does not compile. A field that is appended gets a line here, and its
-// struct's SIZE grows. (Without a C file, what includes the header would not be rebuilt after an edit.)
+// Holds the reward ABI in place: a field that moves or changes its type, or a constant that changes, does not compile. A field that
+// is appended gets a line here; then scripts/abi_gate.sh --accept. (Without a C file, what includes the header would not be rebuilt
+// after an edit.)
 #include "dag_reward.h"
 
-#define AT(type, field, offset) _Static_assert(offsetof(type, field) == (offset), #type "." #field " has moved")
-#define SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " has changed its size")
+#define FIXED(type, size) _Static_assert(sizeof(type) == (size), #type " may not change its size")
+#define GROWS(type, size) _Static_assert(sizeof(type) >= (size), #type " has lost a field")
+#define AT(type, offset, field, ...)                                                          \
+    _Static_assert(offsetof(type, field) == (offset), #type "." #field " has moved");         \
+    _Static_assert(__builtin_types_compatible_p(__typeof__(((type *)0)->field), __VA_ARGS__), \
+                   #type "." #field " has changed its type")
+#define VALUE(name, value) _Static_assert((name) == (value), #name " has changed its value")
+#define TEXT(name, text) _Static_assert(__builtin_strcmp(name, text) == 0, #name " has changed its value")
 
 _Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8, "the reward ABI is defined for 64-bit platforms");
 
-SIZE(dag_reward_text, 16);
-AT(dag_reward_text, size, 8);
+VALUE(DAG_REWARD_ABI_VERSION, 1);
+VALUE(DAG_REWARD_UNWRITTEN, 0x7fc0da61u);
+VALUE(DAG_REWARD_OK, 0);
+VALUE(DAG_REWARD_INVALID, 1);
+VALUE(DAG_REWARD_UNSUPPORTED, 2);
+VALUE(DAG_REWARD_IO, 3);
+VALUE(DAG_REWARD_MEMORY, 4);
+VALUE(DAG_REWARD_INTERNAL, 5);
+VALUE(DAG_REWARD_DEADLINE, 6);
+VALUE(DAG_REWARD_U8_NHWC, 1);
+VALUE(DAG_REWARD_F32_NCHW, 2);
+VALUE(DAG_REWARD_DLPACK, 3);
+VALUE(DAG_REWARD_SERIALIZED, 0);
+VALUE(DAG_REWARD_PER_INSTANCE, 1);
+VALUE(DAG_REWARD_CONCURRENT, 2);
+VALUE(DAG_REWARD_MAXIMIZE, 1);
+VALUE(DAG_REWARD_MINIMIZE, -1);
+VALUE(DAG_REWARD_DETERMINISTIC, 1);
+VALUE(DAG_REWARD_OPEN_OPTIONS, 2);
+TEXT(DAG_REWARD_FINGERPRINT, "dag.fingerprint/1");
+TEXT(DAG_REWARD_LOG, "dag.log/1");
 
-SIZE(dag_reward_setting, 16);
-AT(dag_reward_setting, value, 8);
+FIXED(dag_reward_text, 16);
+AT(dag_reward_text, 0, data, const char *);
+AT(dag_reward_text, 8, size, size_t);
 
-SIZE(dag_reward_error, 16);
-AT(dag_reward_error, capacity, 4);
-AT(dag_reward_error, message, 8);
+FIXED(dag_reward_setting, 16);
+AT(dag_reward_setting, 0, key, const char *);
+AT(dag_reward_setting, 8, value, const char *);
 
-SIZE(dag_reward_host, 40);
-AT(dag_reward_host, abi_min, 4);
-AT(dag_reward_host, abi_max, 8);
-AT(dag_reward_host, reserved, 12);
-AT(dag_reward_host, name, 16);
-AT(dag_reward_host, version, 24);
-AT(dag_reward_host, extension, 32);
+GROWS(dag_reward_error, 16);
+AT(dag_reward_error, 0, struct_size, uint32_t);
+AT(dag_reward_error, 4, capacity, uint32_t);
+AT(dag_reward_error, 8, message, char *);
 
-SIZE(dag_reward_objective, 24);
-AT(dag_reward_objective, direction, 4);
-AT(dag_reward_objective, name, 8);
-AT(dag_reward_objective, description, 16);
+GROWS(dag_reward_host, 40);
+AT(dag_reward_host, 0, struct_size, uint32_t);
+AT(dag_reward_host, 4, abi_min, uint32_t);
+AT(dag_reward_host, 8, abi_max, uint32_t);
+AT(dag_reward_host, 12, reserved, uint32_t);
+AT(dag_reward_host, 16, name, const char *);
+AT(dag_reward_host, 24, version, const char *);
+AT(dag_reward_host, 32, extension, const void *(*)(const char *));
 
-SIZE(dag_reward_option, 32);
-AT(dag_reward_option, reserved, 4);
-AT(dag_reward_option, key, 8);
-AT(dag_reward_option, default_value, 16);
-AT(dag_reward_option, description, 24);
+GROWS(dag_reward_objective, 24);
+AT(dag_reward_objective, 0, struct_size, uint32_t);
+AT(dag_reward_objective, 4, direction, int32_t);
+AT(dag_reward_objective, 8, name, const char *);
+AT(dag_reward_objective, 16, description, const char *);
 
-SIZE(dag_reward_info, 104);
-AT(dag_reward_info, flags, 4);
-AT(dag_reward_info, name, 8);
-AT(dag_reward_info, version, 16);
-AT(dag_reward_info, description, 24);
-AT(dag_reward_info, license, 32);
-AT(dag_reward_info, source, 40);
-AT(dag_reward_info, objective_count, 48);
-AT(dag_reward_info, option_count, 52);
-AT(dag_reward_info, image_format_count, 56);
-AT(dag_reward_info, device_count, 60);
-AT(dag_reward_info, objectives, 64);
-AT(dag_reward_info, options, 72);
-AT(dag_reward_info, image_formats, 80);
-AT(dag_reward_info, devices, 88);
-AT(dag_reward_info, thread_mode, 96);
-AT(dag_reward_info, largest_batch, 100);
+GROWS(dag_reward_option, 32);
+AT(dag_reward_option, 0, struct_size, uint32_t);
+AT(dag_reward_option, 4, reserved, uint32_t);
+AT(dag_reward_option, 8, key, const char *);
+AT(dag_reward_option, 16, default_value, const char *);
+AT(dag_reward_option, 24, description, const char *);
 
-SIZE(dag_reward_config, 40);
-AT(dag_reward_config, setting_count, 4);
-AT(dag_reward_config, settings, 8);
-AT(dag_reward_config, json, 16);
-AT(dag_reward_config, device, 32);
+GROWS(dag_reward_info, 104);
+AT(dag_reward_info, 0, struct_size, uint32_t);
+AT(dag_reward_info, 4, flags, uint32_t);
+AT(dag_reward_info, 8, name, const char *);
+AT(dag_reward_info, 16, version, const char *);
+AT(dag_reward_info, 24, description, const char *);
+AT(dag_reward_info, 32, license, const char *);
+AT(dag_reward_info, 40, source, const char *);
+AT(dag_reward_info, 48, objective_count, uint32_t);
+AT(dag_reward_info, 52, option_count, uint32_t);
+AT(dag_reward_info, 56, image_format_count, uint32_t);
+AT(dag_reward_info, 60, device_count, uint32_t);
+AT(dag_reward_info, 64, objectives, const dag_reward_objective *);
+AT(dag_reward_info, 72, options, const dag_reward_option *);
+AT(dag_reward_info, 80, image_formats, const int32_t *);
+AT(dag_reward_info, 88, devices, const char *const *);
+AT(dag_reward_info, 96, thread_mode, uint32_t);
+AT(dag_reward_info, 100, largest_batch, uint32_t);
 
-SIZE(dag_reward_images, 56);
-AT(dag_reward_images, format, 4);
-AT(dag_reward_images, data, 8);
-AT(dag_reward_images, height, 16);
-AT(dag_reward_images, width, 20);
-AT(dag_reward_images, strides, 24);
+GROWS(dag_reward_config, 40);
+AT(dag_reward_config, 0, struct_size, uint32_t);
+AT(dag_reward_config, 4, setting_count, uint32_t);
+AT(dag_reward_config, 8, settings, const dag_reward_setting *);
+AT(dag_reward_config, 16, json, dag_reward_text);
+AT(dag_reward_config, 32, device, const char *);
 
-SIZE(dag_reward_batch, 56);
-AT(dag_reward_batch, count, 4);
-AT(dag_reward_batch, images, 8);
-AT(dag_reward_batch, prompts, 16);
-AT(dag_reward_batch, metadata, 24);
-AT(dag_reward_batch, sample_ids, 32);
-AT(dag_reward_batch, seeds, 40);
-AT(dag_reward_batch, deadline, 48);
+GROWS(dag_reward_images, 56);
+AT(dag_reward_images, 0, struct_size, uint32_t);
+AT(dag_reward_images, 4, format, int32_t);
+AT(dag_reward_images, 8, data, const void *);
+AT(dag_reward_images, 16, height, uint32_t);
+AT(dag_reward_images, 20, width, uint32_t);
+AT(dag_reward_images, 24, strides, int64_t[4]);
 
-SIZE(dag_reward_result, 24);
-AT(dag_reward_result, objective_count, 4);
-AT(dag_reward_result, scores, 8);
-AT(dag_reward_result, statuses, 16);
+GROWS(dag_reward_batch, 56);
+AT(dag_reward_batch, 0, struct_size, uint32_t);
+AT(dag_reward_batch, 4, count, uint32_t);
+AT(dag_reward_batch, 8, images, const dag_reward_images *);
+AT(dag_reward_batch, 16, prompts, const dag_reward_text *);
+AT(dag_reward_batch, 24, metadata, const dag_reward_text *);
+AT(dag_reward_batch, 32, sample_ids, const uint64_t *);
+AT(dag_reward_batch, 40, seeds, const uint64_t *);
+AT(dag_reward_batch, 48, deadline, uint64_t);
 
-SIZE(dag_reward_plugin, 48);
-AT(dag_reward_plugin, abi_version, 4);
-AT(dag_reward_plugin, info, 8);
-AT(dag_reward_plugin, create, 16);
-AT(dag_reward_plugin, score, 24);
-AT(dag_reward_plugin, destroy, 32);
-AT(dag_reward_plugin, extension, 40);
+GROWS(dag_reward_result, 24);
+AT(dag_reward_result, 0, struct_size, uint32_t);
+AT(dag_reward_result, 4, objective_count, uint32_t);
+AT(dag_reward_result, 8, scores, float *);
+AT(dag_reward_result, 16, statuses, int32_t *);
 
-SIZE(dag_reward_fingerprint, 16);
-AT(dag_reward_fingerprint, reserved, 4);
-AT(dag_reward_fingerprint, write, 8);
+GROWS(dag_reward_plugin, 48);
+AT(dag_reward_plugin, 0, struct_size, uint32_t);
+AT(dag_reward_plugin, 4, abi_version, uint32_t);
+AT(dag_reward_plugin, 8, info, const dag_reward_info *);
+AT(dag_reward_plugin, 16, create, int32_t (*)(const dag_reward_host *, const dag_reward_config *, void **, dag_reward_error *));
+AT(dag_reward_plugin, 24, score, int32_t (*)(void *, const dag_reward_batch *, const dag_reward_result *, dag_reward_error *));
+AT(dag_reward_plugin, 32, destroy, void (*)(void *));
+AT(dag_reward_plugin, 40, extension, const void *(*)(const char *));
 
-SIZE(dag_reward_log, 16);
-AT(dag_reward_log, reserved, 4);
-AT(dag_reward_log, write, 8);
+GROWS(dag_reward_fingerprint, 16);
+AT(dag_reward_fingerprint, 0, struct_size, uint32_t);
+AT(dag_reward_fingerprint, 4, reserved, uint32_t);
+AT(dag_reward_fingerprint, 8, write, int32_t (*)(void *, char *, size_t));
+
+GROWS(dag_reward_log, 16);
+AT(dag_reward_log, 0, struct_size, uint32_t);
+AT(dag_reward_log, 4, reserved, uint32_t);
+AT(dag_reward_log, 8, write, void (*)(const char *));
+
+_Static_assert(__builtin_types_compatible_p(__typeof__(dag_reward_entry),
+                                            int32_t(const dag_reward_host *, const dag_reward_plugin **, dag_reward_error *)),
+               "dag_reward_entry has changed its type");

@@ -8,12 +8,16 @@
 /// Rules for both sides:
 /// - Every struct that may grow starts with `struct_size`, the size its writer was compiled with. Fields are only ever appended,
 ///   and are read only if `DAG_REWARD_HAS` says that they are there. An array of such structs has its first element's
-///   `struct_size` as stride. `dag_reward_text` and `dag_reward_setting` never change.
+///   `struct_size` as stride. `dag_reward_text` and `dag_reward_setting` never change. No struct has padding at its end.
 /// - Numbers are in host byte order, text is UTF-8, pointers are not NULL unless "or NULL" is said.
 /// - Functions return a `DAG_REWARD_...` status and write a one-line message on failure. No exception, panic, longjmp or exit()
 ///   crosses the boundary, in either direction.
-/// - What the host passes to a call is borrowed: valid until the call returns, not to be freed. What a plugin's info points to
-///   is the plugin's, constant, and valid for the life of the process (the library is never unloaded).
+/// - Ownership: whoever made something frees it; nothing changes hands. At each pointer one of these is said:
+///     - borrowed: the callee may read it until the call returns, and neither writes, keeps nor frees it;
+///     - lent: the callee may also write to it until the call returns;
+///     - static: constant, and valid for the life of the process (a library is never unloaded), so that it may be kept.
+/// - Threads: calls may come from any thread and from another one each time; which may overlap is the plugin's choice, see
+///   `DAG_REWARD_SERIALIZED`. A plugin may use threads of its own, but for what it was passed only until it returns.
 #ifndef DAG_REWARD_H
 #define DAG_REWARD_H
 
@@ -59,8 +63,8 @@ enum {
     DAG_REWARD_DLPACK = 3
 };
 
-/// Which `score` calls may go on at the same time. In every mode calls may come from any thread; `create` and `destroy` never
-/// overlap each other, nor a `score` of the same instance, and with DAG_REWARD_SERIALIZED no other call at all.
+/// Which `score` calls may go on at the same time. In every mode `create` and `destroy` never overlap each other, nor a `score` of
+/// the same instance, and with DAG_REWARD_SERIALIZED no other call at all.
 enum {
     DAG_REWARD_SERIALIZED = 0,    ///< one into the library, over all its instances
     DAG_REWARD_PER_INSTANCE = 1,  ///< one into each instance
@@ -80,32 +84,33 @@ enum {
 
 /// Length-delimited UTF-8, also NUL-terminated at data[size] (which a reader may rely on, though text may contain NULs).
 typedef struct dag_reward_text {
-    const char *data;
-    size_t size;  ///< bytes, without the terminator
+    const char *data;  ///< borrowed
+    size_t size;       ///< bytes, without the terminator
 } dag_reward_text;
 
 /// One setting of the configuration, both NUL-terminated.
 typedef struct dag_reward_setting {
-    const char *key;
-    const char *value;
+    const char *key;    ///< borrowed
+    const char *value;  ///< borrowed
 } dag_reward_setting;
 
 /// Where a message goes: the host's buffer, `capacity` bytes (at least 256), empty text at first. See `dag_reward_fail`.
 typedef struct dag_reward_error {
     uint32_t struct_size;
     uint32_t capacity;
-    char *message;  ///< to be filled with one NUL-terminated line
+    char *message;  ///< lent: to be filled with one NUL-terminated line
 } dag_reward_error;
 
-/// The host, as the plugin sees it. Valid for the life of the process.
+/// The host, as the plugin sees it. Static, with all that it points to.
 typedef struct dag_reward_host {
     uint32_t struct_size;
     uint32_t abi_min;  ///< oldest and newest version of this ABI that the host speaks
     uint32_t abi_max;
     uint32_t reserved;    ///< 0
-    const char *name;     ///< of the host program, for messages
-    const char *version;  ///< likewise
-    /// An extension's table by name and revision, such as "dag.log/1", or NULL if the host lacks it. Any thread, any time.
+    const char *name;     ///< static; of the host program, for messages
+    const char *version;  ///< static; likewise
+    /// An extension's table, which is static, by name (borrowed) and revision, such as "dag.log/1", or NULL if the host lacks it.
+    /// Any thread, any time.
     const void *(*extension)(const char *name);
 } dag_reward_host;
 
@@ -113,105 +118,109 @@ typedef struct dag_reward_host {
 typedef struct dag_reward_objective {
     uint32_t struct_size;
     int32_t direction;        ///< DAG_REWARD_MAXIMIZE or DAG_REWARD_MINIMIZE
-    const char *name;         ///< unique among the objectives
-    const char *description;  ///< one line, with the unit and the range
+    const char *name;         ///< static; unique among the objectives
+    const char *description;  ///< static; one line, with the unit and the range
 } dag_reward_objective;
 
-/// One key of the configuration that the plugin understands. `weight` and `objective` are the host's own.
+/// One key of the configuration that the plugin understands. The host's own keys cannot be declared: weight, objective, normalize,
+/// on_failure, timeout, isolation, workers, device, python.
 typedef struct dag_reward_option {
     uint32_t struct_size;
     uint32_t reserved;          ///< 0
-    const char *key;            ///< unique among the options
-    const char *default_value;  ///< handed to `create` if the user gives none
-    const char *description;    ///< one line, with the values it takes
+    const char *key;            ///< static; unique among the options
+    const char *default_value;  ///< static; handed to `create` if the user gives none
+    const char *description;    ///< static; one line, with the values it takes
 } dag_reward_option;
 
-/// What a plugin is, readable before any model is loaded.
+/// What a plugin is, readable before any model is loaded. Static, with all that it points to.
 typedef struct dag_reward_info {
     uint32_t struct_size;
     uint32_t flags;               ///< DAG_REWARD_DETERMINISTIC and the like, or-ed
-    const char *name;             ///< lower-case words joined by '_'
-    const char *version;          ///< of the plugin, not of the ABI
-    const char *description;      ///< one line
-    const char *license;          ///< SPDX expression of code and weights
-    const char *source;           ///< paper, repository or web address
+    const char *name;             ///< static; lower-case words joined by '_'
+    const char *version;          ///< static; of the plugin, not of the ABI
+    const char *description;      ///< static; one line
+    const char *license;          ///< static; SPDX expression of code and weights
+    const char *source;           ///< static; paper, repository or web address
     uint32_t objective_count;     ///< at least 1; the first is trained if the user names none
     uint32_t option_count;        ///< may be 0
     uint32_t image_format_count;  ///< at least 1
     uint32_t device_count;        ///< at least 1
-    const dag_reward_objective *objectives;  ///< [objective_count]
-    const dag_reward_option *options;        ///< [option_count], or NULL
-    const int32_t *image_formats;            ///< [image_format_count], best first; DAG_REWARD_U8_NHWC is among them
-    const char *const *devices;              ///< [device_count], such as "cpu", "cuda"
+    const dag_reward_objective *objectives;  ///< static [objective_count]
+    const dag_reward_option *options;        ///< static [option_count], or NULL if that is 0
+    const int32_t *image_formats;            ///< static [image_format_count], best first; DAG_REWARD_U8_NHWC is among them
+    const char *const *devices;              ///< static [device_count], such as "cpu", "cuda"
     uint32_t thread_mode;                    ///< DAG_REWARD_SERIALIZED and the like
     uint32_t largest_batch;                  ///< pictures a `score` call takes at most; 0: any number
 } dag_reward_info;
 
-/// What an instance is made from.
+/// What an instance is made from. Borrowed by `create`, with all that it points to: copy what is needed later.
 typedef struct dag_reward_config {
     uint32_t struct_size;
     uint32_t setting_count;
-    /// [setting_count]: first every declared option in its order, with the user's value or the default; then, for a plugin with
-    /// DAG_REWARD_OPEN_OPTIONS, the other keys, sorted.
+    /// Borrowed [setting_count], or NULL if that is 0: first every declared option in its order, with the user's value or the
+    /// default; then, for a plugin with DAG_REWARD_OPEN_OPTIONS, the other keys, sorted.
     const dag_reward_setting *settings;
     dag_reward_text json;  ///< the same settings as a JSON object; values that are JSON numbers, true or false stay such
-    const char *device;    ///< such as "cpu", "cuda:0"
+    const char *device;    ///< borrowed; such as "cpu", "cuda:0"
 } dag_reward_config;
 
-/// The pictures of a batch, all of one size.
+/// The pictures of a batch, all of one size. Borrowed by `score`.
 typedef struct dag_reward_images {
     uint32_t struct_size;
     int32_t format;  ///< one that the plugin's info lists
-    const void *data;
+    const void *data;    ///< borrowed; it may lie in memory that cannot be written
     uint32_t height;     ///< pixels
     uint32_t width;      ///< pixels
     int64_t strides[4];  ///< bytes from one picture, row, column and channel to the next
 } dag_reward_images;
 
-/// n = `count` samples to score.
+/// n = `count` samples to score. Borrowed by `score`, with all that it points to.
 typedef struct dag_reward_batch {
     uint32_t struct_size;
     uint32_t count;  ///< at least 1, at most the plugin's largest_batch
-    const dag_reward_images *images;
-    const dag_reward_text *prompts;   ///< [n]; "" for an unconditional model
-    const dag_reward_text *metadata;  ///< [n] JSON objects, "{}" if there is none
-    const uint64_t *sample_ids;       ///< [n], the trajectories' numbers, for messages: pictures along one trajectory share one
-    const uint64_t *seeds;            ///< [n], for a reward that draws random numbers
-    uint64_t deadline;                ///< CLOCK_MONOTONIC nanoseconds after which nobody waits for the answer; 0: none
+    const dag_reward_images *images;  ///< borrowed
+    const dag_reward_text *prompts;   ///< borrowed [n]; "" for an unconditional model
+    const dag_reward_text *metadata;  ///< borrowed [n] JSON objects, "{}" if there is none
+    /// Borrowed [n], the trajectories' numbers, for messages: pictures along one trajectory share one.
+    const uint64_t *sample_ids;
+    const uint64_t *seeds;  ///< borrowed [n], for a reward that draws random numbers
+    uint64_t deadline;      ///< CLOCK_MONOTONIC nanoseconds after which nobody waits for the answer; 0: none
 } dag_reward_batch;
 
-/// Where the answer goes. The arrays are the host's.
+/// Where the answer goes. The struct is borrowed by `score`, the arrays are lent.
 typedef struct dag_reward_result {
     uint32_t struct_size;
     uint32_t objective_count;  ///< m, as in the plugin's info
-    /// [n, m], row-major. Every number has to be written, and be finite where the sample's status is DAG_REWARD_OK: the host fills
-    /// in DAG_REWARD_UNWRITTEN first and looks for it.
+    /// Lent [n, m], row-major. Every number has to be written, and be finite where the sample's status is DAG_REWARD_OK: the host
+    /// fills in DAG_REWARD_UNWRITTEN first and looks for it.
     float *scores;
-    int32_t *statuses;  ///< [n], DAG_REWARD_OK at first
+    int32_t *statuses;  ///< lent [n], DAG_REWARD_OK at first
 } dag_reward_result;
 
 /// The bits of the NaN that stands in `scores` before a call.
 #define DAG_REWARD_UNWRITTEN 0x7fc0da61u
 
-/// The functions of a plugin. Constant.
+/// The functions of a plugin. Static, with all that it points to. In each call `error` and what it points to are lent.
 typedef struct dag_reward_plugin {
     uint32_t struct_size;
     uint32_t abi_version;  ///< the one that the plugin chose from the host's range
-    const dag_reward_info *info;
-    /// Loads the model. On DAG_REWARD_OK `*instance`, NULL before the call and allowed to stay so, is the plugin's until `destroy`;
-    /// on failure there is none.
+    const dag_reward_info *info;  ///< static
+    /// Loads the model. `host` is static, `config` borrowed. On DAG_REWARD_OK `*instance`, NULL before the call and allowed to stay
+    /// so, is the plugin's own: the host does no more than pass it back, until `destroy`. On failure there is none. One thread at
+    /// a time, over all instances.
     int32_t (*create)(const dag_reward_host *host, const dag_reward_config *config, void **instance, dag_reward_error *error);
-    /// Scores a batch, and returns when all is written. A sample that cannot be scored gets a status of its own, no scores, and
-    /// a message in `error`, while the call returns DAG_REWARD_OK.
+    /// Scores a batch (borrowed), and returns when all is written to `result`. A sample that cannot be scored gets a status of its
+    /// own, no scores, and a message in `error`, while the call returns DAG_REWARD_OK. Threads as `thread_mode` says.
     int32_t (*score)(void *instance, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error);
-    /// Frees an instance. No call into it is going on, and none follows.
+    /// Frees an instance. No call into it is going on, and none follows. One thread at a time, over all instances.
     void (*destroy)(void *instance);
-    /// An extension's table by name and revision, or NULL. May itself be NULL. Any thread, any time.
+    /// An extension's table, which is static, by name (borrowed) and revision, or NULL. May itself be NULL. Any thread, any time.
     const void *(*extension)(const char *name);
 } dag_reward_plugin;
 
-/// The one exported symbol, called once for each instance that is made, by one thread at a time: answers `*plugin`, or
-/// DAG_REWARD_UNSUPPORTED and a reason if no version in the host's range will do. See `DAG_REWARD_PLUGIN`.
+/// The one exported symbol. It may be called any number of times, by one thread at a time, with the same answer: `*plugin`, which is
+/// static, or DAG_REWARD_UNSUPPORTED and a reason if no version in the host's range will do. `host` is static, `error` is lent.
+/// See `DAG_REWARD_PLUGIN`.
 DAG_REWARD_EXPORT int32_t dag_reward_entry(
     const dag_reward_host *host, const dag_reward_plugin **plugin, dag_reward_error *error);
 
@@ -220,7 +229,7 @@ DAG_REWARD_EXPORT int32_t dag_reward_entry(
 typedef struct dag_reward_fingerprint {
     uint32_t struct_size;
     uint32_t reserved;  ///< 0
-    /// Writes at most `capacity` bytes of NUL-terminated text.
+    /// Writes at most `capacity` bytes of NUL-terminated text to `text`, which is lent. Overlaps no other call into the instance.
     int32_t (*write)(void *instance, char *text, size_t capacity);
 } dag_reward_fingerprint;
 
@@ -229,7 +238,7 @@ typedef struct dag_reward_fingerprint {
 typedef struct dag_reward_log {
     uint32_t struct_size;
     uint32_t reserved;  ///< 0
-    /// Prints a NUL-terminated line to the host's log. Any thread.
+    /// Prints a NUL-terminated line (borrowed) to the host's log. Any thread, any time.
     void (*write)(const char *line);
 } dag_reward_log;
 
@@ -245,7 +254,7 @@ static inline int32_t dag_reward_fail(dag_reward_error *error, int32_t status, c
     return status;
 }
 
-/// The value of a declared option, or NULL for a key that is not declared.
+/// The value of a declared option, borrowed from `config`, or NULL for a key that is not declared.
 static inline const char *dag_reward_value(const dag_reward_config *config, const char *key) {
     for (uint32_t i = 0; i < config->setting_count; i++)
         if (strcmp(config->settings[i].key, key) == 0) return config->settings[i].value;
@@ -263,7 +272,7 @@ static inline int32_t dag_reward_number(
         error, DAG_REWARD_INVALID, "%s=%s is not a number from %g to %g", key, text ? text : "", low, high);
 }
 
-/// Pixel (x, y) of picture n: three bytes, red, green, blue. Baseline format only.
+/// Pixel (x, y) of picture n: three bytes, red, green, blue, borrowed from `images`. Baseline format only.
 static inline const uint8_t *dag_reward_pixel(const dag_reward_images *images, uint32_t n, uint32_t y, uint32_t x) {
     return (const uint8_t *)images->data + n * images->strides[0] + y * images->strides[1] + x * images->strides[2];
 }

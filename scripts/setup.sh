@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings in everything the build needs: system packages, libtorch and, with --python, the packages of the Python tests.
+# Brings in everything the build needs: system packages, libtorch and, with --python, what the tests need.
 # Safe to run again: what is there already is left alone.
 set -euo pipefail
 
@@ -7,7 +7,7 @@ usage() {
     cat <<'HELP'
 Usage: scripts/setup.sh [--python] [--cpu | --cuda]
 
-  --python   also make .venv with the Python packages that the tests compare with
+  --python   also install what only the tests need: abigail-tools, and .venv with the Python packages that they compare with
   --cpu      a libtorch without CUDA (the default where no NVIDIA GPU is found)
   --cuda     a libtorch with CUDA, a download of several GB (the default where one is)
 
@@ -64,6 +64,8 @@ note "$swift_version"
 say "System packages"
 python=${PYTHON:-python3}
 packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev pkg-config make g++)
+# What the tests compare the plugin ABI with, and a C library that they use as a reward.
+if [[ $with_python == yes ]]; then packages+=(abigail-tools libtesseract5 tesseract-ocr-eng); fi
 command -v git >/dev/null || packages+=(git)
 command -v "$python" >/dev/null || packages+=(python3)
 # ensurepip is what Debian takes out of Python; python3-venv brings it back.

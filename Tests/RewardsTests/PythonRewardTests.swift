@@ -6,7 +6,7 @@ import Testing
 
 /// Rewards in Python files. The interpreter is the one that set-up made, which has numpy.
 @Suite struct PythonRewardTests {
-    private static let interpreter = [
+    static let interpreter = [
         "\(RewardFixture.root.path)/.venv/bin/python", ProcessInfo.processInfo.environment["DAG_TEST_PYTHON"] ?? "",
     ].first(
         where: FileManager.default.fileExists(atPath:))

@@ -1,0 +1,1 @@
+#include "dag_reward.h"
