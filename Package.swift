@@ -18,9 +18,11 @@ let package = Package(
     products: [
         .executable(name: "dag-train", targets: ["dag-train"]),
         .executable(name: "dag-sample", targets: ["dag-sample"]),
+        .executable(name: "dag-reward", targets: ["dag-reward"]),
         .executable(name: "dag-reward-worker", targets: ["dag-reward-worker"]),
         .library(name: "jpeg_compressibility", type: .dynamic, targets: ["JPEGReward"]),
         .library(name: "warmth", type: .dynamic, targets: ["WarmthReward"]),
+        .library(name: "cifar_classifier", type: .dynamic, targets: ["CIFARReward"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -35,7 +37,8 @@ let package = Package(
         .target(name: "Models", dependencies: ["NN"]),
         // Pictures and what scores them: no torch here, so that a reward's worker process starts in an instant.
         .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
-        .target(name: "Images", dependencies: ["CPNG"]),
+        .target(name: "CJPEG", linkerSettings: [.linkedLibrary("jpeg")]),
+        .target(name: "Images", dependencies: ["CPNG", "CJPEG"]),
         .target(name: "CDAGCore", path: "include", publicHeadersPath: "."),
         .target(name: "CWorker"),
         .systemLibrary(name: "CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
@@ -44,9 +47,10 @@ let package = Package(
         // The trainer.
         .target(
             name: "DAGCore", dependencies: ["Models", "Rewards", "Yams", "SwiftCSV"], resources: [.embedInCode("Prompts/Resources")]),
-        .target(name: "Commands", dependencies: ["DAGCore", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
-        .executableTarget(name: "dag-train", dependencies: ["Commands"]),
-        .executableTarget(name: "dag-sample", dependencies: ["Commands"]),
+        .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
+        .executableTarget(name: "dag-train", dependencies: ["Commands", "DAGCore"]),
+        .executableTarget(name: "dag-sample", dependencies: ["Commands", "DAGCore"]),
+        .executableTarget(name: "dag-reward", dependencies: ["Commands", "Rewards", "CDAGCore"]),
         .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards"]),
         .target(name: "RewardKit", dependencies: ["Models", "CDAGCore"]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.
@@ -57,13 +61,17 @@ let package = Package(
             name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth", publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden"])]),
         .executableTarget(name: "reward-benchmark", dependencies: ["DAGCore"], path: "Benchmarks/Rewards", exclude: ["faults"]),
+        .target(
+            name: "CIFARReward", dependencies: ["CDAGCore"], path: "Plugins/CIFARClassifier",
+            exclude: ["weights", "resnet.py", "train_fashion_classifier.py"], publicHeadersPath: ".",
+            cSettings: [.unsafeFlags(["-fvisibility=hidden", "-std=gnu23"])], linkerSettings: [.linkedLibrary("jansson")]),
         .executableTarget(name: "full-size", dependencies: ["Models"], path: "Benchmarks/FullSize"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
         .testTarget(name: "RewardKitTests", dependencies: ["RewardKit"]),
         .testTarget(name: "RewardsTests", dependencies: ["Rewards", "dag-reward-worker"]),
         .testTarget(name: "DAGCoreTests", dependencies: ["DAGCore"]),
-        .testTarget(name: "CommandLineTests", dependencies: ["dag-train", "dag-sample"]),
+        .testTarget(name: "CommandLineTests", dependencies: ["dag-train", "dag-sample", "dag-reward"]),
     ],
     cxxLanguageStandard: .cxx20
 )

@@ -155,7 +155,7 @@ extension RewardSpecification {
 
     /// The file to open. A plugin without a slash is looked for in the folders of `DAG_REWARD_PATH` (separated by colons), beside the
     /// program and in the installed folder; a C library without a slash is left to the system's search. Throws `RewardError`.
-    func path(in folders: [String] = InstalledFiles.rewardFolders()) throws -> String {
+    public func path(in folders: [String] = InstalledFiles.rewardFolders()) throws -> String {
         if kind == .cLibrary {
             let name = String(library.dropFirst(2))
             guard !name.isEmpty else { throw RewardError("reward `c:` names no library; write c:libname.so,score=PROTOTYPE") }

@@ -2,6 +2,7 @@ import ArgumentParser
 import Commands
 import DAGCore
 import Foundation
+import Rewards
 import Images
 import Models
 import NN
@@ -19,7 +20,7 @@ struct SampleCommand: Command {
               dag-sample --model models/tiny-sd --prompt "a red boot on a blue background" --seed 7 --output boot.png
               dag-sample --model models/tiny-sd --lora runs/warmth/pytorch_lora_weights.safetensors --prompts tiny-sd-open --output pictures/
             """,
-        version: DAGCoreVersion.text)
+        version: DAGVersion.text)
 
     @Option(help: ArgumentHelp("Folder of the model in diffusers layout.", valueName: "dir")) var model: String
     @Option(help: ArgumentHelp("LoRA of dag-train or diffusers.", valueName: "file")) var lora: String?
@@ -36,6 +37,9 @@ struct SampleCommand: Command {
     @Option(help: "auto, cpu or cuda.") var device = "auto"
     @Option(help: ArgumentHelp("A .png file (several pictures become a sheet), or a folder for one file each.", valueName: "file.png|dir"))
     var output: String
+
+    static func line(for error: any Error) -> String { ErrorReport.line(for: error) }
+    static func isUsageError(_ error: any Error) -> Bool { ErrorReport.isUsageError(error) }
 
     mutating func execute() throws {
         guard prompt == nil || prompts == nil else { throw ConfigurationError("give either --prompt TEXT or --prompts FILE, not both") }

@@ -2,6 +2,7 @@ import ArgumentParser
 import Commands
 import DAGCore
 import Foundation
+import Rewards
 
 @main
 struct TrainCommand: Command {
@@ -24,12 +25,15 @@ struct TrainCommand: Command {
             A plugin without a slash is looked up in DAG_REWARD_PATH, beside this program and in the installed library folder.
             Ctrl-C finishes the optimiser step, saves and ends with exit code 130; a second Ctrl-C ends at once.
             """,
-        version: DAGCoreVersion.text)
+        version: DAGVersion.text)
 
     @OptionGroup(title: "What to train") var subject: SubjectOptions
     @OptionGroup(title: "Method") var method: MethodOptions
     @OptionGroup(title: "Amounts") var amounts: AmountOptions
     @OptionGroup(title: "Machine and output") var machine: MachineOptions
+
+    static func line(for error: any Error) -> String { ErrorReport.line(for: error) }
+    static func isUsageError(_ error: any Error) -> Bool { ErrorReport.isUsageError(error) }
 
     mutating func execute() throws {
         let session = try TrainingSession(subject: subject, method: method, amounts: amounts, machine: machine)

@@ -3,42 +3,14 @@ import Testing
 
 /// Runs the built programs as a user would.
 @Suite(.serialized) struct CommandLineTests {
-    private static let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .deletingLastPathComponent()
-    /// The programs lie beside the tests.
-    private static let binaries = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent()
     private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-cli-\(UUID())")
-    private var model: String { Self.repository.appendingPathComponent("models/tiny-sd").path }
+    private var model: String { Program.repository.appendingPathComponent("models/tiny-sd").path }
     private var output: String { folder.appendingPathComponent("run").path }
 
     init() throws { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) }
 
-    private struct Outcome {
-        let status: Int32
-        let out: String
-        let error: String
-    }
-
-    /// - Parameter interruptAfter: a Ctrl-C is sent when standard output contains this.
     private func run(_ program: String, _ arguments: [String], interruptAfter: String? = nil) throws -> Outcome {
-        let process = Process()
-        process.executableURL = Self.binaries.appendingPathComponent(program)
-        process.arguments = arguments
-        process.currentDirectoryURL = folder
-        let (out, error) = (Pipe(), folder.appendingPathComponent("stderr-\(UUID())"))
-        try Data().write(to: error)
-        process.standardOutput = out
-        process.standardError = try FileHandle(forWritingTo: error)
-        try process.run()
-        var text = Data()
-        while case let chunk = out.fileHandleForReading.availableData, !chunk.isEmpty {
-            text += chunk
-            if let interruptAfter, String(decoding: text, as: UTF8.self).contains(interruptAfter) { process.interrupt() }
-        }
-        process.waitUntilExit()
-        return Outcome(
-            status: process.terminationStatus, out: String(decoding: text, as: UTF8.self),
-            error: try String(contentsOf: error, encoding: .utf8))
+        try Program.run(program, arguments, in: folder, interruptAfter: interruptAfter)
     }
 
     private func train(_ arguments: [String], interruptAfter: String? = nil) throws -> Outcome {

@@ -116,8 +116,10 @@ import Testing
         #expect(try checksum.score(Self.batch.get()).reward == [Float(16530 * 65536 + 541)])
     }
 
-    private static let tesseract = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"].map { "\($0)/libtesseract.so.5" }
-        .first(where: FileManager.default.fileExists(atPath:))
+    private static let tesseract = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"].map {
+        "\($0)/libtesseract.so.5"
+    }
+    .first(where: FileManager.default.fileExists(atPath:))
 
     /// A real library: how sure Tesseract is of the text that a picture contains.
     @Test(.enabled(if: tesseract != nil, "needs libtesseract5 and tesseract-ocr-eng, which scripts/setup.sh --python installs"))

@@ -8,7 +8,7 @@ enum RewardHost {
         dag_reward_host(
             struct_size: UInt32(MemoryLayout<dag_reward_host>.size),
             abi_min: UInt32(DAG_REWARD_ABI_VERSION), abi_max: UInt32(DAG_REWARD_ABI_VERSION), reserved: 0,
-            name: constantText("dag"), version: constantText("1"),
+            name: constantText("dag"), version: constantText(DAGVersion.text),
             extension: { name in
                 guard let name, String(cString: name) == DAG_REWARD_LOG else { return nil }
                 return UnsafeRawPointer(RewardHost.log)

@@ -1,14 +1,14 @@
-import CDAGCore
+public import CDAGCore
 import Foundation
 
 /// A plugin's settings, complete and in the order that `dag_reward.h` promises.
-struct RewardSettings {
+public struct RewardSettings {
     let settings: [(key: String, value: String)]
     /// The same as a JSON object; a value that is a JSON number, true or false stays such.
     let json: String
 
     /// - Parameter given: keys that the plugin declares, or any if it takes others (`RewardDescription.check`).
-    init(_ given: [String: String], for description: RewardDescription) {
+    public init(_ given: [String: String], for description: RewardDescription) {
         let known = description.options.map(\.key)
         let others = given.keys.filter { !known.contains($0) }.sorted()
         settings = description.options.map { ($0.key, given[$0.key] ?? $0.defaultValue) } + others.map { ($0, given[$0]!) }
@@ -16,7 +16,7 @@ struct RewardSettings {
     }
 
     /// Calls `body` with the settings as a plugin borrows them.
-    func withConfig<Result>(device: String, _ body: (UnsafePointer<dag_reward_config>) -> Result) -> Result {
+    public func withConfig<Result>(device: String, _ body: (UnsafePointer<dag_reward_config>) -> Result) -> Result {
         var owned: [UnsafeMutablePointer<CChar>?] = []
         defer { for pointer in owned { free(pointer) } }
         func text(_ string: String) -> UnsafePointer<CChar>? {

@@ -1,0 +1,7 @@
+/// Reading JPEG files through libjpeg, whose error handling is a longjmp.
+#pragma once
+#include <stdint.h>
+
+/// Reads a JPEG file of any kind as RGB, [height, width, 3]. Returns NULL and a line of text for one that cannot be read.
+/// The caller frees the result. `message` has room for 256 bytes.
+uint8_t *dag_jpeg_read(const char *path, int *height, int *width, char *message);

@@ -1,0 +1,228 @@
+import CDAGCore
+import Foundation
+import Rewards
+
+/// What a plugin has to keep to of dag_reward.h.
+extension Checks {
+    static let native: [Check] = [
+        check("exports", "the library exports dag_reward_entry and nothing else", exports),
+        check("versions", "entry refuses versions of the ABI that it does not speak, with a reason", versions),
+        check("description", "the plugin describes itself completely", description),
+        check("create", "instances can be made and destroyed again and again", create),
+        check("unknown_options", "settings that the plugin does not know are refused by name", unknownOptions),
+        check("bad_values", "settings without sense are refused with a message, or taken", badValues),
+        check("newer_host", "structs of a later version of the ABI, with more at their end, are no problem", newerHost),
+        check("padded_rows", "strides are respected: padded rows and pictures score the same", paddedRows),
+        check("scores_in_bounds", "nothing is written beyond scores and statuses, and nothing read beyond the input", inBounds),
+        check("inputs_untouched", "nothing that is passed in is written to", inputsUntouched),
+        check("all_written", "every score is written, and finite where the status is OK", allWritten),
+        check("deadline", "a deadline that has passed gives scores or DAG_REWARD_DEADLINE", deadline),
+        check("threads", "calls that overlap as the thread mode allows give the scores of calls that do not", threads),
+        check("unload", "an instance is destroyed, the library closed and the process ended in peace", unload),
+    ]
+
+    private static func check(_ name: String, _ what: String, _ body: @escaping @Sendable (RawPlugin) throws -> CheckOutcome) -> Check {
+        Check(name: name, what: what, isNative: true) { try body(RawPlugin($0)) }
+    }
+
+    private static func exports(_ plugin: RawPlugin) throws -> CheckOutcome {
+        let process = Process()
+        let pipe = Pipe()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = ["nm", "-D", "--defined-only", plugin.library.path]
+        (process.standardOutput, process.standardError) = (pipe, FileHandle.nullDevice)
+        try process.run()
+        let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        guard process.terminationStatus == 0 else { return .skip("needs nm, of binutils") }
+        let others = text.split(separator: "\n").compactMap { $0.split(separator: " ").last.map(String.init) }.filter {
+            !["dag_reward_entry", "__bss_start", "_edata", "_end", "_init", "_fini"].contains($0)  // the linker's own
+        }
+        if others.isEmpty { return .pass }
+        return .warn(
+            "exports \(others.count) more symbols, such as \(others[0]): compile with -fvisibility=hidden, or link with a version script")
+    }
+
+    private static func versions(_ plugin: RawPlugin) throws -> CheckOutcome {
+        var table: UnsafePointer<dag_reward_plugin>?
+        let (status, message) = RawPlugin.withError { plugin.entry(RawPlugin.host(versions: 1000...2000), &table, $0) }
+        guard status == Int32(DAG_REWARD_UNSUPPORTED) else {
+            throw CheckFailure(
+                "a host that speaks versions 1000 to 2000 got status \(status); return DAG_REWARD_UNSUPPORTED (DAG_REWARD_PLUGIN does)")
+        }
+        guard !message.isEmpty else { throw CheckFailure("refused versions 1000 to 2000 without a message") }
+        let (wide, reason) = RawPlugin.withError { plugin.entry(RawPlugin.host(versions: 1...1000), &table, $0) }
+        guard wide == 0, table?.pointee.abi_version == 1 else {
+            throw CheckFailure("a host that speaks versions 1 to 1000 got status \(wide) \(reason); answer with version 1")
+        }
+        return .pass
+    }
+
+    private static func description(_ plugin: RawPlugin) throws -> CheckOutcome {
+        let d = plugin.description
+        func isWords(_ text: String) -> Bool {
+            !text.isEmpty && text.allSatisfy { $0.isASCII && ($0.isLowercase || $0.isNumber || $0 == "_") }
+        }
+        for (kind, name) in [("name", d.name)] + d.objectives.map({ ("objective", $0.name) }) + d.options.map({ ("option", $0.key) })
+        where !isWords(name) {
+            throw CheckFailure("the \(kind) `\(name)` is not lower-case words joined by _")
+        }
+        guard Set(d.options.map(\.key)).count == d.options.count else { throw CheckFailure("an option is declared twice") }
+        let lines =
+            [("version", d.version), ("description", d.detail), ("license", d.license), ("source", d.source)]
+            + d.objectives.map { ("description of \($0.name)", $0.detail) } + d.options.map { ("description of \($0.key)", $0.detail) }
+        for (what, text) in lines where text.isEmpty || text.contains("\n") {
+            throw CheckFailure("the \(what) is empty or more than one line")
+        }
+        return .pass
+    }
+
+    private static func create(_ plugin: RawPlugin) throws -> CheckOutcome {
+        for _ in 0..<5 { plugin.destroy(try plugin.create()) }
+        let pair = try (plugin.create(), plugin.create())
+        plugin.destroy(pair.0)
+        plugin.destroy(pair.1)
+        return .pass
+    }
+
+    private static func unknownOptions(_ plugin: RawPlugin) throws -> CheckOutcome {
+        guard plugin.description.takesOtherOptions else { return .pass }  // the host refuses them
+        let (status, message, _) = plugin.tryCreate(["no_such_option": "1"])
+        guard status == Int32(DAG_REWARD_INVALID), message.contains("no_such_option") else {
+            throw CheckFailure(
+                "create with no_such_option=1 gave status \(status) `\(message)`: refuse it with DAG_REWARD_INVALID and name it")
+        }
+        return .pass
+    }
+
+    private static func badValues(_ plugin: RawPlugin) throws -> CheckOutcome {
+        for key in plugin.description.options.map(\.key) {
+            for value in ["", "\u{1}", String(repeating: "9", count: 1000), "/no/such/file", "nan"] {
+                let (status, message, instance) = plugin.tryCreate([key: value])
+                if status == 0 { plugin.destroy(instance) }
+                guard status == 0 || !message.isEmpty else { throw CheckFailure("\(key)=\(value.prefix(20)) is refused without a message") }
+                guard !message.contains("\n") else {
+                    throw CheckFailure("the message for \(key)=\(value.prefix(20)) is more than one line")
+                }
+            }
+        }
+        return .pass
+    }
+
+    private static func newerHost(_ plugin: RawPlugin) throws -> CheckOutcome {
+        var table: UnsafePointer<dag_reward_plugin>?
+        let (status, message) = RawPlugin.withError { plugin.entry(RawPlugin.host(growth: 64), &table, $0) }
+        guard status == 0 else {
+            throw CheckFailure("a host struct with 64 bytes more is refused: \(message); compare struct_size with >=")
+        }
+        return try compare(plugin, RawPlugin.Layout(growth: 64), "with larger structs")
+    }
+
+    private static func paddedRows(_ plugin: RawPlugin) throws -> CheckOutcome {
+        try compare(
+            plugin, RawPlugin.Layout(rowPadding: 29, picturePadding: 1001), "with padding after rows and pictures", height: 33, width: 31)
+    }
+
+    private static func inBounds(_ plugin: RawPlugin) throws -> CheckOutcome {
+        for edge in GuardedMemory.Edge.allCases {
+            _ = try compare(plugin, RawPlugin.Layout(edge: edge), "between forbidden pages", height: 31, width: 57)
+        }
+        return .pass
+    }
+
+    private static func inputsUntouched(_ plugin: RawPlugin) throws -> CheckOutcome {
+        try compare(plugin, RawPlugin.Layout(isProtected: true), "with inputs that cannot be written")
+    }
+
+    private static func allWritten(_ plugin: RawPlugin) throws -> CheckOutcome {
+        let instance = try plugin.create()
+        let count = min(7, largest(plugin))
+        let answer = plugin.score(instance, try Samples.batch(0..<count))
+        plugin.destroy(instance)
+        guard answer.status == 0 else { throw CheckFailure("score failed with status \(answer.status): \(answer.message)") }
+        for (index, score) in answer.scores.enumerated() {
+            let (sample, objective) = (
+                index / plugin.description.objectives.count, plugin.description.objectives[index % plugin.description.objectives.count].name
+            )
+            guard 0...6 ~= answer.statuses[sample] else {
+                throw CheckFailure("sample \(sample) has the unknown status \(answer.statuses[sample])")
+            }
+            guard answer.statuses[sample] == 0 else { throw CheckFailure("sample \(sample) cannot be scored: \(answer.message)") }
+            guard score.bitPattern != DAG_REWARD_UNWRITTEN else { throw CheckFailure("\(objective) of sample \(sample) is not written") }
+            guard score.isFinite else {
+                throw CheckFailure("\(objective) of sample \(sample) is \(score): give the sample a status instead")
+            }
+        }
+        return .pass
+    }
+
+    private static func deadline(_ plugin: RawPlugin) throws -> CheckOutcome {
+        let instance = try plugin.create()
+        let batch = try Samples.batch(0..<min(4, largest(plugin)))
+        let usual = plugin.score(instance, batch)
+        let late = plugin.score(instance, batch, RawPlugin.Layout(deadline: 1))
+        plugin.destroy(instance)
+        guard late.status == Int32(DAG_REWARD_DEADLINE) || late.status == usual.status && zip(late.scores, usual.scores).allSatisfy(isClose)
+        else {
+            throw CheckFailure(
+                "after its deadline score gives status \(late.status) and other scores; return DAG_REWARD_DEADLINE or ignore it")
+        }
+        return .pass
+    }
+
+    private static func threads(_ plugin: RawPlugin) throws -> CheckOutcome {
+        let mode = plugin.description.threadMode
+        guard mode != .serialized else { return .pass }  // the host sees to it
+        nonisolated(unsafe) let (plugin, instances) = (plugin, try (0..<4).map { _ in try plugin.create() })
+        let count = min(3, largest(plugin))
+        let batches = try (0..<4).map { k in try Samples.batch(k * 10..<k * 10 + count, height: 64, width: 64) }
+        let alone = batches.map { plugin.score(instances[0], $0).scores }
+        let wrong = Mutex()
+        DispatchQueue.concurrentPerform(iterations: 4) { k in
+            for _ in 0..<50 {
+                let answer = plugin.score(instances[mode == .concurrent ? 0 : k], batches[k])
+                if !zip(answer.scores, alone[k]).allSatisfy(isClose) { wrong.add() }
+            }
+        }
+        for instance in instances { plugin.destroy(instance) }
+        guard wrong.count == 0 else {
+            throw CheckFailure(
+                "\(wrong.count) of 200 calls that overlapped gave other scores than alone; declare a stricter thread mode, or find the data race"
+            )
+        }
+        return .pass
+    }
+
+    private static func unload(_ plugin: RawPlugin) throws -> CheckOutcome {
+        let instance = try plugin.create()
+        _ = plugin.score(instance, try Samples.batch(0..<1))
+        plugin.destroy(instance)
+        dlclose(plugin.handle)
+        return .pass
+    }
+
+    static func largest(_ plugin: RawPlugin) -> Int { plugin.description.largestBatch == 0 ? 64 : plugin.description.largestBatch }
+
+    /// Scores in a strange layout must be those in the usual one.
+    private static func compare(
+        _ plugin: RawPlugin, _ layout: RawPlugin.Layout, _ what: String, height: Int = 32, width: Int = 32
+    ) throws -> CheckOutcome {
+        let instance = try plugin.create()
+        defer { plugin.destroy(instance) }
+        let batch = try Samples.batch(0..<min(5, largest(plugin)), height: height, width: width)
+        let (usual, strange) = (plugin.score(instance, batch), plugin.score(instance, batch, layout))
+        guard usual.status == 0 else { throw CheckFailure("score failed with status \(usual.status): \(usual.message)") }
+        guard strange.status == 0 else { throw CheckFailure("\(what) score failed with status \(strange.status): \(strange.message)") }
+        // Scores of a reward that calls itself random differ anyhow.
+        guard plugin.description.isDeterministic else { return .pass }
+        guard let index = usual.scores.indices.first(where: { !isClose(usual.scores[$0], strange.scores[$0]) }) else { return .pass }
+        throw CheckFailure("\(what) scores differ: \(usual.scores[index]) became \(strange.scores[index])")
+    }
+}
+
+/// Counts from several threads.
+private final class Mutex: @unchecked Sendable {
+    private let lock = NSLock()
+    private(set) var count = 0
+    func add() { lock.withLock { count += 1 } }
+}

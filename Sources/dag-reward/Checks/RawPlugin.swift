@@ -1,0 +1,162 @@
+import CDAGCore
+import Foundation
+import Images
+import Rewards
+
+/// A plugin called as strangely as the ABI allows: structs of other sizes, padded rows, forbidden memory around everything.
+final class RawPlugin {
+    typealias Entry =
+        @convention(c) (
+            UnsafePointer<dag_reward_host>, UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>, UnsafeMutablePointer<dag_reward_error>
+        ) -> Int32
+
+    let handle: UnsafeMutableRawPointer
+    let entry: Entry
+    let specification: RewardSpecification
+    /// What the host's own code makes of it.
+    let library: RewardLibrary
+    let functions: dag_reward_plugin
+
+    init(_ specification: RewardSpecification) throws {
+        let path = try specification.path()
+        library = try RewardLibrary(path: path)
+        handle = dlopen(path, RTLD_NOW | RTLD_LOCAL)!
+        entry = unsafeBitCast(dlsym(handle, "dag_reward_entry"), to: Entry.self)
+        self.specification = specification
+        var table: UnsafePointer<dag_reward_plugin>?
+        let (status, message) = Self.withError { [entry] in entry(Self.host(), &table, $0) }
+        guard status == 0, let table else { throw CheckFailure("entry refused this host: \(message)") }
+        functions = table.pointee
+    }
+
+    var description: RewardDescription { library.description }
+
+    /// Lives as long as the process.
+    /// - Parameters:
+    ///   - versions: the range that the host claims to speak.
+    ///   - growth: bytes that a later version of the struct has more.
+    static func host(versions: ClosedRange<UInt32> = 1...1, growth: Int = 0) -> UnsafePointer<dag_reward_host> {
+        let host = dag_reward_host(
+            struct_size: 0, abi_min: versions.lowerBound, abi_max: versions.upperBound, reserved: 0,
+            name: UnsafePointer(strdup("dag-reward check")),
+            version: UnsafePointer(strdup("1")), extension: { _ in nil })
+        return UnsafePointer(grown(host, growth, leak: true))
+    }
+
+    /// A copy of a struct with its size, and bytes of a later version after it.
+    static func grown<Struct>(_ value: Struct, _ growth: Int, leak: Bool = false) -> UnsafeMutablePointer<Struct> {
+        let size = MemoryLayout<Struct>.size
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: size + growth, alignment: 16)
+        memset(memory, 0xAA, size + growth)
+        let typed = memory.assumingMemoryBound(to: Struct.self)
+        withUnsafeBytes(of: value) { memory.copyMemory(from: $0.baseAddress!, byteCount: size) }
+        memory.storeBytes(of: UInt32(size + growth), as: UInt32.self)
+        return typed
+    }
+
+    /// Calls with an error buffer of the least size, which ends where memory ends. Throws if what is in it is no text with an end.
+    static func withError(_ body: (UnsafeMutablePointer<dag_reward_error>) -> Int32) -> (status: Int32, message: String) {
+        let buffer = GuardedMemory(256)
+        var error = dag_reward_error(
+            struct_size: UInt32(MemoryLayout<dag_reward_error>.size), capacity: 256, message: buffer.pointer(CChar.self))
+        let status = body(&error)
+        let bytes = buffer.bytes.prefix { $0 != 0 }
+        return (status, bytes.count == 256 ? "(a message without its NUL)" : String(decoding: bytes, as: UTF8.self))
+    }
+
+    /// Makes an instance with the user's options, and `changes` to them. Throws `CheckFailure`.
+    func create(_ changes: [String: String] = [:]) throws -> UnsafeMutableRawPointer? {
+        let (status, message, instance) = tryCreate(changes)
+        guard status == 0 else { throw CheckFailure("create failed with status \(status): \(message)") }
+        return instance
+    }
+
+    func tryCreate(_ changes: [String: String]) -> (status: Int32, message: String, instance: UnsafeMutableRawPointer?) {
+        let given = specification.options.merging(changes) { _, new in new }
+        var instance: UnsafeMutableRawPointer?
+        let (status, message) = Self.withError { error in
+            RewardSettings(given, for: description).withConfig(device: specification.device) {
+                functions.create(Self.host(), $0, &instance, error)
+            }
+        }
+        return (status, message, instance)
+    }
+
+    func destroy(_ instance: UnsafeMutableRawPointer?) { functions.destroy(instance) }
+
+    /// How a batch lies in memory.
+    struct Layout {
+        /// Bytes after each row and after each picture.
+        var rowPadding = 0, picturePadding = 0
+        /// Bytes that a later version of the structs has more.
+        var growth = 0
+        /// Which end of every array touches forbidden memory.
+        var edge = GuardedMemory.Edge.end
+        /// Whether what is passed in cannot be written.
+        var isProtected = false
+        var deadline: UInt64 = 0
+    }
+
+    struct Answer: Equatable {
+        let status: Int32
+        let message: String
+        /// `[count, objectives]`.
+        let scores: [Float]
+        let statuses: [Int32]
+    }
+
+    func score(_ instance: UnsafeMutableRawPointer?, _ batch: RewardBatch, _ layout: Layout = Layout()) -> Answer {
+        let (n, height, width, m) = (batch.count, batch.images.height, batch.images.width, description.objectives.count)
+        let rowStride = width * 3 + layout.rowPadding
+        let pictureStride = rowStride * height + layout.picturePadding
+        // The last row is not followed by padding that could be read.
+        let pixels = GuardedMemory(max(0, (n - 1) * pictureStride + (height - 1) * rowStride + width * 3), edge: layout.edge)
+        memset(pixels.bytes.baseAddress!, 0xAA, pixels.bytes.count)
+        for sample in 0..<n {
+            batch.images[sample].withUnsafeBytes { source in
+                for y in 0..<height {
+                    let target = pixels.bytes.baseAddress! + sample * pictureStride + y * rowStride
+                    target.copyMemory(from: source.baseAddress! + y * width * 3, byteCount: width * 3)
+                }
+            }
+        }
+        let (promptBytes, prompts) = Self.texts(batch.prompts, layout.edge)
+        let (metadataBytes, metadata) = Self.texts(batch.metadata, layout.edge)
+        let (ids, seeds) = (GuardedMemory(batch.sampleIDs, edge: layout.edge), GuardedMemory(batch.seeds, edge: layout.edge))
+        let scores = GuardedMemory([UInt32](repeating: DAG_REWARD_UNWRITTEN, count: n * m), edge: layout.edge)
+        let statuses = GuardedMemory(n * 4, edge: layout.edge)
+        let inputs = promptBytes + metadataBytes + [prompts, metadata, ids, seeds, pixels]
+        if layout.isProtected { for memory in inputs { memory.protect() } }
+        let images = Self.grown(
+            dag_reward_images(
+                struct_size: 0, format: Int32(DAG_REWARD_U8_NHWC), data: UnsafeRawPointer(pixels.bytes.baseAddress!),
+                height: UInt32(height),
+                width: UInt32(width), strides: (Int64(pictureStride), Int64(rowStride), 3, 1)), layout.growth)
+        let call = Self.grown(
+            dag_reward_batch(
+                struct_size: 0, count: UInt32(n), images: images, prompts: prompts.pointer(), metadata: metadata.pointer(),
+                sample_ids: ids.pointer(),
+                seeds: seeds.pointer(), deadline: layout.deadline), layout.growth)
+        let result = Self.grown(
+            dag_reward_result(struct_size: 0, objective_count: UInt32(m), scores: scores.pointer(), statuses: statuses.pointer()),
+            layout.growth)
+        defer {
+            images.deallocate()
+            call.deallocate()
+            result.deallocate()
+        }
+        let (status, message) = Self.withError { functions.score(instance, call, result, $0) }
+        return withExtendedLifetime(inputs) {
+            Answer(
+                status: status, message: message, scores: Array(scores.bytes.bindMemory(to: Float.self)),
+                statuses: Array(statuses.bytes.bindMemory(to: Int32.self)))
+        }
+    }
+
+    /// Texts whose NUL is the last byte before forbidden memory, and the array that points to them.
+    private static func texts(_ texts: [String], _ edge: GuardedMemory.Edge) -> ([GuardedMemory], GuardedMemory) {
+        let memory = texts.map { GuardedMemory(Array($0.utf8) + [0], edge: edge) }
+        let pointers = zip(texts, memory).map { dag_reward_text(data: UnsafePointer($1.pointer(CChar.self)), size: $0.utf8.count) }
+        return (memory, GuardedMemory(pointers, edge: edge))
+    }
+}

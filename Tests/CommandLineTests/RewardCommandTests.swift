@@ -1,0 +1,152 @@
+import Foundation
+import Testing
+
+/// dag-reward as a plugin's author would use it.
+@Suite(.serialized) struct RewardCommandTests {
+    private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-reward-\(UUID())")
+
+    init() throws { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) }
+
+    private func reward(_ arguments: [String], environment: [String: String] = [:]) throws -> Outcome {
+        try Program.run("dag-reward", arguments, in: folder, environment: environment)
+    }
+
+    /// Compiles `Tests/Plugins/<source>.c`; the library's path.
+    private func plugin(_ source: String, _ flags: [String] = []) throws -> String {
+        let output = folder.appendingPathComponent("lib\(source).so").path
+        let root = Program.repository.path
+        let arguments =
+            flags + ["-shared", "-fPIC", "-fvisibility=hidden", "-I", "\(root)/include", "-o", output, "\(root)/Tests/Plugins/\(source).c"]
+        let outcome = try Program.run("/usr/bin/cc", arguments, in: folder)
+        try #require(outcome.status == 0, "\(outcome.error)")
+        return output
+    }
+
+    private struct Finding: Decodable { let name, status, detail: String }
+
+    private func check(_ reward: String, _ more: [String] = []) throws -> (status: Int32, findings: [Finding]) {
+        let outcome = try self.reward(["check", reward, "--json"] + more)
+        return (outcome.status, try JSONDecoder().decode([Finding].self, from: Data(outcome.out.utf8)))
+    }
+
+    @Test(arguments: ["jpeg_compressibility", "warmth", "minimal", "careless"]) func goodPluginsPass(name: String) throws {
+        let library = ["minimal", "careless"].contains(name) ? try plugin(name) : name
+        let (status, findings) = try check(library)
+        let bad = findings.filter { !["pass", "info", "warn"].contains($0.status) }
+        #expect(status == 0 && bad.isEmpty && findings.count == 23, "\(bad)")
+    }
+
+    private static let bugs: [(bug: String, check: String, part: String)] = [
+        ("silent", "bad_values", "without a message"), ("create_twice", "create", "SIGABRT"),
+        ("strides", "padded_rows", "scores differ"), ("batch_size_field", "newer_host", "another batch"),
+        ("one_pixel", "picture_sizes", "SIGABRT"),
+        ("hang", "batch_sizes", "took longer"), ("exit", "batch_sizes", "exit code 0"), ("many", "batch_sizes", "too many"),
+        ("prompt", "prompts", "no prompt"), ("write_input", "inputs_untouched", "SIGSEGV"), ("read_beyond", "scores_in_bounds", "SIGSEGV"),
+        ("random", "repeatable", "a second time"), ("neighbours", "independent", "depends on the batch"), ("nan", "all_written", "nan"),
+        ("unwritten", "all_written", "not written"), ("status", "all_written", "unknown status 99"),
+        ("late", "deadline", "after its deadline"),
+        ("flat", "discriminating", "all got the same mean"), ("race", "threads", "that overlapped"),
+        ("one_too_many", "scores_in_bounds", "SIGSEGV"),
+        ("one_too_few", "scores_in_bounds", "SIGSEGV"), ("leak", "memory", "bytes are lost"), ("descriptors", "memory", "descriptors"),
+        ("double_free", "unload", "SIGABRT"),
+    ]
+
+    /// Each bug is found by the check that is there for it.
+    @Test(arguments: bugs) func bugsAreFound(bug: String, check: String, part: String) throws {
+        let (status, findings) = try self.check("\(plugin("careless")),bug=\(bug)", ["--only", check, "--time-limit", "10"])
+        #expect(status == (bug == "flat" ? 0 : 1) && findings.count == 1)
+        #expect(findings[0].status == (bug == "flat" ? "warn" : "fail") && findings[0].detail.contains(part), "\(findings)")
+    }
+
+    @Test func compiledInBugsAreFound() throws {
+        #expect(try check(plugin("careless", ["-DANY_VERSION"]), ["--only", "versions"]).findings[0].detail.contains("1000 to 2000"))
+        #expect(
+            try check(plugin("careless", ["-DNAME=\"Two Words\""]), ["--only", "description"]).findings[0].detail.contains(
+                "lower-case words"))
+        #expect(try check(plugin("careless", ["-DANOTHER_SYMBOL"]), ["--only", "exports"]).findings[0].detail.contains("another_symbol"))
+        #expect(try check(plugin("careless", ["-DOPEN"]), ["--only", "unknown_options"]).findings[0].detail.contains("no_such_option"))
+    }
+
+    @Test func cFunctionsAreCheckedToo() throws {
+        let (status, findings) = try check(
+            "c:libz.so.1,score=unsigned long crc32(unsigned long start = 0, const uint8_t *pixels, unsigned int size)")
+        #expect(status == 0 && findings.count == 9, "\(findings)")
+        let wrong = try check("c:libz.so.1,score=int nothing(int width)", ["--only", "opens"])
+        #expect(wrong.status == 1 && wrong.findings[0].detail.contains("no function nothing"), "\(wrong)")
+    }
+
+    @Test func scoresFiles() throws {
+        let root = Program.repository.path
+        let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/models/tiny-sd/samples.png"]
+        let outcome = try reward(["score", "jpeg_compressibility"] + pictures)
+        #expect(
+            outcome.status == 0 && outcome.out.contains("incompressibility") && outcome.out.split(separator: "\n").count == 3, "\(outcome)")
+        let json = try reward(["score", "jpeg_compressibility", "--json"] + pictures)
+        let object = try #require(JSONSerialization.jsonObject(with: Data(json.out.utf8)) as? [String: Any])
+        let entries = try #require(object["images"] as? [[String: Any]])
+        let scores = try entries.map { try #require($0["scores"] as? [String: Double]) }
+        #expect(
+            scores.count == 2 && scores[0]["incompressibility"]! > 1 && scores[1]["incompressibility"]! > scores[0]["incompressibility"]!)
+    }
+
+    /// A JPEG file is read, and prompts go to their pictures whatever the sizes.
+    @Test func promptsFollowTheirPictures() throws {
+        let root = Program.repository.path
+        let jpeg = folder.appendingPathComponent("small.jpg")
+        // 1 x 1, white.
+        try #require(Data(base64Encoded: Self.whitePixel)).write(to: jpeg)
+        let prompts = folder.appendingPathComponent("prompts.txt").path
+        try "one\nfour\nnineteen characters".write(toFile: prompts, atomically: true, encoding: .utf8)
+        let pictures = ["\(root)/Tests/Goldens/rewards/words.png", jpeg.path, "\(root)/Tests/Goldens/rewards/lines.png"]
+        let outcome = try reward(["score", plugin("probe"), "--prompts", prompts] + pictures)
+        let cells = outcome.out.split(separator: "\n").dropFirst().map { $0.split(separator: " ").map(String.init) }
+        #expect(cells.map { $0[3] } == ["3", "4", "19"], "\(outcome)")
+        #expect(cells[1][1] == "255")
+        #expect(try reward(["score", plugin("probe"), "--prompts", prompts, jpeg.path]).error.contains("has 3 lines for 1 pictures"))
+    }
+
+    private static let whitePixel =
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAMCAgICAgMCAgIDAwMDBAYEBAQEBAgGBgUGCQgKCgkICQkKDA8MCgsOCwkJDRENDg8QEBEQCgwSExIQEw8QEBD/wAALCAABAAEBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAACf/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAIAQEAAD8AVN//2Q=="
+
+    @Test func filesThatAreNoPictures() throws {
+        let text = folder.appendingPathComponent("text.png").path
+        try "not a picture".write(toFile: text, atomically: true, encoding: .utf8)
+        for (file, part) in [(text, "neither a PNG nor a JPEG"), ("/no/file.png", "no such file")] {
+            let outcome = try reward(["score", "warmth", file])
+            #expect(outcome.status == 1 && outcome.error.contains(file) && outcome.error.contains(part), "\(outcome)")
+        }
+        #expect(try reward(["score", "warmth"]).status == 2)
+        #expect(try reward(["check", "warmth", "--only", "nothing"]).status == 2)
+    }
+
+    /// One that cannot be scored has its row, and the others theirs.
+    @Test func failuresAreRows() throws {
+        let root = Program.repository.path
+        let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
+        let outcome = try reward(["score", "\(plugin("faulty")),fault=nan,at=1"] + pictures)
+        #expect(outcome.status == 1 && outcome.out.contains("cannot be scored: nan as byte") && outcome.out.contains("255"), "\(outcome)")
+    }
+
+    @Test func infoAndList() throws {
+        let info = try reward(["info", "jpeg_compressibility"])
+        #expect(info.status == 0 && info.out.contains("quality=95") && info.out.contains("incompressibility"))
+        let json = try reward(["info", "jpeg_compressibility", "--json"])
+        let object = try #require(JSONSerialization.jsonObject(with: Data(json.out.utf8)) as? [String: Any])
+        #expect(object["name"] as? String == "jpeg_compressibility" && object["thread_mode"] as? String == "concurrent")
+
+        _ = try plugin("probe", ["-DFAULT_VERSION"])
+        _ = try plugin("minimal")
+        let shadow = folder.appendingPathComponent("second")
+        try FileManager.default.createDirectory(at: shadow, withIntermediateDirectories: true)
+        try FileManager.default.copyItem(
+            at: folder.appendingPathComponent("libminimal.so"), to: shadow.appendingPathComponent("libminimal.so"))
+        let list = try reward(["list"], environment: ["DAG_REWARD_PATH": "\(folder.path):\(shadow.path)"])
+        #expect(list.status == 0, "\(list)")
+        for part in [
+            "brightness 1", "cannot be used: reward plugin libprobe.so answered ABI version 99",
+            "not used by name: \(folder.path)/libminimal.so", "warmth 1",
+        ] {
+            #expect(list.out.contains(part), "\(part) in \(list.out)")
+        }
+    }
+}
