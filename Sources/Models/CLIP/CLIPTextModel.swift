@@ -17,7 +17,7 @@ public final class CLIPTextModel {
     public let hiddenSize: Int
     private let vocabularySize: Int
     private let tokenEmbedding, positionEmbedding: Embedding
-    private let layers: [Layer]
+    private let layers: [CLIPLayer]
     private let finalNorm: LayerNorm
     private let device: Device
 
@@ -42,7 +42,7 @@ public final class CLIPTextModel {
         tokenEmbedding = Embedding(c.vocabSize, c.hiddenSize, scope / "embeddings" / "token_embedding")
         positionEmbedding = Embedding(c.maxPositionEmbeddings, c.hiddenSize, scope / "embeddings" / "position_embedding")
         layers = (0..<c.numHiddenLayers).map {
-            Layer(
+            CLIPLayer(
                 c.hiddenSize, c.intermediateSize, heads: c.numAttentionHeads, eps: c.layerNormEps ?? 1e-5, activation,
                 scope / "encoder" / "layers" / $0)
         }
@@ -64,35 +64,6 @@ public final class CLIPTextModel {
         }
         let tokens = Tensor(ids.joined().map(Int64.init), shape: [ids.count, length], device: device)
         let x = tokenEmbedding(tokens) + positionEmbedding(Tensor.arange(length, device: device))
-        return finalNorm(layers.reduce(x) { $1($0) })
-    }
-
-    /// One pre-norm transformer layer with causal attention.
-    private struct Layer {
-        let norm1, norm2: LayerNorm
-        let q, k, v, out, fc1, fc2: Linear
-        let heads: Int
-        let activation: Activation
-
-        init(_ size: Int, _ inner: Int, heads: Int, eps: Double, _ activation: Activation, _ scope: Scope) {
-            norm1 = LayerNorm(size, eps: eps, scope / "layer_norm1")
-            q = Linear(size, size, scope / "self_attn" / "q_proj")
-            k = Linear(size, size, scope / "self_attn" / "k_proj")
-            v = Linear(size, size, scope / "self_attn" / "v_proj")
-            out = Linear(size, size, scope / "self_attn" / "out_proj")
-            norm2 = LayerNorm(size, eps: eps, scope / "layer_norm2")
-            fc1 = Linear(size, inner, scope / "mlp" / "fc1")
-            fc2 = Linear(inner, size, scope / "mlp" / "fc2")
-            self.heads = heads
-            self.activation = activation
-        }
-
-        func callAsFunction(_ x: Tensor) -> Tensor {
-            func split(_ y: Tensor) -> Tensor { y.reshape([y.size(0), y.size(1), heads, y.size(2) / heads]).transpose(1, 2) }
-            let h = norm1(x)
-            let attended = Tensor.attention(split(q(h)), split(k(h)), split(v(h)), causal: true)
-            let y = x + out(attended.transpose(1, 2).reshape(x.shape))
-            return y + fc2(activation(fc1(norm2(y))))
-        }
+        return finalNorm(layers.reduce(x) { $1($0, causal: true) })
     }
 }

@@ -1,0 +1,49 @@
+import NN
+import Tensors
+
+/// One pre-norm transformer layer, the same in every tower of CLIP; its weights go by transformers' names or by open_clip's.
+struct CLIPLayer {
+    private let norm1, norm2: LayerNorm
+    /// [B, L, size] to queries, keys and values of the same shape.
+    private let queriesKeysValues: (Tensor) -> [Tensor]
+    private let out, fc1, fc2: Linear
+    private let heads: Int
+    private let activation: Activation
+
+    /// transformers' CLIPEncoderLayer.
+    init(_ size: Int, _ inner: Int, heads: Int, eps: Double, _ activation: Activation, _ scope: Scope) {
+        norm1 = LayerNorm(size, eps: eps, scope / "layer_norm1")
+        let projections = ["q_proj", "k_proj", "v_proj"].map { Linear(size, size, scope / "self_attn" / $0) }
+        queriesKeysValues = { x in projections.map { $0(x) } }
+        out = Linear(size, size, scope / "self_attn" / "out_proj")
+        norm2 = LayerNorm(size, eps: eps, scope / "layer_norm2")
+        fc1 = Linear(size, inner, scope / "mlp" / "fc1")
+        fc2 = Linear(inner, size, scope / "mlp" / "fc2")
+        self.heads = heads
+        self.activation = activation
+    }
+
+    /// open_clip's ResidualAttentionBlock: the projections of torch.nn.MultiheadAttention lie in one matrix.
+    init(openCLIP size: Int, heads: Int, _ activation: Activation, _ scope: Scope) {
+        norm1 = LayerNorm(size, scope / "ln_1")
+        let weight = (scope / "attn").parameter("in_proj_weight", [3 * size, size], .fanIn(size))
+        let bias = (scope / "attn").parameter("in_proj_bias", [3 * size], .zeros)
+        queriesKeysValues = { $0.linear(weight, bias).chunk(3, 2) }
+        out = Linear(size, size, scope / "attn" / "out_proj")
+        norm2 = LayerNorm(size, scope / "ln_2")
+        fc1 = Linear(size, 4 * size, scope / "mlp" / "c_fc")
+        fc2 = Linear(4 * size, size, scope / "mlp" / "c_proj")
+        self.heads = heads
+        self.activation = activation
+    }
+
+    /// [B, L, size] to the same; with `causal`, no token sees those after it.
+    func callAsFunction(_ x: Tensor, causal: Bool) -> Tensor {
+        let parts = queriesKeysValues(norm1(x)).map {
+            $0.reshape([$0.size(0), $0.size(1), heads, $0.size(2) / heads]).transpose(1, 2)
+        }
+        let attended = Tensor.attention(parts[0], parts[1], parts[2], causal: causal)
+        let y = x + out(attended.transpose(1, 2).reshape(x.shape))
+        return y + fc2(activation(fc1(norm2(y))))
+    }
+}

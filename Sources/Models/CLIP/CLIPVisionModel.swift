@@ -1,0 +1,63 @@
+import Foundation
+import NN
+import Tensors
+
+/// transformers' CLIPVisionModelWithProjection: CLIP's image embeddings, those of openai/clip-vit-large-patch14 for one.
+public final class CLIPVisionModel {
+    /// transformers' CLIPVisionConfig; its own defaults, because its files may leave them out.
+    private struct Configuration: Decodable {
+        let hiddenSize, intermediateSize, numHiddenLayers, numAttentionHeads, numChannels, imageSize, patchSize, projectionDim: Int?
+        let hiddenAct: String?
+        let layerNormEps: Double?
+    }
+
+    /// transformers' CLIPConfig, whose vision part counts, or a CLIPVisionConfig by itself.
+    private struct File: Decodable {
+        let architectures: [String]?
+        let visionConfig: Configuration?
+        let projectionDim: Int?
+    }
+
+    /// Height and width of the pictures.
+    public let imageSize: Int
+    /// Length of an embedding.
+    public let embeddingSize: Int
+    private let tower: CLIPVisionTower
+
+    /// Loads configuration and weights of a whole CLIPModel or of a CLIPVisionModelWithProjection; float32, frozen.
+    public init(folder: ModelFolder, device: Device = .cpu) throws {
+        let name = folder.url.appendingPathComponent("config.json").path
+        let file = try folder.decode(File.self)
+        if let architecture = file.architectures?.first, !["CLIPModel", "CLIPVisionModelWithProjection"].contains(architecture) {
+            throw ModelError("\(name): '\(architecture)' is not supported (CLIPModel and CLIPVisionModelWithProjection are)")
+        }
+        let c = try file.visionConfig ?? folder.decode(Configuration.self)
+        let activationName = c.hiddenAct ?? Activation.quickGELU.rawValue
+        guard let activation = Activation(rawValue: activationName) else {
+            throw ModelError("\(name): hidden_act '\(activationName)' is not supported")
+        }
+        let sizes = CLIPVisionTower.Sizes(
+            width: c.hiddenSize ?? 768, inner: c.intermediateSize ?? 3072, layers: c.numHiddenLayers ?? 12,
+            heads: c.numAttentionHeads ?? 12, imageSize: c.imageSize ?? 224, patchSize: c.patchSize ?? 32,
+            projection: (file.visionConfig == nil ? c.projectionDim : file.projectionDim) ?? 512)
+        try sizes.check(name)
+        guard c.numChannels ?? 3 == 3 else { throw ModelError("\(name): num_channels \(c.numChannels!) is not supported (3 is)") }
+        // Some versions of transformers write the keys without the prefix.
+        let store = try folder.parameters(dtype: .float32, device: device) {
+            $0.hasPrefix("vision_model.") ? String($0.dropFirst("vision_model.".count)) : $0
+        }
+        tower = CLIPVisionTower(
+            sizes, eps: c.layerNormEps ?? 1e-5, activation, store.root, projection: store.root / "visual_projection")
+        imageSize = sizes.imageSize
+        embeddingSize = sizes.projection
+        // A whole CLIPModel has a text tower too.
+        try store.finish {
+            $0.hasPrefix("text_model.") || $0 == "text_projection.weight" || $0 == "logit_scale" || $0.hasSuffix("position_ids")
+        }
+    }
+
+    /// Image embeddings as the projection gives them, not normalised: float32 [n, embeddingSize].
+    /// - Parameter images: float32 [n, 3, imageSize, imageSize], already normalised with CLIP's mean and deviation.
+    /// - Throws: where the shape or the type is another.
+    public func callAsFunction(_ images: Tensor) throws -> Tensor { try tower(images) }
+}

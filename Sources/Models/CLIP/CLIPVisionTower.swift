@@ -1,0 +1,70 @@
+import NN
+import Tensors
+
+/// CLIP's vision transformer with its projection; its weights go by transformers' names or by open_clip's.
+///
+/// Source: Dosovitskiy et al. 2021 (ViT), Radford et al. 2021 (CLIP).
+struct CLIPVisionTower {
+    /// Sizes of a tower.
+    struct Sizes {
+        let width, inner, layers, heads, imageSize, patchSize, projection: Int
+
+        /// Patches of a picture and the class token.
+        var tokens: Int { imageSize / patchSize * (imageSize / patchSize) + 1 }
+
+        /// Throws, in the name of `file`, where the sizes cannot be.
+        func check(_ file: String) throws {
+            let all = [width, inner, layers, heads, imageSize, patchSize, projection]
+            guard all.allSatisfy({ $0 > 0 }), width % heads == 0, imageSize >= patchSize else {
+                throw ModelError("\(file): sizes must be above zero, the width a multiple of the heads, the picture no smaller than a patch")
+            }
+        }
+    }
+
+    private let sizes: Sizes
+    private let patches, classEmbedding, positions, projection: Tensor
+    private let preNorm, postNorm: LayerNorm
+    private let layers: [CLIPLayer]
+
+    /// transformers' CLIPVisionTransformer under `scope`, the projection's matrix [projection, width] under `projectionScope`.
+    init(_ s: Sizes, eps: Double, _ activation: Activation, _ scope: Scope, projection projectionScope: Scope) {
+        sizes = s
+        let embeddings = scope / "embeddings"
+        patches = (embeddings / "patch_embedding").parameter("weight", [s.width, 3, s.patchSize, s.patchSize], .normal(0.02))
+        classEmbedding = embeddings.parameter("class_embedding", [s.width], .normal(0.02))
+        positions = (embeddings / "position_embedding").parameter("weight", [s.tokens, s.width], .normal(0.02))
+        preNorm = LayerNorm(s.width, eps: eps, scope / "pre_layrnorm")  // sic
+        layers = (0..<s.layers).map {
+            CLIPLayer(s.width, s.inner, heads: s.heads, eps: eps, activation, scope / "encoder" / "layers" / $0)
+        }
+        postNorm = LayerNorm(s.width, eps: eps, scope / "post_layernorm")
+        projection = projectionScope.parameter("weight", [s.projection, s.width], .fanIn(s.width)).transpose(0, 1)
+    }
+
+    /// open_clip's VisionTransformer under `scope`, with its matrix `proj` [width, projection].
+    init(openCLIP s: Sizes, _ activation: Activation, _ scope: Scope) {
+        sizes = s
+        patches = (scope / "conv1").parameter("weight", [s.width, 3, s.patchSize, s.patchSize], .normal(0.02))
+        classEmbedding = scope.parameter("class_embedding", [s.width], .normal(0.02))
+        positions = scope.parameter("positional_embedding", [s.tokens, s.width], .normal(0.02))
+        preNorm = LayerNorm(s.width, scope / "ln_pre")
+        layers = (0..<s.layers).map {
+            CLIPLayer(openCLIP: s.width, heads: s.heads, activation, scope / "transformer" / "resblocks" / $0)
+        }
+        postNorm = LayerNorm(s.width, scope / "ln_post")
+        projection = scope.parameter("proj", [s.width, s.projection], .fanIn(s.width))
+    }
+
+    /// float32 [n, 3, imageSize, imageSize], normalised, to [n, projection].
+    func callAsFunction(_ images: Tensor) throws -> Tensor {
+        guard images.rank == 4, Array(images.shape.dropFirst()) == [3, sizes.imageSize, sizes.imageSize], images.dtype == .float32 else {
+            throw ModelError(
+                "pictures for CLIP must be float32 [n, 3, \(sizes.imageSize), \(sizes.imageSize)], not \(images.dtype) \(images.shape)")
+        }
+        let n = images.size(0)
+        let grid = images.conv2d(patches, nil, stride: sizes.patchSize).reshape([n, sizes.width, sizes.tokens - 1]).transpose(1, 2)
+        let x = Tensor.cat([classEmbedding.expand([n, 1, sizes.width]), grid], 1) + positions
+        let y = layers.reduce(preNorm(x)) { $1($0, causal: false) }
+        return postNorm(y.select(1, 0)).matmul(projection)
+    }
+}

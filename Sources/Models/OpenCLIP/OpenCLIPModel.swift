@@ -1,0 +1,87 @@
+import Foundation
+import NN
+import Tensors
+
+/// open_clip's CLIP, both towers, under its own names: the ViT-H-14 of HPSv2, for one.
+///
+/// Source: Radford et al. 2021 (CLIP), Cherti et al. 2022 (OpenCLIP).
+public final class OpenCLIPModel {
+    /// The sizes that the weights were checked against.
+    public let configuration: OpenCLIPConfiguration
+    /// exp(logit_scale): what similarities are multiplied with.
+    public let logitScale: Double
+    private let visual: CLIPVisionTower
+    private let tokenEmbedding: Embedding
+    private let positions, textProjection: Tensor
+    private let layers: [CLIPLayer]
+    private let finalNorm: LayerNorm
+    private let device: Device
+
+    /// Loads weights in float32, frozen.
+    ///
+    /// - Parameters:
+    ///   - weights: a `.safetensors` file, or a torch.save file with a state dict at its top or under `state_dict`; a prefix `module.`
+    ///     is dropped.
+    ///   - configuration: the architecture.
+    /// - Throws: one line with every tensor that is missing, superfluous or of another shape than the configuration asks for.
+    public init(weights: URL, configuration: OpenCLIPConfiguration = .vitH14, device: Device = .cpu) throws {
+        let (vision, text) = (configuration.vision, configuration.text)
+        let store = ParameterStore(checkpoint: try Self.stateDict(weights), origin: weights.path, dtype: .float32, device: device)
+        let scope = store.root
+        let sizes = CLIPVisionTower.Sizes(
+            width: vision.width, inner: 4 * vision.width, layers: vision.layers, heads: vision.width / vision.headWidth,
+            imageSize: vision.imageSize, patchSize: vision.patchSize, projection: configuration.embedding)
+        visual = CLIPVisionTower(openCLIP: sizes, configuration.activation, scope / "visual")
+        tokenEmbedding = Embedding(text.vocabularySize, text.width, scope / "token_embedding")
+        positions = scope.parameter("positional_embedding", [text.contextLength, text.width], .normal(0.01))
+        layers = (0..<text.layers).map {
+            CLIPLayer(openCLIP: text.width, heads: text.heads, configuration.activation, scope / "transformer" / "resblocks" / $0)
+        }
+        finalNorm = LayerNorm(text.width, scope / "ln_final")
+        textProjection = scope.parameter("text_projection", [text.width, configuration.embedding], .fanIn(text.width))
+        let scale = scope.parameter("logit_scale", [], .zeros)
+        // Some versions keep the causal mask among the weights.
+        try store.finish { $0 == "attn_mask" }
+        logitScale = exp(try scale.item())
+        self.configuration = configuration
+        self.device = device
+    }
+
+    /// Image embeddings of length one: float32 [n, embedding].
+    /// - Parameter images: float32 [n, 3, imageSize, imageSize], already normalised with CLIP's mean and deviation.
+    /// - Throws: where the shape or the type is another.
+    public func imageFeatures(_ images: Tensor) throws -> Tensor { normalised(try visual(images)) }
+
+    /// Text embeddings of length one: float32 [n, embedding], the last layer's output at each text's highest id, which is the end token.
+    /// - Parameter ids: token ids, n lists of equal length of at most `contextLength`, end token included.
+    /// - Throws: where lengths or ids do not fit.
+    public func textFeatures(_ ids: [[Int]]) throws -> Tensor {
+        let (maxLength, vocabularySize) = (configuration.text.contextLength, configuration.text.vocabularySize)
+        let length = ids.first?.count ?? 0
+        guard length > 0, length <= maxLength, ids.allSatisfy({ $0.count == length && $0.allSatisfy { 0 <= $0 && $0 < vocabularySize } })
+        else {
+            throw ModelError("token ids must be lists of one length of 1 to \(maxLength) with ids below \(vocabularySize)")
+        }
+        let tokens = Tensor(ids.joined().map(Int64.init), shape: [ids.count, length], device: device)
+        let x = tokenEmbedding(tokens) + positions.narrow(0, 0, length)
+        let y = layers.reduce(x) { $1($0, causal: true) }
+        let ends = ids.enumerated().map { text, ids in text * length + ids.firstIndex(of: ids.max()!)! }
+        return normalised(finalNorm(y.reshape([ids.count * length, configuration.text.width]).rows(ends)).matmul(textProjection))
+    }
+
+    private func normalised(_ x: Tensor) -> Tensor { x / x.square().sum([-1], keepDims: true).sqrt().clamp(1e-12, .infinity) }
+
+    private static func stateDict(_ file: URL) throws -> [String: Tensor] {
+        guard file.pathExtension != "safetensors" else { return try Safetensors(contentsOf: file).tensors }
+        let all = try TorchFile(contentsOf: file).tensors
+        // A training checkpoint has optimisers and counters beside the weights.
+        let tensors = all.keys.contains { $0.hasPrefix("state_dict.") } ? under("state_dict.", all) : all
+        return tensors.keys.allSatisfy { $0.hasPrefix("module.") } ? under("module.", tensors) : tensors
+    }
+
+    private static func under(_ prefix: String, _ tensors: [String: Tensor]) -> [String: Tensor] {
+        var result: [String: Tensor] = [:]
+        for (name, tensor) in tensors where name.hasPrefix(prefix) { result[String(name.dropFirst(prefix.count))] = tensor }
+        return result
+    }
+}
