@@ -4,11 +4,13 @@ import Testing
 @testable import Images
 @testable import Rewards
 
-/// The templates of examples/plugins: each is copied out of the repository, built as its README says, run as a user would, in a worker
-/// process, and compared with the same score computed here. A template whose toolchain is not installed is reported as skipped.
+/// The templates of examples/plugins: each is copied out of the repository, built as its README says, checked by `dag-reward check`, run as
+/// a user would, in a worker process, and compared with the same score computed here. A template whose toolchain is not installed is
+/// reported as skipped.
 @Suite struct TemplateTests {
     @Test(.enabled(if: Shell.has("cc") && Shell.has("make"))) func c() throws {
         try Template.build("c", ["make"], product: "libbrightness.so") { library in
+            try Template.check(library)
             try Template.expect(library) { picture in picture.values.reduce(0, +) / Double(picture.values.count) / 255 }
         }
     }
@@ -23,6 +25,7 @@ import Testing
     @Test(.enabled(if: Shell.has("g++") && Shell.has("make"))) func cpp() throws {
         let fault = ("Moments rg, yb;", "Moments rg, yb; if (n == 1) throw std::runtime_error(\"seeded\");")
         try Template.build("cpp", ["make"], product: "libcolourfulness.so") { library in
+            try Template.check(library)
             try Template.expect(library, "crop=1", Self.colourfulness)
             // Of 9 rows and 12 columns, half: 2 rows and 2 columns go on either side.
             try Template.expect(library, "crop=0.5") { Self.colourfulness($0.cropped(rows: 2, columns: 2)) }
@@ -38,6 +41,7 @@ import Testing
         let (command, product) = (["cargo", "build", "--release", "--offline", "--quiet"], "target/release/libdetail.so")
         let fault = ("let picture = batch.picture(n);", "let picture = batch.picture(n); if n == 1 { panic!(\"seeded {n}\"); }")
         try Template.build("rust", command, product: product) { library in
+            try Template.check(library)
             for bins in [64, 7] { try Template.expect(library, "bins=\(bins)") { Self.entropy($0, bins: bins) } }
             #expect(Template.error(library, "bins=1") == "reward detail cannot be made: bins=1 is not a whole number from 2 to 256")
         }
@@ -49,6 +53,7 @@ import Testing
     @Test(.enabled(if: Shell.has("go") && Shell.has("make"))) func go() throws {
         let fault = ("half := picture.Width / 2", "half := picture.Width / 2; if sample.Prompt == \"fault\" { panic(\"seeded\") }")
         try Template.build("go", ["make"], product: "libsymmetry.so") { library in
+            try Template.check(library)
             try Template.expect(library, "contrast=2", Self.symmetry)
             #expect(Template.error(library, "contrast=0") == "reward symmetry cannot be made: contrast=0 is not a number from 1 to 100")
         }
@@ -62,6 +67,7 @@ import Testing
         let (command, product) = (["swift", "build", "-c", "release"], ".build/release/libroughness.so")
         let fault = ("var sum = 0.0", "var sum = 0.0\nif sample.prompt == \"fault\" { throw RewardFailure.unreachable(\"seeded\") }")
         try Template.build("swift", command, product: product) { library in
+            try Template.check(library)
             for threshold in [0, 0.25] {
                 try Template.expect(library, "threshold=\(threshold)") { Self.roughness($0, threshold: threshold) }
             }
@@ -77,6 +83,7 @@ import Testing
     @Test(.enabled(if: PythonRewardTests.interpreter != nil)) func python() throws {
         try Template.build("python", ["true"], product: "my_reward.py") { file in
             let python = try "python=\(#require(PythonRewardTests.interpreter))"
+            try Template.check("\(file),\(python)")
             try Template.expect(file, "\(python),limit=10") { Self.sharpness($0) / 10 }
             try Template.expect(file, python) { min(1, Self.sharpness($0) / 0.05) }
             let text = Template.error(file, "\(python),limit=0")
@@ -221,6 +228,13 @@ private enum Template {
             let pixels = [UInt8](repeating: 7, count: height * width * 3)
             try reward.selfCheck(images: ImageBatch(pixels: pixels, count: 1, height: height, width: width))
         }
+    }
+
+    /// `dag-reward check` finds nothing wrong.
+    static func check(_ specification: String) throws {
+        let program = URL(fileURLWithPath: try InstalledFiles.worker()).deletingLastPathComponent().appendingPathComponent("dag-reward")
+        let (status, output) = try Shell.run([program.path, "check", specification], in: RewardFixture.root)
+        #expect(status == 0 && output.contains(" checks passed"), "\(output)")
     }
 
     /// What the user reads when the pictures are scored with the prompt "fault".
