@@ -69,7 +69,7 @@ let package = Package(
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
         .testTarget(name: "RewardKitTests", dependencies: ["RewardKit"]),
-        .testTarget(name: "RewardsTests", dependencies: ["Rewards", "dag-reward", "dag-reward-worker"]),
+        .testTarget(name: "RewardsTests", dependencies: ["Rewards", "dag-reward-worker", "dag-reward"]),
         .testTarget(name: "DAGCoreTests", dependencies: ["DAGCore"]),
         .testTarget(name: "CommandLineTests", dependencies: ["dag-train", "dag-sample", "dag-reward"]),
     ],

@@ -52,10 +52,10 @@ import Testing
 
     @Test func describesItself() throws {
         let library = try RewardLibrary(path: RewardSpecification("cifar_classifier").path())
-        #expect(library.objectives.map(\.name).prefix(3) == ["log_probability", "entropy", "class_0"])
-        #expect(library.objectives.count == 22)
-        #expect(library.options.map(\.key) == ["weights", "classes", "threads"])
-        #expect(library.threadMode == .perInstance && library.isDeterministic)
+        #expect(library.description.objectives.map(\.name).prefix(3) == ["log_probability", "entropy", "class_0"])
+        #expect(library.description.objectives.count == 22)
+        #expect(library.description.options.map(\.key) == ["weights", "classes", "threads"])
+        #expect(library.description.threadMode == .perInstance && library.description.isDeterministic)
     }
 
     @Test func goldensAreThere() { #expect(Self.cases.count == 8) }

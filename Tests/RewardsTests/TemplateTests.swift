@@ -4,28 +4,23 @@ import Testing
 @testable import Images
 @testable import Rewards
 
-/// The templates of examples/plugins: each is copied out of the repository, built as its README says, checked by `dag-reward check`, run as
-/// a user would, in a worker process, and compared with the same score computed here. A template whose toolchain is not installed is
-/// reported as skipped.
+/// The templates of examples/plugins: each is copied out of the repository, built as its README says, run as a user would, in a worker
+/// process, and compared with the same score computed here. A template whose toolchain is not installed is reported as skipped.
 @Suite struct TemplateTests {
     @Test(.enabled(if: Shell.has("cc") && Shell.has("make"))) func c() throws {
         try Template.build("c", ["make"], product: "libbrightness.so") { library in
-            try Template.check(library)
             try Template.expect(library) { picture in picture.values.reduce(0, +) / Double(picture.values.count) / 255 }
         }
     }
 
-    @Test func readmeShowsTheTemplateInC() throws {
-        let readme = try String(contentsOf: RewardFixture.root.appendingPathComponent("README.md"), encoding: .utf8)
+    @Test func theTemplateInCIsShort() throws {
         let source = try String(contentsOf: Template.folder.appendingPathComponent("c/brightness.c"), encoding: .utf8)
-        #expect(readme.contains("```c\n\(source)```"), "README.md and examples/plugins/c/brightness.c have come apart")
-        #expect(source.split(separator: "\n", omittingEmptySubsequences: false).count <= 40)
+        #expect(source.split(separator: "\n", omittingEmptySubsequences: false).count < 40)
     }
 
     @Test(.enabled(if: Shell.has("g++") && Shell.has("make"))) func cpp() throws {
         let fault = ("Moments rg, yb;", "Moments rg, yb; if (n == 1) throw std::runtime_error(\"seeded\");")
         try Template.build("cpp", ["make"], product: "libcolourfulness.so") { library in
-            try Template.check(library)
             try Template.expect(library, "crop=1", Self.colourfulness)
             // Of 9 rows and 12 columns, half: 2 rows and 2 columns go on either side.
             try Template.expect(library, "crop=0.5") { Self.colourfulness($0.cropped(rows: 2, columns: 2)) }
@@ -41,7 +36,6 @@ import Testing
         let (command, product) = (["cargo", "build", "--release", "--offline", "--quiet"], "target/release/libdetail.so")
         let fault = ("let picture = batch.picture(n);", "let picture = batch.picture(n); if n == 1 { panic!(\"seeded {n}\"); }")
         try Template.build("rust", command, product: product) { library in
-            try Template.check(library)
             for bins in [64, 7] { try Template.expect(library, "bins=\(bins)") { Self.entropy($0, bins: bins) } }
             #expect(Template.error(library, "bins=1") == "reward detail cannot be made: bins=1 is not a whole number from 2 to 256")
         }
@@ -53,7 +47,6 @@ import Testing
     @Test(.enabled(if: Shell.has("go") && Shell.has("make"))) func go() throws {
         let fault = ("half := picture.Width / 2", "half := picture.Width / 2; if sample.Prompt == \"fault\" { panic(\"seeded\") }")
         try Template.build("go", ["make"], product: "libsymmetry.so") { library in
-            try Template.check(library)
             try Template.expect(library, "contrast=2", Self.symmetry)
             #expect(Template.error(library, "contrast=0") == "reward symmetry cannot be made: contrast=0 is not a number from 1 to 100")
         }
@@ -67,7 +60,6 @@ import Testing
         let (command, product) = (["swift", "build", "-c", "release"], ".build/release/libroughness.so")
         let fault = ("var sum = 0.0", "var sum = 0.0\nif sample.prompt == \"fault\" { throw RewardFailure.unreachable(\"seeded\") }")
         try Template.build("swift", command, product: product) { library in
-            try Template.check(library)
             for threshold in [0, 0.25] {
                 try Template.expect(library, "threshold=\(threshold)") { Self.roughness($0, threshold: threshold) }
             }
@@ -81,9 +73,8 @@ import Testing
     }
 
     @Test(.enabled(if: PythonRewardTests.interpreter != nil)) func python() throws {
-        try Template.build("python", ["true"], product: "my_reward.py") { file in
-            let python = try "python=\(#require(PythonRewardTests.interpreter))"
-            try Template.check("\(file),\(python)")
+        let python = try "python=\(#require(PythonRewardTests.interpreter))"
+        try Template.build("python", ["true"], product: "my_reward.py", settings: ",\(python)") { file in
             try Template.expect(file, "\(python),limit=10") { Self.sharpness($0) / 10 }
             try Template.expect(file, python) { min(1, Self.sharpness($0) / 0.05) }
             let text = Template.error(file, "\(python),limit=0")
@@ -166,10 +157,12 @@ private struct Picture {
 private enum Template {
     static let folder = RewardFixture.root.appendingPathComponent("examples/plugins")
 
-    /// Copies a template out of the repository, changes its source if asked to, builds it, and hands over what came out.
+    /// Copies a template out of the repository, changes its source if asked to, builds it, and hands over what came out. One that was not
+    /// changed passes `dag-reward check` without a warning.
+    /// - Parameter settings: those that the reward needs, with a comma before.
     static func build(
         _ language: String, _ command: [String], product: String, replacing edit: (old: String, new: String)? = nil,
-        _ body: (String) throws -> Void
+        settings: String = "", _ body: (String) throws -> Void
     ) throws {
         try RewardFixture.withFolder { temporary in
             let copy = temporary.appendingPathComponent("mine")
@@ -186,6 +179,11 @@ private enum Template {
             if product.hasSuffix(".so") {
                 let gate = try Shell.run(["scripts/abi_gate.sh", "--exports", path], in: RewardFixture.root)
                 #expect(gate.status == 0, "\(gate.output)")
+            }
+            if edit == nil {
+                let programs = URL(fileURLWithPath: try InstalledFiles.worker()).deletingLastPathComponent()
+                let check = try Shell.run(["./dag-reward", "check", path + settings], in: programs)
+                #expect(check.status == 0 && !check.output.contains("WARN"), "\(check.output)")
             }
             try body(path)
         }
@@ -228,13 +226,6 @@ private enum Template {
             let pixels = [UInt8](repeating: 7, count: height * width * 3)
             try reward.selfCheck(images: ImageBatch(pixels: pixels, count: 1, height: height, width: width))
         }
-    }
-
-    /// `dag-reward check` finds nothing wrong.
-    static func check(_ specification: String) throws {
-        let program = URL(fileURLWithPath: try InstalledFiles.worker()).deletingLastPathComponent().appendingPathComponent("dag-reward")
-        let (status, output) = try Shell.run([program.path, "check", specification], in: RewardFixture.root)
-        #expect(status == 0 && output.contains(" checks passed"), "\(output)")
     }
 
     /// What the user reads when the pictures are scored with the prompt "fault".
