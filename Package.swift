@@ -12,6 +12,14 @@ let torchLibraries: [LinkerSetting] = [
     .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
 ]
 
+/// A reward plugin on libtorch, in Plugins/<name>; it exports its entry and nothing else.
+func neuralReward(_ name: String) -> Target {
+    let exports = Context.packageDirectory + "/Plugins/reward.map"
+    return .target(
+        name: "\(name)Reward", dependencies: ["RewardKit", "CDAGCore"], path: "Plugins/\(name)",
+        linkerSettings: [.unsafeFlags(["-Xlinker", "--version-script=\(exports)"])])
+}
+
 let package = Package(
     name: "dag",
     platforms: [.macOS(.v14)],
@@ -22,6 +30,8 @@ let package = Package(
         .executable(name: "dag-reward-worker", targets: ["dag-reward-worker"]),
         .library(name: "jpeg_compressibility", type: .dynamic, targets: ["JPEGReward"]),
         .library(name: "warmth", type: .dynamic, targets: ["WarmthReward"]),
+        .library(name: "aesthetic", type: .dynamic, targets: ["AestheticReward"]),
+        .library(name: "hps", type: .dynamic, targets: ["HPSv2Reward"]),
         .library(name: "cifar_classifier", type: .dynamic, targets: ["CIFARReward"]),
     ],
     dependencies: [
@@ -60,6 +70,7 @@ let package = Package(
         .target(
             name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth", publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden"])]),
+        neuralReward("Aesthetic"), neuralReward("HPSv2"),
         .executableTarget(name: "reward-benchmark", dependencies: ["DAGCore"], path: "Benchmarks/Rewards", exclude: ["faults"]),
         .target(
             name: "CIFARReward", dependencies: ["CDAGCore"], path: "Plugins/CIFARClassifier",

@@ -1,5 +1,6 @@
 // torch.save files through libtorch's own unpickler, which executes no code.
-#include <torch/csrc/jit/serialization/pickle.h>
+#include <caffe2/serialize/inline_container.h>
+#include <torch/csrc/jit/serialization/import_read.h>
 
 #include "internal.h"
 
@@ -23,10 +24,11 @@ void walk(const std::string &name, const c10::IValue &value, Visit visit, void *
 
 }  // namespace
 
-extern "C" bool ct_unpickle(const void *data, size_t bytes, Visit visit, void *context) {
+extern "C" bool ct_unpickle(const char *path, Visit visit, void *context) {
     return guarded(false, [&] {
-        const char *begin = static_cast<const char *>(data);
-        walk("", torch::jit::pickle_load(std::vector<char>(begin, begin + bytes)), visit, context);
+        // As torch::jit::pickle_load does, but from the file: a copy of it in memory would double what a large model needs.
+        caffe2::serialize::PyTorchStreamReader reader{std::string(path)};
+        walk("", torch::jit::readArchiveAndTensors("data", "", "", {}, {}, {}, reader), visit, context);
         return true;
     });
 }

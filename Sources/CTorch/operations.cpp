@@ -111,5 +111,8 @@ ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal) {
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width) {
     return tensor([&] { return at::upsample_nearest2d(borrow(x), {height, width}); });
 }
+ct_tensor ct_resize_bicubic(ct_tensor x, int64_t height, int64_t width) {
+    return tensor([&] { return at::_upsample_bicubic2d_aa(borrow(x), {height, width}, false); });
+}
 
 }  // extern "C"

@@ -29,9 +29,48 @@ public struct Pictures {
     private static let mean: [Float] = [0.48145466, 0.4578275, 0.40821073]
     private static let deviation: [Float] = [0.26862954, 0.26130258, 0.27577711]
 
+    /// The pictures as float32 `[count, 3, height, width]` in [0, 1].
+    private var tensor: Tensor {
+        var values = [Float](repeating: 0, count: count * 3 * height * width)
+        for n in 0..<count {
+            for y in 0..<height {
+                let row = row(n, y)
+                for channel in 0..<3 {
+                    let target = ((n * 3 + channel) * height + y) * width
+                    for x in 0..<width { values[target + x] = Float(row[x * 3 + channel]) / 255 }
+                }
+            }
+        }
+        return Tensor(values, shape: [count, 3, height, width])
+    }
+
+    /// HPSv2's preprocessing, float32 `[count, 3, size, size]`: numbers in [0, 1], the *long* side to `size` by torchvision's bicubic filter on
+    /// tensors (antialiased, neither rounded nor clamped), black at both sides of the short one, normalised by CLIP's mean and deviation.
+    /// Source: hpsv2's open_clip/transform.py with `light_augmentation`, which sets `resize_longest_max`.
+    public func longSideInput(size: Int) -> Tensor {
+        var images = tensor
+        let scale = Double(size) / Double(max(height, width))
+        func scaled(_ side: Int) -> Int { max(1, Int((Double(side) * scale).rounded(.toNearestOrEven))) }
+        if max(height, width) != size {
+            let (newHeight, newWidth) = (scaled(height), scaled(width))
+            images = images.resizeBicubic(height: newHeight, width: newWidth)
+            func padded(_ images: Tensor, _ dimension: Int, _ missing: Int) -> Tensor {
+                func black(_ count: Int) -> [Tensor] {
+                    var shape = images.shape
+                    shape[dimension] = count
+                    return count > 0 ? [Tensor.zeros(shape)] : []
+                }
+                return Tensor.cat(black(missing / 2) + [images] + black(missing - missing / 2), dimension)
+            }
+            images = padded(padded(images, 2, size - newHeight), 3, size - newWidth)
+        }
+        let mean = Tensor(Self.mean, shape: [1, 3, 1, 1])
+        return (images - mean) / Tensor(Self.deviation, shape: [1, 3, 1, 1])
+    }
+
     /// CLIP's preprocessing, float32 `[count, 3, size, size]`: the short side to `size` by Pillow's bicubic filter, centre crop, [0, 1], normalised by CLIP's mean
     /// and deviation. As torchvision's `Resize(size, BICUBIC), CenterCrop(size), ToTensor(), Normalize(...)` on a Pillow picture, to the bit
-    /// until the last step. It is what clip, open_clip, hpsv2 and ImageReward do.
+    /// until the last step. It is what clip, open_clip and ImageReward do.
     public func clipInput(size: Int) -> Tensor {
         let short = min(height, width)
         // The long side is rounded down; the crop's offset to the nearest number, halves to the even one.

@@ -182,4 +182,6 @@ extension Tensor {
     public func embedding(_ indices: Tensor) -> Tensor { Tensor.combine(self, indices, ct_embedding) }
     /// Nearest-neighbour resizing of `self` [B, C, H, W].
     public func upsampleNearest(height: Int, width: Int) -> Tensor { map { ct_upsample_nearest($0, Int64(height), Int64(width)) } }
+    /// Bicubic resizing of float `self` [B, C, H, W] with antialiasing (torchvision's `resize` of a tensor).
+    public func resizeBicubic(height: Int, width: Int) -> Tensor { map { ct_resize_bicubic($0, Int64(height), Int64(width)) } }
 }

@@ -9,22 +9,13 @@ public struct TorchFile {
     /// Reads the whole file.
     public init(contentsOf file: URL) throws {
         final class Found { var tensors: [String: Tensor] = [:] }
-        let data: Data
-        do {
-            data = try Data(contentsOf: file)
-        } catch {
-            throw TensorFileError("\(file.path): cannot be read (\(error.localizedDescription))")
-        }
+        guard FileManager.default.isReadableFile(atPath: file.path) else { throw TensorFileError("\(file.path): missing or unreadable") }
         let found = Found()
-        _ = data.withUnsafeBytes { bytes in
-            bytes.baseAddress.map {
-                ct_unpickle(
-                    $0, bytes.count,
-                    { name, tensor, context in
-                        Unmanaged<Found>.fromOpaque(context).takeUnretainedValue().tensors[String(cString: name)] = Tensor(owning: tensor)
-                    }, Unmanaged.passUnretained(found).toOpaque())
-            }
-        }
+        _ = ct_unpickle(
+            file.path,
+            { name, tensor, context in
+                Unmanaged<Found>.fromOpaque(context).takeUnretainedValue().tensors[String(cString: name)] = Tensor(owning: tensor)
+            }, Unmanaged.passUnretained(found).toOpaque())
         do {
             try TensorError.check()
         } catch {

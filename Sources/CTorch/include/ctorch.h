@@ -103,6 +103,7 @@ ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double ep
 // Queries, keys, values [B, heads, L, D].
 ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal);
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width);
+ct_tensor ct_resize_bicubic(ct_tensor x, int64_t height, int64_t width);
 
 // Gradients --------------------------------------------------------------------------------------------------------------------------
 void ct_set_requires_grad(ct_tensor t, bool on);
@@ -121,7 +122,7 @@ void ct_adamw(const ct_tensor _Nonnull *_Nonnull parameters, const ct_tensor _No
 // Files ------------------------------------------------------------------------------------------------------------------------------
 // Reads a torch.save file (.bin, .pt, .pth) of tensors, nested dictionaries allowed, without executing code; calls `visit` with the
 // dotted name and an owned tensor for each.
-bool ct_unpickle(const void *data, size_t bytes, void (*visit)(const char *name, ct_tensor t, void *context), void *context);
+bool ct_unpickle(const char *path, void (*visit)(const char *name, ct_tensor t, void *context), void *context);
 
 #pragma clang assume_nonnull end
 

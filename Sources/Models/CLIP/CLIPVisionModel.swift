@@ -24,8 +24,9 @@ public final class CLIPVisionModel {
     public let embeddingSize: Int
     private let tower: CLIPVisionTower
 
-    /// Loads configuration and weights of a whole CLIPModel or of a CLIPVisionModelWithProjection; float32, frozen.
-    public init(folder: ModelFolder, device: Device = .cpu) throws {
+    /// Loads configuration and weights of a whole CLIPModel or of a CLIPVisionModelWithProjection, frozen.
+    /// - Parameter dtype: what it computes in.
+    public init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
         let name = folder.url.appendingPathComponent("config.json").path
         let file = try folder.decode(File.self)
         if let architecture = file.architectures?.first, !["CLIPModel", "CLIPVisionModelWithProjection"].contains(architecture) {
@@ -43,7 +44,7 @@ public final class CLIPVisionModel {
         try sizes.check(name)
         guard c.numChannels ?? 3 == 3 else { throw ModelError("\(name): num_channels \(c.numChannels!) is not supported (3 is)") }
         // Some versions of transformers write the keys without the prefix.
-        let store = try folder.parameters(dtype: .float32, device: device) {
+        let store = try folder.parameters(dtype: dtype, device: device) {
             $0.hasPrefix("vision_model.") ? String($0.dropFirst("vision_model.".count)) : $0
         }
         tower = CLIPVisionTower(

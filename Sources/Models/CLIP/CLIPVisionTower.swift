@@ -55,16 +55,16 @@ struct CLIPVisionTower {
         projection = scope.parameter("proj", [s.width, s.projection], .fanIn(s.width))
     }
 
-    /// float32 [n, 3, imageSize, imageSize], normalised, to [n, projection].
+    /// float32 [n, 3, imageSize, imageSize], normalised, to float32 [n, projection].
     func callAsFunction(_ images: Tensor) throws -> Tensor {
         guard images.rank == 4, Array(images.shape.dropFirst()) == [3, sizes.imageSize, sizes.imageSize], images.dtype == .float32 else {
             throw ModelError(
                 "pictures for CLIP must be float32 [n, 3, \(sizes.imageSize), \(sizes.imageSize)], not \(images.dtype) \(images.shape)")
         }
         let n = images.size(0)
-        let grid = images.conv2d(patches, nil, stride: sizes.patchSize).reshape([n, sizes.width, sizes.tokens - 1]).transpose(1, 2)
+        let grid = images.to(patches.dtype).conv2d(patches, nil, stride: sizes.patchSize).reshape([n, sizes.width, sizes.tokens - 1]).transpose(1, 2)
         let x = Tensor.cat([classEmbedding.expand([n, 1, sizes.width]), grid], 1) + positions
         let y = layers.reduce(preNorm(x)) { $1($0, causal: false) }
-        return postNorm(y.select(1, 0)).matmul(projection)
+        return postNorm(y.select(1, 0)).matmul(projection).to(.float32)
     }
 }

@@ -17,16 +17,17 @@ public final class OpenCLIPModel {
     private let finalNorm: LayerNorm
     private let device: Device
 
-    /// Loads weights in float32, frozen.
+    /// Loads weights, frozen.
     ///
     /// - Parameters:
     ///   - weights: a `.safetensors` file, or a torch.save file with a state dict at its top or under `state_dict`; a prefix `module.`
     ///     is dropped.
     ///   - configuration: the architecture.
+    ///   - dtype: what it computes in.
     /// - Throws: one line with every tensor that is missing, superfluous or of another shape than the configuration asks for.
-    public init(weights: URL, configuration: OpenCLIPConfiguration = .vitH14, device: Device = .cpu) throws {
+    public init(weights: URL, configuration: OpenCLIPConfiguration = .vitH14, dtype: DType = .float32, device: Device = .cpu) throws {
         let (vision, text) = (configuration.vision, configuration.text)
-        let store = ParameterStore(checkpoint: try Self.stateDict(weights), origin: weights.path, dtype: .float32, device: device)
+        let store = ParameterStore(checkpoint: try Self.stateDict(weights), origin: weights.path, dtype: dtype, device: device)
         let scope = store.root
         let sizes = CLIPVisionTower.Sizes(
             width: vision.width, inner: 4 * vision.width, layers: vision.layers, heads: vision.width / vision.headWidth,
@@ -66,7 +67,7 @@ public final class OpenCLIPModel {
         let x = tokenEmbedding(tokens) + positions.narrow(0, 0, length)
         let y = layers.reduce(x) { $1($0, causal: true) }
         let ends = ids.enumerated().map { text, ids in text * length + ids.firstIndex(of: ids.max()!)! }
-        return normalised(finalNorm(y.reshape([ids.count * length, configuration.text.width]).rows(ends)).matmul(textProjection))
+        return normalised(finalNorm(y.reshape([ids.count * length, configuration.text.width]).rows(ends)).matmul(textProjection).to(.float32))
     }
 
     private func normalised(_ x: Tensor) -> Tensor { x / x.square().sum([-1], keepDims: true).sqrt().clamp(1e-12, .infinity) }

@@ -1,0 +1,49 @@
+import CDAGCore
+import Foundation
+import Models
+import RewardKit
+import Tensors
+
+/// Human Preference Score v2 and v2.1: the dot product of a picture's and its prompt's embeddings by a CLIP ViT-H-14 that was trained on what people
+/// prefer. Source: Wu et al. 2023 (arXiv 2306.09341), tgxs002/HPSv2.
+final class HPSv2: NeuralReward {
+    static let card = RewardCard(
+        name: "hps", version: "1.0.0", description: "how well a picture fits its prompt and people's taste, by Human Preference Score v2",
+        license: "Apache-2.0", source: "arXiv 2306.09341, https://github.com/tgxs002/HPSv2",
+        objectives: [("hps", "cosine of picture and prompt, about 0.2 to 0.35")],
+        weights: "HPS_v2_compressed.pt or HPS_v2.1_compressed.pt, from xswu/HPSv2 on Hugging Face",
+        options: [("tokenizer", "", "folder of CLIP's vocabulary: vocab.json and merges.txt, or tokenizer.json, as in openai/clip-vit-large-patch14")])
+
+    private let model: OpenCLIPModel
+    private let tokenizer: CLIPTokenizer
+    private let device: Device
+    /// Prompts come again and again, along a trajectory and from epoch to epoch.
+    private var embeddings: [String: Tensor] = [:]
+
+    init(_ settings: NeuralSettings) throws {
+        let weights = try settings.file("weights", Self.card.weights)
+        let folder = try settings.file("tokenizer", Self.card.options[0].description)
+        device = settings.device
+        tokenizer = try CLIPTokenizer(folder: ModelFolder(folder))
+        model = try OpenCLIPModel(weights: weights, dtype: settings.dtype, device: device)
+    }
+
+    func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
+        let images = try model.imageFeatures(pictures.longSideInput(size: model.configuration.vision.imageSize).to(device))
+        let new = Set(prompts).filter { embeddings[$0] == nil }.sorted()
+        if embeddings.count > 10_000 { embeddings = [:] }
+        if !new.isEmpty {
+            let features = try model.textFeatures(new.map { tokenizer.encode($0) })
+            for (index, prompt) in new.enumerated() { embeddings[prompt] = features.select(0, index) }
+        }
+        let texts = Tensor.stack(prompts.map { embeddings[$0]! }, 0)
+        return try (images * texts).sum([-1]).array()
+    }
+}
+
+/// What `dag_reward.h` asks of a plugin.
+@_cdecl("dag_reward_entry")
+public func entry(
+    _ host: UnsafePointer<dag_reward_host>, _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>,
+    _ error: UnsafeMutablePointer<dag_reward_error>
+) -> Int32 { rewardEntry(HPSv2.self, host, plugin, error) }
