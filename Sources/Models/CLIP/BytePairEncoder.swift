@@ -20,9 +20,11 @@ struct BytePairEncoder: Sendable {
     /// Id of each byte inside a word, and at its end.
     private let inner: [Int]
     private let last: [Int]
-    private let memory = WordMemory()
+    private let memory: WordMemory
 
-    init(_ vocabulary: [String: Int], merges: [Pair: Merge], unknownID: Int) {
+    /// - Parameter whole: words that are tokens as they are.
+    init(_ vocabulary: [String: Int], merges: [Pair: Merge], unknownID: Int, whole: [String] = []) {
+        memory = WordMemory(Dictionary(whole.map { (Array($0.utf8), [vocabulary[$0] ?? unknownID]) }) { $1 })
         self.merges = merges
         inner = Self.alphabet.map { vocabulary[String($0)] ?? unknownID }
         last = Self.alphabet.map { vocabulary[String($0) + "</w>"] ?? unknownID }
@@ -69,7 +71,9 @@ struct BytePairEncoder: Sendable {
 /// Words and their token ids, up to a bound: prompts share most of their words.
 private final class WordMemory: @unchecked Sendable {
     private let lock = NSLock()
-    private var known: [[UInt8]: [Int]] = [:]
+    private var known: [[UInt8]: [Int]]
+
+    init(_ known: [[UInt8]: [Int]]) { self.known = known }
 
     func ids(of word: [UInt8], else encode: ([UInt8]) -> [Int]) -> [Int] {
         if let ids = lock.withLock({ known[word] }) { return ids }

@@ -28,7 +28,7 @@ enum CLIPText {
 
     /// NFC. Hangul goes by the Unicode standard's arithmetic (section 3.12) and the rest by Foundation, whose Hangul cannot be used:
     /// in Swift 6.3 it does not join a final to a syllable, and joins what is next to the jamo that compose (U+1176, say).
-    private static func compose(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
+    static func compose(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
         var result: [Unicode.Scalar] = []
         result.reserveCapacity(scalars.count)
         var other = String.UnicodeScalarView()
@@ -89,14 +89,13 @@ enum CLIPText {
 
     /// Calls `body` with each word's UTF-8 bytes: `'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+`, white space dropped.
     ///
-    /// `<|startoftext|>` and `<|endoftext|>` that reach this point (spelt in capitals, say) are three words each: the pattern keeps
-    /// them whole, and GPT-2's pattern, applied to each word after it, cuts them.
-    static func forEachWord(in text: [Unicode.Scalar], _ body: ([UInt8]) -> Void) {
+    /// - Parameter spelled: sequences that the pattern has before all others, and the words that each gives.
+    static func forEachWord(in text: [Unicode.Scalar], spelled: [SpelledToken], _ body: ([UInt8]) -> Void) {
         var position = 0
         while position < text.count {
-            if let spelled = spelledTokens.first(where: { text[position...].starts(with: $0.whole) }) {
-                for word in spelled.words { body(Array(word.utf8)) }
-                position += spelled.whole.count
+            if let token = spelled.first(where: { text[position...].starts(with: $0.whole) }) {
+                for word in token.words { body(Array(word.utf8)) }
+                position += token.whole.count
                 continue
             }
             if let ending = contractions.first(where: { text[position...].starts(with: $0.unicodeScalars) }) {
@@ -118,9 +117,23 @@ enum CLIPText {
         }
     }
 
-    private static let spelledTokens = [["<|", "startoftext", "|>"], ["<|", "endoftext", "|>"]].map { words in
-        (words: words, whole: Array(words.joined().unicodeScalars))
+    /// A sequence that is found whole, and the words that it is cut into.
+    struct SpelledToken: Sendable {
+        let words: [String]
+        let whole: [Unicode.Scalar]
+
+        init(_ words: String...) {
+            self.words = words
+            whole = Array(words.joined().unicodeScalars)
+        }
+
+        /// transformers' special tokens that reach this point (spelt in capitals, say): the pattern keeps them whole, and GPT-2's
+        /// pattern, applied to each word after it, cuts them in three.
+        static let transformers = [SpelledToken("<|", "startoftext", "|>"), SpelledToken("<|", "endoftext", "|>")]
+        /// open_clip's special tokens.
+        static let openCLIP = OpenCLIPVocabulary.special.map { SpelledToken($0) }
     }
+
     private static let contractions = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"]
 
     private enum Kind {

@@ -2,7 +2,7 @@ import Foundation
 
 /// CLIP's byte-pair tokenizer, as Stable Diffusion prompts it: text in, a fixed number of token ids out.
 ///
-/// The ids equal those of `CLIPTokenizer` in transformers 5 with `padding="max_length", truncation=True`. Source: Radford et al. 2021
+/// Read from a folder, the ids equal those of `CLIPTokenizer` in transformers 5 with `padding="max_length", truncation=True`. Source: Radford et al. 2021
 /// (CLIP); byte-pair encoding after Sennrich et al. 2016.
 public struct CLIPTokenizer: Sendable {
     /// Length of what `encode` returns, begin and end tokens included; 77 for every published Stable Diffusion.
@@ -13,7 +13,7 @@ public struct CLIPTokenizer: Sendable {
     public let startOfTextID: Int
     /// Id put after every text (`<|endoftext|>`); CLIP pools its output at the first of these.
     public let endOfTextID: Int
-    /// Id that fills up to `maxLength`: the end token for SD 1.x, `!` for SD 2.x.
+    /// Id that fills up to `maxLength`: the end token for SD 1.x, `!` for SD 2.x and open_clip.
     public let paddingID: Int
     /// Id that stands for a byte that the vocabulary lacks.
     public let unknownID: Int
@@ -22,6 +22,9 @@ public struct CLIPTokenizer: Sendable {
     /// Tokens found in the text as it is written, and those found in it once normalised; longest first.
     private let literalTokens: [AddedToken]
     private let normalizedTokens: [AddedToken]
+    /// What is done to text before it is cut into words, and which sequences are no words of their own.
+    private let normalize: @Sendable ([Unicode.Scalar]) -> [Unicode.Scalar]
+    private let spelledTokens: [CLIPText.SpelledToken]
 
     /// Reads a tokenizer from a folder in diffusers layout.
     ///
@@ -35,9 +38,9 @@ public struct CLIPTokenizer: Sendable {
         let files = try CLIPTokenizerFiles(folder: folder)
         bytePairs = BytePairEncoder(files.vocabulary, merges: files.merges, unknownID: files.unknownID)
         self.maxLength = maxLength ?? files.maxLength ?? 77
-        guard self.maxLength >= 2 else {
-            throw TokenizerError("a maximum length of \(self.maxLength) tokens leaves no room for the begin and end tokens; use at least 2")
-        }
+        try Self.check(self.maxLength)
+        normalize = CLIPText.normalize
+        spelledTokens = CLIPText.SpelledToken.transformers
         startOfTextID = files.startOfTextID
         endOfTextID = files.endOfTextID
         paddingID = files.paddingID
@@ -47,6 +50,34 @@ public struct CLIPTokenizer: Sendable {
         literalTokens = longestFirst.filter { !$0.normalized }
         normalizedTokens = longestFirst.filter(\.normalized).map {
             AddedToken(scalars: CLIPText.normalize($0.scalars), id: $0.id, normalized: true)
+        }
+    }
+
+    /// Reads open_clip's vocabulary; the ids equal those of its `SimpleTokenizer`, but for rare repairs of text (see `OpenCLIPText`).
+    ///
+    /// - Parameters:
+    ///   - file: open_clip's `bpe_simple_vocab_16e6.txt.gz`, as it is or decompressed.
+    ///   - maxLength: the model's context length.
+    /// - Throws: `TokenizerError` naming the file and, where it is damaged, the line.
+    public init(openCLIP file: URL, maxLength: Int = 77) throws {
+        try Self.check(maxLength)
+        let vocabulary = try OpenCLIPVocabulary(contentsOf: file)
+        vocabularySize = vocabulary.size
+        startOfTextID = vocabulary.size - 2
+        endOfTextID = vocabulary.size - 1
+        unknownID = endOfTextID
+        paddingID = 0
+        bytePairs = BytePairEncoder(
+            vocabulary.ids, merges: vocabulary.merges, unknownID: unknownID, whole: OpenCLIPVocabulary.special)
+        self.maxLength = maxLength
+        (literalTokens, normalizedTokens) = ([], [])
+        normalize = OpenCLIPText.normalize
+        spelledTokens = CLIPText.SpelledToken.openCLIP
+    }
+
+    private static func check(_ maxLength: Int) throws {
+        guard maxLength >= 2 else {
+            throw TokenizerError("a maximum length of \(maxLength) tokens leaves no room for the begin and end tokens; use at least 2")
         }
     }
 
@@ -66,8 +97,8 @@ public struct CLIPTokenizer: Sendable {
         var ids: [Int] = []
         CLIPText.split(Array(text.unicodeScalars), at: literalTokens, token: { ids.append($0) }) { raw in
             // Each stretch between literal tokens is normalised alone: a combining mark after a token joins nothing before it.
-            CLIPText.split(CLIPText.normalize(raw), at: normalizedTokens, token: { ids.append($0) }) { stretch in
-                CLIPText.forEachWord(in: stretch) { bytePairs.append($0, to: &ids) }
+            CLIPText.split(normalize(raw), at: normalizedTokens, token: { ids.append($0) }) { stretch in
+                CLIPText.forEachWord(in: stretch, spelled: spelledTokens) { bytePairs.append($0, to: &ids) }
             }
         }
         return ids

@@ -1,0 +1,52 @@
+import CZlib
+import Foundation
+
+/// open_clip's vocabulary, made from its list of merges, `bpe_simple_vocab_16e6.txt.gz`.
+struct OpenCLIPVocabulary {
+    /// Tokens that stand for themselves wherever they are in a text; the last two of the vocabulary.
+    static let special = ["<start_of_text>", "<end_of_text>"]
+    /// Merges that open_clip takes from the file, which has more.
+    private static let mergeCount = 49152 - 256 - 2
+
+    let ids: [String: Int]
+    let merges: [BytePairEncoder.Pair: BytePairEncoder.Merge]
+    /// Number of ids.
+    let size: Int
+
+    /// - Parameter file: one merge a line after a line of heading, as it is or under gzip.
+    init(contentsOf file: URL) throws {
+        let lines = try Self.text(file).split(separator: "\n", omittingEmptySubsequences: false).dropFirst().prefix(Self.mergeCount)
+        let pairs = (lines.last == "" ? lines.dropLast() : lines).map { $0.split(separator: " ").map(String.init) }
+        // Bytes that print come first, each with itself; then those that have a substitute from U+0100 on.
+        let bytes = BytePairEncoder.alphabet.sorted().map(String.init)
+        let pieces = bytes + bytes.map { $0 + "</w>" } + pairs.map { $0.joined() } + Self.special
+        let ids = Dictionary(zip(pieces, 0...), uniquingKeysWith: { $1 })
+        var merges: [BytePairEncoder.Pair: BytePairEncoder.Merge] = [:]
+        for (rank, pair) in pairs.enumerated() {
+            guard pair.count == 2, let left = ids[pair[0]], let right = ids[pair[1]], let id = ids[pair[0] + pair[1]] else {
+                throw TokenizerError(
+                    "\(file.path), line \(rank + 2): expected two tokens that earlier lines make; "
+                        + "name open_clip's bpe_simple_vocab_16e6.txt.gz, undamaged")
+            }
+            merges[BytePairEncoder.Pair(left: left, right: right)] = BytePairEncoder.Merge(rank: rank, id: id)
+        }
+        guard !pairs.isEmpty else { throw TokenizerError("\(file.path) holds no merges; name open_clip's bpe_simple_vocab_16e6.txt.gz") }
+        (self.ids, self.merges, size) = (ids, merges, pieces.count)
+    }
+
+    /// A file's text; zlib reads what is not compressed as it is.
+    private static func text(_ file: URL) throws -> String {
+        let problem = TokenizerError("\(file.path) is missing, cannot be read or is cut short; copy it again")
+        guard let stream = gzopen(file.path, "rb") else { throw problem }
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        var count = gzread(stream, &buffer, UInt32(buffer.count))
+        while count > 0 {
+            bytes += buffer[..<Int(count)]
+            count = gzread(stream, &buffer, UInt32(buffer.count))
+        }
+        // Closing tells of a stream that ends too early.
+        guard gzclose(stream) == Z_OK, count == 0, let text = String(validating: bytes, as: UTF8.self) else { throw problem }
+        return text
+    }
+}
