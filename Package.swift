@@ -31,6 +31,7 @@ let package = Package(
         .library(name: "jpeg_compressibility", type: .dynamic, targets: ["JPEGReward"]),
         .library(name: "warmth", type: .dynamic, targets: ["WarmthReward"]),
         .library(name: "aesthetic", type: .dynamic, targets: ["AestheticReward"]),
+        .library(name: "imagereward", type: .dynamic, targets: ["ImageRewardReward"]),
         .library(name: "hps", type: .dynamic, targets: ["HPSv2Reward"]),
         .library(name: "cifar_classifier", type: .dynamic, targets: ["CIFARReward"]),
     ],
@@ -71,12 +72,12 @@ let package = Package(
         .target(
             name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth", publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden"])]),
-        neuralReward("Aesthetic"), neuralReward("HPSv2"),
-        .executableTarget(name: "reward-benchmark", dependencies: ["DAGCore"], path: "Benchmarks/Rewards", exclude: ["faults"]),
         .target(
             name: "CIFARReward", dependencies: ["CDAGCore"], path: "Plugins/CIFARClassifier",
             exclude: ["weights", "resnet.py", "train_fashion_classifier.py"], publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden", "-std=gnu23"])], linkerSettings: [.linkedLibrary("jansson")]),
+        neuralReward("Aesthetic"), neuralReward("HPSv2"), neuralReward("ImageReward"),
+        .executableTarget(name: "reward-benchmark", dependencies: ["DAGCore"], path: "Benchmarks/Rewards", exclude: ["faults"]),
         .executableTarget(name: "full-size", dependencies: ["Models"], path: "Benchmarks/FullSize"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),

@@ -12,7 +12,7 @@ final class HPSv2: NeuralReward {
         license: "Apache-2.0", source: "arXiv 2306.09341, https://github.com/tgxs002/HPSv2",
         objectives: [("hps", "cosine of picture and prompt, about 0.2 to 0.35")],
         weights: "HPS_v2_compressed.pt or HPS_v2.1_compressed.pt, from xswu/HPSv2 on Hugging Face",
-        options: [("tokenizer", "", "folder of CLIP's vocabulary: vocab.json and merges.txt, or tokenizer.json, as in openai/clip-vit-large-patch14")])
+        options: [("vocabulary", "", "bpe_simple_vocab_16e6.txt.gz, from open_clip")])
 
     private let model: OpenCLIPModel
     private let tokenizer: CLIPTokenizer
@@ -22,9 +22,9 @@ final class HPSv2: NeuralReward {
 
     init(_ settings: NeuralSettings) throws {
         let weights = try settings.file("weights", Self.card.weights)
-        let folder = try settings.file("tokenizer", Self.card.options[0].description)
+        let vocabulary = try settings.file("vocabulary", Self.card.options[0].description)
         device = settings.device
-        tokenizer = try CLIPTokenizer(folder: ModelFolder(folder))
+        tokenizer = try CLIPTokenizer(openCLIP: vocabulary)
         model = try OpenCLIPModel(weights: weights, dtype: settings.dtype, device: device)
     }
 
@@ -33,7 +33,10 @@ final class HPSv2: NeuralReward {
         let new = Set(prompts).filter { embeddings[$0] == nil }.sorted()
         if embeddings.count > 10_000 { embeddings = [:] }
         if !new.isEmpty {
-            let features = try model.textFeatures(new.map { tokenizer.encode($0) })
+            let ids = new.map(tokenizer.encode)
+            // The tower is causal: what follows the last end token changes nothing.
+            let length = ids.map { $0.firstIndex(of: tokenizer.endOfTextID)! + 1 }.max()!
+            let features = try model.textFeatures(ids.map { Array($0.prefix(length)) })
             for (index, prompt) in new.enumerated() { embeddings[prompt] = features.select(0, index) }
         }
         let texts = Tensor.stack(prompts.map { embeddings[$0]! }, 0)

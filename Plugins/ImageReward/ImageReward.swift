@@ -1,0 +1,45 @@
+import CDAGCore
+import Foundation
+import Models
+import RewardKit
+import Tensors
+
+/// ImageReward 1.0. Source: Xu et al. 2023 (arXiv 2304.05977), THUDM/ImageReward.
+final class ImageReward: NeuralReward {
+    static let card = RewardCard(
+        name: "imagereward", version: "1.0.0", description: "how people would rate a picture for its prompt, by ImageReward",
+        license: "Apache-2.0", source: "arXiv 2304.05977, https://github.com/THUDM/ImageReward",
+        objectives: [("imagereward", "standardised rating, about -2 to 2")],
+        weights: "ImageReward.pt, from THUDM/ImageReward on Hugging Face",
+        options: [("vocabulary", "", "vocab.txt of bert-base-uncased; if not given, the one beside the weights")])
+
+    /// Tokens of a prompt, as in the published code.
+    private static let maxLength = 35
+
+    private let model: ImageRewardModel
+    private let tokenizer: WordPieceTokenizer
+
+    init(_ settings: NeuralSettings) throws {
+        let weights = try settings.file("weights", Self.card.weights)
+        let beside = weights.deletingLastPathComponent().appendingPathComponent("vocab.txt")
+        let vocabulary =
+            settings["vocabulary"].isEmpty
+            ? try settings.file(beside, hint: "vocabulary= is not given, and \(beside.path)") : try settings.file("vocabulary", "")
+        tokenizer = try WordPieceTokenizer(vocabulary: vocabulary)
+        model = try ImageRewardModel(weights: weights, dtype: settings.dtype, device: settings.device)
+        guard tokenizer.size <= model.vocabularySize else {
+            throw ModelError("\(vocabulary.path): has \(tokenizer.size) tokens, but \(weights.path) has \(model.vocabularySize)")
+        }
+    }
+
+    func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
+        try model(pictures.clipInput(size: model.imageSize), ids: prompts.map { tokenizer.encode($0, maxLength: Self.maxLength) })
+    }
+}
+
+/// What `dag_reward.h` asks of a plugin.
+@_cdecl("dag_reward_entry")
+public func entry(
+    _ host: UnsafePointer<dag_reward_host>, _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>,
+    _ error: UnsafeMutablePointer<dag_reward_error>
+) -> Int32 { rewardEntry(ImageReward.self, host, plugin, error) }

@@ -1,0 +1,129 @@
+import Foundation
+
+/// BERT's tokenizer, uncased: words and punctuation, cut into the longest pieces of a vocabulary.
+///
+/// The ids equal those of transformers' `BertTokenizer` with `bert-base-uncased`. Source: Devlin et al. 2018; Wu et al. 2016 (WordPiece).
+public struct WordPieceTokenizer: Sendable {
+    /// Number of pieces.
+    public let size: Int
+    private let ids: [String: Int]
+    private let unknown, start, end: Int
+    /// Words longer than this are unknown.
+    private static let longestWord = 100
+    /// Tokens that stand for themselves wherever they are in a text.
+    private static let special = ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"]
+
+    /// Reads `vocab.txt`: a piece a line, its number the id. Throws `TokenizerError` that names the file.
+    public init(vocabulary file: URL) throws {
+        guard let text = try? String(contentsOf: file, encoding: .utf8) else {
+            throw TokenizerError("\(file.path): cannot be read as UTF-8 text")
+        }
+        var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { $0.hasSuffix("\r") ? String($0.dropLast()) : String($0) }
+        if lines.last == "" { lines.removeLast() }
+        size = lines.count
+        ids = Dictionary(zip(lines, lines.indices), uniquingKeysWith: { _, last in last })
+        func id(_ token: String) throws -> Int {
+            guard let id = ids[token] else { throw TokenizerError("\(file.path): is not the vocabulary of a BERT, it has no \(token)") }
+            return id
+        }
+        (unknown, start, end) = (try id("[UNK]"), try id("[CLS]"), try id("[SEP]"))
+    }
+
+    /// Ids of a text between `[CLS]` and `[SEP]`, cut to `maxLength` in all; no padding.
+    public func encode(_ text: String, maxLength: Int) -> [Int] {
+        var result = [start]
+        for part in Self.splitAtSpecial(text) {
+            if Self.special.contains(part) {
+                result.append(ids[part] ?? unknown)
+            } else {
+                for word in Self.words(part) { result += pieces(word) }
+            }
+        }
+        return result.prefix(maxLength - 1) + [end]
+    }
+
+    /// The longest piece that a word begins with, the longest that the rest does, and so on; those after the first are marked `##`.
+    private func pieces(_ word: [Unicode.Scalar]) -> [Int] {
+        guard word.count <= Self.longestWord else { return [unknown] }
+        var result: [Int] = []
+        var begin = 0
+        while begin < word.count {
+            var end = word.count
+            var found: Int?
+            while end > begin, found == nil {
+                found = ids[(begin > 0 ? "##" : "") + String(String.UnicodeScalarView(word[begin..<end]))]
+                if found == nil { end -= 1 }
+            }
+            guard let found else { return [unknown] }
+            result.append(found)
+            begin = end
+        }
+        return result
+    }
+
+    private static func splitAtSpecial(_ text: String) -> [String] {
+        var parts: [String] = []
+        var rest = text[...]
+        while let (range, _) = special.compactMap({ token in rest.range(of: token).map { ($0, token) } }).min(by: { $0.0.lowerBound < $1.0.lowerBound }) {
+            parts += [String(rest[..<range.lowerBound]), String(rest[range])]
+            rest = rest[range.upperBound...]
+        }
+        return parts + [String(rest)]
+    }
+
+    /// BERT's basic tokenizer: without control characters and accents, in lower case; every sign and every Chinese character is a word.
+    private static func words(_ text: String) -> [[Unicode.Scalar]] {
+        let cleaned = text.unicodeScalars.filter { $0 == "\t" || $0 == "\n" || $0 == "\r" || !($0.value == 0xFFFD || isOther($0)) }
+        let plain = decompose(cleaned).filter { $0.properties.generalCategory != .nonspacingMark }
+        var words: [[Unicode.Scalar]] = [[]]
+        for scalar in plain {
+            if scalar.properties.isWhitespace {
+                words.append([])
+            } else if isSign(scalar) || isChinese(scalar) {
+                words += [[scalar], []]
+            } else {
+                words[words.count - 1] += scalar.properties.lowercaseMapping.unicodeScalars
+            }
+        }
+        return words.filter { !$0.isEmpty }
+    }
+
+    /// NFD. Hangul goes by the Unicode standard's arithmetic, because Foundation's in Swift 6.3 cannot be relied on: see `CLIPText`.
+    private static func decompose(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
+        scalars.flatMap { scalar -> [Unicode.Scalar] in
+            if scalar.isASCII { return [scalar] }
+            guard (0xAC00...0xD7A3).contains(scalar.value) else { return Array(String(scalar).decomposedStringWithCanonicalMapping.unicodeScalars) }
+            let index = scalar.value - 0xAC00
+            let jamo = [0x1100 + index / 588, 0x1161 + index % 588 / 28] + (index % 28 > 0 ? [0x11A7 + index % 28] : [])
+            return jamo.compactMap(Unicode.Scalar.init)
+        }
+    }
+
+    private static func isOther(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.properties.generalCategory {
+        case .control, .format, .surrogate, .privateUse, .unassigned: true
+        default: false
+        }
+    }
+
+    private static func isSign(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case 33...47, 58...64, 91...96, 123...126: return true
+        default: break
+        }
+        switch scalar.properties.generalCategory {
+        case .connectorPunctuation, .dashPunctuation, .openPunctuation, .closePunctuation, .initialPunctuation, .finalPunctuation, .otherPunctuation:
+            return true
+        default: return false
+        }
+    }
+
+    private static func isChinese(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case 0x4E00...0x9FFF, 0x3400...0x4DBF, 0x20000...0x2A6DF, 0x2A700...0x2B73F, 0x2B740...0x2B81F, 0x2B820...0x2CEAF, 0xF900...0xFAFF,
+            0x2F800...0x2FA1F:
+            true
+        default: false
+        }
+    }
+}
