@@ -8,7 +8,7 @@ import Testing
 /// CLIP's towers against transformers and open_clip (rewards/make_clip_goldens.py).
 @Suite struct CLIPGoldenTests {
     private static let small = OpenCLIPConfiguration(
-        embedding: 24, vision: .init(imageSize: 28, patchSize: 14, layers: 2, width: 32, headWidth: 16),
+        embedding: 24, vision: .init(imageSize: 28, patchSize: 14, layers: 2, width: 24, headWidth: 8),
         text: .init(contextLength: 12, vocabularySize: 50, layers: 2, width: 16, heads: 4), activation: .gelu)
 
     private func file(_ name: String) -> URL { goldens.appendingPathComponent("rewards/\(name)") }
@@ -52,12 +52,12 @@ import Testing
     @Test func weightsOfAnotherArchitecture() throws {
         let weights = file("open-clip/open_clip_model.safetensors")
         let taller = OpenCLIPConfiguration(
-            embedding: 24, vision: .init(imageSize: 42, patchSize: 14, layers: 1, width: 32, headWidth: 16), text: Self.small.text,
+            embedding: 24, vision: .init(imageSize: 42, patchSize: 14, layers: 1, width: 24, headWidth: 8), text: Self.small.text,
             activation: .gelu)
         let error = try #require(throws: TensorFileError.self) { try OpenCLIPModel(weights: weights, configuration: taller) }
         let message = error.description
         #expect(message.hasPrefix(weights.path) && !message.contains("\n"))
-        #expect(message.contains("visual.positional_embedding has shape [5, 32], the configuration asks for [10, 32]"))
+        #expect(message.contains("visual.positional_embedding has shape [5, 24], the configuration asks for [10, 24]"))
         #expect(message.contains("visual.transformer.resblocks.1.attn.in_proj_bias is not used"))
     }
 }

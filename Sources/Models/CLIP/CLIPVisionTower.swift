@@ -16,7 +16,8 @@ struct CLIPVisionTower {
         func check(_ file: String) throws {
             let all = [width, inner, layers, heads, imageSize, patchSize, projection]
             guard all.allSatisfy({ $0 > 0 }), width % heads == 0, imageSize >= patchSize else {
-                throw ModelError("\(file): sizes must be above zero, the width a multiple of the heads, the picture no smaller than a patch")
+                throw ModelError(
+                    "\(file): sizes must be above zero, hidden_size a multiple of num_attention_heads, image_size at least patch_size")
             }
         }
     }

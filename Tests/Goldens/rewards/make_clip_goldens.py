@@ -70,7 +70,7 @@ def transformers_cases():
 
 def open_clip_case():
     model = open_clip.model.CLIP(
-        embed_dim=24, vision_cfg=dict(image_size=28, layers=2, width=32, head_width=16, patch_size=14),
+        embed_dim=24, vision_cfg=dict(image_size=28, layers=2, width=24, head_width=8, patch_size=14),
         text_cfg=dict(context_length=12, vocab_size=50, width=16, heads=4, layers=2), quick_gelu=False)
     model = randomised(model, seed=5)
     folder = fresh("open-clip")

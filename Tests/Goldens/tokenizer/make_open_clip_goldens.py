@@ -16,7 +16,6 @@ import argparse, gzip, json, random, shutil
 from pathlib import Path
 
 import ftfy
-import ftfy.fixes
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
 
 HERE = Path(__file__).parent
