@@ -21,12 +21,13 @@ public struct WordPieceTokenizer: Sendable {
         var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { $0.hasSuffix("\r") ? String($0.dropLast()) : String($0) }
         if lines.last == "" { lines.removeLast() }
         size = lines.count
-        ids = Dictionary(zip(lines, lines.indices), uniquingKeysWith: { _, last in last })
+        let ids = Dictionary(zip(lines, lines.indices), uniquingKeysWith: { _, last in last })
         func id(_ token: String) throws -> Int {
             guard let id = ids[token] else { throw TokenizerError("\(file.path): is not the vocabulary of a BERT, it has no \(token)") }
             return id
         }
         (unknown, start, end) = (try id("[UNK]"), try id("[CLS]"), try id("[SEP]"))
+        self.ids = ids
     }
 
     /// Ids of a text between `[CLS]` and `[SEP]`, cut to `maxLength` in all; no padding.
@@ -73,7 +74,7 @@ public struct WordPieceTokenizer: Sendable {
 
     /// BERT's basic tokenizer: without control characters and accents, in lower case; every sign and every Chinese character is a word.
     private static func words(_ text: String) -> [[Unicode.Scalar]] {
-        let cleaned = text.unicodeScalars.filter { $0 == "\t" || $0 == "\n" || $0 == "\r" || !($0.value == 0xFFFD || isOther($0)) }
+        let cleaned = Array(text.unicodeScalars).filter { $0 == "\t" || $0 == "\n" || $0 == "\r" || !($0.value == 0xFFFD || isOther($0)) }
         let plain = decompose(cleaned).filter { $0.properties.generalCategory != .nonspacingMark }
         var words: [[Unicode.Scalar]] = [[]]
         for scalar in plain {

@@ -35,7 +35,9 @@ extension Checks {
         let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
         guard process.terminationStatus == 0 else { return .skip("needs nm, of binutils") }
-        let others = text.split(separator: "\n").compactMap { $0.split(separator: " ").last.map(String.init) }.filter {
+        // Small letters are symbols that nobody outside can see.
+        let visible = text.split(separator: "\n").map { $0.split(separator: " ") }.filter { $0.count > 1 && $0[$0.count - 2].allSatisfy(\.isUppercase) }
+        let others = visible.map { String($0[$0.count - 1]) }.filter {
             !["dag_reward_entry", "__bss_start", "_edata", "_end", "_init", "_fini"].contains($0)  // the linker's own
         }
         if others.isEmpty { return .pass }

@@ -1,0 +1,99 @@
+import Foundation
+import NN
+import Tensors
+import Testing
+
+@testable import Models
+
+/// Against ImageReward's published classes at a small size, and transformers' BertTokenizer (Tests/Goldens/rewards/make_imagereward_goldens.py).
+@Suite struct ImageRewardTests {
+    private struct Golden: Decodable {
+        let shapes: [String: [Int]]
+        let prompts: [String]
+        let scores, scores_of_reversed_prompts: [Float]
+        let texts: [String]
+        let ids: [[Int]]
+    }
+
+    private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .appendingPathComponent("Goldens/rewards")
+
+    private static func golden() throws -> Golden {
+        try JSONDecoder().decode(Golden.self, from: Data(contentsOf: folder.appendingPathComponent("imagereward.json")))
+    }
+
+    private static func tokenizer() throws -> WordPieceTokenizer {
+        try WordPieceTokenizer(vocabulary: folder.appendingPathComponent("imagereward_vocab.txt"))
+    }
+
+    /// The numbers of `by_formula`.
+    private static func weights(_ shapes: [String: [Int]]) -> [String: Tensor] {
+        var tensors: [String: Tensor] = [:]
+        for (index, name) in shapes.keys.sorted().enumerated() {
+            let shape = shapes[name]!
+            let count = shape.reduce(1, *)
+            let isNorm = ["norm1.weight", "norm2.weight", "norm.weight", "LayerNorm.weight"].contains(where: name.hasSuffix)
+            let fanIn = Double(shape.dropFirst().reduce(1, *))
+            let values = (0..<count).map { place -> Float in
+                let noise = sin(12.9898 * Double(place) + 78.233 * Double(index)) * 43758.5453
+                let value = noise - noise.rounded(.down) - 0.5
+                if isNorm { return Float(1 + 0.2 * value) }
+                if name.contains("embed"), !name.contains("proj") { return Float(2 * value) }
+                return Float(shape.count > 1 ? value * (12 / fanIn).squareRoot() : value)
+            }
+            tensors[name] = Tensor(values, shape: shape)
+        }
+        return tensors
+    }
+
+    /// A file with these weights, for as long as `body` runs.
+    private static func withFile<Result>(_ tensors: [String: Tensor], _ body: (URL) throws -> Result) throws -> Result {
+        let file = FileManager.default.temporaryDirectory.appendingPathComponent("imagereward-\(UUID()).safetensors")
+        try Safetensors.encode(tensors).write(to: file)
+        defer { try? FileManager.default.removeItem(at: file) }
+        return try body(file)
+    }
+
+    @Test func scoresAreThoseOfThePublishedCode() throws {
+        let golden = try Self.golden()
+        let model = try Self.withFile(Self.weights(golden.shapes)) { try ImageRewardModel(weights: $0) }
+        #expect(model.imageSize == 32)
+        let pixels = (0..<4 * 3 * 32 * 32).map { Float(sin(0.1 * Double($0))) }
+        let images = Tensor(pixels, shape: [4, 3, 32, 32])
+        let ids = try golden.prompts.map { try Self.tokenizer().encode($0, maxLength: 35) }
+        #expect(Set(golden.scores).count == 4, "a score that says nothing")
+        for (prompts, expected) in [(ids, golden.scores), (ids.reversed(), golden.scores_of_reversed_prompts)] {
+            let scores = try withoutGradients { try model(images, ids: Array(prompts)) }
+            for (score, wanted) in zip(scores, expected) { #expect(abs(score - wanted) < 1e-4, "\(scores), expected \(expected)") }
+        }
+    }
+
+    @Test func tokensAreThoseOfTransformers() throws {
+        let golden = try Self.golden()
+        let tokenizer = try Self.tokenizer()
+        #expect(golden.texts.count == 1000)
+        for (text, ids) in zip(golden.texts, golden.ids) { #expect(tokenizer.encode(text, maxLength: 35) == ids, "\(text.debugDescription)") }
+    }
+
+    @Test func wrongFilesAreNamed() throws {
+        let golden = try Self.golden()
+        func problem(_ change: (inout [String: Tensor]) -> Void) throws -> String {
+            var tensors = Self.weights(golden.shapes)
+            change(&tensors)
+            return try Self.withFile(tensors) { file in
+                do { _ = try ImageRewardModel(weights: file) } catch { return "\(error)" }
+                return ""
+            }
+        }
+        #expect(try problem { $0["blip.text_encoder.encoder.layer.1.crossattention.self.key.weight"] = nil }.contains("crossattention.self.key.weight"))
+        #expect(try problem { $0["mlp.layers.7.weight"] = Tensor.zeros([1, 17]) }.contains("mlp.layers.7.weight"))
+        #expect(try problem { $0["something.else"] = Tensor.zeros([1]) }.contains("something.else"))
+        #expect(try problem { $0 = ["weight": Tensor.zeros([1])] }.contains("it is not ImageReward's"))
+        #expect(try problem { $0["blip.vision_proj.weight"] = Tensor.zeros([1]) } == "")
+        let vocabulary = FileManager.default.temporaryDirectory.appendingPathComponent("vocab-\(UUID()).txt")
+        try Data("a\nb\n".utf8).write(to: vocabulary)
+        defer { try? FileManager.default.removeItem(at: vocabulary) }
+        let error = #expect(throws: TokenizerError.self) { try WordPieceTokenizer(vocabulary: vocabulary) }
+        #expect(error?.description.contains("has no [UNK]") == true)
+    }
+}
