@@ -21,8 +21,8 @@ if [[ ${1:-} == --exports ]]; then
     shift
     (($#)) || refuse "no library given"
     for library; do
-        # Some linkers add the ends of their sections.
-        symbols=$(nm -D --defined-only "$library" | awk '{ print $NF }' | grep -vxE '__bss_start|_edata|_end|_init|_fini' || true)
+        # Some linkers add the ends of their sections; what has a small letter is local.
+        symbols=$(nm -D --defined-only "$library" | awk '$(NF - 1) ~ /^[A-Z]$/ { print $NF }' | grep -vxE '__bss_start|_edata|_end|_init|_fini' || true)
         grep -qx dag_reward_entry <<<"$symbols" || refuse "$library does not export dag_reward_entry"
         others=$(grep -vx dag_reward_entry <<<"$symbols" || true)
         [[ -z $others ]] || refuse "$library exports $(wc -l <<<"$others") symbols besides dag_reward_entry, such as $(head -n 1 <<<"$others")" \

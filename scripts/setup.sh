@@ -63,7 +63,7 @@ note "$swift_version"
 # --- System packages -----------------------------------------------------------------------------------------------------
 say "System packages"
 python=${PYTHON:-python3}
-packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev pkg-config make g++)
+packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev zlib1g-dev pkg-config make g++)
 # What the tests compare the plugin ABI with, and a C library that they use as a reward.
 if [[ $with_python == yes ]]; then packages+=(abigail-tools libtesseract5 tesseract-ocr-eng); fi
 command -v git >/dev/null || packages+=(git)

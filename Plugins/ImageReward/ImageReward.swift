@@ -25,7 +25,7 @@ final class ImageReward: NeuralReward {
         let vocabulary =
             settings["vocabulary"].isEmpty
             ? try settings.file(beside, hint: "vocabulary= is not given, and \(beside.path)") : try settings.file("vocabulary", "")
-        tokenizer = try WordPieceTokenizer(vocabulary: vocabulary)
+        tokenizer = try WordPieceTokenizer(vocabulary: vocabulary, added: ["[DEC]", "[ENC]"])
         model = try ImageRewardModel(weights: weights, dtype: settings.dtype, device: settings.device)
         guard tokenizer.size <= model.vocabularySize else {
             throw ModelError("\(vocabulary.path): has \(tokenizer.size) tokens, but \(weights.path) has \(model.vocabularySize)")

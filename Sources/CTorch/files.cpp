@@ -1,34 +1,26 @@
-// torch.save files through libtorch's own unpickler, which executes no code.
+// The archives that torch.save writes: a pickle, and the bytes of each storage beside it.
 #include <caffe2/serialize/inline_container.h>
-#include <torch/csrc/jit/serialization/import_read.h>
 
 #include "internal.h"
 
 using namespace ctorch;
+using Reader = caffe2::serialize::PyTorchStreamReader;
 
-namespace {
-
-using Visit = void (*)(const char *, ct_tensor, void *);
-
-void walk(const std::string &name, const c10::IValue &value, Visit visit, void *context) {
-    if (value.isTensor()) {
-        visit(name.c_str(), own(value.toTensor().detach()), context);
-    } else if (value.isGenericDict()) {
-        for (const auto &entry : value.toGenericDict()) {
-            if (!entry.key().isString()) continue;
-            std::string key = entry.key().toStringRef();
-            walk(name.empty() ? key : name + "." + key, entry.value(), visit, context);
-        }
-    }
+ct_archive ct_archive_open(const char *path) {
+    return guarded<ct_archive>(nullptr, [&] { return reinterpret_cast<ct_archive>(new Reader(std::string(path))); });
 }
 
-}  // namespace
+void ct_archive_close(ct_archive archive) { delete reinterpret_cast<Reader *>(archive); }
 
-extern "C" bool ct_unpickle(const char *path, Visit visit, void *context) {
-    return guarded(false, [&] {
-        // As torch::jit::pickle_load does, but from the file: a copy of it in memory would double what a large model needs.
-        caffe2::serialize::PyTorchStreamReader reader{std::string(path)};
-        walk("", torch::jit::readArchiveAndTensors("data", "", "", {}, {}, {}, reader), visit, context);
-        return true;
+ct_tensor ct_archive_record(ct_archive archive, const char *name, int dtype) {
+    return tensor([&] {
+        auto [data, size] = reinterpret_cast<Reader *>(archive)->getRecord(name);
+        auto type = options(dtype, CT_CPU);
+        auto *owner = new at::DataPtr(std::move(data));
+        return at::from_blob(owner->get(), {static_cast<int64_t>(size / type.dtype().itemsize())}, [owner](void *) { delete owner; }, type);
     });
+}
+
+ct_tensor ct_as_strided(ct_tensor base, const int64_t *sizes, const int64_t *strides, int rank, int64_t offset) {
+    return tensor([&] { return borrow(base).as_strided(dims(sizes, rank), dims(strides, rank), offset).contiguous(); });
 }

@@ -184,4 +184,8 @@ extension Tensor {
     public func upsampleNearest(height: Int, width: Int) -> Tensor { map { ct_upsample_nearest($0, Int64(height), Int64(width)) } }
     /// Bicubic resizing of float `self` [B, C, H, W] with antialiasing (torchvision's `resize` of a tensor).
     public func resizeBicubic(height: Int, width: Int) -> Tensor { map { ct_resize_bicubic($0, Int64(height), Int64(width)) } }
+    /// A contiguous tensor with elements of `self`, which has one dimension; an error if one lies beyond its end.
+    func strided(_ sizes: [Int], _ strides: [Int], offset: Int) -> Tensor {
+        map { ct_as_strided($0, sizes.map(Int64.init), strides.map(Int64.init), Int32(sizes.count), Int64(offset)) }
+    }
 }

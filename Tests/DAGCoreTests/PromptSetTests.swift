@@ -49,6 +49,26 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         #expect(try Set(PromptSet.load("simple-animals").prompts).count == 45)
     }
 
+    /// Made in the form of the published files; without the categories and the prompts that are held out.
+    @Test func benchmarksAreDivided() throws {
+        let folder = try TemporaryFolder()
+        let csv = folder.url.appendingPathComponent("DrawBench Prompts.csv").path
+        let rows = ["Colors", "Misspellings", "Text", "Rare Words"].flatMap { category in (1...4).map { "\"\(category), \($0)\",\(category)" } }
+        try Data((["Prompts,Category"] + rows).joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: csv))
+        #expect(try PromptSet.load("drawbench:" + csv).prompts == ["Colors, 3", "Colors, 4", "Text, 3", "Text, 4"])
+        #expect(try PromptSet.load("drawbench-heldout:" + csv).prompts == ["Colors, 1", "Colors, 2", "Text, 1", "Text, 2"])
+        for style in ["photo", "paintings"] {
+            let prompts = (1...12).map { "\(style) \($0)" }
+            try JSONEncoder().encode(prompts).write(to: folder.url.appendingPathComponent("benchmark_\(style).json"))
+        }
+        #expect(try PromptSet.load("hpdv2:" + folder.url.path).prompts == ["photo 11", "photo 12", "paintings 11", "paintings 12"])
+        #expect(try PromptSet.load("hpdv2-heldout:" + folder.url.path).prompts.count == 20)
+        #expect(try message { try PromptSet.load("hpdv2:/nowhere") }.contains("/nowhere/benchmark_photo.json"))
+        let plain = folder.url.appendingPathComponent("plain.csv")
+        try Data("prompt\na\n".utf8).write(to: plain)
+        #expect(try message { try PromptSet.load("drawbench:" + plain.path) }.contains("no column named \"Category\""))
+    }
+
     @Test func tinySDIsTheModelsFile() throws {
         let file = root.appendingPathComponent("models/tiny-sd/open-prompts.txt")
         let set = try PromptSet.load(file.path)

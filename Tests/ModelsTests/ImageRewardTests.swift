@@ -23,7 +23,7 @@ import Testing
     }
 
     private static func tokenizer() throws -> WordPieceTokenizer {
-        try WordPieceTokenizer(vocabulary: folder.appendingPathComponent("imagereward_vocab.txt"))
+        try WordPieceTokenizer(vocabulary: folder.appendingPathComponent("imagereward_vocab.txt"), added: ["[DEC]", "[ENC]"])
     }
 
     /// The numbers of `by_formula`.

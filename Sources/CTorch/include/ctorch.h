@@ -120,9 +120,14 @@ void ct_adamw(const ct_tensor _Nonnull *_Nonnull parameters, const ct_tensor _No
               double beta1, double beta2, double weight_decay, double eps);
 
 // Files ------------------------------------------------------------------------------------------------------------------------------
-// Reads a torch.save file (.bin, .pt, .pth) of tensors, nested dictionaries allowed, without executing code; calls `visit` with the
-// dotted name and an owned tensor for each.
-bool ct_unpickle(const char *path, void (*visit)(const char *name, ct_tensor t, void *context), void *context);
+// A torch.save file (.bin, .pt, .pth), which is a zip archive; NULL if it is none.
+typedef struct ct_archive_s *ct_archive;
+ct_archive _Nullable ct_archive_open(const char *path);
+void ct_archive_close(ct_archive archive);
+// A record as a tensor of one dimension. It outlives the archive.
+ct_tensor ct_archive_record(ct_archive archive, const char *name, int dtype);
+// A contiguous copy (or the thing itself) of a view into the memory of `base`; an error if it reaches beyond.
+ct_tensor ct_as_strided(ct_tensor base, const int64_t *sizes, const int64_t *strides, int rank, int64_t offset);
 
 #pragma clang assume_nonnull end
 

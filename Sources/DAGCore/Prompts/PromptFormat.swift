@@ -10,6 +10,11 @@ enum PromptFormat {
 
     /// The column named "Prompts" or "prompt", in any case, of a table with a header line (RFC 4180).
     static func csv(_ text: String, file: String, delimiter: CSVDelimiter) throws -> [String] {
+        try rows(text, file: file, delimiter: delimiter).map(\.prompt)
+    }
+
+    /// The same with what stands in the column "Category", or "" if there is none.
+    static func rows(_ text: String, file: String, delimiter: CSVDelimiter) throws -> [(prompt: String, category: String)] {
         // The parser takes an open quotation for one long field that ends with the file.
         guard text.utf8.count(where: { $0 == UInt8(ascii: "\"") }).isMultiple(of: 2) else {
             throw PromptError("\(file) opens a quotation mark that it never closes; write a quotation mark in a field twice")
@@ -28,7 +33,8 @@ enum PromptFormat {
             let found = table.header.map { "\"\($0)\"" }.joined(separator: ", ")
             throw PromptError("\(file) has no column named \"Prompts\" or \"prompt\"; its columns are \(found)")
         }
-        return table.rows.compactMap { $0[column] }
+        let category = table.header.first { $0.trimmingCharacters(in: .whitespaces).lowercased() == "category" }
+        return table.rows.compactMap { row in row[column].map { ($0, category.flatMap { row[$0] } ?? "") } }
     }
 
     /// A list of strings, or of objects that have "prompt".

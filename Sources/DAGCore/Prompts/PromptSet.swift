@@ -10,7 +10,7 @@ public struct PromptSet: Sendable {
     /// For a model without text: one empty prompt.
     public static let none = PromptSet(name: "no prompts", prompts: [""])
 
-    /// Reads the prompts of a built-in set or of a file.
+    /// Reads the prompts of a built-in set, of a file, or of one of the paper's sets (`PromptSet+Benchmarks`).
     ///
     /// - Parameter fileOrName: one of `builtInNames`, or a UTF-8 file: `.csv` or `.tsv` with a column named "Prompts" or "prompt", `.json`
     ///   with a list of strings or of objects that have "prompt", and otherwise text with one prompt a line. Blank prompts are
@@ -20,6 +20,7 @@ public struct PromptSet: Sendable {
         if let prompts = builtIn(fileOrName) {
             return PromptSet(name: fileOrName, prompts: prompts)
         }
+        if let benchmark = try benchmark(fileOrName) { return benchmark }
         let text = try contents(of: fileOrName)
         let file = URL(fileURLWithPath: fileOrName)
         let found: [String]
@@ -36,7 +37,7 @@ public struct PromptSet: Sendable {
         return PromptSet(name: file.deletingPathExtension().lastPathComponent, prompts: prompts)
     }
 
-    private static func contents(of path: String) throws -> String {
+    static func contents(of path: String) throws -> String {
         var isFolder = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
             throw PromptError("no prompt file and no built-in prompt set is named \"\(path)\"; \(suggestion(for: path))")

@@ -11,16 +11,19 @@ public struct WordPieceTokenizer: Sendable {
     /// Words longer than this are unknown.
     private static let longestWord = 100
     /// Tokens that stand for themselves wherever they are in a text.
-    private static let special = ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"]
+    private let special: [String]
 
     /// Reads `vocab.txt`: a piece a line, its number the id. Throws `TokenizerError` that names the file.
-    public init(vocabulary file: URL) throws {
+    /// - Parameter added: tokens with the ids that follow, which stand for themselves as `[MASK]` does.
+    public init(vocabulary file: URL, added: [String] = []) throws {
         guard let text = try? String(contentsOf: file, encoding: .utf8) else {
             throw TokenizerError("\(file.path): cannot be read as UTF-8 text")
         }
         var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { $0.hasSuffix("\r") ? String($0.dropLast()) : String($0) }
         if lines.last == "" { lines.removeLast() }
+        lines += added
         size = lines.count
+        special = ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"] + added
         let ids = Dictionary(zip(lines, lines.indices), uniquingKeysWith: { _, last in last })
         func id(_ token: String) throws -> Int {
             guard let id = ids[token] else { throw TokenizerError("\(file.path): is not the vocabulary of a BERT, it has no \(token)") }
@@ -33,8 +36,8 @@ public struct WordPieceTokenizer: Sendable {
     /// Ids of a text between `[CLS]` and `[SEP]`, cut to `maxLength` in all; no padding.
     public func encode(_ text: String, maxLength: Int) -> [Int] {
         var result = [start]
-        for part in Self.splitAtSpecial(text) {
-            if Self.special.contains(part) {
+        for part in splitAtSpecial(text) {
+            if special.contains(part) {
                 result.append(ids[part] ?? unknown)
             } else {
                 for word in Self.words(part) { result += pieces(word) }
@@ -62,7 +65,7 @@ public struct WordPieceTokenizer: Sendable {
         return result
     }
 
-    private static func splitAtSpecial(_ text: String) -> [String] {
+    private func splitAtSpecial(_ text: String) -> [String] {
         var parts: [String] = []
         var rest = text[...]
         while let (range, _) = special.compactMap({ token in rest.range(of: token).map { ($0, token) } }).min(by: { $0.0.lowerBound < $1.0.lowerBound }) {
@@ -75,7 +78,7 @@ public struct WordPieceTokenizer: Sendable {
     /// BERT's basic tokenizer: without control characters and accents, in lower case; every sign and every Chinese character is a word.
     private static func words(_ text: String) -> [[Unicode.Scalar]] {
         let cleaned = Array(text.unicodeScalars).filter { $0 == "\t" || $0 == "\n" || $0 == "\r" || !($0.value == 0xFFFD || isOther($0)) }
-        let plain = decompose(cleaned).filter { $0.properties.generalCategory != .nonspacingMark }
+        let plain = decompose(PythonText.lowercase(cleaned)).filter { $0.properties.generalCategory != .nonspacingMark }
         var words: [[Unicode.Scalar]] = [[]]
         for scalar in plain {
             if scalar.properties.isWhitespace {
@@ -83,7 +86,7 @@ public struct WordPieceTokenizer: Sendable {
             } else if isSign(scalar) || isChinese(scalar) {
                 words += [[scalar], []]
             } else {
-                words[words.count - 1] += scalar.properties.lowercaseMapping.unicodeScalars
+                words[words.count - 1].append(scalar)
             }
         }
         return words.filter { !$0.isEmpty }

@@ -14,7 +14,7 @@ enum OpenCLIPText {
             if line.contains("<") { unescapes = false }
             return repair(Array(line), unescapes: unescapes)
         }
-        return lowercase(HTMLReferences.replace(HTMLReferences.replace(Array(repaired.joined(separator: ["\n"])))))
+        return PythonText.lowercase(HTMLReferences.replace(HTMLReferences.replace(Array(repaired.joined(separator: ["\n"])))))
     }
 
     /// ftfy's fix_text for a line, as far as this type goes: until nothing changes.
@@ -43,22 +43,5 @@ enum OpenCLIPText {
     /// The character that Windows-1252 has where Unicode has a control character, U+0080 to U+009F.
     static func windows1252(_ scalar: Unicode.Scalar) -> Unicode.Scalar {
         String(data: Data([UInt8(scalar.value)]), encoding: .windowsCP1252)?.unicodeScalars.first ?? scalar
-    }
-
-    /// Python's `str.lower`: a sigma at the end of a word is the final one.
-    private static func lowercase(_ text: [Unicode.Scalar]) -> [Unicode.Scalar] {
-        var result: [Unicode.Scalar] = []
-        result.reserveCapacity(text.count)
-        for (index, scalar) in text.enumerated() {
-            let isCased = { (scalar: Unicode.Scalar?) in scalar?.properties.isCased ?? false }
-            if scalar == "Σ", isCased(text[..<index].last { !$0.properties.isCaseIgnorable }),
-                !isCased(text[(index + 1)...].first { !$0.properties.isCaseIgnorable })
-            {
-                result.append("ς")
-            } else {
-                result.append(contentsOf: scalar.properties.lowercaseMapping.unicodeScalars)
-            }
-        }
-        return result
     }
 }

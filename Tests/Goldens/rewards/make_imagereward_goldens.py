@@ -55,28 +55,31 @@ def published(folder):
 
 
 class Small(nn.Module):
-    """ImageReward with small towers; its score is `ImageReward.score_gard`."""
+    """ImageReward with small towers, or in its full size; its score is `ImageReward.score_gard`."""
 
-    def __init__(self, vit, med, vocabulary):
+    def __init__(self, vit, med, vocabulary, full=False):
         super().__init__()
+        width, layers, image = (1024, 24, 224) if full else (WIDTH, LAYERS, IMAGE)
+        text, text_layers, inner, positions = (768, 12, 3072, 512) if full else (WIDTH, LAYERS, 192, 64)
         self.blip = nn.Module()
-        self.blip.visual_encoder = vit.VisionTransformer(img_size=IMAGE, patch_size=PATCH, embed_dim=WIDTH, depth=LAYERS, num_heads=WIDTH // 64)
+        self.blip.visual_encoder = vit.VisionTransformer(
+            img_size=image, patch_size=PATCH, embed_dim=width, depth=layers, num_heads=width // 64)
         config = med.BertConfig(
-            vocab_size=vocabulary, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=WIDTH // 64, intermediate_size=192,
-            max_position_embeddings=64, add_cross_attention=True, encoder_width=WIDTH, layer_norm_eps=1e-12)
-        config.encoder_width = WIDTH
+            vocab_size=vocabulary, hidden_size=text, num_hidden_layers=text_layers, num_attention_heads=text // 64, intermediate_size=inner,
+            max_position_embeddings=positions, add_cross_attention=True, layer_norm_eps=1e-12)
+        config.encoder_width = width
         self.blip.text_encoder = med.BertModel(config=config, add_pooling_layer=False)
         self.mlp = nn.Module()
         drop = nn.Dropout(0.2)
         self.mlp.layers = nn.Sequential(
-            nn.Linear(WIDTH, 1024), drop, nn.Linear(1024, 128), drop, nn.Linear(128, 64), drop, nn.Linear(64, 16), nn.Linear(16, 1))
+            nn.Linear(text, 1024), drop, nn.Linear(1024, 128), drop, nn.Linear(128, 64), drop, nn.Linear(64, 16), nn.Linear(16, 1))
 
     def score(self, ids, mask, image):
         features = self.blip.visual_encoder(image)
         atts = torch.ones(features.size()[:-1], dtype=torch.long)
         out = self.blip.text_encoder(
             ids, attention_mask=mask, encoder_hidden_states=features, encoder_attention_mask=atts, return_dict=True)
-        return (self.mlp.layers(out.last_hidden_state[:, 0, :]) - 0.16717362830052426) / 1.0333394966054072
+        return (self.mlp.layers(out.last_hidden_state[:, 0, :].float()) - 0.16717362830052426) / 1.0333394966054072
 
 
 def by_formula(index, shape, name):
@@ -95,12 +98,12 @@ def by_formula(index, shape, name):
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [chr(c) for c in range(33, 127) if not chr(c).isupper()] + [
     "##" + chr(c) for c in range(33, 127) if chr(c).isalnum() and not chr(c).isupper()] + [
     "the", "a", "photo", "of", "##oto", "red", "boot", "on", "blue", "back", "##ground", "##s", "##ing", "un", "##known", "cafe", "naive",
-    "wo", "##rld", "日", "本", "##ß", "straße", "é", "ö", "σ", "ς", "и", "##и", "м", "##р", "\u1112", "##\u1161", "##\u11ab", "…", "“", "”", "—", "€"]
+    "wo", "##rld", "日", "本", "##ß", "straße", "é", "ö", "σ", "ς", "##σ", "##ς", "α", "##α", "и", "##и", "м", "##р", "\u1112", "##\u1161", "##\u11ab", "…", "“", "”", "—", "€"]
 
 
 def awkward(generator, count):
     atoms = ["the photo", "UPPER Case", "naïve café", "straße", "日本語", "한국", "мир", "don't", "a-b_c", "e\u0301", "\u200b", "\u00a0", "\t\n", "\ufffd",
-             "…", "“quoted”", "🙂", "👩‍👩‍👧", "x" * 101, "y" * 100, "[SEP]", "[mask]", "[MASK]", "1,234.5", "€5", "#tag", "@me", "a/b", "\x00", "\x07",
+             "…", "“quoted”", "🙂", "👩‍👩‍👧", "x" * 101, "y" * 100, "ΑΣ", "ΣΑΣ Σ", "[ENC]", "[DEC]x", "[SEP]", "[mask]", "[MASK]", "1,234.5", "€5", "#tag", "@me", "a/b", "\x00", "\x07",
              "½", "ﬁ", "Ǆ", "İ", "K", "über", "unknown backgrounds", "red boots", "on", "", " ", "\u2028", "−", "·", "𝒜", "ä" * 3]
     return ["".join(generator.choice(["", " ", "  "]) + generator.choice(atoms) for _ in range(generator.randrange(0, 9))) for _ in range(count)]
 
@@ -136,4 +139,5 @@ def main(folder):
                     "texts": texts, "ids": ids}, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,43 @@
+import Foundation
+
+/// The paper's prompts for ImageReward and HPSv2 (section 5.2), from the files as published, divided into those that are trained on and
+/// those that are held out.
+extension PromptSet {
+    /// - `drawbench:FILE` and `drawbench-heldout:FILE`: DrawBench as CSV with the columns Prompts and Category (Saharia et al. 2022), without
+    ///   "Misspellings" and "Rare Words"; the first 2 prompts of each category are held out.
+    /// - `hpdv2:FOLDER` and `hpdv2-heldout:FOLDER`: benchmark_photo.json and benchmark_paintings.json of HPDv2 (Wu et al. 2023); the first 10
+    ///   of each are held out.
+    public static let benchmarkNames = ["drawbench", "drawbench-heldout", "hpdv2", "hpdv2-heldout"]
+
+    static func benchmark(_ text: String) throws -> PromptSet? {
+        guard let colon = text.firstIndex(of: ":"), benchmarkNames.contains(String(text[..<colon])) else { return nil }
+        let (name, path) = (String(text[..<colon]), String(text[text.index(after: colon)...]))
+        let isHeldOut = name.hasSuffix("-heldout")
+        let groups = try name.hasPrefix("drawbench") ? drawBench(path) : hpdv2(path)
+        let heldOut = name.hasPrefix("drawbench") ? 2 : 10
+        let prompts = groups.flatMap { isHeldOut ? $0.prefix(heldOut) : $0.dropFirst(heldOut) }
+        guard !prompts.isEmpty else { throw PromptError("\(path) has too few prompts for \(name)") }
+        return PromptSet(name: name, prompts: prompts)
+    }
+
+    /// Prompts by category, in the order of the file.
+    private static func drawBench(_ path: String) throws -> [[String]] {
+        let rows = try PromptFormat.rows(contents(of: path), file: path, delimiter: .comma)
+        guard rows.contains(where: { !$0.category.isEmpty }) else {
+            throw PromptError("\(path) has no column named \"Category\"; drawbench: takes DrawBench's CSV file")
+        }
+        var (order, groups) = ([String](), [String: [String]]())
+        for (prompt, category) in rows where !["Misspellings", "Rare Words"].contains(category) {
+            if groups[category] == nil { order.append(category) }
+            groups[category, default: []].append(prompt.trimmingCharacters(in: .whitespacesAndNewlines))
+        }
+        return order.map { groups[$0]! }
+    }
+
+    private static func hpdv2(_ folder: String) throws -> [[String]] {
+        try ["photo", "paintings"].map { style in
+            let file = "\(folder)/benchmark_\(style).json"
+            return try PromptFormat.json(contents(of: file), file: file)
+        }
+    }
+}

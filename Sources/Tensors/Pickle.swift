@@ -1,0 +1,215 @@
+import Foundation
+
+/// Python's pickle as far as torch.save uses it (protocols 2 to 5). What is to be called is not called, but for the few functions that build
+/// tensors and dictionaries, and those are known here; everything else is read over.
+///
+/// Source: Python's pickletools, which describes each instruction.
+struct Pickle {
+    final class List { var items: [Value] = [] }
+    final class Dictionary { var entries: [(Value, Value)] = [] }
+
+    indirect enum Value {
+        case none, mark
+        case flag(Bool)
+        case integer(Int)
+        case number(Double)
+        case text(String)
+        case list(List)
+        case dictionary(Dictionary)
+        case tuple([Value])
+        case global(String)
+        case storage(key: String, dtype: DType?)
+        case tensor(Tensor)
+        /// An object of no interest here.
+        case other
+    }
+
+    /// A tensor's place in a storage.
+    struct View {
+        let key: String
+        let dtype: DType
+        let sizes, strides: [Int]
+        let offset: Int
+    }
+
+    struct Problem: Error, CustomStringConvertible { let description: String }
+
+    private let bytes: [UInt8]
+    private var position = 0
+    private var stack: [Value] = []
+    private var memo: [Int: Value] = [:]
+    private let tensor: (View) throws -> Tensor
+
+    /// - Parameter tensor: makes a tensor from a storage of the archive.
+    init(_ bytes: [UInt8], tensor: @escaping (View) throws -> Tensor) {
+        self.bytes = bytes
+        self.tensor = tensor
+    }
+
+    /// Runs the program; what it leaves is the value.
+    mutating func load() throws -> Value {
+        while true {
+            let code = try take(1).first!
+            switch UInt8(code) {
+            case UInt8(ascii: "."): return try pop()
+            case 0x80: _ = try take(1)  // PROTO
+            case 0x95: _ = try take(8)  // FRAME
+            case UInt8(ascii: "("): stack.append(.mark)
+            case UInt8(ascii: "0"): _ = try pop()
+            case UInt8(ascii: "1"): _ = try popMark()
+            case UInt8(ascii: "2"): stack.append(try top())
+            case UInt8(ascii: "N"): stack.append(.none)
+            case 0x88, 0x89: stack.append(.flag(code == 0x88))
+            case UInt8(ascii: "J"): stack.append(.integer(Int(Int32(truncatingIfNeeded: try integer(4)))))
+            case UInt8(ascii: "K"): stack.append(.integer(try integer(1)))
+            case UInt8(ascii: "M"): stack.append(.integer(try integer(2)))
+            case 0x8A: stack.append(.integer(try signed(integer(1))))
+            case UInt8(ascii: "G"): stack.append(.number(Double(bitPattern: UInt64(bitPattern: Int64(try integer(8))).byteSwapped)))
+            case UInt8(ascii: "X"): stack.append(.text(try text(integer(4))))
+            case 0x8C, UInt8(ascii: "U"): stack.append(.text(try text(integer(1))))
+            case 0x8D: stack.append(.text(try text(integer(8))))
+            case UInt8(ascii: "T"), UInt8(ascii: "B"):
+                _ = try take(integer(4))
+                stack.append(.other)
+            case UInt8(ascii: "C"):
+                _ = try take(integer(1))
+                stack.append(.other)
+            case UInt8(ascii: "]"): stack.append(.list(List()))
+            case UInt8(ascii: "}"): stack.append(.dictionary(Dictionary()))
+            case UInt8(ascii: ")"): stack.append(.tuple([]))
+            case UInt8(ascii: "t"): stack.append(.tuple(try popMark()))
+            case 0x85, 0x86, 0x87:
+                let items = try (0..<Int(code) - 0x84).map { _ in try pop() }
+                stack.append(.tuple(items.reversed()))
+            case UInt8(ascii: "l"):
+                let list = List()
+                list.items = try popMark()
+                stack.append(.list(list))
+            case UInt8(ascii: "d"):
+                let dictionary = Dictionary()
+                Self.set(try popMark(), in: .dictionary(dictionary))
+                stack.append(.dictionary(dictionary))
+            case 0x8F: stack.append(.list(List()))  // EMPTY_SET
+            case UInt8(ascii: "a"):
+                let item = try pop()
+                if case .list(let list) = try top() { list.items.append(item) }
+            case UInt8(ascii: "e"), 0x90:
+                let items = try popMark()
+                if case .list(let list) = try top() { list.items += items }
+            case UInt8(ascii: "s"):
+                let value = try pop()
+                let key = try pop()
+                Self.set([key, value], in: try top())
+            case UInt8(ascii: "u"):
+                let items = try popMark()
+                Self.set(items, in: try top())
+            case UInt8(ascii: "q"): memo[try integer(1)] = try top()
+            case UInt8(ascii: "r"): memo[try integer(4)] = try top()
+            case 0x94: memo[memo.count] = try top()
+            case UInt8(ascii: "h"): stack.append(memo[try integer(1)] ?? .other)
+            case UInt8(ascii: "j"): stack.append(memo[try integer(4)] ?? .other)
+            case UInt8(ascii: "c"): stack.append(.global("\(try line()).\(try line())"))
+            case 0x93:
+                let name = try pop()
+                guard case .text(let name) = name, case .text(let module) = try pop() else { throw problem("a name that is no text") }
+                stack.append(.global("\(module).\(name)"))
+            case UInt8(ascii: "Q"): stack.append(try persistent(pop()))
+            case UInt8(ascii: "R"), 0x81:
+                let arguments = try pop()
+                stack.append(try called(pop(), arguments))
+            case UInt8(ascii: "b"): _ = try pop()  // the state of an object: its metadata
+            default: throw problem("instruction \(code)")
+            }
+        }
+    }
+
+    /// A storage: ('storage', type, key, where it was, elements).
+    private func persistent(_ id: Value) throws -> Value {
+        guard case .tuple(let parts) = id, parts.count >= 3, case .global(let type) = parts[1], case .text(let key) = parts[2] else {
+            throw problem("a storage that is described in another way")
+        }
+        return .storage(key: key, dtype: Self.types[type])
+    }
+
+    private func called(_ function: Value, _ arguments: Value) throws -> Value {
+        guard case .global(let name) = function, case .tuple(let parts) = arguments else { return .other }
+        switch name {
+        case "collections.OrderedDict", "collections.defaultdict": return .dictionary(Dictionary())
+        case "torch._utils._rebuild_parameter": return parts.first ?? .other
+        case "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3", "torch._utils._rebuild_tensor":
+            guard parts.count >= 4, case .storage(let key, var dtype) = parts[0], case .integer(let offset) = parts[1],
+                let sizes = Self.integers(parts[2]), let strides = Self.integers(parts[3])
+            else { throw problem("a tensor that is described in another way") }
+            if parts.count > 6, case .global(let type) = parts[6] { dtype = Self.types[type] }
+            guard let dtype else { return .other }  // complex and quantised numbers
+            return .tensor(try tensor(View(key: key, dtype: dtype, sizes: sizes, strides: strides, offset: offset)))
+        default: return .other
+        }
+    }
+
+    private static let types: [String: DType] = [
+        "torch.FloatStorage": .float32, "torch.HalfStorage": .float16, "torch.BFloat16Storage": .bfloat16, "torch.DoubleStorage": .float64,
+        "torch.LongStorage": .int64, "torch.IntStorage": .int32, "torch.ByteStorage": .uint8, "torch.BoolStorage": .bool,
+        "torch.float32": .float32, "torch.float16": .float16, "torch.bfloat16": .bfloat16, "torch.float64": .float64, "torch.int64": .int64,
+        "torch.int32": .int32, "torch.uint8": .uint8, "torch.bool": .bool,
+    ]
+
+    private static func integers(_ value: Value) -> [Int]? {
+        guard case .tuple(let items) = value else { return nil }
+        let numbers = items.compactMap { item -> Int? in if case .integer(let number) = item { number } else { nil } }
+        return numbers.count == items.count ? numbers : nil
+    }
+
+    private static func set(_ items: [Value], in target: Value) {
+        guard case .dictionary(let dictionary) = target else { return }
+        for index in stride(from: 0, to: items.count - 1, by: 2) { dictionary.entries.append((items[index], items[index + 1])) }
+    }
+
+    // MARK: Stack and bytes
+
+    private mutating func pop() throws -> Value {
+        guard let value = stack.popLast() else { throw problem("an empty stack") }
+        return value
+    }
+
+    private func top() throws -> Value {
+        guard let value = stack.last else { throw problem("an empty stack") }
+        return value
+    }
+
+    private mutating func popMark() throws -> [Value] {
+        guard let index = stack.lastIndex(where: { if case .mark = $0 { true } else { false } }) else { throw problem("a mark that is missing") }
+        defer { stack.removeSubrange(index...) }
+        return Array(stack[(index + 1)...])
+    }
+
+    private mutating func take(_ count: Int) throws -> ArraySlice<UInt8> {
+        guard count >= 0, count <= bytes.count - position else { throw problem("an end in the middle of something") }
+        defer { position += count }
+        return bytes[position..<position + count]
+    }
+
+    /// Little-endian.
+    private mutating func integer(_ count: Int) throws -> Int {
+        Int(truncatingIfNeeded: try take(count).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
+    }
+
+    private mutating func signed(_ count: Int) throws -> Int {
+        guard count <= 8 else {
+            _ = try take(count)
+            return Int.max  // no size is as large
+        }
+        let value = try integer(count)
+        return count == 0 || count == 8 || value < 1 << (8 * count - 1) ? value : value - 1 << (8 * count)
+    }
+
+    private mutating func text(_ count: Int) throws -> String { String(decoding: try take(count), as: UTF8.self) }
+
+    private mutating func line() throws -> String {
+        guard let end = bytes[position...].firstIndex(of: UInt8(ascii: "\n")) else { throw problem("a line without an end") }
+        defer { position = end + 1 }
+        return String(decoding: bytes[position..<end], as: UTF8.self)
+    }
+
+    private func problem(_ what: String) -> Problem { Problem(description: "\(what) in its pickle, at byte \(position)") }
+}

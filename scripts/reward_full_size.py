@@ -1,0 +1,164 @@
+"""The neural rewards at their published size against the public Python code: random weights in the published file format, the same pictures.
+
+    python scripts/reward_full_size.py aesthetic|hps|imagereward [--folder DIR] [--pictures N] [--image-reward DIR]
+
+Prints the largest difference in score, pictures a second of both in float32 and bfloat16 (alternating, medians), and the peak memory of
+`dag-reward score`. Needs, besides torch: transformers (aesthetic), open_clip_torch (hps), or PyPI's image-reward 1.5 unpacked in
+--image-reward with transformers 4.38 (imagereward). The folder takes 2 to 4 GB.
+"""
+import argparse, importlib.util, json, os, pathlib, resource, statistics, subprocess, sys, tempfile, time
+
+import numpy, torch
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = ROOT / ".build/release"
+MEAN, DEVIATION = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+PROMPTS = ["a photo of a red boot", "two dogs, oil painting", "", "the quick brown fox jumps over the lazy dog"]
+
+
+def clip_input(picture):
+    """torchvision's Resize(224, BICUBIC), CenterCrop(224), ToTensor, Normalize on a Pillow picture, which is square here."""
+    resized = numpy.asarray(Image.fromarray(picture).resize((224, 224), Image.Resampling.BICUBIC))
+    return normalised(torch.from_numpy(resized.copy()).permute(2, 0, 1).float() / 255)
+
+
+def hps_input(picture):
+    """hpsv2's transform: the long side of a float tensor to 224; a square picture needs no padding."""
+    image = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
+    return normalised(torch.nn.functional.interpolate(image[None], size=(224, 224), mode="bicubic", antialias=True)[0])
+
+
+def normalised(image):
+    return (image - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+
+
+def inputs(transform, pictures, dtype):
+    return torch.stack([transform(picture) for picture in pictures]).to(dtype)
+
+
+def head():
+    """The linear head of the aesthetic score and of ImageReward: no activations."""
+    layers = torch.nn.Module()
+    drop = torch.nn.Dropout(0.2)
+    sizes = [768, 1024, 128, 64, 16, 1]
+    linear = [torch.nn.Linear(*pair) for pair in zip(sizes, sizes[1:])]
+    layers.layers = torch.nn.Sequential(linear[0], drop, linear[1], drop, linear[2], drop, linear[3], linear[4])
+    return layers
+
+
+def aesthetic(folder, options):
+    from transformers import CLIPConfig, CLIPModel
+
+    vision = dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=224, patch_size=14)
+    text = dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+    model, mlp = CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=768)).eval(), head().eval()
+    model.save_pretrained(folder / "clip")
+    torch.save(mlp.state_dict(), folder / "head.pth")
+
+    def score(pictures, prompts, dtype):
+        model.to(dtype)
+        found = model.vision_model(pixel_values=inputs(clip_input, pictures, dtype)).pooler_output
+        features = model.visual_projection(found).float()
+        return mlp.layers(features / features.norm(dim=-1, keepdim=True))[:, 0]
+
+    return score, dict(weights=folder / "head.pth", clip=folder / "clip")
+
+
+def hps(folder, options):
+    import open_clip
+
+    model = open_clip.create_model("ViT-H-14").eval()
+    # As published: half precision, under "state_dict".
+    torch.save({"epoch": 1, "state_dict": {name: tensor.half() for name, tensor in model.state_dict().items()}}, folder / "hps.pt")
+    model.load_state_dict({name: tensor.half().float() for name, tensor in model.state_dict().items()})
+    tokenizer = open_clip.get_tokenizer("ViT-H-14")
+    vocabulary = pathlib.Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+
+    def score(pictures, prompts, dtype):
+        model.to(dtype)
+        images = model.encode_image(inputs(hps_input, pictures, dtype), normalize=True)
+        return (images * model.encode_text(tokenizer(prompts), normalize=True)).sum(-1).float()
+
+    return score, dict(weights=folder / "hps.pt", vocabulary=vocabulary)
+
+
+def imagereward(folder, options):
+    goldens = ROOT / "Tests/Goldens/rewards/make_imagereward_goldens.py"
+    spec = importlib.util.spec_from_file_location("goldens", goldens)
+    module = importlib.util.module_from_spec(spec)
+    sys.argv = [str(goldens), options.image_reward]
+    spec.loader.exec_module(module)
+    vit, med = module.published(options.image_reward)
+    from transformers import BertTokenizer
+
+    # bert-base-uncased has 30,522 tokens; which they are does not matter here.
+    pieces = module.PIECES + [f"[unused{k}]" for k in range(30522 - len(module.PIECES))]
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"))
+    model = module.Small(vit, med, 30524, full=True).eval()
+    torch.save(model.state_dict(), folder / "ImageReward.pt")
+
+    def score(pictures, prompts, dtype):
+        model.blip.to(dtype)
+        text = tokenizer(prompts, padding="max_length", truncation=True, max_length=35, return_tensors="pt")
+        return model.score(text.input_ids, text.attention_mask, inputs(clip_input, pictures, dtype)).reshape(-1)
+
+    return score, dict(weights=folder / "ImageReward.pt", vocabulary=folder / "vocab.txt")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("reward", choices=["aesthetic", "hps", "imagereward"])
+    parser.add_argument("--folder", type=pathlib.Path)
+    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--image-reward")
+    options = parser.parse_args()
+    folder = options.folder or pathlib.Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    torch.set_grad_enabled(False)
+    python, settings = {"aesthetic": aesthetic, "hps": hps, "imagereward": imagereward}[options.reward](folder, options)
+
+    generator = numpy.random.default_rng(0)
+    smooth = generator.integers(0, 256, (options.pictures, 8, 8, 3), dtype=numpy.uint8)
+    pictures = [numpy.asarray(Image.fromarray(p).resize((512, 512), Image.Resampling.BICUBIC)) for p in smooth]
+    prompts = [PROMPTS[k % len(PROMPTS)] for k in range(options.pictures)]
+    expected = python(pictures, prompts, torch.float32)
+
+    # As a user has it, in a process of its own.
+    files = []
+    for k, picture in enumerate(pictures):
+        files.append(str(folder / f"{k}.png"))
+        Image.fromarray(picture).save(files[-1])
+    (folder / "prompts.txt").write_text("\n".join(prompts) + "\n")
+    plugin = f"{options.reward}," + ",".join(f"{key}={value}" for key, value in settings.items())
+    command = [str(BUILD / "dag-reward"), "score", plugin, "--json", "--prompts", str(folder / "prompts.txt"), *files]
+    answer = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    scores = torch.tensor([entry["scores"][options.reward] for entry in answer["images"]])
+    print(f"scores {scores.tolist()}\npython {expected.tolist()}")
+    print(f"largest difference {float((scores - expected).abs().max()):.2g}; peak memory {peak:.0f} MB")
+
+    sys.path.append(str(ROOT / "scripts"))
+    from reward_host import Reward
+
+    batch = torch.from_numpy(numpy.stack(pictures))
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        own = Reward(BUILD / f"lib{options.reward}.so", **settings, precision=precision, batch_size=32)
+        times = {"plugin": [], "python": []}
+        for _ in range(options.rounds + 1):
+            for name, call in (("plugin", lambda: own.score(batch, prompts)), ("python", lambda: python(pictures, prompts, dtype))):
+                start = time.monotonic()
+                found = call()
+                times[name].append(time.monotonic() - start)
+                if name == "plugin":
+                    mine = found[:, 0]
+        speeds = {name: options.pictures / statistics.median(seconds[1:]) for name, seconds in times.items()}
+        print(f"{precision}: plugin {speeds['plugin']:.2f}, python {speeds['python']:.2f} pictures/s, ratio {speeds['plugin'] / speeds['python']:.2f}; "
+              f"largest difference to float32 {float((mine - expected).abs().max()):.2g}")
+        del own
+
+
+main()
