@@ -23,7 +23,7 @@ final class Aesthetic: NeuralReward {
         let head = try settings.file("weights", Self.card.weights)
         let folder = try settings.file("clip", Self.card.options[0].description)
         device = settings.device
-        let store = ParameterStore(checkpoint: try TorchFile(contentsOf: head).tensors, origin: head.path, dtype: .float32, device: device)
+        let store = ParameterStore(checkpoint: try TensorFile.read(head), origin: head.path, dtype: .float32, device: device)
         clip = try CLIPVisionModel(folder: ModelFolder(folder), dtype: settings.dtype, device: device)
         // torch.nn.Sequential with dropout at 1, 3 and 5.
         let widths = [clip.embeddingSize, 1024, 128, 64, 16, 1]

@@ -26,7 +26,8 @@ final class HPSv2: NeuralReward {
         device = settings.device
         tokenizer = try CLIPTokenizer(openCLIP: vocabulary)
         guard tokenizer.vocabularySize == OpenCLIPConfiguration.vitH14.text.vocabularySize else {
-            throw ModelError("\(vocabulary.path): has \(tokenizer.vocabularySize) tokens, not 49408: it is another vocabulary, or cut short")
+            throw ModelError(
+                "\(vocabulary.path): has \(tokenizer.vocabularySize) tokens, not 49408: it is another vocabulary, or cut short")
         }
         model = try OpenCLIPModel(weights: weights, dtype: settings.dtype, device: device)
     }

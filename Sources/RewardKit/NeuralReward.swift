@@ -95,16 +95,17 @@ public struct NeuralSettings {
         return url
     }
 
-    /// Tells one set of files from another: sizes, and bytes from all over them.
+    /// Tells one set of files from another: all bytes of small ones; of large ones the size, and bytes from all over them.
     var fingerprint: String {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         func combine(_ bytes: some Sequence<UInt8>) { for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 } }
         for file in files.files {
             guard let handle = try? FileHandle(forReadingFrom: file), let size = try? handle.seekToEnd() else { continue }
             combine(withUnsafeBytes(of: size.littleEndian, Array.init))
-            for part in 0..<64 {
-                try? handle.seek(toOffset: size / 64 * UInt64(part))
-                combine((try? handle.read(upToCount: 4096)) ?? Data())
+            let (parts, length): (UInt64, UInt64) = size < 1 << 24 ? (1, size) : (256, 4096)
+            for part in 1...parts {
+                try? handle.seek(toOffset: (size - length) / parts * part)
+                combine((try? handle.read(upToCount: Int(length))) ?? Data())
             }
         }
         return String(hash, radix: 16)

@@ -178,7 +178,9 @@ struct Pickle {
     }
 
     private mutating func popMark() throws -> [Value] {
-        guard let index = stack.lastIndex(where: { if case .mark = $0 { true } else { false } }) else { throw problem("a mark that is missing") }
+        guard let index = stack.lastIndex(where: { if case .mark = $0 { true } else { false } }) else {
+            throw problem("a mark that is missing")
+        }
         defer { stack.removeSubrange(index...) }
         return Array(stack[(index + 1)...])
     }

@@ -53,7 +53,9 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
     @Test func benchmarksAreDivided() throws {
         let folder = try TemporaryFolder()
         let csv = folder.url.appendingPathComponent("DrawBench Prompts.csv").path
-        let rows = ["Colors", "Misspellings", "Text", "Rare Words"].flatMap { category in (1...4).map { "\"\(category), \($0)\",\(category)" } }
+        let rows = ["Colors", "Misspellings", "Text", "Rare Words"].flatMap { category in
+            (1...4).map { "\"\(category), \($0)\",\(category)" }
+        }
         try Data((["Prompts,Category"] + rows).joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: csv))
         #expect(try PromptSet.load("drawbench:" + csv).prompts == ["Colors, 3", "Colors, 4", "Text, 3", "Text, 4"])
         #expect(try PromptSet.load("drawbench-heldout:" + csv).prompts == ["Colors, 1", "Colors, 2", "Text, 1", "Text, 2"])

@@ -72,7 +72,9 @@ import Testing
         let golden = try Self.golden()
         let tokenizer = try Self.tokenizer()
         #expect(golden.texts.count == 1000)
-        for (text, ids) in zip(golden.texts, golden.ids) { #expect(tokenizer.encode(text, maxLength: 35) == ids, "\(text.debugDescription)") }
+        for (text, ids) in zip(golden.texts, golden.ids) {
+            #expect(tokenizer.encode(text, maxLength: 35) == ids, "\(text.debugDescription)")
+        }
     }
 
     @Test func wrongFilesAreNamed() throws {
@@ -85,7 +87,9 @@ import Testing
                 return ""
             }
         }
-        #expect(try problem { $0["blip.text_encoder.encoder.layer.1.crossattention.self.key.weight"] = nil }.contains("crossattention.self.key.weight"))
+        #expect(
+            try problem { $0["blip.text_encoder.encoder.layer.1.crossattention.self.key.weight"] = nil }.contains(
+                "crossattention.self.key.weight"))
         #expect(try problem { $0["mlp.layers.7.weight"] = Tensor.zeros([1, 17]) }.contains("mlp.layers.7.weight"))
         #expect(try problem { $0["something.else"] = Tensor.zeros([1]) }.contains("something.else"))
         #expect(try problem { $0 = ["weight": Tensor.zeros([1])] }.contains("it is not ImageReward's"))

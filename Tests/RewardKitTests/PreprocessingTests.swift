@@ -10,7 +10,7 @@ import Testing
         let height, width, size: Int
         let resized, first: [Int]
         let resized_checksum: String
-        let input_mean, input_corner: [Double]
+        let input_mean, input_corner, long_side_mean, long_side_middle: [Double]
     }
 
     private struct File: Decodable { let cases: [Case] }
@@ -80,6 +80,24 @@ import Testing
             let mean = values[channel * plane..<(channel + 1) * plane].reduce(0.0) { $0 + Double($1) } / Double(plane)
             #expect(abs(mean - golden.input_mean[channel]) < 1e-5)
             #expect(abs(Double(values[channel * plane]) - golden.input_corner[channel]) < 1e-6)
+        }
+    }
+
+    /// hpsv2's own preprocessing, which is another.
+    @Test(arguments: 0..<10) func longSideInputIsHPSv2s(index: Int) throws {
+        let golden = Self.cases[index]
+        let size = golden.size
+        let input = Self.picture(golden.height, golden.width).withUnsafeBytes {
+            Pictures(
+                base: $0.baseAddress!, count: 1, height: golden.height, width: golden.width, pictureStride: 0, rowStride: golden.width * 3
+            ).longSideInput(size: size)
+        }
+        #expect(input.shape == [1, 3, size, size])
+        let values = try input.array(Float.self)
+        for channel in 0..<3 {
+            let plane = values[channel * size * size..<(channel + 1) * size * size]
+            #expect(abs(plane.reduce(0.0) { $0 + Double($1) } / Double(size * size) - golden.long_side_mean[channel]) < 1e-5)
+            #expect(abs(Double(values[(channel * size + size / 2) * size + size / 3]) - golden.long_side_middle[channel]) < 1e-5)
         }
     }
 }

@@ -30,7 +30,8 @@ extension PromptSet {
 
     /// What to say about a name that is neither a set nor a file.
     static func suggestion(for name: String) -> String {
-        let known = "built-in sets are \(builtInNames.joined(separator: ", ")), and \(benchmarkNames.map { "\($0):PATH" }.joined(separator: ", "))"
+        let known =
+            "built-in sets are \(builtInNames.joined(separator: ", ")), and \(benchmarkNames.map { "\($0):PATH" }.joined(separator: ", "))"
         let asked = name.lowercased().replacing("_", with: "-")
         let nearest = builtInNames.min { distance($0, asked) < distance($1, asked) }!
         return distance(nearest, asked) <= 3 ? "did you mean \(nearest)? \(known)" : "\(known), anything else is the path of a file"

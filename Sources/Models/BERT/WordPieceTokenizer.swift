@@ -4,14 +4,15 @@ import Foundation
 ///
 /// The ids equal those of transformers' `BertTokenizer` with `bert-base-uncased`. Source: Devlin et al. 2018; Wu et al. 2016 (WordPiece).
 public struct WordPieceTokenizer: Sendable {
-    /// Number of pieces.
+    /// Number of ids.
     public let size: Int
-    private let ids: [String: Int]
+    /// By UTF-8, because texts that Unicode calls equal are different pieces.
+    private let ids: [[UInt8]: Int]
     private let unknown, start, end: Int
+    /// Tokens that stand for themselves wherever they are in a text.
+    private let special: [AddedToken]
     /// Words longer than this are unknown.
     private static let longestWord = 100
-    /// Tokens that stand for themselves wherever they are in a text.
-    private let special: [String]
 
     /// Reads `vocab.txt`: a piece a line, its number the id. Throws `TokenizerError` that names the file.
     /// - Parameter added: tokens with the ids that follow, which stand for themselves as `[MASK]` does.
@@ -19,30 +20,32 @@ public struct WordPieceTokenizer: Sendable {
         guard let text = try? String(contentsOf: file, encoding: .utf8) else {
             throw TokenizerError("\(file.path): cannot be read as UTF-8 text")
         }
-        var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { $0.hasSuffix("\r") ? String($0.dropLast()) : String($0) }
-        if lines.last == "" { lines.removeLast() }
-        lines += added
+        var lines = Array(text.utf8).split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map {
+            $0.last == UInt8(ascii: "\r") ? Array($0.dropLast()) : Array($0)
+        }
+        if lines.last == [] { lines.removeLast() }
+        lines += added.map { Array($0.utf8) }
         size = lines.count
-        special = ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"] + added
         let ids = Dictionary(zip(lines, lines.indices), uniquingKeysWith: { _, last in last })
         func id(_ token: String) throws -> Int {
-            guard let id = ids[token] else { throw TokenizerError("\(file.path): is not the vocabulary of a BERT, it has no \(token)") }
+            guard let id = ids[Array(token.utf8)] else {
+                throw TokenizerError("\(file.path): is not the vocabulary of a BERT, it has no \(token)")
+            }
             return id
         }
         (unknown, start, end) = (try id("[UNK]"), try id("[CLS]"), try id("[SEP]"))
+        special = try (["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"] + added).map {
+            AddedToken(scalars: Array($0.unicodeScalars), id: try id($0), normalized: false)
+        }
         self.ids = ids
     }
 
     /// Ids of a text between `[CLS]` and `[SEP]`, cut to `maxLength` in all; no padding.
     public func encode(_ text: String, maxLength: Int) -> [Int] {
         var result = [start]
-        for part in splitAtSpecial(text) {
-            if special.contains(part) {
-                result.append(ids[part] ?? unknown)
-            } else {
-                for word in Self.words(part) { result += pieces(word) }
-            }
-        }
+        CLIPText.split(
+            Array(text.unicodeScalars), at: special, token: { result.append($0) },
+            stretch: { stretch in for word in Self.words(stretch) { result += pieces(word) } })
         return result.prefix(maxLength - 1) + [end]
     }
 
@@ -55,7 +58,7 @@ public struct WordPieceTokenizer: Sendable {
             var end = word.count
             var found: Int?
             while end > begin, found == nil {
-                found = ids[(begin > 0 ? "##" : "") + String(String.UnicodeScalarView(word[begin..<end]))]
+                found = ids[Array(((begin > 0 ? "##" : "") + String(String.UnicodeScalarView(word[begin..<end]))).utf8)]
                 if found == nil { end -= 1 }
             }
             guard let found else { return [unknown] }
@@ -65,20 +68,13 @@ public struct WordPieceTokenizer: Sendable {
         return result
     }
 
-    private func splitAtSpecial(_ text: String) -> [String] {
-        var parts: [String] = []
-        var rest = text[...]
-        while let (range, _) = special.compactMap({ token in rest.range(of: token).map { ($0, token) } }).min(by: { $0.0.lowerBound < $1.0.lowerBound }) {
-            parts += [String(rest[..<range.lowerBound]), String(rest[range])]
-            rest = rest[range.upperBound...]
-        }
-        return parts + [String(rest)]
-    }
-
     /// BERT's basic tokenizer: without control characters and accents, in lower case; every sign and every Chinese character is a word.
-    private static func words(_ text: String) -> [[Unicode.Scalar]] {
-        let cleaned = Array(text.unicodeScalars).filter { $0 == "\t" || $0 == "\n" || $0 == "\r" || !($0.value == 0xFFFD || isOther($0)) }
-        let plain = decompose(PythonText.lowercase(cleaned)).filter { $0.properties.generalCategory != .nonspacingMark }
+    private static func words(_ text: [Unicode.Scalar]) -> [[Unicode.Scalar]] {
+        let cleaned = text.filter { $0 == "\t" || $0 == "\n" || $0 == "\r" || !($0.value == 0xFFFD || isOther($0)) }
+        // Scalar by scalar: a final sigma becomes the ordinary one, as in transformers.
+        let plain = decompose(cleaned.flatMap { Array($0.properties.lowercaseMapping.unicodeScalars) }).filter {
+            $0.properties.generalCategory != .nonspacingMark
+        }
         var words: [[Unicode.Scalar]] = [[]]
         for scalar in plain {
             if scalar.properties.isWhitespace {
@@ -96,7 +92,9 @@ public struct WordPieceTokenizer: Sendable {
     private static func decompose(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
         scalars.flatMap { scalar -> [Unicode.Scalar] in
             if scalar.isASCII { return [scalar] }
-            guard (0xAC00...0xD7A3).contains(scalar.value) else { return Array(String(scalar).decomposedStringWithCanonicalMapping.unicodeScalars) }
+            guard (0xAC00...0xD7A3).contains(scalar.value) else {
+                return Array(String(scalar).decomposedStringWithCanonicalMapping.unicodeScalars)
+            }
             let index = scalar.value - 0xAC00
             let jamo = [0x1100 + index / 588, 0x1161 + index % 588 / 28] + (index % 28 > 0 ? [0x11A7 + index % 28] : [])
             return jamo.compactMap(Unicode.Scalar.init)
@@ -116,7 +114,8 @@ public struct WordPieceTokenizer: Sendable {
         default: break
         }
         switch scalar.properties.generalCategory {
-        case .connectorPunctuation, .dashPunctuation, .openPunctuation, .closePunctuation, .initialPunctuation, .finalPunctuation, .otherPunctuation:
+        case .connectorPunctuation, .dashPunctuation, .openPunctuation, .closePunctuation, .initialPunctuation, .finalPunctuation,
+            .otherPunctuation:
             return true
         default: return false
         }

@@ -26,7 +26,7 @@ public final class ImageRewardModel {
     /// - Parameter dtype: what it computes in, but for the head, which is float32.
     /// - Throws: one line with every tensor that is missing, superfluous or misshapen.
     public init(weights file: URL, dtype: DType = .float32, device: Device = .cpu) throws {
-        let tensors = try file.pathExtension == "safetensors" ? Safetensors(contentsOf: file).tensors : TorchFile(contentsOf: file).tensors
+        let tensors = try TensorFile.read(file)
         func shape(_ name: String) throws -> [Int] {
             guard let tensor = tensors[name] else { throw ModelError("\(file.path): has no \(name), so it is not ImageReward's") }
             return tensor.shape
@@ -36,7 +36,9 @@ public final class ImageRewardModel {
         }
         func last(_ name: String, rank: Int) throws -> [Int] {
             let found = try shape(name)
-            guard found.count == rank, found.allSatisfy({ $0 > 0 }) else { throw ModelError("\(file.path): \(name) has the shape \(found)") }
+            guard found.count == rank, found.allSatisfy({ $0 > 0 }) else {
+                throw ModelError("\(file.path): \(name) has the shape \(found)")
+            }
             return found
         }
         let (visual, language) = ("blip.visual_encoder.", "blip.text_encoder.")

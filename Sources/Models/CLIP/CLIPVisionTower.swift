@@ -63,7 +63,8 @@ struct CLIPVisionTower {
                 "pictures for CLIP must be float32 [n, 3, \(sizes.imageSize), \(sizes.imageSize)], not \(images.dtype) \(images.shape)")
         }
         let n = images.size(0)
-        let grid = images.to(patches.dtype).conv2d(patches, nil, stride: sizes.patchSize).reshape([n, sizes.width, sizes.tokens - 1]).transpose(1, 2)
+        let grid = images.to(patches.dtype).conv2d(patches, nil, stride: sizes.patchSize).reshape([n, sizes.width, sizes.tokens - 1])
+            .transpose(1, 2)
         let x = Tensor.cat([classEmbedding.expand([n, 1, sizes.width]), grid], 1) + positions
         let y = layers.reduce(preNorm(x)) { $1($0, causal: false) }
         return postNorm(y.select(1, 0)).matmul(projection).to(.float32)

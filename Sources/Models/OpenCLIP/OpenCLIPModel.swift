@@ -67,14 +67,14 @@ public final class OpenCLIPModel {
         let x = tokenEmbedding(tokens) + positions.narrow(0, 0, length)
         let y = layers.reduce(x) { $1($0, causal: true) }
         let ends = ids.enumerated().map { text, ids in text * length + ids.firstIndex(of: ids.max()!)! }
-        return normalised(finalNorm(y.reshape([ids.count * length, configuration.text.width]).rows(ends)).matmul(textProjection).to(.float32))
+        return normalised(
+            finalNorm(y.reshape([ids.count * length, configuration.text.width]).rows(ends)).matmul(textProjection).to(.float32))
     }
 
     private func normalised(_ x: Tensor) -> Tensor { x / x.square().sum([-1], keepDims: true).sqrt().clamp(1e-12, .infinity) }
 
     private static func stateDict(_ file: URL) throws -> [String: Tensor] {
-        guard file.pathExtension != "safetensors" else { return try Safetensors(contentsOf: file).tensors }
-        let all = try TorchFile(contentsOf: file).tensors
+        let all = try TensorFile.read(file)
         // A training checkpoint has optimisers and counters beside the weights.
         let tensors = all.keys.contains { $0.hasPrefix("state_dict.") } ? under("state_dict.", all) : all
         return tensors.keys.allSatisfy { $0.hasPrefix("module.") } ? under("module.", tensors) : tensors

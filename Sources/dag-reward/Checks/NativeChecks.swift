@@ -36,7 +36,9 @@ extension Checks {
         process.waitUntilExit()
         guard process.terminationStatus == 0 else { return .skip("needs nm, of binutils") }
         // Small letters are symbols that nobody outside can see.
-        let visible = text.split(separator: "\n").map { $0.split(separator: " ") }.filter { $0.count > 1 && $0[$0.count - 2].allSatisfy(\.isUppercase) }
+        let visible = text.split(separator: "\n").map { $0.split(separator: " ") }.filter {
+            $0.count > 1 && $0[$0.count - 2].allSatisfy(\.isUppercase)
+        }
         let others = visible.map { String($0[$0.count - 1]) }.filter {
             !["dag_reward_entry", "__bss_start", "_edata", "_end", "_init", "_fini"].contains($0)  // the linker's own
         }

@@ -1,0 +1,31 @@
+"""The aesthetic score of two pictures with the small CLIP of clip-vision-2/ and a head made by a formula. python make_aesthetic_golden.py"""
+import json, pathlib
+
+import torch
+from transformers import CLIPVisionModelWithProjection
+
+from make_imagereward_goldens import PICTURES, by_formula, clip_input, formula_picture
+
+HERE = pathlib.Path(__file__).parent
+
+
+def main():
+    clip = CLIPVisionModelWithProjection.from_pretrained(HERE / "clip-vision-2").float().eval()
+    widths = [clip.config.projection_dim, 1024, 128, 64, 16, 1]
+    shapes = {}
+    for place, (inputs, outputs) in zip([0, 2, 4, 6, 7], zip(widths, widths[1:])):
+        shapes[f"layers.{place}.weight"], shapes[f"layers.{place}.bias"] = [outputs, inputs], [outputs]
+    weights = {name: torch.from_numpy(by_formula(k, shapes[name], name)) for k, name in enumerate(sorted(shapes))}
+    scores = []
+    with torch.no_grad():
+        for height, width in PICTURES:
+            x = clip(clip_input(formula_picture(height, width), clip.config.image_size)[None]).image_embeds
+            x = x / x.norm(dim=-1, keepdim=True)
+            for place in [0, 2, 4, 6, 7]:
+                x = x @ weights[f"layers.{place}.weight"].T + weights[f"layers.{place}.bias"]
+            scores.append(x.item())
+    print(scores)
+    (HERE / "aesthetic.json").write_text(json.dumps({"shapes": shapes, "pictures": PICTURES, "scores": scores}) + "\n")
+
+
+main()
