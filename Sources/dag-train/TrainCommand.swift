@@ -10,8 +10,8 @@ struct TrainCommand: Command {
         commandName: "dag-train",
         abstract: "Post-trains a text-to-image diffusion model so that it samples in proportion to a reward.",
         discussion: """
-            The model is a folder in diffusers layout (Stable Diffusion 1.x or 2.x, or a DDPM); the reward is a plugin, a shared library \
-            that scores pictures. The result is a LoRA that diffusers and ComfyUI load.
+            The model is a folder in diffusers layout (Stable Diffusion 1.x or 2.x, or a DDPM); the reward is anything that scores \
+            pictures: a plugin (a shared library), a Python file, a function of a C library. The result is a LoRA that diffusers and ComfyUI load.
 
             EXAMPLES
               The shipped small model, minutes on a laptop:
@@ -21,8 +21,12 @@ struct TrainCommand: Command {
                 dag-train --model stable-diffusion-v1-5 --reward-plugin libjpeg_compressibility.so --prompts imagenet --output runs/jpeg
               Go on with a run that was stopped:
                 dag-train --resume runs/jpeg
+              A reward in Python, which may fail now and then:
+                dag-train --model models/tiny-sd --prompts tiny-sd --reward-plugin my_reward.py,python=venv/bin/python,on_failure=drop \\
+                          --output runs/mine
 
-            A plugin without a slash is looked up in DAG_REWARD_PATH, beside this program and in the installed library folder.
+            A plugin without a slash is looked up in DAG_REWARD_PATH, beside this program and in the installed library folder (dag-reward list). \
+            Rewards run in processes of their own. docs/reward-plugins.md shows how to write one.
             Ctrl-C finishes the optimiser step, saves and ends with exit code 130; a second Ctrl-C ends at once.
             """,
         version: DAGVersion.text)
@@ -47,7 +51,7 @@ struct SubjectOptions: ParsableArguments {
     @Option(
         name: .customLong("reward-plugin"), parsing: .singleValue,
         help: ArgumentHelp(
-            "Reward plugin; may be repeated. The key `weight` mixes several, `objective` chooses what is trained, the others are the plugin's.",
+            "A reward: a plugin, a Python file or c:LIBRARY; may be repeated. Keys such as weight, objective, on_failure and timeout are the host's, the others the reward's: see dag-reward info.",
             valueName: "lib[,key=value...]"))
     var rewardPlugin: [String] = []
     @Option(
