@@ -185,7 +185,9 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public func check() throws {
         func refuse(_ reason: String) -> ConfigurationError { ConfigurationError(reason) }
         if model.isEmpty { throw refuse("--model is missing: a folder in diffusers layout, such as models/tiny-sd") }
-        if rewardPlugin.isEmpty { throw refuse("--reward-plugin is missing: what scores the pictures, such as libwarmth.so or my_reward.py") }
+        if rewardPlugin.isEmpty {
+            throw refuse("--reward-plugin is missing: what scores the pictures, such as libwarmth.so or my_reward.py")
+        }
         for (flag, value, least) in [
             ("--epochs", epochs, 1), ("--sample-batch-size", sampleBatchSize, 1), ("--batches-per-epoch", batchesPerEpoch, 1),
             ("--train-batch-size", trainBatchSize, algorithm == .dagKL ? 3 : 1),
