@@ -4,7 +4,7 @@
 
 Prints the largest difference in score, pictures a second of both in float32 and bfloat16 (alternating, medians), and the peak memory of
 `dag-reward score`. Needs, besides torch: transformers (aesthetic), open_clip_torch (hps), or PyPI's image-reward 1.5 unpacked in
---image-reward with transformers 4.38 (imagereward). The folder takes 2 to 4 GB.
+--image-reward with transformers 4.38 (imagereward). The folder takes 2 to 4 GB; one that is not named is removed at the end.
 """
 import argparse, importlib.util, json, os, pathlib, resource, statistics, subprocess, sys, tempfile, time
 
@@ -115,8 +115,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--image-reward")
     options = parser.parse_args()
-    folder = options.folder or pathlib.Path(tempfile.mkdtemp())
-    folder.mkdir(parents=True, exist_ok=True)
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        return compare(options, options.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        compare(options, pathlib.Path(folder))
+
+
+def compare(options, folder):
     torch.manual_seed(0)
     torch.set_grad_enabled(False)
     python, settings = {"aesthetic": aesthetic, "hps": hps, "imagereward": imagereward}[options.reward](folder, options)

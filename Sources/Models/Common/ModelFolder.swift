@@ -21,7 +21,7 @@ public struct ModelFolder {
     public init(_ url: URL) throws {
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder), isFolder.boolValue else {
-            throw ModelError("\(url.path): no such folder; --model takes a folder in diffusers layout (model_index.json, unet/, ...)")
+            throw ModelError("\(url.path): no such folder; a model is a folder as diffusers and transformers save it")
         }
         self.url = url
     }
