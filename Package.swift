@@ -28,6 +28,7 @@ let package = Package(
         .executable(name: "dag-sample", targets: ["dag-sample"]),
         .executable(name: "dag-reward", targets: ["dag-reward"]),
         .executable(name: "dag-reward-worker", targets: ["dag-reward-worker"]),
+        .library(name: "dagcore", type: .dynamic, targets: ["CABI"]),
         .library(name: "jpeg_compressibility", type: .dynamic, targets: ["JPEGReward"]),
         .library(name: "warmth", type: .dynamic, targets: ["WarmthReward"]),
         .library(name: "aesthetic", type: .dynamic, targets: ["AestheticReward"]),
@@ -59,6 +60,16 @@ let package = Package(
         // The trainer.
         .target(
             name: "DAGCore", dependencies: ["Models", "Rewards", "Yams", "SwiftCSV"], resources: [.embedInCode("Prompts/Resources")]),
+        // The trainer as a C library: include/dagcore.h.
+        // -fmodules: without it clang refuses the header of another target in C++20.
+        .target(name: "CGuard", dependencies: ["CDAGCore"], cxxSettings: [.unsafeFlags(["-fmodules"])]),
+        .target(
+            name: "CABI", dependencies: ["DAGCore", "CDAGCore", "CGuard"], exclude: ["exports.map"],
+            linkerSettings: [
+                .unsafeFlags([
+                    "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/CABI/exports.map", "-Xlinker", "-soname=libdagcore.so.1",
+                ])
+            ]),
         .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
         .executableTarget(name: "dag-train", dependencies: ["Commands", "DAGCore"]),
         .executableTarget(name: "dag-sample", dependencies: ["Commands", "DAGCore"]),

@@ -26,12 +26,14 @@ public struct AdamW {
     /// - Returns: the norm before clipping.
     public func clipGradients(maxNorm: Double) throws -> Double { try Tensor.clipGradNorm(tensors, maxNorm: maxNorm) }
 
-    /// Makes one step and forgets the gradients.
+    /// Makes one step. The gradients stay.
     public func step() throws {
         try Tensor.adamW(
             tensors, moments: moments, steps: steps, learningRate: learningRate, betas: (0.9, 0.999), weightDecay: weightDecay, eps: 1e-8)
-        for tensor in tensors { tensor.clearGrad() }
     }
+
+    /// Forgets the gradients.
+    public func clearGradients() { for tensor in tensors { tensor.clearGrad() } }
 
     /// Parameters, moments and step counts by name, for a checkpoint.
     public func state(_ prefix: String) -> [String: Tensor] {

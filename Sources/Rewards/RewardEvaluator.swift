@@ -15,6 +15,8 @@ public final class RewardEvaluator: @unchecked Sendable {
     private let queue = DispatchQueue(label: "dag.rewards")
     private let lock = NSLock()
     private var counters = (calls: 0, images: 0)
+    /// Batches of an earlier generation are no longer wanted.
+    private var generation = 0
     private var moments: [RunningMoments]
 
     /// Throws `RewardError` if there is none, or a specification names an objective that its reward does not have.
@@ -53,10 +55,21 @@ public final class RewardEvaluator: @unchecked Sendable {
     /// Scores a batch on a background thread.
     public func submit(_ batch: RewardBatch) -> PendingReward {
         let pending = PendingReward()
+        let generation = lock.withLock { self.generation }
         queue.async {
-            pending.finish(Result { try self.evaluate(batch) })
+            pending.finish(
+                Result {
+                    guard self.lock.withLock({ self.generation == generation }) else { throw RewardError("a batch was abandoned") }
+                    return try self.evaluate(batch)
+                })
         }
         return pending
+    }
+
+    /// Abandons the batches that wait, and waits for the one that is being scored: no reward is at work afterwards.
+    public func abandon() {
+        lock.withLock { generation += 1 }
+        queue.sync {}
     }
 
     /// Has every reward answer for a few pictures before they are relied on: see `Reward.selfCheck`.

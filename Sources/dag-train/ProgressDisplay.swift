@@ -40,8 +40,7 @@ final class ProgressDisplay {
     /// While sampling or evaluating.
     func progress(_ phase: Trainer.Phase, _ done: Int, _ total: Int) {
         guard isTerminal else { return }
-        let name = phase == .sampling ? "sampling" : "evaluating"
-        write("\r\u{1B}[K\(latest)  [\(name) \(100 * done / max(1, total))%]")
+        write("\r\u{1B}[K\(latest)  [\(phase.rawValue) \(100 * done / max(1, total))%]")
     }
 
     /// The table of what training changed.

@@ -27,7 +27,7 @@ struct TrainCommand: Command {
 
             A plugin without a slash is looked up in DAG_REWARD_PATH, beside this program and in the installed library folder (dag-reward list). \
             Rewards run in processes of their own. docs/reward-plugins.md shows how to write one.
-            Ctrl-C finishes the optimiser step, saves and ends with exit code 130; a second Ctrl-C ends at once.
+            Ctrl-C saves and ends with exit code 130 (an optimiser step under way is made anew on --resume); a second Ctrl-C ends at once.
             """,
         version: DAGVersion.text)
 

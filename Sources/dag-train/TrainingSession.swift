@@ -7,31 +7,30 @@ import Yams
 
 /// One invocation of dag-train: settings from file and flags, the trainer, and what the terminal shows.
 final class TrainingSession {
-    private let configuration: TrainingConfiguration
-    private let output: OutputFolder
-    private let resuming: OutputFolder?
+    private let training: TrainingRun
 
     init(subject: SubjectOptions, method: MethodOptions, amounts: AmountOptions, machine: MachineOptions) throws {
-        resuming = subject.resume.map(OutputFolder.init)
-        var base = TrainingConfiguration()
-        if let resuming {
-            guard FileManager.default.fileExists(atPath: resuming.configuration.path) else {
-                throw ConfigurationError("--resume \(resuming.url.path): no run there (config.yaml is missing)")
+        func resolve(_ base: TrainingConfiguration) throws -> TrainingConfiguration {
+            let configuration = try TrainingConfiguration.resolve(
+                base: base, file: subject.config,
+                overrides: Self.overrides(subject: subject, method: method, amounts: amounts, machine: machine))
+            guard !configuration.rewardPlugin.isEmpty else {
+                throw ConfigurationError("--reward-plugin is missing: what scores the pictures, such as libwarmth.so or my_reward.py")
             }
-            base = try .resolve(file: resuming.configuration.path)
+            return configuration
         }
-        configuration = try .resolve(
-            base: base, file: subject.config,
-            overrides: Self.overrides(subject: subject, method: method, amounts: amounts, machine: machine))
-        guard let path = subject.output ?? subject.resume else {
-            throw ConfigurationError("--output is missing: a new folder for the LoRA, metrics, samples and checkpoints")
+        if let folder = subject.resume.map(OutputFolder.init) {
+            training = try TrainingRun(continuing: folder, change: resolve)
+            if let output = subject.output.map(OutputFolder.init), output.url.standardizedFileURL != folder.url.standardizedFileURL {
+                throw ConfigurationError("--resume continues in its own folder: leave --output out, or copy \(folder.url.path) first")
+            }
+        } else {
+            let configuration = try resolve(.init())
+            guard let path = subject.output else {
+                throw ConfigurationError("--output is missing: a new folder for the LoRA, metrics, samples and checkpoints")
+            }
+            training = try TrainingRun(configuration, output: OutputFolder(path))
         }
-        output = OutputFolder(path)
-        if let resuming, resuming.url.standardizedFileURL != output.url.standardizedFileURL {
-            throw ConfigurationError("--resume continues in its own folder: leave --output out, or copy \(resuming.url.path) first")
-        }
-        try configuration.check()
-        if resuming != nil { try configuration.check(continuing: base) } else { try output.checkVacant() }
     }
 
     /// The flags that were given, as values of the configuration's keys.
@@ -60,27 +59,20 @@ final class TrainingSession {
 
     /// Trains until the end or until a signal.
     func run() throws -> Ending {
-        let prompts = try configuration.prompts.isEmpty ? PromptSet.none : PromptSet.load(configuration.prompts)
-        let evaluator = try RewardEvaluator(plugins: configuration.rewardPlugin)
-        let trainer = try Trainer(configuration, evaluator: evaluator, prompts: prompts, output: output)
-        try output.prepare()
-        if let resuming { try trainer.resume(from: resuming) }
-
+        let (configuration, output) = (training.configuration, training.output)
+        let trainer = try training.prepare()
+        let isNew = trainer.stepsDone == 0
         let display = ProgressDisplay(total: configuration.epochs * configuration.updatesPerEpoch, done: trainer.stepsDone)
         trainer.onStep = display.step
         trainer.onProgress = display.progress
+        trainer.onNote = display.line
         trainer.onWarning = { display.line("warning: \($0)") }
         let signals = Self.stopOnSignals(trainer, display)
         defer { signals.forEach { $0.cancel() } }
         display.line(trainer.summary)
         do {
-            let isFresh = trainer.stepsDone == 0
-            if isFresh {
-                for line in try trainer.selfCheck() { display.line("check: \(line)") }
-            }
-            try output.writeConfiguration(configuration)
-            if isFresh { try trainer.saveSamples() }
-            let before = isFresh && configuration.evaluationSamples > 0 ? try trainer.evaluate() : nil
+            try trainer.begin()
+            let before = isNew && configuration.evaluationSamples > 0 ? try trainer.evaluate() : nil
             try trainer.run()
             let after = configuration.evaluationSamples > 0 ? try trainer.evaluate() : nil
             display.finish(before: before, after: after)
@@ -104,7 +96,7 @@ final class TrainingSession {
             source.setEventHandler {
                 if asked { _exit(130) }
                 asked = true
-                report("\nfinishing this step and saving (again to end at once)\n")
+                report("\nstopping and saving (again to end at once)\n")
                 trainer.cancel()
             }
             source.resume()

@@ -42,7 +42,7 @@ import Yams
 
     @Test func badValuesNameTheirFlag() {
         let cases: [(String, (inout TrainingConfiguration) -> Void)] = [
-            ("--model", { $0.model = "" }), ("--reward-plugin", { $0.rewardPlugin = [] }), ("--epochs", { $0.epochs = 0 }),
+            ("--model", { $0.model = "" }), ("--epochs", { $0.epochs = 0 }),
             ("--eta", { $0.eta = 0 }), ("--beta", { $0.beta = -1 }), ("--learning-rate", { $0.learningRate = .nan }),
             ("does not divide", { $0.trainBatchSize = 3 }), ("--train-batch-size", { ($0.algorithm, $0.trainBatchSize) = (.dagKL, 2) }),
         ]

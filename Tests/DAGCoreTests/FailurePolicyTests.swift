@@ -28,7 +28,9 @@ import Testing
         let folder = try TemporaryFolder()
         let configuration = smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.maxRowsPerPass) = (algorithm, forwardLooking, 16) }
         let trainer = try DAGCoreTests.trainer(configuration, folder, evaluator: evaluator(failing: 2))
-        var rollout = try trainer.rollOut()
+        try trainer.rollOut()
+        try trainer.score()
+        var rollout = try #require(trainer.rollout)
         #expect(rollout.dropped == 1 && rollout.rewards[2].isNaN)
         let conditioning = try trainer.pipeline.encode(rollout.prompts)
         let with = try trainer.update(rollout, conditioning, [0, 1, 2, 3])

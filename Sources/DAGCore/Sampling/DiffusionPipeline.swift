@@ -45,6 +45,11 @@ public final class DiffusionPipeline {
     public let device: Device
     /// [C, H, W] of a sample (a latent, or a picture in pixel space).
     public let sampleShape: [Int]
+    /// Height and width of a picture, pixels.
+    public var pictureSize: (height: Int, width: Int) {
+        let scale = vae?.scale ?? 1
+        return (sampleShape[1] * scale, sampleShape[2] * scale)
+    }
     /// Width of the text embedding; nil without text.
     public var textWidth: Int? { unet.configuration.isConditional ? unet.configuration.crossAttentionDim : nil }
     /// U-Net rows and decoded pictures so far: the cost of a run.

@@ -26,6 +26,8 @@ public struct Rollout {
     public var imputed: Int
     /// The first picture that a reward could not score, and why.
     public var firstFailure: String?
+    /// The final pictures; nil for a rollout that was read from a checkpoint.
+    public var images: ImageBatch?
 
     /// Number of trajectories.
     public var count: Int { prompts.count }
@@ -85,21 +87,20 @@ public struct Sampler {
         return try ImageBatch(concatenating: parts)
     }
 
-    /// Rolls out one batch and scores it while it goes on.
+    /// Rolls out one batch, which is scored while that goes on.
     /// - Parameters:
     ///   - ids: what the rewards know the samples by.
     ///   - lookahead: whether to score the predicted data of every state, for the forward-looking flow.
     ///   - check: called after every step; throws to stop.
-    public func rollOut(
+    func rollOut(
         _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: Bool, check: () throws -> Void = {}
-    ) throws -> Rollout {
+    ) throws -> UnscoredRollout {
         try withoutGradients {
             let conditioning = try pipeline.encode(prompts)
             var (states, logForward, guided): ([Tensor], [Tensor], [Tensor]) = ([], [], [])
             var pending: [PendingReward] = []
-            func score(_ samples: Tensor) throws -> PendingReward {
-                try evaluator.submit(
-                    RewardBatch(images: pipeline.decode(samples), prompts: prompts, sampleIDs: ids, seeds: seeds))
+            func score(_ images: ImageBatch) throws -> PendingReward {
+                try evaluator.submit(RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: seeds))
             }
             let last = try walk(conditioning, seeds: seeds) { step in
                 try check()
@@ -108,18 +109,37 @@ public struct Sampler {
                 guided.append(step.guided)
                 logForward.append(step.logForward)
                 if lookahead {
-                    pending.append(try score(kernels.predictedData(step.conditional, x: step.x, steps: step.indices)))
+                    pending.append(
+                        try score(pipeline.decode(kernels.predictedData(step.conditional, x: step.x, steps: step.indices))))
                 }
                 if step.index == kernels.transitions - 1 { states.append(step.next) }
             }
-            let final = try score(last).wait()
-            let early = try pending.map { try $0.wait() }
-            let whole = RewardReport(concatenating: [final] + early)
-            return Rollout(
-                prompts: prompts, states: states, logForward: logForward, guided: guided,
-                rewards: final.reward.indices.map { k in early.contains { $0.reward[k].isNaN } ? .nan : final.reward[k] },
-                lookahead: early.map(\.reward), objectives: final.objectives, imputed: whole.imputed, firstFailure: whole.firstFailure)
+            let images = try pipeline.decode(last)
+            return UnscoredRollout(
+                prompts: prompts, states: states, logForward: logForward, guided: guided, images: images, lookahead: pending,
+                final: try score(images))
         }
+    }
+}
+
+/// A batch of trajectories whose pictures may still be being scored.
+struct UnscoredRollout {
+    let prompts: [String]
+    let states, logForward, guided: [Tensor]
+    let images: ImageBatch
+    let lookahead: [PendingReward]
+    let final: PendingReward
+
+    /// Waits for the scores. Throws what a reward threw.
+    func scored() throws -> Rollout {
+        let early = try lookahead.map { try $0.wait() }
+        let final = try final.wait()
+        let whole = RewardReport(concatenating: [final] + early)
+        return Rollout(
+            prompts: prompts, states: states, logForward: logForward, guided: guided,
+            rewards: final.reward.indices.map { k in early.contains { $0.reward[k].isNaN } ? .nan : final.reward[k] },
+            lookahead: early.map(\.reward), objectives: final.objectives, imputed: whole.imputed, firstFailure: whole.firstFailure,
+            images: images)
     }
 }
 
@@ -148,5 +168,6 @@ extension Rollout {
             uniqueKeysWithValues: parts[0].objectives.keys.map { name in (name, parts.flatMap { $0.objectives[name]! }) })
         imputed = parts.reduce(0) { $0 + $1.imputed }
         firstFailure = parts.lazy.compactMap(\.firstFailure).first
+        images = try? ImageBatch(concatenating: parts.compactMap(\.images))
     }
 }

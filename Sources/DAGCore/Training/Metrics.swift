@@ -56,7 +56,8 @@ public struct Evaluation: Sendable {
     }
 
     /// The line for metrics.jsonl.
-    func json(epoch: Int) throws -> Data {
+    /// - Parameter epoch: epochs that were complete.
+    public func json(epoch: Int) throws -> Data {
         var object: [String: Any] = [
             "epoch": epoch, "evaluation_samples": count, "evaluation_reward_mean": rewardMean, "evaluation_reward_std": rewardStd,
         ]

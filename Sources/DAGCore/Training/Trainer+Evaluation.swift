@@ -16,6 +16,7 @@ extension Trainer {
 
     /// Scores pictures of fixed prompts and seeds with the current adapter, and appends them to metrics.jsonl.
     public func evaluate() throws -> Evaluation {
+        guard configuration.evaluationSamples > 0 else { throw ConfigurationError("--evaluation-samples is 0: set it to evaluate") }
         let (prompts, seeds) = fixedSamples(configuration.evaluationSamples)
         let batch = max(1, configuration.sampleBatchSize)
         var reports: [RewardReport] = []
@@ -42,11 +43,21 @@ extension Trainer {
                 .objectives)
     }
 
+    /// Pictures with the current adapter, of the run's steps, eta and guidance; picture k is a function of prompt k and seed k alone.
+    /// - Parameters:
+    ///   - prompts: one a picture; "" for a model without text.
+    ///   - seeds: one a picture.
+    public func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch {
+        guard !prompts.isEmpty, prompts.count == seeds.count else {
+            throw ConfigurationError("\(prompts.count) prompts came with \(seeds.count) seeds; give one of each a picture")
+        }
+        return try sampler.pictures(prompts, seeds: seeds, batch: configuration.sampleBatchSize, check: checkCancellation)
+    }
+
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
     public func saveSamples() throws {
         let (prompts, seeds) = fixedSamples(Self.sheetSize)
-        let images = try sampler.pictures(
-            prompts, seeds: seeds, batch: min(Self.sheetSize, configuration.sampleBatchSize), check: checkCancellation)
+        let images = try sample(prompts, seeds: seeds)
         let file = output.samples.appendingPathComponent("epoch-\(progress.epoch).png")
         try images.writeSheet(columns: 4, to: file)
     }

@@ -21,7 +21,8 @@ extension Trainer {
         let chosen = (0..<count).map { prompts.prompts[$0 % prompts.prompts.count] }
         let seeds = seeds.batch(.selfCheck, count: count)
         let rollout = try sampler.rollOut(
-            chosen, seeds: seeds, ids: (0..<count).map(UInt64.init), evaluator: evaluator, lookahead: false, check: checkCancellation)
+            chosen, seeds: seeds, ids: (0..<count).map(UInt64.init), evaluator: evaluator, lookahead: false, check: checkCancellation
+        ).scored()
         report.append(try checkRatio(rollout))
         let pictures = try sampler.pictures(Array(chosen.prefix(4)), seeds: Array(seeds.prefix(4)))
         try evaluator.selfCheck(images: pictures, prompts: Array(chosen.prefix(4)))

@@ -1,4 +1,5 @@
 import Foundation
+import Images
 import Models
 import NN
 import Rewards
@@ -9,6 +10,14 @@ import Tensors
 public struct TrainingError: Error, CustomStringConvertible {
     /// One line: what happened and the remedy.
     public let description: String
+}
+
+/// A step of training that was asked for before what it builds on, in one line.
+public struct OrderError: Error, CustomStringConvertible {
+    /// One line: what is missing.
+    public let description: String
+
+    init(_ description: String) { self.description = description }
 }
 
 /// Post-trains a diffusion model so that it samples in proportion to a reward: DAG-DB, DAG-KL (Zhang et al. 2024) or DDPO.
@@ -23,8 +32,12 @@ public final class Trainer {
     public var onProgress: (_ phase: Phase, _ done: Int, _ total: Int) -> Void = { _, _, _ in }
     /// Called with a line when something did not go as it should and training goes on.
     public var onWarning: (String) -> Void = { _ in }
+    /// Called with a line about what was checked or written.
+    public var onNote: (String) -> Void = { _ in }
     /// What a progress report is about.
-    public enum Phase: Sendable { case sampling, evaluating }
+    public enum Phase: String, Sendable { case sampling, training, evaluating }
+    /// The newest epoch's pictures and their scores, until the next epoch's: nil before the first.
+    public private(set) var samples: ScoredSamples?
 
     let kernels: TransitionKernels
     let sampler: Sampler
@@ -35,10 +48,10 @@ public final class Trainer {
     let lora: LoRAAdapters
     let flow: StateFlow?
     let objective: any Objective
-    private let policyOptimizer: AdamW
-    private let flowOptimizer: AdamW?
+    let policyOptimizer: AdamW
+    let flowOptimizer: AdamW?
     var progress = Checkpoint.Progress()
-    private var rollout: Rollout?
+    private var stage = Stage.start
     /// What the newest checkpoint holds, so that it is not written twice.
     private struct SavedState: Equatable {
         let progress: Checkpoint.Progress
@@ -46,6 +59,26 @@ public final class Trainer {
     }
     private var saved: SavedState?
     private let cancelled = Atomic(false)
+
+    /// How far the epoch under way is.
+    private enum Stage {
+        case start
+        /// Sampled; the last batch may still be being scored.
+        case sampled(scored: [Rollout], last: UnscoredRollout)
+        case scored(ScoredEpoch)
+    }
+
+    /// What the optimiser steps of an epoch share.
+    private struct ScoredEpoch {
+        let rollout: Rollout
+        let conditioning: Conditioning?
+        /// Trajectories in the order in which they are trained on.
+        let order: [Int]
+        /// For the speed: when this process began with the epoch, and at which of its updates.
+        let start: ContinuousClock.Instant
+        let firstUpdate: Int
+    }
+    private var epochStart = ContinuousClock.now
 
     /// Loads the model and prepares training; nothing is written yet.
     /// - Parameters:
@@ -92,11 +125,19 @@ public final class Trainer {
         self.output = output
     }
 
-    /// Asks the run to stop after the optimiser step or sampling step under way. May be called from any thread.
+    deinit { evaluator.abandon() }
+
+    /// Asks the work under way, or the next if there is none, to end by throwing `Cancelled`; it may then be asked for again. An
+    /// optimiser step that is not complete leaves no trace. May be called from any thread.
     public func cancel() { cancelled.store(true, ordering: .relaxed) }
 
-    func checkCancellation() throws { if cancelled.load(ordering: .relaxed) { throw Cancelled() } }
+    /// Throws `Cancelled` if `cancel` was called, once.
+    public func checkCancellation() throws { if cancelled.exchange(false, ordering: .relaxed) { throw Cancelled() } }
 
+    /// Epochs that are complete, by this run and those that it continues.
+    public var epochsDone: Int { progress.epoch }
+    /// Optimiser steps done in the epoch under way.
+    public var updatesDone: Int { progress.update }
     /// Optimiser steps done, by this run and those that it continues.
     public var stepsDone: Int { progress.step }
 
@@ -121,65 +162,118 @@ public final class Trainer {
         }
     }
 
-    /// One epoch: roll out and score, update on all of it, save.
+    /// One epoch: roll out, score, update on all of it; what is under way already is completed.
     public func runEpoch() throws {
-        let start = ContinuousClock.now
-        let rollout = try self.rollout ?? rollOut()
-        self.rollout = rollout
-        let conditioning = try pipeline.encode(rollout.prompts)
-        let order = seeds.permutation(.shuffle, epoch: progress.epoch, count: rollout.count)
-        let size = configuration.trajectoriesPerUpdate
-        let updates = rollout.count / size
-        let firstUpdate = progress.update
-        while progress.update < updates {
-            try checkCancellation()
-            let trajectories = Array(order[progress.update * size..<(progress.update + 1) * size])
-            let sums = try update(rollout, conditioning, trajectories)
-            progress.update += 1
-            progress.step += 1
-            let trained = (progress.update - firstUpdate) * size * kernels.transitions
-            let metrics = stepMetrics(sums, rollout, transitionsPerSecond: Double(trained) / start.duration(to: .now).seconds)
-            try output.append(metrics.json())
-            onStep(metrics)
-        }
-        evaluator.observe(rollout.objectives)
-        progress.rewardMoments = evaluator.normalization
-        self.rollout = nil
-        progress.epoch += 1
-        progress.update = 0
-        if progress.epoch == configuration.epochs || progress.epoch % configuration.checkpointEvery == 0 { try save() }
-        if configuration.sampleEvery > 0, progress.epoch == configuration.epochs || progress.epoch % configuration.sampleEvery == 0 {
-            try saveSamples()
+        if case .start = stage { try rollOut() }
+        if case .sampled = stage { try score() }
+        while try !update() {}
+    }
+
+    /// Samples the trajectories of the next epoch, while they are being scored. When it throws, no reward is at work any more.
+    public func rollOut() throws {
+        do { stage = try sampled() } catch {
+            evaluator.abandon()
+            throw error
         }
     }
 
-    /// Samples and scores the trajectories of the epoch.
-    func rollOut() throws -> Rollout {
+    private func sampled() throws -> Stage {
+        guard case .start = stage else { throw OrderError("the trajectories of epoch \(progress.epoch) are there: score them or update") }
         let (c, epoch) = (configuration, progress.epoch)
+        guard epoch < c.epochs else { throw OrderError("all \(c.epochs) epochs are done; go on with more by resuming with a larger epochs") }
+        epochStart = .now
         if evaluator.wantsStatistics { try calibrateRewards() }
         // A trajectory is a function of its own seed, so batches may be larger than asked for where that costs no memory to speak of.
         let batch = max(c.sampleBatchSize, rowsPerPass / pipeline.rowsPerSample(guidance: c.guidanceScale))
         let batches = Array(0..<c.trajectoriesPerEpoch).blocks(of: batch)
         var done = 0
-        let parts = try batches.map { indices in
-            try sampler.rollOut(
+        var scored: [Rollout] = []
+        var last: UnscoredRollout?
+        for indices in batches {
+            let next = try sampler.rollOut(
                 indices.map { prompts.prompts[Int(seeds(.prompt, epoch: epoch, index: $0) % UInt64(prompts.prompts.count))] },
-                seeds: indices.map { seeds(.rollout, epoch: epoch, index: $0) },
-                ids: indices.map { UInt64(epoch * c.trajectoriesPerEpoch + $0) }, evaluator: evaluator,
+                seeds: indices.map { seeds(.rollout, epoch: epoch, index: $0) }, ids: indices.map(sampleID), evaluator: evaluator,
                 lookahead: objective.usesFlow && c.forwardLooking == .rollout
             ) {
                 try checkCancellation()
                 onProgress(.sampling, done, batches.count * kernels.steps.count)
                 done += 1
             }
+            // One batch is scored while the next is sampled, and no more are kept waiting.
+            if let last { scored.append(try last.scored()) }
+            last = next
         }
-        let rollout = Rollout(concatenating: parts)
+        return last.map { .sampled(scored: scored, last: $0) } ?? .start
+    }
+
+    /// Waits for the scores of the trajectories.
+    public func score() throws {
+        guard case .sampled(let scored, let last) = stage else { throw OrderError("there are no trajectories to score: roll out first") }
+        stage = .start  // Scores that failed are not asked for again: their trajectories are sampled anew.
+        defer { evaluator.abandon() }
+        let rollout = Rollout(concatenating: scored + [try last.scored()])
         try report(rollout)
         progress.advantages =
-            c.perPromptStatistics
+            configuration.perPromptStatistics
             ? progress.promptStatistics.advantages(rollout.rewards, prompts: rollout.prompts)
             : PromptStatistics.epochAdvantages(rollout.rewards)
-        return rollout
+        try begin(rollout)
+    }
+
+    /// The scored trajectories of the epoch under way.
+    var rollout: Rollout? { if case .scored(let epoch) = stage { epoch.rollout } else { nil } }
+
+    /// What rewards know a trajectory of the epoch under way by: its number over the run.
+    func sampleID(_ index: Int) -> UInt64 { UInt64(progress.epoch * configuration.trajectoriesPerEpoch + index) }
+
+    /// Decodes the last states of trajectories again.
+    private func finalPictures(_ rollout: Rollout) throws -> ImageBatch {
+        let blocks = Array(0..<rollout.count).blocks(of: max(1, configuration.sampleBatchSize))
+        return try ImageBatch(concatenating: blocks.map { try pipeline.decode(rollout.states[kernels.transitions].rows($0)) })
+    }
+
+    /// Makes scored trajectories those of the epoch under way.
+    private func begin(_ rollout: Rollout) throws {
+        let epoch = progress.epoch
+        stage = .scored(
+            ScoredEpoch(
+                rollout: rollout, conditioning: try pipeline.encode(rollout.prompts),
+                order: seeds.permutation(.shuffle, epoch: epoch, count: rollout.count), start: epochStart, firstUpdate: progress.update))
+        samples = ScoredSamples(
+            epoch: epoch, images: try rollout.images ?? finalPictures(rollout), prompts: rollout.prompts, ids: rollout.prompts.indices.map(sampleID),
+            seeds: rollout.prompts.indices.map { seeds(.rollout, epoch: epoch, index: $0) }, rewards: rollout.rewards,
+            objectives: evaluator.objectiveNames.map { ($0, rollout.objectives[$0] ?? []) })
+    }
+
+    /// One optimiser step on the next of the epoch's trajectories. The last one ends the epoch: it saves, as often as the settings say.
+    /// - Returns: whether the epoch is complete.
+    public func update() throws -> Bool {
+        guard case .scored(let epoch) = stage else { throw OrderError("there are no scored trajectories: roll out and score first") }
+        try checkCancellation()
+        let size = configuration.trajectoriesPerUpdate
+        let trajectories = Array(epoch.order[progress.update * size..<(progress.update + 1) * size])
+        let sums = try update(epoch.rollout, epoch.conditioning, trajectories)
+        progress.update += 1
+        progress.step += 1
+        let trained = (progress.update - epoch.firstUpdate) * size * kernels.transitions
+        let metrics = stepMetrics(sums, epoch.rollout, transitionsPerSecond: Double(trained) / epoch.start.duration(to: .now).seconds)
+        try output.append(metrics.json())
+        onStep(metrics)
+        guard progress.update == configuration.updatesPerEpoch else { return false }
+        try finishEpoch(epoch.rollout)
+        return true
+    }
+
+    private func finishEpoch(_ rollout: Rollout) throws {
+        evaluator.observe(rollout.objectives)
+        progress.rewardMoments = evaluator.normalization
+        stage = .start
+        progress.epoch += 1
+        progress.update = 0
+        if progress.epoch == configuration.epochs || progress.epoch % configuration.checkpointEvery == 0 { try save() }
+        if configuration.sampleEvery > 0, progress.epoch == configuration.epochs || progress.epoch % configuration.sampleEvery == 0 {
+            try saveSamples()
+        }
     }
 
     /// Says what could not be scored. Throws `TrainingError` if that is all of it.
@@ -197,6 +291,7 @@ public final class Trainer {
     /// Writes the adapter and a checkpoint.
     public func save() throws {
         progress.metricsLength = output.metricsLength
+        let rollout = rollout
         let state = SavedState(progress: progress, hasRollout: rollout != nil)
         if state == saved { return }
         let tensors = policyOptimizer.state("lora").merging(flowOptimizer?.state("flow") ?? [:]) { first, _ in first }
@@ -223,159 +318,8 @@ public final class Trainer {
         try flowOptimizer?.restore(checkpoint.tensors, "flow")
         progress = checkpoint.progress
         evaluator.normalization = progress.rewardMoments
-        rollout = checkpoint.rollout?.moved(to: pipeline.device)
         try output.truncateMetrics(to: progress.metricsLength)
-    }
-
-    // MARK: One optimiser step
-
-    /// Accumulates the gradients of all transitions of `trajectories`, pass by pass, and makes one step with both optimisers.
-    func update(_ rollout: Rollout, _ conditioning: Conditioning?, _ trajectories: [Int]) throws -> UpdateSums {
-        var sums = UpdateSums()
-        // Dropped trajectories have no part in the mean.
-        let kept = trajectories.count { !rollout.rewards[$0].isNaN }
-        let transitions = Double(max(1, kept) * kernels.transitions)
-        for block in trajectories.blocks(of: passShape.trajectories) {
-            // From data to noise: the reward of a transition's later state is known from the pass before.
-            var laterRewards = block.map { rollout.rewards[$0] }
-            var end = kernels.transitions
-            while end > 0 {
-                let range = max(0, end - passShape.steps)..<end
-                let pass = try self.pass(rollout, conditioning, block, range, laterRewards: laterRewards)
-                try (pass.loss.sum() / transitions).backward()
-                try sums.add(pass)
-                laterRewards = pass.firstRewards
-                end = range.lowerBound
-            }
-        }
-        sums.policyGradNorm = try policyOptimizer.clipGradients(maxNorm: configuration.maxGradNorm)
-        sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
-        guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
-            throw TrainingError(
-                description:
-                    "loss or gradient is not finite in step \(progress.step): lower --learning-rate, --flow-learning-rate or --beta, or use --precision fp32; the weights before this step are kept"
-            )
-        }
-        guard kept > 0 else { return sums }
-        try policyOptimizer.step()
-        try flowOptimizer?.step()
-        return sums
-    }
-
-    /// What one pass over some transitions gives, differentiable.
-    struct Pass {
-        let loss: Tensor
-        let transitions: Transitions
-        let regularization: Tensor?
-        /// Rewards of the predicted data at the first (noisiest) state of the range.
-        let firstRewards: [Float]
-    }
-
-    /// The loss of the transitions of a block of trajectories at a range of steps, [steps x trajectories].
-    func pass(
-        _ rollout: Rollout, _ conditioning: Conditioning?, _ block: [Int], _ range: Range<Int>, laterRewards: [Float]
-    ) throws -> Pass {
-        func gather(_ list: [Tensor], _ range: Range<Int>) -> Tensor { Tensor.cat(range.map { list[$0].rows(block) }, 0) }
-        func repeated(_ count: Int) -> [Int] { (0..<count).flatMap { _ in block } }
-        let stepNumbers = range.flatMap { step in block.map { _ in step } }
-        let indices = Tensor(stepNumbers.map(Int64.init), device: pipeline.device)
-        let times = kernels.times(stepNumbers, device: pipeline.device)
-        let x = gather(rollout.states, range)
-        let next = gather(rollout.states, range.lowerBound + 1..<range.upperBound + 1)
-
-        let (guided, conditional) = pipeline.denoise(
-            x, times: times, conditioning?.rows(repeated(range.count)), guidance: configuration.guidanceScale)
-        var rewards = try lookaheadRewards(rollout, block, range, conditional, x: x, indices: indices)
-        let firstRewards = rewards.first ?? laterRewards
-        let weight = weights(rollout, block, range, rewards + [laterRewards])
-        rewards = (rewards + [laterRewards]).map { $0.map { $0.isNaN ? 0 : $0 } }
-        let transitions = Transitions(
-            logForward: kernels.logForward(guided, x: x, next: next, steps: indices),
-            logForwardAtRollout: gather(rollout.logForward, range),
-            logBackward: kernels.logBackward(x: x, next: next, steps: indices),
-            logFlow: flow.map { logFlows($0, rollout, conditioning, block, range, rewards: rewards) },
-            advantage: Tensor(repeated(range.count).map { progress.advantages[$0] }, device: pipeline.device),
-            weight: Tensor(weight, device: pipeline.device), groupSize: min(configuration.trainBatchSize, block.count))
-
-        var loss = objective.loss(transitions)
-        var regularization: Tensor?
-        if objective.usesFlow, configuration.unetRegularization > 0 {
-            let distance = (guided - gather(rollout.guided, range)).square().mean(Array(1..<x.rank))
-            regularization = distance
-            loss = loss + distance * configuration.unetRegularization
-        }
-        return Pass(
-            loss: loss * transitions.weight, transitions: transitions, regularization: regularization, firstRewards: firstRewards)
-    }
-
-    /// Zero for the transitions of dropped trajectories and those at a state whose predicted data could not be scored, else one.
-    /// - Parameter rewards: [steps + 1][trajectories]; of an objective without a flow the last alone.
-    private func weights(_ rollout: Rollout, _ block: [Int], _ range: Range<Int>, _ rewards: [[Float]]) -> [Float] {
-        range.indices.flatMap { step in
-            block.indices.map { k in
-                let states = rewards.count == 1 ? rewards[0...0] : rewards[step - range.lowerBound...step - range.lowerBound + 1]
-                return rollout.rewards[block[k]].isNaN || states.contains { $0[k].isNaN } ? 0 : 1
-            }
-        }
-    }
-
-    /// Rewards of the predicted data at the states of a range, [steps][trajectories]: from the rollout, or with the current weights.
-    private func lookaheadRewards(
-        _ rollout: Rollout, _ block: [Int], _ range: Range<Int>, _ conditional: Tensor, x: Tensor, indices: Tensor
-    ) throws -> [[Float]] {
-        guard objective.usesFlow else { return [] }
-        if configuration.forwardLooking == .rollout { return range.map { step in block.map { rollout.lookahead[step][$0] } } }
-        let images = try withoutGradients { try pipeline.decode(kernels.predictedData(conditional.detach(), x: x, steps: indices)) }
-        let trajectories = range.flatMap { _ in block }
-        let report = try evaluator.score(
-            RewardBatch(
-                images: images, prompts: trajectories.map { rollout.prompts[$0] },
-                sampleIDs: trajectories.map { UInt64(progress.epoch * configuration.trajectoriesPerEpoch + $0) },
-                seeds: trajectories.map { seeds(.rollout, epoch: progress.epoch, index: $0) }))
-        return report.reward.blocks(of: block.count)
-    }
-
-    /// log F(x_t) and log F(x_t') of a range: beta R(x0 predicted) + f_phi, and beta R alone at the end.
-    /// - Parameter rewards: [steps + 1][trajectories].
-    private func logFlows(
-        _ flow: StateFlow, _ rollout: Rollout, _ conditioning: Conditioning?, _ block: [Int], _ range: Range<Int>, rewards: [[Float]]
-    ) -> (now: Tensor, next: Tensor) {
-        let states = range.lowerBound...min(range.upperBound, kernels.transitions - 1)
-        let x = Tensor.cat(states.map { rollout.states[$0].rows(block) }, 0)
-        let times = kernels.times(states.flatMap { step in block.map { _ in step } }, device: pipeline.device)
-        var learned = flow(x, times: times, context: conditioning?.prompts.rows(states.flatMap { _ in block }))
-        if range.upperBound == kernels.transitions {
-            learned = Tensor.cat([learned, Tensor.zeros([block.count], device: pipeline.device)], 0)
-        }
-        let scored = Tensor(rewards.flatMap { $0 }, device: pipeline.device) * configuration.beta(epoch: progress.epoch)
-        let logFlow = learned + scored
-        let count = range.count * block.count
-        return (logFlow.narrow(0, 0, count), logFlow.narrow(0, block.count, count))
-    }
-
-    /// U-Net rows that are computed at once in training: they decide memory and speed, never the result.
-    private var rowsPerPass: Int {
-        let positions = pipeline.sampleShape[1] * pipeline.sampleShape[2]
-        return configuration.maxRowsPerPass > 0 ? configuration.maxRowsPerPass : max(16, 8192 / positions)
-    }
-
-    /// Trajectories and steps that one pass takes: whole trajectories where they fit, else some steps of one group.
-    private var passShape: (trajectories: Int, steps: Int) {
-        let c = configuration
-        let samples = max(c.trainBatchSize, rowsPerPass / pipeline.rowsPerSample(guidance: c.guidanceScale))
-        guard samples >= c.trainBatchSize * kernels.transitions else { return (c.trainBatchSize, samples / c.trainBatchSize) }
-        return (min(c.trajectoriesPerUpdate, samples / kernels.transitions / c.trainBatchSize * c.trainBatchSize), kernels.transitions)
-    }
-
-    private func stepMetrics(_ sums: UpdateSums, _ rollout: Rollout, transitionsPerSecond: Double) -> StepMetrics {
-        let reward = PromptStatistics.moments(evaluator.total(rollout.objectives))
-        return StepMetrics(
-            epoch: progress.epoch, step: progress.step - 1, rewardMean: Double(reward.mean), rewardStd: Double(reward.deviation),
-            objectives: rollout.objectives.mapValues { Double(PromptStatistics.moments($0).mean) }, loss: sums.mean(sums.loss),
-            squaredResidual: sums.mean(sums.squaredResidual), regularization: sums.mean(sums.regularization),
-            ratioDeviation: sums.ratioDeviation, clipFraction: sums.mean(sums.clipped(configuration.clipRange)),
-            policyGradNorm: sums.policyGradNorm, flowGradNorm: sums.flowGradNorm, beta: configuration.beta(epoch: progress.epoch),
-            trajectories: (progress.epoch + 1) * configuration.trajectoriesPerEpoch, dropped: rollout.dropped, imputed: rollout.imputed,
-            transitionsPerSecond: transitionsPerSecond)
+        epochStart = .now
+        if let rollout = checkpoint.rollout { try begin(rollout.moved(to: pipeline.device)) }
     }
 }

@@ -119,20 +119,30 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     /// Reads a YAML file over `base` and `overrides` over both; unknown keys are errors.
     /// - Parameter overrides: values by key, as they would stand in the file.
     public static func resolve(base: TrainingConfiguration = .init(), file: String? = nil, overrides: [String: Node] = [:]) throws -> Self {
+        guard let file else { return try resolve(base: base, text: nil, overrides: overrides) }
+        guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
+            throw ConfigurationError("--config \(file): cannot be read as UTF-8 text")
+        }
+        return try resolve(base: base, text: text, source: "--config \(file)", overrides: overrides)
+    }
+
+    /// Reads YAML, of which JSON is a part, over `base` and `overrides` over both; unknown keys are errors.
+    /// - Parameter source: where the text is from, for messages.
+    public static func resolve(
+        base: TrainingConfiguration = .init(), text: String?, source: String = "config", overrides: [String: Node] = [:]
+    ) throws -> Self {
+        let prefix = text == nil ? "" : "\(source): "
         do {
             var merged = try Yams.compose(yaml: YAMLEncoder().encode(base))?.mapping ?? [:]
             let known = merged.keys.compactMap(\.string)
-            if let file {
-                guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
-                    throw ConfigurationError("--config \(file): cannot be read as UTF-8 text")
-                }
+            if let text {
                 guard let mapping = try Yams.compose(yaml: text)?.mapping else {
-                    throw ConfigurationError("--config \(file): is not a YAML mapping of settings")
+                    throw ConfigurationError("\(source): is not a mapping of settings, key by key")
                 }
                 for (key, value) in mapping {
                     guard let name = key.string, known.contains(name) else {
                         throw ConfigurationError(
-                            "--config \(file): unknown key '\(key.string ?? "?")'; known are \(known.sorted().joined(separator: ", "))")
+                            "\(source): unknown key '\(key.string ?? "?")'; known are \(known.sorted().joined(separator: ", "))")
                     }
                     merged[key] = name == "reward_plugin" && value.scalar != nil ? Node([value]) : value
                 }
@@ -145,15 +155,22 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
             _, context)
         {
             let key = context.codingPath.map(\.stringValue).joined(separator: ".")
-            throw ConfigurationError("\(file.map { "--config \($0): " } ?? "")bad value for '\(key)'; see dag-train --help")
+            throw ConfigurationError("\(prefix)bad value for '\(key)'; see dag-train --help")
         } catch {
             throw ConfigurationError(
-                "\(file.map { "--config \($0): " } ?? "")\("\(error)".split(separator: "\n").first ?? "not valid YAML")")
+                "\(prefix)\("\(error)".split(separator: "\n").first ?? "not valid YAML")")
         }
     }
 
     /// The settings as YAML.
     public func yaml() throws -> String { try YAMLEncoder().encode(self) }
+
+    /// The settings as a JSON object with sorted keys.
+    public func json() throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(self), as: UTF8.self)
+    }
 
     /// Refuses to continue a run with settings that its checkpoint, or an epoch under way, cannot have.
     public func check(continuing old: TrainingConfiguration) throws {
@@ -185,9 +202,6 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public func check() throws {
         func refuse(_ reason: String) -> ConfigurationError { ConfigurationError(reason) }
         if model.isEmpty { throw refuse("--model is missing: a folder in diffusers layout, such as models/tiny-sd") }
-        if rewardPlugin.isEmpty {
-            throw refuse("--reward-plugin is missing: what scores the pictures, such as libwarmth.so or my_reward.py")
-        }
         for (flag, value, least) in [
             ("--epochs", epochs, 1), ("--sample-batch-size", sampleBatchSize, 1), ("--batches-per-epoch", batchesPerEpoch, 1),
             ("--train-batch-size", trainBatchSize, algorithm == .dagKL ? 3 : 1),

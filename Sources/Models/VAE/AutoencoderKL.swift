@@ -26,6 +26,8 @@ public final class AutoencoderKL {
     private let shiftFactor: Double
     /// Channels of a latent.
     public let latentChannels: Int
+    /// Pixels of a picture's side for one of a latent's.
+    public let scale: Int
     private let dtype: DType
     private let encoder: Encoder
     private let decoder: Decoder
@@ -57,6 +59,7 @@ public final class AutoencoderKL {
         encoder = Encoder(
             c.inChannels, c.blockOutChannels, 2 * c.latentChannels, c.layersPerBlock, middle, settings, store.root / "encoder")
         decoder = Decoder(c.latentChannels, c.blockOutChannels, c.outChannels, c.layersPerBlock, middle, settings, store.root / "decoder")
+        scale = 1 << (c.blockOutChannels.count - 1)
         let latents = c.latentChannels
         quantConv = c.useQuantConv == false ? nil : Conv2d(2 * latents, 2 * latents, kernel: 1, store.root / "quant_conv")
         postQuantConv = c.usePostQuantConv == false ? nil : Conv2d(latents, latents, kernel: 1, store.root / "post_quant_conv")

@@ -18,21 +18,11 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
     /// not describe itself as `dag_reward.h` asks.
     public init(path: String) throws {
         let file = URL(fileURLWithPath: path).lastPathComponent
-        let reader = TableReader(file: file)
+        let reader = TableReader(subject: "reward plugin \(file)")
         self.path = URL(fileURLWithPath: path).path
         (functions, lock) = try Self.open(self.path, reader)
         let info = try reader.element(functions.info, "info")
-        let objectives = try reader.elements(info.objectives, info.objective_count, "objectives").map {
-            guard [Int32(DAG_REWARD_MAXIMIZE), Int32(DAG_REWARD_MINIMIZE)].contains($0.direction) else {
-                throw RewardError("reward plugin \(file) gives an objective the direction \($0.direction), which is neither 1 nor -1")
-            }
-            return RewardObjective(
-                try reader.text($0.name, "objective name"), $0.direction == Int32(DAG_REWARD_MAXIMIZE) ? .maximize : .minimize,
-                detail: try reader.text($0.description, "objective description"))
-        }
-        guard !objectives.isEmpty, Set(objectives.map(\.name)).count == objectives.count else {
-            throw RewardError("reward plugin \(file) must declare objectives, each with a name of its own")
-        }
+        let objectives = try reader.objectives(info.objectives, info.objective_count)
         let options = try reader.elements(info.options, info.option_count, "options").map {
             RewardDescription.Option(
                 key: try reader.text($0.key, "option key"), defaultValue: try reader.text($0.default_value, "option default"),
@@ -71,25 +61,25 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
             ) -> Int32
         guard let handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
             let reason = dlerror().map { String(cString: $0) } ?? "no reason given"
-            throw RewardError("reward plugin \(reader.file) cannot be loaded: \(reason)")
+            throw RewardError("\(reader.subject) cannot be loaded: \(reason)")
         }
         guard let symbol = dlsym(handle, "dag_reward_entry") else {
-            throw RewardError("reward plugin \(reader.file) does not export dag_reward_entry: it is no reward plugin")
+            throw RewardError("\(reader.subject) does not export dag_reward_entry: it is no reward plugin")
         }
         let entry = unsafeBitCast(symbol, to: Entry.self)
         let lock = lock(of: symbol)
         var table: UnsafePointer<dag_reward_plugin>?
         try lock.withLock {
-            _ = try RewardHost.call("reward plugin \(reader.file) cannot be used") { entry(RewardHost.table, &table, $0) }
+            _ = try RewardHost.call("\(reader.subject) cannot be used") { entry(RewardHost.table, &table, $0) }
         }
         let functions = try reader.element(table, "plugin table")
         guard functions.abi_version == UInt32(DAG_REWARD_ABI_VERSION) else {
             throw RewardError(
-                "reward plugin \(reader.file) answered ABI version \(functions.abi_version); this program speaks "
+                "\(reader.subject) answered ABI version \(functions.abi_version); this program speaks "
                     + "\(DAG_REWARD_ABI_VERSION), rebuild the plugin with this program's dag_reward.h")
         }
         guard functions.create != nil, functions.score != nil, functions.destroy != nil else {
-            throw RewardError("reward plugin \(reader.file) lacks one of create, score and destroy")
+            throw RewardError("\(reader.subject) lacks one of create, score and destroy")
         }
         return (functions, lock)
     }
@@ -104,38 +94,5 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
             locks[entry] = lock
             return lock
         }
-    }
-}
-
-/// Reads a plugin's tables with the checks that `dag_reward.h` asks for.
-private struct TableReader {
-    let file: String
-
-    func text(_ pointer: UnsafePointer<CChar>?, _ what: String) throws -> String {
-        guard let pointer else { throw RewardError("reward plugin \(file) gives no \(what)") }
-        return String(cString: pointer)
-    }
-
-    func element<Element>(_ base: UnsafePointer<Element>?, _ what: String) throws -> Element {
-        try elements(base, 1, what)[0]
-    }
-
-    /// An array of structs: the first one's `struct_size` is the stride.
-    func elements<Element>(_ base: UnsafePointer<Element>?, _ count: UInt32, _ what: String) throws -> [Element] {
-        guard count > 0 else { return [] }
-        guard let base else { throw RewardError("reward plugin \(file) gives no \(what)") }
-        let stride = Int(UnsafeRawPointer(base).load(as: UInt32.self))
-        guard stride >= MemoryLayout<Element>.size, stride % MemoryLayout<Element>.alignment == 0 else {
-            throw RewardError(
-                "reward plugin \(file) gives struct_size \(stride) in its \(what), where version \(DAG_REWARD_ABI_VERSION) has "
-                    + "\(MemoryLayout<Element>.size)")
-        }
-        return (0..<Int(count)).map { UnsafeRawPointer(base).load(fromByteOffset: $0 * stride, as: Element.self) }
-    }
-
-    /// An array of plain values.
-    func values<Element>(_ base: UnsafePointer<Element>?, _ count: UInt32, _ what: String) throws -> [Element] {
-        guard let base, count > 0 else { throw RewardError("reward plugin \(file) gives no \(what)") }
-        return Array(UnsafeBufferPointer(start: base, count: Int(count)))
     }
 }

@@ -1,7 +1,5 @@
 import CDAGCore
-import Dispatch
 import Foundation
-import Images
 
 /// A reward in a shared library that speaks `dag_reward.h`, loaded into this process.
 public final class RewardPlugin: Reward, @unchecked Sendable {
@@ -58,69 +56,11 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
 
     /// Scores a batch, in parts of the plugin's largest batch.
     public func score(_ batch: RewardBatch) throws -> RewardScores {
-        let unwritten = Float(bitPattern: DAG_REWARD_UNWRITTEN)
-        var scores = [Float](repeating: unwritten, count: batch.count * objectives.count)
-        var statuses = [Int32](repeating: Int32(DAG_REWARD_OK), count: batch.count)
-        var failures: [Int: String] = [:]
-        let (prompts, metadata) = (BorrowedTexts(batch.prompts), BorrowedTexts(batch.metadata))
-        try prompts.withTexts { prompts in
-            try metadata.withTexts { metadata in
-                lock?.lock()
-                defer { lock?.unlock() }
-                let largest = library.description.largestBatch == 0 ? batch.count : library.description.largestBatch
-                for start in stride(from: 0, to: batch.count, by: largest) {
-                    let count = min(largest, batch.count - start)
-                    let note = try call(batch, start, count, prompts, metadata, &scores, &statuses)
-                    for sample in start..<start + count where statuses[sample] != Int32(DAG_REWARD_OK) {
-                        failures[sample] = note.isEmpty ? RewardHost.describe(statuses[sample]) : note
-                    }
-                }
-            }
-        }
-        for (index, score) in scores.enumerated()
-        where score.bitPattern == unwritten.bitPattern && failures[index / objectives.count] == nil {
-            failures[index / objectives.count] =
-                "\(objectives[index % objectives.count].name) is unwritten; a plugin must write every score"
-        }
-        return try RewardScores(scores, failures: failures, of: self, for: batch)
-    }
-
-    /// Scores samples `start..<start + count` in one call of the plugin. Returns what it wrote into the error buffer without failing.
-    private func call(
-        _ samples: RewardBatch, _ start: Int, _ count: Int, _ prompts: UnsafePointer<dag_reward_text>,
-        _ metadata: UnsafePointer<dag_reward_text>, _ scores: UnsafeMutablePointer<Float>, _ statuses: UnsafeMutablePointer<Int32>
-    ) throws -> String {
-        let (pictures, rowBytes) = (samples.images, Int64(samples.images.width * 3))
-        return try RewardHost.call("reward \(name) failed on \(samples.names(start..<start + count))") { error in
-            pictures.withUnsafeBytes { pixels in
-                samples.sampleIDs.withUnsafeBufferPointer { ids in
-                    samples.seeds.withUnsafeBufferPointer { seeds in
-                        var images = dag_reward_images(
-                            struct_size: UInt32(MemoryLayout<dag_reward_images>.size), format: Int32(DAG_REWARD_U8_NHWC),
-                            data: pixels.baseAddress! + start * pictures.bytesPerImage,
-                            height: UInt32(pictures.height), width: UInt32(pictures.width),
-                            strides: (Int64(pictures.bytesPerImage), rowBytes, 3, 1))
-                        return withUnsafePointer(to: &images) { images in
-                            var batch = dag_reward_batch(
-                                struct_size: UInt32(MemoryLayout<dag_reward_batch>.size), count: UInt32(count), images: images,
-                                prompts: prompts + start, metadata: metadata + start, sample_ids: ids.baseAddress! + start,
-                                seeds: seeds.baseAddress! + start, deadline: deadline)
-                            var result = dag_reward_result(
-                                struct_size: UInt32(MemoryLayout<dag_reward_result>.size),
-                                objective_count: UInt32(objectives.count), scores: scores + start * objectives.count,
-                                statuses: statuses + start)
-                            return library.functions.score(instance, &batch, &result, error)
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// On the monotonic clock, in nanoseconds; 0: none.
-    private var deadline: UInt64 {
-        guard let timeout else { return 0 }
-        return DispatchTime.now().uptimeNanoseconds + UInt64(max(0, timeout) * 1e9)
+        lock?.lock()
+        defer { lock?.unlock() }
+        let (function, instance) = (library.functions.score!, instance)
+        return try ScoreFunction(largestBatch: library.description.largestBatch, timeout: timeout) { function(instance, $0, $1, $2) }
+            .score(batch, of: self)
     }
 
     private static func ownFingerprint(_ library: RewardLibrary, _ instance: UnsafeMutableRawPointer?) -> String {
@@ -129,30 +69,5 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         let write = table.load(as: dag_reward_fingerprint.self).write
         guard write?(instance, &text, text.count - 1) == Int32(DAG_REWARD_OK) else { return "" }
         return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-    }
-}
-
-/// Texts in one buffer, as a plugin borrows them: length-delimited, and NUL-terminated too.
-private struct BorrowedTexts {
-    private var bytes: [UInt8] = []
-    private var sizes: [Int] = []
-
-    init(_ texts: [String]) {
-        for text in texts {
-            bytes.append(contentsOf: text.utf8)
-            bytes.append(0)
-            sizes.append(text.utf8.count)
-        }
-    }
-
-    func withTexts<Result>(_ body: (UnsafePointer<dag_reward_text>) throws -> Result) rethrows -> Result {
-        try bytes.withUnsafeBytes { buffer in
-            var offset = 0
-            let texts = sizes.map { size in
-                defer { offset += size + 1 }
-                return dag_reward_text(data: buffer.baseAddress!.advanced(by: offset).assumingMemoryBound(to: CChar.self), size: size)
-            }
-            return try texts.withUnsafeBufferPointer { try body($0.baseAddress!) }
-        }
     }
 }

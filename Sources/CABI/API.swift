@@ -1,0 +1,229 @@
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+public import CDAGCore
+import CGuard
+import DAGCore
+import Foundation
+import Models
+import Rewards
+import Tensors
+
+// The functions of include/dagcore.h, which documents them.
+
+// MARK: What the library is
+
+@c @implementation
+public func dag_api_version() -> UInt32 { UInt32(DAG_API_VERSION) }
+
+/// Texts that live as long as the process.
+private enum Constants {
+    nonisolated(unsafe) static let version = UnsafePointer(strdup(DAGVersion.text)!)
+    nonisolated(unsafe) static let torch = UnsafePointer(strdup(Torch.version)!)
+    nonisolated(unsafe) static let configuration = UnsafePointer(strdup((try? TrainingConfiguration().json()) ?? "{}")!)
+}
+
+@c @implementation
+public func dag_version() -> UnsafePointer<CChar>! { Constants.version }
+
+@c @implementation
+public func dag_torch_version() -> UnsafePointer<CChar>! { Constants.torch }
+
+@c @implementation
+public func dag_last_error() -> UnsafePointer<CChar>! { guard_last_error() }
+
+@c @implementation
+public func dag_default_config() -> UnsafePointer<CChar>! { Constants.configuration }
+
+// MARK: Making a trainer
+
+/// Hands a new trainer out.
+private func make(_ trainer: UnsafeMutablePointer<OpaquePointer?>?, _ run: () throws -> TrainingRun) -> Int32 {
+    call {
+        guard let trainer else { throw Refusal.null("trainer") }
+        trainer.pointee = nil
+        trainer.pointee = Trainers.add(EmbeddedTrainer(try run()))
+    }
+}
+
+@c @implementation
+public func dag_trainer_create(
+    _ config: UnsafePointer<CChar>!, _ output: UnsafePointer<CChar>!, _ trainer: UnsafeMutablePointer<OpaquePointer?>!
+) -> Int32 {
+    make(trainer) {
+        let configuration = try TrainingConfiguration.resolve(text: text(config, "config"))
+        let output = try text(output, "output")
+        guard !output.isEmpty else { throw Refusal(DAG_INVALID, "output is empty; give a new folder") }
+        return try TrainingRun(configuration, output: OutputFolder(output))
+    }
+}
+
+@c @implementation
+public func dag_trainer_resume(
+    _ output: UnsafePointer<CChar>!, _ config: UnsafePointer<CChar>!, _ trainer: UnsafeMutablePointer<OpaquePointer?>!
+) -> Int32 {
+    make(trainer) {
+        let changes = try config.map { try text($0, "config") }
+        return try TrainingRun(continuing: OutputFolder(text(output, "output"))) {
+            try TrainingConfiguration.resolve(base: $0, text: changes)
+        }
+    }
+}
+
+@c @implementation
+public func dag_trainer_add_plugin(_ trainer: OpaquePointer!, _ specification: UnsafePointer<CChar>!) -> Int32 {
+    call(on: trainer) { trainer in
+        let specification = try text(specification, "specification")
+        try invalid { try trainer.addPlugin(specification) }
+    }
+}
+
+@c @implementation
+public func dag_trainer_add_callback(_ trainer: OpaquePointer!, _ callback: UnsafePointer<dag_callback>!) -> Int32 {
+    call(on: trainer) { trainer in
+        let callback = try read(callback, "callback")
+        try invalid { try trainer.add(callback) }
+    }
+}
+
+/// A reward that cannot be made is the caller's to put right, one that cannot score is not.
+private func invalid(_ body: () throws -> Void) throws {
+    do { try body() } catch let error as RewardError { throw Refusal(DAG_INVALID, error.description) }
+}
+
+@c @implementation
+public func dag_trainer_set_observer(_ trainer: OpaquePointer!, _ observer: UnsafePointer<dag_observer>!) -> Int32 {
+    call(on: trainer) { trainer in trainer.observe(try observer.map { try read($0, "observer") }) }
+}
+
+// MARK: Training
+
+@c @implementation
+public func dag_trainer_start(_ trainer: OpaquePointer!) -> Int32 {
+    call(on: trainer) { trainer in try invalid { try trainer.start() } }
+}
+
+@c @implementation
+public func dag_trainer_run(_ trainer: OpaquePointer!) -> Int32 { call(on: trainer) { try $0.work { try $0.run() } } }
+
+@c @implementation
+public func dag_trainer_run_epoch(_ trainer: OpaquePointer!) -> Int32 { call(on: trainer) { try $0.work { try $0.runEpoch() } } }
+
+@c @implementation
+public func dag_trainer_roll_out(_ trainer: OpaquePointer!) -> Int32 { call(on: trainer) { try $0.work { try $0.rollOut() } } }
+
+@c @implementation
+public func dag_trainer_score(_ trainer: OpaquePointer!) -> Int32 { call(on: trainer) { try $0.work { try $0.score() } } }
+
+@c @implementation
+public func dag_trainer_update(_ trainer: OpaquePointer!, _ epoch_done: UnsafeMutablePointer<Int32>!) -> Int32 {
+    call(on: trainer) { trainer in
+        epoch_done?.pointee = 0
+        try trainer.work { if try $0.update() { epoch_done?.pointee = 1 } }
+    }
+}
+
+@c @implementation
+public func dag_trainer_save(_ trainer: OpaquePointer!) -> Int32 { call(on: trainer) { try $0.started().save() } }
+
+@c @implementation
+public func dag_trainer_cancel(_ trainer: OpaquePointer!) -> Int32 { call { try Trainers.find(trainer).cancel() } }
+
+@c @implementation
+public func dag_trainer_destroy(_ trainer: OpaquePointer!) -> Int32 {
+    guard let handle = trainer else { return call {} }
+    return call(on: handle) { _ in Trainers.remove(handle) }
+}
+
+// MARK: Looking in
+
+@c @implementation
+public func dag_trainer_status(_ trainer: OpaquePointer!, _ status: UnsafeMutablePointer<dag_status>!) -> Int32 {
+    call(on: trainer) { embedded in
+        let (configuration, trainer) = (embedded.run.configuration, embedded.trainer)
+        let size = trainer?.pipeline.pictureSize ?? (height: 0, width: 0)
+        try write(
+            dag_status(
+                struct_size: 0, started: trainer == nil ? 0 : 1, epoch: UInt64(trainer?.epochsDone ?? 0),
+                update: UInt64(trainer?.updatesDone ?? 0), step: UInt64(trainer?.stepsDone ?? 0), epochs: UInt64(configuration.epochs),
+                updates_per_epoch: UInt64(configuration.updatesPerEpoch), trajectories_per_epoch: UInt64(configuration.trajectoriesPerEpoch),
+                height: UInt32(size.height), width: UInt32(size.width)), to: status, "status")
+    }
+}
+
+/// Lends a text.
+private func lend(
+    _ trainer: EmbeddedTrainer, _ purpose: String, to pointer: UnsafeMutablePointer<UnsafePointer<CChar>?>?,
+    _ text: () throws -> String
+) throws {
+    guard let pointer else { throw Refusal.null("json") }
+    pointer.pointee = trainer.lend(purpose).copy(try text())
+}
+
+@c @implementation
+public func dag_trainer_config(_ trainer: OpaquePointer!, _ json: UnsafeMutablePointer<UnsafePointer<CChar>?>!) -> Int32 {
+    call(on: trainer) { trainer in try lend(trainer, "config", to: json) { try trainer.run.configuration.json() } }
+}
+
+@c @implementation
+public func dag_trainer_metrics(_ trainer: OpaquePointer!, _ json: UnsafeMutablePointer<UnsafePointer<CChar>?>!) -> Int32 {
+    call(on: trainer) { trainer in try lend(trainer, "metrics", to: json) { try trainer.newestMetrics() } }
+}
+
+@c @implementation
+public func dag_trainer_metric(_ trainer: OpaquePointer!, _ key: UnsafePointer<CChar>!, _ value: UnsafeMutablePointer<Double>!) -> Int32 {
+    call(on: trainer) { trainer in
+        let key = try text(key, "key")
+        guard let value else { throw Refusal.null("value") }
+        let object = try JSONSerialization.jsonObject(with: Data(try trainer.newestMetrics().utf8)) as? [String: Any] ?? [:]
+        guard let number = object[key] else {
+            throw Refusal(DAG_INVALID, "there is no metric '\(key)'; there are \(object.keys.sorted().joined(separator: ", "))")
+        }
+        value.pointee = (number as? NSNumber)?.doubleValue ?? .nan
+    }
+}
+
+@c @implementation
+public func dag_trainer_samples(_ trainer: OpaquePointer!, _ samples: UnsafeMutablePointer<dag_samples>!) -> Int32 {
+    call(on: trainer) { embedded in
+        let trainer = try embedded.started()
+        guard let current = trainer.samples else {
+            throw Refusal(DAG_ORDER, "no epoch has been scored yet: roll out and score first, or run one")
+        }
+        let (lent, images, names) = (embedded.lend("samples"), current.images, current.objectives.map(\.name))
+        let scores = current.prompts.indices.flatMap { k in current.objectives.map { $0.scores[k] } }
+        try write(
+            dag_samples(
+                struct_size: 0, count: UInt32(images.count), height: UInt32(images.height), width: UInt32(images.width),
+                images: lent.pixels(of: images), prompts: lent.copy(current.prompts), sample_ids: lent.copy(current.ids),
+                seeds: lent.copy(current.seeds), rewards: lent.copy(current.rewards), scores: lent.copy(scores),
+                objectives: lent.copy(names.map { lent.copy($0) as UnsafePointer<CChar>? }), objective_count: UInt32(names.count),
+                epoch: UInt32(current.epoch)), to: samples, "samples")
+    }
+}
+
+@c @implementation
+public func dag_trainer_sample(
+    _ trainer: OpaquePointer!, _ prompts: UnsafePointer<UnsafePointer<CChar>?>!, _ seeds: UnsafePointer<UInt64>!, _ count: UInt32,
+    _ pictures: UnsafeMutablePointer<dag_pictures>!
+) -> Int32 {
+    call(on: trainer) { trainer in
+        guard let seeds else { throw Refusal.null("seeds") }
+        guard count > 0 else { throw Refusal(DAG_INVALID, "count is 0") }
+        let needsText = try trainer.started().pipeline.textWidth != nil
+        guard prompts != nil || !needsText else { throw Refusal.null("prompts") }
+        let texts = try (0..<Int(count)).map { k in try prompts.map { try text($0[k], "prompts[\(k)]") } ?? "" }
+        let images = try trainer.work { try $0.sample(texts, seeds: Array(UnsafeBufferPointer(start: seeds, count: Int(count)))) }
+        try write(
+            dag_pictures(
+                struct_size: 0, count: count, height: UInt32(images.height), width: UInt32(images.width),
+                images: trainer.lend("pictures").pixels(of: images)), to: pictures, "pictures")
+    }
+}
+
+@c @implementation
+public func dag_trainer_evaluate(_ trainer: OpaquePointer!, _ json: UnsafeMutablePointer<UnsafePointer<CChar>?>!) -> Int32 {
+    call(on: trainer) { trainer in
+        try lend(trainer, "evaluation", to: json) {
+            try trainer.work { String(decoding: try $0.evaluate().json(epoch: $0.epochsDone), as: UTF8.self) }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+import Foundation
+import Rewards
+
+/// A run in its output folder, from settings to a trainer that is ready: the way that dag-train and the C API have in common.
+public struct TrainingRun {
+    /// The settings, as resolved.
+    public var configuration: TrainingConfiguration
+    /// Where it writes.
+    public let output: OutputFolder
+    private let isContinued: Bool
+
+    /// A new run. Throws `ConfigurationError` for settings that cannot work, `OutputError` if something is in the folder.
+    public init(_ configuration: TrainingConfiguration, output: OutputFolder) throws {
+        try configuration.check()
+        try output.checkVacant()
+        (self.configuration, self.output, isContinued) = (configuration, output, false)
+    }
+
+    /// Goes on with the run in `output`.
+    /// - Parameter change: makes the settings to go on with from those of the run. Throws `ConfigurationError` if the run cannot have them.
+    public init(continuing output: OutputFolder, change: (TrainingConfiguration) throws -> TrainingConfiguration = { $0 }) throws {
+        guard FileManager.default.fileExists(atPath: output.configuration.path) else {
+            throw ConfigurationError("--resume \(output.url.path): no run there (config.yaml is missing)")
+        }
+        let before = try TrainingConfiguration.resolve(file: output.configuration.path)
+        configuration = try change(before)
+        try configuration.check()
+        try configuration.check(continuing: before)
+        (self.output, isContinued) = (output, true)
+    }
+
+    /// Loads rewards and model, and puts a continued run where its newest checkpoint stands. Nothing is written but empty folders.
+    /// - Parameter rewards: those that the settings do not name.
+    public func prepare(rewards: [(RewardSpecification, any Reward)] = []) throws -> Trainer {
+        let prompts = try configuration.prompts.isEmpty ? PromptSet.none : PromptSet.load(configuration.prompts)
+        let named = try configuration.rewardPlugin.map { text in
+            let specification = try RewardSpecification(text)
+            return (specification, try specification.load() as any Reward)
+        }
+        let trainer = try Trainer(
+            configuration, evaluator: RewardEvaluator(named + rewards), prompts: prompts, output: output)
+        try output.prepare()
+        if isContinued { try trainer.resume(from: output) }
+        return trainer
+    }
+}
+
+extension Trainer {
+    /// What comes before the first epoch: the self-checks of a new run, config.yaml, and the sample sheet of the untrained model.
+    public func begin() throws {
+        let isNew = stepsDone == 0
+        if isNew { for line in try selfCheck() { onNote("check: \(line)") } }
+        try output.writeConfiguration(configuration)
+        if isNew, configuration.sampleEvery > 0 { try saveSamples() }
+    }
+}

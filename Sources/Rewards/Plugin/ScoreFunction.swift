@@ -1,0 +1,106 @@
+import CDAGCore
+import Dispatch
+import Images
+
+/// A `score` function as `dag_reward.h` describes it, with whatever it scores with.
+struct ScoreFunction {
+    /// Pictures it takes in one call; 0: any number.
+    let largestBatch: Int
+    /// Seconds after which it is asked to give up on a call; nil: never.
+    let timeout: Double?
+    let function:
+        (UnsafePointer<dag_reward_batch>, UnsafePointer<dag_reward_result>, UnsafeMutablePointer<dag_reward_error>) -> Int32
+
+    /// Scores a batch, in parts of the largest batch.
+    func score(_ batch: RewardBatch, of reward: some Reward) throws -> RewardScores {
+        let objectives = reward.objectives
+        let unwritten = Float(bitPattern: DAG_REWARD_UNWRITTEN)
+        var scores = [Float](repeating: unwritten, count: batch.count * objectives.count)
+        var statuses = [Int32](repeating: Int32(DAG_REWARD_OK), count: batch.count)
+        var failures: [Int: String] = [:]
+        let (prompts, metadata) = (BorrowedTexts(batch.prompts), BorrowedTexts(batch.metadata))
+        try prompts.withTexts { prompts in
+            try metadata.withTexts { metadata in
+                let largest = largestBatch == 0 ? batch.count : largestBatch
+                for start in stride(from: 0, to: batch.count, by: largest) {
+                    let count = min(largest, batch.count - start)
+                    let note = try RewardHost.call("reward \(reward.name) failed on \(batch.names(start..<start + count))") { error in
+                        call(batch, start, count, objectives.count, prompts, metadata, &scores, &statuses, error)
+                    }
+                    for sample in start..<start + count where statuses[sample] != Int32(DAG_REWARD_OK) {
+                        failures[sample] = note.isEmpty ? RewardHost.describe(statuses[sample]) : note
+                    }
+                }
+            }
+        }
+        for (index, score) in scores.enumerated()
+        where score.bitPattern == unwritten.bitPattern && failures[index / objectives.count] == nil {
+            failures[index / objectives.count] =
+                "\(objectives[index % objectives.count].name) is unwritten; a reward must write every score"
+        }
+        return try RewardScores(scores, failures: failures, of: reward, for: batch)
+    }
+
+    /// Scores samples `start..<start + count` in one call.
+    private func call(
+        _ samples: RewardBatch, _ start: Int, _ count: Int, _ objectives: Int, _ prompts: UnsafePointer<dag_reward_text>,
+        _ metadata: UnsafePointer<dag_reward_text>, _ scores: UnsafeMutablePointer<Float>, _ statuses: UnsafeMutablePointer<Int32>,
+        _ error: UnsafeMutablePointer<dag_reward_error>
+    ) -> Int32 {
+        let (pictures, rowBytes) = (samples.images, Int64(samples.images.width * 3))
+        return pictures.withUnsafeBytes { pixels in
+            samples.sampleIDs.withUnsafeBufferPointer { ids in
+                samples.seeds.withUnsafeBufferPointer { seeds in
+                    var images = dag_reward_images(
+                        struct_size: UInt32(MemoryLayout<dag_reward_images>.size), format: Int32(DAG_REWARD_U8_NHWC),
+                        data: pixels.baseAddress! + start * pictures.bytesPerImage,
+                        height: UInt32(pictures.height), width: UInt32(pictures.width),
+                        strides: (Int64(pictures.bytesPerImage), rowBytes, 3, 1))
+                    return withUnsafePointer(to: &images) { images in
+                        var batch = dag_reward_batch(
+                            struct_size: UInt32(MemoryLayout<dag_reward_batch>.size), count: UInt32(count), images: images,
+                            prompts: prompts + start, metadata: metadata + start, sample_ids: ids.baseAddress! + start,
+                            seeds: seeds.baseAddress! + start, deadline: deadline)
+                        var result = dag_reward_result(
+                            struct_size: UInt32(MemoryLayout<dag_reward_result>.size), objective_count: UInt32(objectives),
+                            scores: scores + start * objectives, statuses: statuses + start)
+                        return function(&batch, &result, error)
+                    }
+                }
+            }
+        }
+    }
+
+    /// On the monotonic clock, in nanoseconds; 0: none.
+    private var deadline: UInt64 {
+        guard let timeout else { return 0 }
+        return DispatchTime.now().uptimeNanoseconds + UInt64(max(0, timeout) * 1e9)
+    }
+}
+
+/// Texts in one buffer, as they are borrowed over the C ABI: length-delimited, and NUL-terminated too.
+public struct BorrowedTexts: Sendable {
+    private var bytes: [UInt8] = []
+    private var sizes: [Int] = []
+
+    /// - Parameter texts: at least one.
+    public init(_ texts: [String]) {
+        for text in texts {
+            bytes.append(contentsOf: text.utf8)
+            bytes.append(0)
+            sizes.append(text.utf8.count)
+        }
+    }
+
+    /// Lends the texts, `[count]`.
+    public func withTexts<Result>(_ body: (UnsafePointer<dag_reward_text>) throws -> Result) rethrows -> Result {
+        try bytes.withUnsafeBytes { buffer in
+            var offset = 0
+            let texts = sizes.map { size in
+                defer { offset += size + 1 }
+                return dag_reward_text(data: buffer.baseAddress!.advanced(by: offset).assumingMemoryBound(to: CChar.self), size: size)
+            }
+            return try texts.withUnsafeBufferPointer { try body($0.baseAddress!) }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+import CDAGCore
+
+/// Reads the tables of others with the checks that `dag_reward.h` asks for.
+struct TableReader {
+    /// Whose they are, at the start of messages.
+    let subject: String
+
+    func text(_ pointer: UnsafePointer<CChar>?, _ what: String) throws -> String {
+        guard let pointer else { throw RewardError("\(subject) gives no \(what)") }
+        return String(cString: pointer)
+    }
+
+    func element<Element>(_ base: UnsafePointer<Element>?, _ what: String) throws -> Element {
+        try elements(base, 1, what)[0]
+    }
+
+    /// An array of structs: the first one's `struct_size` is the stride.
+    func elements<Element>(_ base: UnsafePointer<Element>?, _ count: UInt32, _ what: String) throws -> [Element] {
+        guard count > 0 else { return [] }
+        guard let base else { throw RewardError("\(subject) gives no \(what)") }
+        let stride = Int(UnsafeRawPointer(base).load(as: UInt32.self))
+        guard stride >= MemoryLayout<Element>.size, stride % MemoryLayout<Element>.alignment == 0 else {
+            throw RewardError(
+                "\(subject) gives struct_size \(stride) in its \(what), where version \(DAG_REWARD_ABI_VERSION) has "
+                    + "\(MemoryLayout<Element>.size)")
+        }
+        return (0..<Int(count)).map { UnsafeRawPointer(base).load(fromByteOffset: $0 * stride, as: Element.self) }
+    }
+
+    /// An array of plain values.
+    func values<Element>(_ base: UnsafePointer<Element>?, _ count: UInt32, _ what: String) throws -> [Element] {
+        guard let base, count > 0 else { throw RewardError("\(subject) gives no \(what)") }
+        return Array(UnsafeBufferPointer(start: base, count: Int(count)))
+    }
+
+    /// At least one objective, each with a name of its own.
+    func objectives(_ base: UnsafePointer<dag_reward_objective>?, _ count: UInt32) throws -> [RewardObjective] {
+        let objectives = try elements(base, count, "objectives").map {
+            guard [Int32(DAG_REWARD_MAXIMIZE), Int32(DAG_REWARD_MINIMIZE)].contains($0.direction) else {
+                throw RewardError("\(subject) gives an objective the direction \($0.direction), which is neither 1 nor -1")
+            }
+            return RewardObjective(
+                try text($0.name, "objective name"), $0.direction == Int32(DAG_REWARD_MAXIMIZE) ? .maximize : .minimize,
+                detail: try text($0.description, "objective description"))
+        }
+        guard !objectives.isEmpty, Set(objectives.map(\.name)).count == objectives.count else {
+            throw RewardError("\(subject) must declare objectives, each with a name of its own")
+        }
+        return objectives
+    }
+}
