@@ -9,16 +9,19 @@ SWIFT_FLAGS ?= -c release -Xswiftc -enable-testing
 export SWIFT_FLAGS
 SETUP_FLAGS ?=
 BIN = .build/release
+PREFIX ?= /usr/local
 SWIFT_SOURCES = $(wildcard Package.swift Sources Tests Plugins Benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test format lint clean
+.PHONY: help setup build demo test install uninstall wheel format lint clean
 
 help:
 	@echo 'make setup    install what the build needs: system packages, libtorch (SETUP_FLAGS="--cpu" or "--cuda" to choose)'
-	@echo 'make build    build dag-train, dag-sample and the reward plugins into $(BIN)'
+	@echo 'make build    build the programs, libdagcore.so and the reward plugins into $(BIN)'
 	@echo 'make demo     setup, build, and train the shipped little model'
 	@echo 'make test     setup, build, and run all tests, Swift and Python'
+	@echo 'make install  copy all that was built, and what it needs, to PREFIX (/usr/local); make uninstall removes it'
+	@echo 'make wheel    a Python wheel with libdagcore.so and all that it needs, in python/dist'
 	@echo 'make lint     check the formatting of the Swift code;  make format repairs it'
 	@echo 'make clean    remove what was built (libtorch, .venv and runs stay)'
 
@@ -39,6 +42,15 @@ demo: setup
 test:
 	scripts/setup.sh --python $(SETUP_FLAGS)
 	scripts/test.sh
+
+install:
+	scripts/install.sh $(abspath $(PREFIX))
+
+uninstall:
+	scripts/install.sh --uninstall $(abspath $(PREFIX))
+
+wheel:
+	scripts/wheel.sh
 
 lint:
 	swift format lint --strict --recursive --parallel $(SWIFT_SOURCES)

@@ -17,7 +17,7 @@ func neuralReward(_ name: String) -> Target {
     let exports = Context.packageDirectory + "/Plugins/reward.map"
     return .target(
         name: "\(name)Reward", dependencies: ["RewardKit", "CDAGCore"], path: "Plugins/\(name)",
-        linkerSettings: [.unsafeFlags(["-Xlinker", "--version-script=\(exports)"])])
+        linkerSettings: [.unsafeFlags(["-Xlinker", "--version-script=\(exports)", "-use-ld=lld"])])
 }
 
 let package = Package(
@@ -67,7 +67,7 @@ let package = Package(
             name: "CABI", dependencies: ["DAGCore", "CDAGCore", "CGuard"], exclude: ["exports.map"],
             linkerSettings: [
                 .unsafeFlags([
-                    "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/CABI/exports.map", "-Xlinker", "-soname=libdagcore.so.1",
+                    "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/CABI/exports.map", "-Xlinker", "-soname=libdagcore.so.1", "-use-ld=lld",
                 ])
             ]),
         .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),

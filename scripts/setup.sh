@@ -17,7 +17,7 @@ Environment:
 HELP
 }
 
-TORCH=2.13.0 OLDEST_TORCH=2.11 OLDEST_SWIFT=6.2
+TORCH=2.13.0 OLDEST_TORCH=2.11 OLDEST_SWIFT=6.3
 PYTORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 say() { printf '==> %s\n' "$*"; }
@@ -63,7 +63,7 @@ note "$swift_version"
 # --- System packages -----------------------------------------------------------------------------------------------------
 say "System packages"
 python=${PYTHON:-python3}
-packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev zlib1g-dev pkg-config make g++)
+packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev zlib1g-dev pkg-config make g++ patchelf)
 # What the tests compare the plugin ABI with, and a C library that they use as a reward.
 if [[ $with_python == yes ]]; then packages+=(abigail-tools libtesseract5 tesseract-ocr-eng); fi
 command -v git >/dev/null || packages+=(git)

@@ -52,12 +52,14 @@ int ct_threads(void) {
 
 bool ct_cuda_available(void) {
     return guarded(false, [] {
-        // libtorch_cuda registers itself when it is loaded; it lies beside the libtorch_cpu that this process uses.
+        // libtorch_cuda registers itself when it is loaded; it lies beside the libtorch_cpu that this process uses, whose name
+        // scripts/install.sh may have changed.
         static void *cuda = [] {
             Dl_info info;
             if (!dladdr(reinterpret_cast<void *>(&at::get_num_threads), &info)) return static_cast<void *>(nullptr);
             std::string path(info.dli_fname);
-            path = path.substr(0, path.rfind('/') + 1) + "libtorch_cuda.so";
+            const std::string cpu = "torch_cpu";
+            path.replace(path.rfind(cpu), cpu.size(), "torch_cuda");
             return dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
         }();
         return cuda != nullptr && at::hasCUDA();

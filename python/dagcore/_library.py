@@ -1,0 +1,243 @@
+"""libdagcore.so: where it is, and its functions as include/dagcore.h declares them."""
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import functools
+import json
+import os
+import pathlib
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from typing import Any
+
+from ._errors import BY_STATUS
+
+API_VERSION = 1
+
+
+class Text(Structure):
+    _fields_ = [("data", c_void_p), ("size", c_size_t)]
+
+    def __str__(self) -> str:
+        return ctypes.string_at(self.data, self.size).decode()
+
+
+class Error(Structure):
+    _fields_ = [("struct_size", c_uint32), ("capacity", c_uint32), ("message", c_void_p)]
+
+
+class Objective(Structure):
+    _fields_ = [("struct_size", c_uint32), ("direction", c_int32), ("name", c_char_p), ("description", c_char_p)]
+
+
+class Images(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("format", c_int32),
+        ("data", c_void_p),
+        ("height", c_uint32),
+        ("width", c_uint32),
+        ("strides", c_int64 * 4),
+    ]
+
+
+class Batch(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("count", c_uint32),
+        ("images", POINTER(Images)),
+        ("prompts", POINTER(Text)),
+        ("metadata", POINTER(Text)),
+        ("sample_ids", POINTER(c_uint64)),
+        ("seeds", POINTER(c_uint64)),
+        ("deadline", c_uint64),
+    ]
+
+
+class Result(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("objective_count", c_uint32),
+        ("scores", POINTER(c_float)),
+        ("statuses", POINTER(c_int32)),
+    ]
+
+
+ScoreFunction = CFUNCTYPE(c_int32, c_void_p, POINTER(Batch), POINTER(Result), POINTER(Error))
+ReleaseFunction = CFUNCTYPE(None, c_void_p)
+ProgressFunction = CFUNCTYPE(c_int32, c_void_p, c_int32, c_uint64, c_uint64)
+LogFunction = CFUNCTYPE(c_int32, c_void_p, c_int32, c_char_p)
+StepFunction = CFUNCTYPE(c_int32, c_void_p, c_char_p)
+
+
+class Callback(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("name", c_char_p),
+        ("settings", c_char_p),
+        ("fingerprint", c_char_p),
+        ("largest_batch", c_uint32),
+        ("objective_count", c_uint32),
+        ("objectives", POINTER(Objective)),
+        ("context", c_void_p),
+        ("score", ScoreFunction),
+        ("release", ReleaseFunction),
+    ]
+
+
+class Observer(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("context", c_void_p),
+        ("progress", ProgressFunction),
+        ("log", LogFunction),
+        ("step", StepFunction),
+    ]
+
+
+class CStatus(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("started", c_uint32),
+        ("epoch", c_uint64),
+        ("update", c_uint64),
+        ("step", c_uint64),
+        ("epochs", c_uint64),
+        ("updates_per_epoch", c_uint64),
+        ("trajectories_per_epoch", c_uint64),
+        ("height", c_uint32),
+        ("width", c_uint32),
+    ]
+
+
+class CSamples(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("count", c_uint32),
+        ("height", c_uint32),
+        ("width", c_uint32),
+        ("images", POINTER(c_uint8)),
+        ("prompts", POINTER(Text)),
+        ("sample_ids", POINTER(c_uint64)),
+        ("seeds", POINTER(c_uint64)),
+        ("rewards", POINTER(c_float)),
+        ("scores", POINTER(c_float)),
+        ("objectives", POINTER(c_char_p)),
+        ("objective_count", c_uint32),
+        ("epoch", c_uint32),
+    ]
+
+
+class Pictures(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("count", c_uint32),
+        ("height", c_uint32),
+        ("width", c_uint32),
+        ("images", POINTER(c_uint8)),
+    ]
+
+
+_TRAINER = {
+    "create": [c_char_p, c_char_p, POINTER(c_void_p)],
+    "resume": [c_char_p, c_char_p, POINTER(c_void_p)],
+    "add_plugin": [c_void_p, c_char_p],
+    "add_callback": [c_void_p, POINTER(Callback)],
+    "set_observer": [c_void_p, POINTER(Observer)],
+    "start": [c_void_p],
+    "run": [c_void_p],
+    "run_epoch": [c_void_p],
+    "roll_out": [c_void_p],
+    "score": [c_void_p],
+    "update": [c_void_p, POINTER(c_int32)],
+    "save": [c_void_p],
+    "cancel": [c_void_p],
+    "destroy": [c_void_p],
+    "status": [c_void_p, POINTER(CStatus)],
+    "config": [c_void_p, POINTER(c_char_p)],
+    "metrics": [c_void_p, POINTER(c_char_p)],
+    "samples": [c_void_p, POINTER(CSamples)],
+    "sample": [c_void_p, POINTER(c_char_p), POINTER(c_uint64), c_uint32, POINTER(Pictures)],
+    "evaluate": [c_void_p, POINTER(c_char_p)],
+}
+
+
+def _candidates() -> list[str]:
+    """Where the library may be: DAGCORE_LIBRARY alone if that is set, else the wheel, then what the system knows."""
+    named = os.environ.get("DAGCORE_LIBRARY")
+    if named:
+        return [named]
+    own = pathlib.Path(__file__).parent / "lib/libdagcore.so.1"
+    installed = [f"{prefix}/lib/libdagcore.so.1" for prefix in ("/usr/local", "/usr")]
+    return [str(own)] * own.exists() + ["libdagcore.so.1"] + [path for path in installed if os.path.exists(path)]
+
+
+@functools.cache
+def _load() -> tuple[Any, str]:
+    problems = []
+    for path in _candidates():
+        try:
+            library = ctypes.CDLL(path)
+        except OSError as error:
+            problems.append(str(error))
+            continue
+        library.dag_api_version.restype = c_uint32
+        if library.dag_api_version() < API_VERSION:
+            raise ImportError(f"{path} speaks version {library.dag_api_version()} of the API, this package {API_VERSION}: install a newer one")
+        for name in ("dag_version", "dag_torch_version", "dag_last_error", "dag_default_config"):
+            getattr(library, name).restype = c_char_p
+        for name, arguments in _TRAINER.items():
+            function = getattr(library, f"dag_trainer_{name}")
+            function.restype, function.argtypes = c_int32, arguments
+        return library, path
+    raise ImportError(
+        "libdagcore.so is not found: install a wheel that carries it, run `make install` in its repository, or set DAGCORE_LIBRARY to "
+        f"the file ({'; '.join(problems)})"
+    )
+
+
+def library() -> Any:
+    """The loaded library. Raises ImportError if there is none."""
+    return _load()[0]
+
+
+def library_path() -> str:
+    """The file that is used, or its name if the system's loader found it."""
+    return _load()[1]
+
+
+def version() -> str:
+    """The library's version."""
+    return library().dag_version().decode()
+
+
+def torch_version() -> str:
+    """The version of the libtorch in the library, which has nothing to do with a torch that Python may import."""
+    return library().dag_torch_version().decode()
+
+
+def default_config() -> dict[str, Any]:
+    """All settings with their defaults, the paper's; docs/configuration.md explains them."""
+    return json.loads(library().dag_default_config())
+
+
+def check(status: int) -> None:
+    """Raises what a status stands for, with the calling thread's last error."""
+    if status:
+        raise BY_STATUS.get(status, BY_STATUS[5])(library().dag_last_error().decode(errors="replace"))

@@ -1,0 +1,345 @@
+"""The trainer."""
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy
+
+from . import _library as c
+from ._errors import Cancelled, DagError
+from ._rewards import Reward, Score
+
+_LOG = logging.getLogger("dagcore")
+_PHASES = {1: "sampling", 2: "training", 3: "evaluating"}
+
+
+class Status(NamedTuple):
+    """Where a run stands."""
+
+    #: Epochs that are complete, and those of the run.
+    epoch: int
+    epochs: int
+    #: Optimiser steps done in the epoch under way, those of an epoch, and those done in all.
+    update: int
+    updates_per_epoch: int
+    step: int
+    trajectories_per_epoch: int
+    #: Of a picture, pixels.
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The n pictures of an epoch's trajectories, and their scores; copies, which stay as they are."""
+
+    epoch: int
+    #: uint8 [n, height, width, 3].
+    images: numpy.ndarray
+    prompts: list[str]
+    #: uint64 [n]: the trajectories' numbers over the run, and their generators' seeds.
+    sample_ids: numpy.ndarray
+    seeds: numpy.ndarray
+    #: float32 [n]: the trained reward; NaN for a trajectory that was dropped.
+    rewards: numpy.ndarray
+    #: By name, such as "redness/score", float32 [n].
+    scores: dict[str, numpy.ndarray]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch that is complete."""
+
+    index: int
+    #: The line of metrics.jsonl of each optimiser step.
+    steps: list[dict[str, Any]]
+    #: What the trainer's `samples` were.
+    samples: Samples
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Those of the last optimiser step."""
+        return self.steps[-1] if self.steps else {}
+
+
+class Trainer:
+    """Post-trains a diffusion model so that it samples in proportion to a reward.
+
+    All settings are those of dag-train's YAML file (docs/configuration.md, `dagcore.default_config()`), in a mapping or as keywords.
+    The model is loaded, tried, and its sample sheet drawn before the constructor returns. Iterating trains epoch by epoch:
+
+        for epoch in dagcore.Trainer(model="models/tiny-sd", prompts="tiny-sd", rewards=[f], output="runs/f"): ...
+
+    Ctrl-C ends a call at the next sampling step or pass with KeyboardInterrupt; the trainer stays usable, and the same call goes on.
+    Not for several threads at once, but for `cancel`.
+
+    :param config: settings.
+    :param rewards: functions, `dagcore.Reward`s, or what --reward-plugin takes, such as "libwarmth.so,weight=0.5".
+    :param output: the folder of the run, new or empty.
+    :param progress: called with the phase ("sampling", "training", "evaluating"), how much is done and of how much.
+    :param settings: settings again, which win.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        output: str | os.PathLike[str],
+        rewards: Sequence[Score | Reward | str] = (),
+        progress: Callable[[str, int, int], None] | None = None,
+        **settings: Any,
+    ) -> None:
+        text = json.dumps({**(config or {}), **settings}, default=os.fspath).encode()
+        self._open(output, rewards, progress, lambda *out: c.library().dag_trainer_create(text, os.fsencode(output), *out))
+
+    @classmethod
+    def resume(
+        cls,
+        output: str | os.PathLike[str],
+        *,
+        rewards: Sequence[Score | Reward] = (),
+        progress: Callable[[str, int, int], None] | None = None,
+        **settings: Any,
+    ) -> Trainer:
+        """Goes on with the run in a folder, from its newest checkpoint.
+
+        :param rewards: the functions among its rewards, again; plugins are in its settings.
+        :param settings: those that are to be others than before.
+        """
+        trainer = cls.__new__(cls)
+        text = json.dumps(settings, default=os.fspath).encode() if settings else None
+        trainer._open(output, rewards, progress, lambda *out: c.library().dag_trainer_resume(os.fsencode(output), text, *out))
+        return trainer
+
+    def _open(self, output, rewards, progress, make) -> None:
+        self._handle = ctypes.c_void_p()
+        self._output = pathlib.Path(output)
+        self._progress = progress
+        self._steps: list[dict[str, Any]] = []
+        self._raised: BaseException | None = None
+        self._scoring: BaseException | None = None
+        c.check(make(ctypes.byref(self._handle)))
+        try:
+            self._callbacks = []
+            for reward in rewards:
+                if isinstance(reward, str):
+                    c.check(c.library().dag_trainer_add_plugin(self._handle, reward.encode()))
+                    continue
+                callback = (reward if isinstance(reward, Reward) else Reward(reward)).callback(self._score_failed)
+                c.check(c.library().dag_trainer_add_callback(self._handle, ctypes.byref(callback)))
+                self._callbacks.append(callback)
+            self._observer = c.Observer(
+                struct_size=ctypes.sizeof(c.Observer),
+                progress=c.ProgressFunction(lambda _, phase, done, total: self._notify(self._progress, _PHASES.get(phase, ""), done, total)),
+                log=c.LogFunction(lambda _, level, line: self._notify(_LOG.log, logging.WARNING if level == 2 else logging.INFO, "%s", line.decode())),
+                step=c.StepFunction(lambda _, line: self._notify(self._steps.append, json.loads(line))),
+            )
+            c.check(c.library().dag_trainer_set_observer(self._handle, ctypes.byref(self._observer)))
+            self._call("start")
+        except BaseException:
+            self.close()
+            raise
+
+    # What the library calls. Exceptions cannot cross it: they are kept, and raised when the call has returned.
+
+    def _notify(self, function, *arguments) -> int:
+        try:
+            if function is not None:
+                function(*arguments)
+        except BaseException as exception:
+            self._raised = self._raised or exception
+        return self._raised is not None
+
+    def _score_failed(self, exception: BaseException) -> None:
+        self._scoring = exception
+
+    def _call(self, name: str, *arguments) -> None:
+        """A call that may take long: Ctrl-C cancels it, and what callbacks raised comes out of it."""
+        self._raised = self._scoring = None
+        function = getattr(c.library(), f"dag_trainer_{name}")
+        with _Interruptible(self.cancel) as interruption:
+            status = function(self._handle, *arguments)
+            error = c.library().dag_last_error() if status else b""
+        if interruption.signal is not None:
+            interruption.deliver()
+        if self._raised is not None:
+            raise self._raised
+        if status:
+            error = c.BY_STATUS.get(status, DagError)(error.decode(errors="replace"))
+            raise error from (None if isinstance(error, Cancelled) else self._scoring)
+
+    # Training
+
+    def run(self) -> None:
+        """Trains until the last epoch, saving as it goes; what ends it early, it has saved."""
+        self._call("run")
+
+    def run_epoch(self) -> Epoch:
+        """One epoch, or what is left of the one under way."""
+        first = len(self._steps)
+        self._call("run_epoch")
+        return Epoch(self.status.epoch - 1, self._steps[first:], self.samples)
+
+    def __iter__(self) -> Iterator[Epoch]:
+        """Trains epoch by epoch, to the last."""
+        while self.status.epoch < self.status.epochs:
+            yield self.run_epoch()
+
+    def roll_out(self) -> None:
+        """Samples an epoch's trajectories; rewards are asked meanwhile."""
+        self._call("roll_out")
+
+    def score(self) -> Samples:
+        """Waits for the scores of the trajectories."""
+        self._call("score")
+        return self.samples
+
+    def update(self) -> bool:
+        """One optimiser step. Returns whether it was the epoch's last."""
+        done = ctypes.c_int32()
+        self._call("update", ctypes.byref(done))
+        return bool(done.value)
+
+    def save(self) -> None:
+        """Writes the LoRA and a checkpoint, whatever the settings say."""
+        self._call("save")
+
+    def cancel(self) -> None:
+        """Ends the call that is going on in another thread, or the next one, with `Cancelled`."""
+        c.check(c.library().dag_trainer_cancel(self._handle))
+
+    # Looking in
+
+    @property
+    def status(self) -> Status:
+        """Where the run stands."""
+        status = c.CStatus(struct_size=ctypes.sizeof(c.CStatus))
+        c.check(c.library().dag_trainer_status(self._handle, ctypes.byref(status)))
+        return Status(*(getattr(status, name) for name in Status._fields))
+
+    def _text(self, name: str) -> dict[str, Any]:
+        json_text = ctypes.c_char_p()
+        self._call(name, ctypes.byref(json_text))
+        return json.loads(json_text.value or b"{}")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All settings, as used."""
+        return self._text("config")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The newest optimiser step's line of metrics.jsonl."""
+        return self._text("metrics")
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of all optimiser steps that this object made."""
+        return list(self._steps)
+
+    @property
+    def samples(self) -> Samples:
+        """The pictures of the newest epoch that was scored."""
+        found = c.CSamples(struct_size=ctypes.sizeof(c.CSamples))
+        c.check(c.library().dag_trainer_samples(self._handle, ctypes.byref(found)))
+        n, m = found.count, found.objective_count
+
+        def copied(pointer, *shape: int) -> numpy.ndarray:
+            return numpy.ctypeslib.as_array(pointer, shape=shape).copy()
+
+        scores = copied(found.scores, n, m)
+        return Samples(
+            epoch=found.epoch,
+            images=copied(found.images, n, found.height, found.width, 3),
+            prompts=[str(found.prompts[k]) for k in range(n)],
+            sample_ids=copied(found.sample_ids, n),
+            seeds=copied(found.seeds, n),
+            rewards=copied(found.rewards, n),
+            scores={found.objectives[j].decode(): scores[:, j] for j in range(m)},
+        )
+
+    def sample(self, prompts: Sequence[str] | None, seeds: Sequence[int]) -> numpy.ndarray:
+        """Pictures with the current LoRA, uint8 [n, height, width, 3]; picture k is a function of prompt k and seed k alone.
+
+        :param prompts: as many as seeds; None for a model without text.
+        """
+        if prompts is not None and len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts came with {len(seeds)} seeds: give one of each a picture")
+        n = len(seeds)
+        texts = None if prompts is None else (ctypes.c_char_p * n)(*(prompt.encode() for prompt in prompts))
+        pictures = c.Pictures(struct_size=ctypes.sizeof(c.Pictures))
+        self._call("sample", texts, (ctypes.c_uint64 * n)(*seeds), n, ctypes.byref(pictures))
+        return numpy.ctypeslib.as_array(pictures.images, shape=(n, pictures.height, pictures.width, 3)).copy()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Scores pictures of as many fixed prompts and seeds as the setting `evaluation_samples` says."""
+        return self._text("evaluate")
+
+    @property
+    def output(self) -> pathlib.Path:
+        """The folder of the run."""
+        return self._output
+
+    @property
+    def lora(self) -> pathlib.Path:
+        """The LoRA's file, which diffusers loads."""
+        return self._output / "pytorch_lora_weights.safetensors"
+
+    # The end
+
+    def close(self) -> None:
+        """Frees the model and ends the rewards' processes; what was not saved is lost. May be called again."""
+        if getattr(self, "_handle", None):
+            c.check(c.library().dag_trainer_destroy(self._handle))
+            self._handle = ctypes.c_void_p()
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except Exception:  # at the interpreter's end, or busy in another thread
+            pass
+
+
+class _Interruptible:
+    """While in C, where Python cannot raise: Ctrl-C cancels instead, and is delivered afterwards.
+
+    Python runs handlers between two of its own instructions, so it does that when the library reports its progress.
+    """
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self._cancel = cancel
+        self.signal: int | None = None
+        self._frame = None
+
+    def __enter__(self) -> _Interruptible:
+        self._before = None
+        if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, number, frame) -> None:
+        self.signal, self._frame = number, frame
+        self._cancel()
+
+    def __exit__(self, *_) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def deliver(self) -> None:
+        """Has the handler that was there before do its work; Python's own raises KeyboardInterrupt."""
+        self._before(self.signal, self._frame)

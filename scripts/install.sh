@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Copies what `make build` built, and what it needs at run time, to where users look for it. `make install` runs this.
+#
+#   scripts/install.sh PREFIX              programs, libdagcore.so, plugins, headers, pkg-config file, shell completions
+#   scripts/install.sh --uninstall PREFIX  removes exactly those again
+#   scripts/install.sh --flat FOLDER       libdagcore.so with plugins and all that they need in one folder, for the Python wheel
+#
+# DESTDIR is put before PREFIX, as packagers want it. LIBTORCH and SWIFT_FLAGS are those of the build.
+#
+# The installed copy does not need the build folder, Swift or libtorch. It brings a libtorch under names of its own (libdag_torch_cpu.so):
+# so it can share a process with a Python that has torch loaded, whichever version that is.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+
+die() {
+    printf 'install: %s\n' "$1" >&2
+    exit 1
+}
+flat=no uninstall=no
+case ${1:-} in
+--flat) flat=yes && shift ;;
+--uninstall) uninstall=yes && shift ;;
+esac
+[[ $# == 1 && $1 == /* ]] || die "give one absolute path; see the top of scripts/install.sh"
+prefix=${1%/} destination=${DESTDIR:-}${1%/}
+library=$destination/lib home=$destination/lib/dag
+if [[ $flat == yes ]]; then library=$destination home=$destination; fi
+manifest=$home/manifest
+
+if [[ $uninstall == yes ]]; then
+    [[ -f $manifest ]] || die "$manifest is missing: nothing of this is installed in $prefix"
+    while IFS= read -r file; do
+        if [[ -n $file ]]; then rm -f -- "$destination/$file"; fi
+    done <"$manifest"
+    rm -f -- "$manifest"
+    # Folders that were only ours, the innermost first; others are not empty.
+    for folder in lib/dag/rewards lib/dag libexec/dag lib/pkgconfig; do rmdir -- "$destination/$folder" 2>/dev/null || true; done
+    echo "removed from $prefix"
+    exit
+fi
+
+for tool in patchelf python3 ldd strip; do command -v "$tool" >/dev/null || die "there is no $tool; run scripts/setup.sh, or install it"; done
+read -ra flags <<<"${SWIFT_FLAGS:--c release -Xswiftc -enable-testing}"
+binaries=$(swift build "${flags[@]}" --show-bin-path)
+[[ -x $binaries/dag-train && -f $binaries/libdagcore.so ]] || die "nothing is built in $binaries; run make build first"
+torch=$(readlink -f "${LIBTORCH:-.libtorch/torch}")/lib
+[[ -f $torch/libtorch_cpu.so ]] || die "$torch/libtorch_cpu.so is missing; set LIBTORCH to the libtorch of the build"
+version=$(sed -n 's/.*text = "\(.*\)".*/\1/p' Sources/Rewards/Version.swift)
+
+installed=()
+put() { # mode, source, place under the prefix
+    install -D -m "$1" -- "$2" "$destination/$3"
+    installed+=("$3")
+}
+under() { echo "${1#"$destination"/}"; }
+
+# --- What was built ------------------------------------------------------------------------------------------------------
+ours=()
+binary() { # source, place
+    put 755 "$1" "$2"
+    strip --strip-unneeded "$destination/$2"
+    ours+=("$destination/$2")
+}
+if [[ $flat == yes ]]; then
+    worker=dag-reward-worker rewards=.
+else
+    worker=libexec/dag/dag-reward-worker rewards=lib/dag/rewards
+    for program in dag-train dag-sample dag-reward; do binary "$binaries/$program" "bin/$program"; done
+fi
+binary "$binaries/dag-reward-worker" "$worker"
+binary "$binaries/libdagcore.so" "$(under "$library/libdagcore.so.1")"
+for plugin in "$binaries"/lib*.so; do
+    if nm -D --defined-only "$plugin" | grep -q ' T dag_reward_entry$'; then binary "$plugin" "$rewards/${plugin##*/}"; fi
+done
+
+# --- What that needs: Swift's run-time libraries, and a libtorch of its own name ---------------------------------------------
+swift_home=$(readlink -f "$(command -v swift)")
+swift_home=${swift_home%/bin/*}/lib/swift/linux
+mapfile -t runtime < <(ldd "${ours[@]}" | awk -v home="$swift_home/" 'index($3, home) == 1 { print $3 }' | sort -u)
+for file in "${runtime[@]}"; do
+    put 644 "$file" "$(under "$home/${file##*/}")"
+    patchelf --set-rpath '$ORIGIN' "$home/${file##*/}"
+done
+
+# libtorch_cuda.so is loaded at run time from beside libtorch_cpu.so, with the NVIDIA libraries where they are.
+renamed=()
+for name in c10 c10_cuda torch_cpu torch_cuda torch_cuda_linalg; do
+    if [[ -f $torch/lib$name.so ]]; then renamed+=("lib$name.so"); fi
+done
+rename() { # file
+    for name in "${renamed[@]}"; do patchelf --replace-needed "$name" "libdag_${name#lib}" "$1"; done
+}
+for name in "${renamed[@]}"; do
+    new=$home/libdag_${name#lib}
+    put 644 "$torch/$name" "$(under "$new")"
+    # The folders that the original looks in, $ORIGIN being its own.
+    paths=$(patchelf --print-rpath "$new" | tr ':' '\n' | sed "s|^\$ORIGIN|$torch|" | grep -vxF "$torch" | paste -sd : || true)
+    # One change a call: patchelf 0.14 mixes names up that it changes together.
+    patchelf --set-soname "${new##*/}" "$new"
+    patchelf --set-rpath "\$ORIGIN${paths:+:$paths}" "$new"
+    rename "$new"
+    python3 scripts/private_symbols.py "$new"
+done
+for file in "$torch"/libgomp*; do put 644 "$file" "$(under "$home/${file##*/}")"; done
+for file in "${ours[@]}"; do
+    patchelf --set-rpath "\$ORIGIN/$(realpath -m --relative-to="$(dirname "$file")" "$home")" "$file"
+    rename "$file"
+done
+if [[ $flat == yes ]]; then exit; fi
+
+# --- Headers, pkg-config, completions --------------------------------------------------------------------------------------
+ln -sf libdagcore.so.1 "$library/libdagcore.so"
+installed+=(lib/libdagcore.so)
+for header in dag_reward.h dagcore.h; do put 644 "include/$header" "include/$header"; done
+mkdir -p "$library/pkgconfig"
+cat >"$library/pkgconfig/dagcore.pc" <<PC
+prefix=$prefix
+includedir=\${prefix}/include
+libdir=\${prefix}/lib
+rewarddir=\${libdir}/dag/rewards
+
+Name: dagcore
+Description: Post-trains diffusion models so that they sample in proportion to a reward
+Version: $version
+Cflags: -I\${includedir}
+Libs: -L\${libdir} -ldagcore -Wl,-rpath,\${libdir}
+PC
+installed+=(lib/pkgconfig/dagcore.pc)
+for program in dag-train dag-sample dag-reward; do
+    complete() { # shell, place
+        mkdir -p "$(dirname "$destination/$2")"
+        "$binaries/$program" --generate-completion-script "$1" >"$destination/$2"
+        installed+=("$2")
+    }
+    complete bash "share/bash-completion/completions/$program"
+    complete zsh "share/zsh/site-functions/_$program"
+    complete fish "share/fish/vendor_completions.d/$program.fish"
+done
+printf '%s\n' "${installed[@]}" >"$manifest"
+echo "installed in $prefix ($(du -sh "$home" | cut -f 1) in lib/dag)"
