@@ -1,7 +1,7 @@
-// Holds the reward ABI in place: a field that moves or changes its type, or a constant that changes, does not compile. A field that
+// Holds the ABI in place, of rewards and of the trainer: a field that moves or changes its type, or a constant that changes, does not compile. A field that
 // is appended gets a line here; then scripts/abi_gate.sh --accept. (Without a C file, what includes the header would not be rebuilt
 // after an edit.)
-#include "dag_reward.h"
+#include "dagcore.h"
 
 #define FIXED(type, size) _Static_assert(sizeof(type) == (size), #type " may not change its size")
 #define GROWS(type, size) _Static_assert(sizeof(type) >= (size), #type " has lost a field")
@@ -143,3 +143,72 @@ AT(dag_reward_log, 8, write, void (*)(const char *));
 _Static_assert(__builtin_types_compatible_p(__typeof__(dag_reward_entry),
                                             int32_t(const dag_reward_host *, const dag_reward_plugin **, dag_reward_error *)),
                "dag_reward_entry has changed its type");
+
+// The trainer: dagcore.h.
+VALUE(DAG_API_VERSION, 1);
+VALUE(DAG_OK, 0);
+VALUE(DAG_INVALID, 1);
+VALUE(DAG_ORDER, 2);
+VALUE(DAG_BUSY, 3);
+VALUE(DAG_CANCELLED, 4);
+VALUE(DAG_FAILED, 5);
+VALUE(DAG_SAMPLING, 1);
+VALUE(DAG_TRAINING, 2);
+VALUE(DAG_EVALUATING, 3);
+VALUE(DAG_LOG_NOTE, 1);
+VALUE(DAG_LOG_WARNING, 2);
+
+GROWS(dag_callback, 72);
+AT(dag_callback, 0, struct_size, uint32_t);
+AT(dag_callback, 4, flags, uint32_t);
+AT(dag_callback, 8, name, const char *);
+AT(dag_callback, 16, settings, const char *);
+AT(dag_callback, 24, fingerprint, const char *);
+AT(dag_callback, 32, largest_batch, uint32_t);
+AT(dag_callback, 36, objective_count, uint32_t);
+AT(dag_callback, 40, objectives, const dag_reward_objective *);
+AT(dag_callback, 48, context, void *);
+AT(dag_callback, 56, score, int32_t (*)(void *, const dag_reward_batch *, const dag_reward_result *, dag_reward_error *));
+AT(dag_callback, 64, release, void (*)(void *));
+
+GROWS(dag_observer, 40);
+AT(dag_observer, 0, struct_size, uint32_t);
+AT(dag_observer, 4, reserved, uint32_t);
+AT(dag_observer, 8, context, void *);
+AT(dag_observer, 16, progress, int32_t (*)(void *, int32_t, uint64_t, uint64_t));
+AT(dag_observer, 24, log, int32_t (*)(void *, int32_t, const char *));
+AT(dag_observer, 32, step, int32_t (*)(void *, const char *));
+
+GROWS(dag_status, 64);
+AT(dag_status, 0, struct_size, uint32_t);
+AT(dag_status, 4, started, uint32_t);
+AT(dag_status, 8, epoch, uint64_t);
+AT(dag_status, 16, update, uint64_t);
+AT(dag_status, 24, step, uint64_t);
+AT(dag_status, 32, epochs, uint64_t);
+AT(dag_status, 40, updates_per_epoch, uint64_t);
+AT(dag_status, 48, trajectories_per_epoch, uint64_t);
+AT(dag_status, 56, height, uint32_t);
+AT(dag_status, 60, width, uint32_t);
+
+GROWS(dag_samples, 80);
+AT(dag_samples, 0, struct_size, uint32_t);
+AT(dag_samples, 4, count, uint32_t);
+AT(dag_samples, 8, height, uint32_t);
+AT(dag_samples, 12, width, uint32_t);
+AT(dag_samples, 16, images, const uint8_t *);
+AT(dag_samples, 24, prompts, const dag_reward_text *);
+AT(dag_samples, 32, sample_ids, const uint64_t *);
+AT(dag_samples, 40, seeds, const uint64_t *);
+AT(dag_samples, 48, rewards, const float *);
+AT(dag_samples, 56, scores, const float *);
+AT(dag_samples, 64, objectives, const char *const *);
+AT(dag_samples, 72, objective_count, uint32_t);
+AT(dag_samples, 76, epoch, uint32_t);
+
+GROWS(dag_pictures, 24);
+AT(dag_pictures, 0, struct_size, uint32_t);
+AT(dag_pictures, 4, count, uint32_t);
+AT(dag_pictures, 8, height, uint32_t);
+AT(dag_pictures, 12, width, uint32_t);
+AT(dag_pictures, 16, images, const uint8_t *);

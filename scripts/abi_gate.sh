@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Keeps plugins working that are built already: refuses a dag_reward.h in which anything but an appended field is new.
+# Keeps plugins and programs working that are built already: refuses headers in which anything but what was appended is new.
 #
-#   scripts/abi_gate.sh                       compare include/dag_reward.h with Tests/ABI/dag_reward.abi
-#   scripts/abi_gate.sh --accept              the same, then make the header's appended fields part of Tests/ABI/dag_reward.abi
-#   scripts/abi_gate.sh --exports LIBRARY...  see that each library exports dag_reward_entry and nothing else
+#   scripts/abi_gate.sh                       compare dag_reward.h and dagcore.h with Tests/ABI/headers.abi
+#   scripts/abi_gate.sh --accept              the same, then make what was appended part of Tests/ABI/headers.abi
+#   scripts/abi_gate.sh --exports LIBRARY...  see that plugins export dag_reward_entry and nothing else, libdagcore.so the functions of dagcore.h
 #
 # It needs a C compiler, abidw and abidiff (Debian: abigail-tools; scripts/setup.sh --python installs it).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-dump=Tests/ABI/dag_reward.abi
+dump=Tests/ABI/headers.abi
 refuse() { # what broke, the whole report
     printf 'abi_gate: refused: %s\n' "$1"
     if [[ -n ${2:-} ]]; then printf '%s\n' "$2" | sed 's/^/    /'; fi
@@ -20,12 +20,16 @@ advice="Plugins that are built already would break. Leave fields and constants a
 if [[ ${1:-} == --exports ]]; then
     shift
     (($#)) || refuse "no library given"
+    trainer=$(sed -nE 's/^DAG_EXPORT [a-z0-9_ ]+[ *]\**(dag_[a-z_]+)\(.*/\1/p' include/dagcore.h | sort)
     for library; do
-        # Some linkers add the ends of their sections; what has a small letter is local.
-        symbols=$(nm -D --defined-only "$library" | awk '$(NF - 1) ~ /^[A-Z]$/ { print $NF }' | grep -vxE '__bss_start|_edata|_end|_init|_fini' || true)
-        grep -qx dag_reward_entry <<<"$symbols" || refuse "$library does not export dag_reward_entry"
-        others=$(grep -vx dag_reward_entry <<<"$symbols" || true)
-        [[ -z $others ]] || refuse "$library exports $(wc -l <<<"$others") symbols besides dag_reward_entry, such as $(head -n 1 <<<"$others")" \
+        case ${library##*/} in libdagcore.so*) wanted=$trainer ;; *) wanted=dag_reward_entry ;; esac
+        # Some linkers add the ends of their sections; what has a small letter is local. A version's name is no symbol.
+        symbols=$(nm -D --defined-only "$library" | awk '$(NF - 1) ~ /^[B-Z]$/ { sub(/@.*/, "", $NF); print $NF }' |
+            grep -vxE '__bss_start|_edata|_end|_init|_fini' | sort || true)
+        missing=$(comm -23 <(echo "$wanted") <(echo "$symbols") | head -n 1)
+        [[ -z $missing ]] || refuse "$library does not export $missing"
+        others=$(comm -13 <(echo "$wanted") <(echo "$symbols") | grep . || true)
+        [[ -z $others ]] || refuse "$library exports $(wc -l <<<"$others") symbols besides ${wanted%%$'\n'*}, such as $(head -n 1 <<<"$others")" \
             "Hide them: in C by -fvisibility=hidden, else by a version script such as examples/plugins/cpp/exports.map."
     done
     printf 'abi_gate: exported symbols are as they should be: %s\n' "$*"
@@ -40,7 +44,7 @@ work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 
 # -Wpadded: padding at a struct's end would let a field be appended without struct_size telling.
-if ! cc -std=c11 -g -Wpadded -Werror -shared -fPIC -fvisibility=hidden -I include -o "$work/surface.so" \
+if ! cc -std=c11 -g -Wpadded -Wmissing-prototypes -Werror -shared -fPIC -fvisibility=hidden -I include -o "$work/surface.so" \
     include/anchor.c Tests/ABI/surface.c 2>"$work/errors"; then
     first=$(sed -n 's/.*error: //p' "$work/errors" | head -n 1)
     refuse "$(sed 's/static assertion failed[^"]*: *//; s/"//g' <<<"$first"). $advice" "$(cat "$work/errors")"
@@ -53,13 +57,14 @@ if [[ -f $dump ]]; then
     # Bits 1 and 2: abidiff itself failed. Bits 4 and 8: there are differences.
     if ((status & 3)); then refuse "abidiff ended with status $status" "$(cat "$work/report")"; fi
     # What an append looks like, and nothing else, is let through.
-    struct="^'struct dag_reward_[a-z]+( at .*)?' changed:\$" field="^    '(.*)', at offset [0-9]+ \(in bits\)( at .*)?\$"
+    struct="^'struct dag_[a-z_]+( at .*)?' changed:\$" field="^    '(.*)', at offset [0-9]+ \(in bits\)( at .*)?\$"
     broken=$(grep -vE -e '^$' -e '^[A-Z][a-zA-Z/ ]* summary: ' -e "$struct" -e "$field" -e '^  [0-9]+ data member insertions?:$' \
         -e '^  type size changed from [0-9]+ to [0-9]+ \(in bits\)$' -e '^  (one|[0-9]+) impacted interfaces?:$' -e '^    function ' \
+        -e '^[0-9]+ Added functions?:$' -e "^  \[A\] 'function .* dag_" \
         "$work/report" || grep -E "'struct dag_reward_(text|setting)" "$work/report" || true)
-    structs=$(sed -nE "s/^'struct (dag_reward_[a-z]+).*/\1/p" "$work/report" | paste -sd ' ')
-    [[ -z $broken ]] || refuse "${structs:-dag_reward_entry} changed other than by an appended field. $advice" "$(cat "$work/report")"
-    appended=$(sed -nE "s/^'struct (dag_reward_[a-z]+).*/\1:/p; s/$field/\1,/p" "$work/report" | paste -sd ' ' | sed 's/,$//')
+    structs=$(sed -nE "s/^'struct (dag_[a-z_]+).*/\1/p" "$work/report" | paste -sd ' ')
+    [[ -z $broken ]] || refuse "${structs:-a function} changed other than by an appended field. $advice" "$(cat "$work/report")"
+    appended=$(sed -nE "s/^  \[A\] 'function .*(dag_[a-z_]+)\(.*/\1(),/p; s/^'struct (dag_[a-z_]+).*/\1:/p; s/$field/\1,/p" "$work/report" | paste -sd ' ' | sed 's/,$//')
     if [[ -n $appended ]]; then note="appended: $appended"; fi
 fi
 if [[ ${1:-} == --accept ]]; then
@@ -68,7 +73,7 @@ if [[ ${1:-} == --accept ]]; then
 elif [[ ! -f $dump ]]; then
     refuse "$dump is missing; run scripts/abi_gate.sh --accept"
 elif [[ $note == appended:* ]]; then
-    echo "abi_gate: $note. Old plugins keep working. Give it a line in include/anchor.c, then run scripts/abi_gate.sh --accept"
+    echo "abi_gate: $note. What is built already keeps working. Give it a line in include/anchor.c, then run scripts/abi_gate.sh --accept"
 else
     echo "abi_gate: $note"
 fi

@@ -19,6 +19,7 @@ import Testing
         let asserted: String
         /// nil: abidiff does not see it.
         let found: String?
+        var header = "dag_reward.h"
     }
 
     static let breaks = [
@@ -62,14 +63,26 @@ import Testing
             testDescription: "changed name", old: "LOG \"dag.log/1\"", new: "LOG \"dag.log/2\"",
             asserted: "DAG_REWARD_LOG has changed its value",
             found: nil),
+        Break(
+            testDescription: "reordered fields of the trainer's", old: "    uint64_t update;", new: "    uint32_t update, more;",
+            asserted: "dag_status.update has changed its type", found: "dag_status changed", header: "dagcore.h"),
+        Break(
+            testDescription: "changed function of the trainer's", old: "uint32_t count, dag_pictures", new: "uint64_t count, dag_pictures",
+            asserted: "conflicting types for", found: "conflicting types for", header: "dagcore.h"),
+        Break(
+            testDescription: "removed function of the trainer's", old: "DAG_EXPORT int32_t dag_trainer_save(dag_trainer *trainer);\n",
+            new: "", asserted: "no previous prototype for", found: "no previous prototype for", header: "dagcore.h"),
+        Break(
+            testDescription: "changed status", old: "DAG_BUSY = 3", new: "DAG_BUSY = 6", asserted: "DAG_BUSY has changed its value",
+            found: nil, header: "dagcore.h"),
     ]
 
     @Test(arguments: breaks) func breaksAreRefused(seeded: Break) throws {
-        let asserted = try Self.gate(replacing: seeded.old, by: seeded.new)
+        let asserted = try Self.gate(replacing: seeded.old, by: seeded.new, in: seeded.header)
         #expect(asserted.status == 1 && Self.firstLine(asserted.output).hasPrefix("abi_gate: refused: "), "\(asserted.output)")
         #expect(Self.firstLine(asserted.output).contains(seeded.asserted), "\(asserted.output)")
         guard let found = seeded.found else { return }
-        let dumped = try Self.gate(replacing: seeded.old, by: seeded.new, withAssertions: false)
+        let dumped = try Self.gate(replacing: seeded.old, by: seeded.new, in: seeded.header, withAssertions: false)
         #expect(dumped.status == 1 && Self.firstLine(dumped.output).contains(found), "\(dumped.output)")
     }
 
@@ -77,7 +90,7 @@ import Testing
         let (old, new) = ("    uint32_t largest_batch;", "    uint32_t largest_batch, more, others;")
         let (status, output) = try Self.gate(replacing: old, by: new)
         #expect(status == 0, "\(output)")
-        #expect(output.hasPrefix("abi_gate: appended: dag_reward_info: uint32_t more, uint32_t others. Old plugins keep working."))
+        #expect(output.hasPrefix("abi_gate: appended: dag_reward_info: uint32_t more, uint32_t others. What is built already keeps working."))
         #expect(output.contains("scripts/abi_gate.sh --accept"))
         let accepted = try Self.gate(replacing: old, by: new, ["--accept"], then: [])
         #expect(accepted.output == "abi_gate: the header is as released\n", "\(accepted.output)")
@@ -102,7 +115,7 @@ import Testing
         }
     }
 
-    @Test(arguments: ["jpeg_compressibility", "warmth"]) func shippedPluginsExportOneFunction(name: String) throws {
+    @Test(arguments: ["jpeg_compressibility", "warmth", "cifar_classifier", "hps"]) func shippedPluginsExportOneFunction(name: String) throws {
         let path = URL(fileURLWithPath: try RewardSpecification(name).path()).path
         let (status, output) = try Shell.run(["scripts/abi_gate.sh", "--exports", path], in: RewardFixture.root)
         #expect(status == 0, "\(output)")
@@ -110,7 +123,7 @@ import Testing
 
     /// Runs the gate in a copy of what it reads, with an edited header; a second time with other arguments if asked to.
     private static func gate(
-        replacing old: String, by new: String, withAssertions: Bool = true, _ arguments: [String] = [], then again: [String]? = nil
+        replacing old: String, by new: String, in header: String = "dag_reward.h", withAssertions: Bool = true, _ arguments: [String] = [], then again: [String]? = nil
     ) throws -> (status: Int32, output: String) {
         try RewardFixture.withFolder { copy in
             try FileManager.default.createDirectory(at: copy.appendingPathComponent("Tests"), withIntermediateDirectories: true)
@@ -119,7 +132,7 @@ import Testing
                 try FileManager.default.copyItem(
                     at: RewardFixture.root.appendingPathComponent(part), to: copy.appendingPathComponent(part))
             }
-            let header = copy.appendingPathComponent("include/dag_reward.h")
+            let header = copy.appendingPathComponent("include/\(header)")
             let text = try String(contentsOf: header, encoding: .utf8)
             try #require(text.components(separatedBy: old).count >= 2, "the header has no `\(old)`")
             let place = try #require(text.range(of: old))
