@@ -67,7 +67,8 @@ let package = Package(
             name: "CABI", dependencies: ["DAGCore", "CDAGCore", "CGuard"], exclude: ["exports.map"],
             linkerSettings: [
                 .unsafeFlags([
-                    "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/CABI/exports.map", "-Xlinker", "-soname=libdagcore.so.1", "-use-ld=lld",
+                    "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/CABI/exports.map", "-Xlinker",
+                    "-soname=libdagcore.so.1", "-use-ld=lld",
                 ])
             ]),
         .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
@@ -95,6 +96,8 @@ let package = Package(
         .testTarget(name: "RewardKitTests", dependencies: ["RewardKit"]),
         .testTarget(name: "RewardsTests", dependencies: ["Rewards", "dag-reward-worker", "dag-reward"]),
         .testTarget(name: "DAGCoreTests", dependencies: ["DAGCore"]),
+        .target(name: "CABIFixtures", dependencies: ["CDAGCore"], path: "Tests/CABIFixtures", cxxSettings: [.unsafeFlags(["-fmodules"])]),
+        .testTarget(name: "CABITests", dependencies: ["CABI", "CDAGCore", "CABIFixtures"]),
         .testTarget(name: "CommandLineTests", dependencies: ["dag-train", "dag-sample", "dag-reward"]),
     ],
     cxxLanguageStandard: .cxx20

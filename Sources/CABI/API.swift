@@ -144,7 +144,8 @@ public func dag_trainer_status(_ trainer: OpaquePointer!, _ status: UnsafeMutabl
             dag_status(
                 struct_size: 0, started: trainer == nil ? 0 : 1, epoch: UInt64(trainer?.epochsDone ?? 0),
                 update: UInt64(trainer?.updatesDone ?? 0), step: UInt64(trainer?.stepsDone ?? 0), epochs: UInt64(configuration.epochs),
-                updates_per_epoch: UInt64(configuration.updatesPerEpoch), trajectories_per_epoch: UInt64(configuration.trajectoriesPerEpoch),
+                updates_per_epoch: UInt64(configuration.updatesPerEpoch),
+                trajectories_per_epoch: UInt64(configuration.trajectoriesPerEpoch),
                 height: UInt32(size.height), width: UInt32(size.width)), to: status, "status")
     }
 }

@@ -17,9 +17,9 @@ struct Refusal: Error, CustomStringConvertible {
 
 /// Runs the body of an API function: what it throws becomes a status and the thread's last error.
 func call(_ body: () throws -> Void) -> Int32 {
-    guard_set_last_error("")
     do {
         try body()
+        guard_set_last_error("")  // callbacks may have made calls of their own
         return Int32(DAG_OK)
     } catch {
         guard_set_last_error(line(for: error))

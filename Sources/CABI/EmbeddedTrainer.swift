@@ -78,16 +78,15 @@ final class EmbeddedTrainer: @unchecked Sendable {
         guard callback.score != nil else { throw Refusal.null("callback->score") }
         nonisolated(unsafe) var callback = callback
         let owner = identity
-        let reward = try EmbeddedReward(
-            callback,
-            score: { batch, result, error in
-                let outer = guard_set_inside(owner)
-                defer { _ = guard_set_inside(outer) }
-                return guard_score(&callback, batch, result, error)
-            }, release: { guard_release(&callback) })
+        let reward = try EmbeddedReward(callback) { batch, result, error in
+            let outer = guard_set_inside(owner)
+            defer { _ = guard_set_inside(outer) }
+            return guard_score(&callback, batch, result, error)
+        }
         guard !rewards.contains(where: { $0.1.name == reward.name }) else {
             throw Refusal(DAG_INVALID, "there is a callback \(reward.name) already; give each a name of its own")
         }
+        reward.onRelease = { guard_release(&callback) }
         rewards.append((reward.specification, reward))
     }
 

@@ -90,7 +90,8 @@ import Testing
         let (old, new) = ("    uint32_t largest_batch;", "    uint32_t largest_batch, more, others;")
         let (status, output) = try Self.gate(replacing: old, by: new)
         #expect(status == 0, "\(output)")
-        #expect(output.hasPrefix("abi_gate: appended: dag_reward_info: uint32_t more, uint32_t others. What is built already keeps working."))
+        #expect(
+            output.hasPrefix("abi_gate: appended: dag_reward_info: uint32_t more, uint32_t others. What is built already keeps working."))
         #expect(output.contains("scripts/abi_gate.sh --accept"))
         let accepted = try Self.gate(replacing: old, by: new, ["--accept"], then: [])
         #expect(accepted.output == "abi_gate: the header is as released\n", "\(accepted.output)")
@@ -115,7 +116,9 @@ import Testing
         }
     }
 
-    @Test(arguments: ["jpeg_compressibility", "warmth", "cifar_classifier", "hps"]) func shippedPluginsExportOneFunction(name: String) throws {
+    @Test(arguments: ["jpeg_compressibility", "warmth", "cifar_classifier", "hps"]) func shippedPluginsExportOneFunction(name: String)
+        throws
+    {
         let path = URL(fileURLWithPath: try RewardSpecification(name).path()).path
         let (status, output) = try Shell.run(["scripts/abi_gate.sh", "--exports", path], in: RewardFixture.root)
         #expect(status == 0, "\(output)")
@@ -123,7 +126,8 @@ import Testing
 
     /// Runs the gate in a copy of what it reads, with an edited header; a second time with other arguments if asked to.
     private static func gate(
-        replacing old: String, by new: String, in header: String = "dag_reward.h", withAssertions: Bool = true, _ arguments: [String] = [], then again: [String]? = nil
+        replacing old: String, by new: String, in header: String = "dag_reward.h", withAssertions: Bool = true, _ arguments: [String] = [],
+        then again: [String]? = nil
     ) throws -> (status: Int32, output: String) {
         try RewardFixture.withFolder { copy in
             try FileManager.default.createDirectory(at: copy.appendingPathComponent("Tests"), withIntermediateDirectories: true)

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import pathlib
+import sys
 from ctypes import (
     CFUNCTYPE,
     POINTER,
@@ -192,6 +193,11 @@ def _candidates() -> list[str]:
 def _load() -> tuple[Any, str]:
     problems = []
     for path in _candidates():
+        if "torch" in sys.modules and os.path.exists(path) and b"libdag_torch_cpu.so" not in pathlib.Path(path).read_bytes():
+            raise ImportError(
+                f"{path} was not installed: its libtorch goes by the names of the torch that is imported here, and two versions would crash; "
+                "use an installed copy (make install) or a wheel (make wheel)"
+            )
         try:
             library = ctypes.CDLL(path)
         except OSError as error:

@@ -16,7 +16,8 @@ extension Trainer {
         let kept = trajectories.count { !rollout.rewards[$0].isNaN }
         let transitions = Double(max(1, kept) * kernels.transitions)
         let shape = passShape
-        let passes = (trajectories.count + shape.trajectories - 1) / shape.trajectories * ((kernels.transitions + shape.steps - 1) / shape.steps)
+        let passes =
+            (trajectories.count + shape.trajectories - 1) / shape.trajectories * ((kernels.transitions + shape.steps - 1) / shape.steps)
         var done = 0
         for block in trajectories.blocks(of: shape.trajectories) {
             // From data to noise: the reward of a transition's later state is known from the pass before.

@@ -180,7 +180,9 @@ public final class Trainer {
     private func sampled() throws -> Stage {
         guard case .start = stage else { throw OrderError("the trajectories of epoch \(progress.epoch) are there: score them or update") }
         let (c, epoch) = (configuration, progress.epoch)
-        guard epoch < c.epochs else { throw OrderError("all \(c.epochs) epochs are done; go on with more by resuming with a larger epochs") }
+        guard epoch < c.epochs else {
+            throw OrderError("all \(c.epochs) epochs are done; go on with more by resuming with a larger epochs")
+        }
         epochStart = .now
         if evaluator.wantsStatistics { try calibrateRewards() }
         // A trajectory is a function of its own seed, so batches may be larger than asked for where that costs no memory to speak of.
@@ -240,7 +242,8 @@ public final class Trainer {
                 rollout: rollout, conditioning: try pipeline.encode(rollout.prompts),
                 order: seeds.permutation(.shuffle, epoch: epoch, count: rollout.count), start: epochStart, firstUpdate: progress.update))
         samples = ScoredSamples(
-            epoch: epoch, images: try rollout.images ?? finalPictures(rollout), prompts: rollout.prompts, ids: rollout.prompts.indices.map(sampleID),
+            epoch: epoch, images: try rollout.images ?? finalPictures(rollout), prompts: rollout.prompts,
+            ids: rollout.prompts.indices.map(sampleID),
             seeds: rollout.prompts.indices.map { seeds(.rollout, epoch: epoch, index: $0) }, rewards: rollout.rewards,
             objectives: evaluator.objectiveNames.map { ($0, rollout.objectives[$0] ?? []) })
     }

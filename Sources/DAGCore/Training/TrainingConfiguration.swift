@@ -155,7 +155,7 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
             _, context)
         {
             let key = context.codingPath.map(\.stringValue).joined(separator: ".")
-            throw ConfigurationError("\(prefix)bad value for '\(key)'; see dag-train --help")
+            throw ConfigurationError("\(prefix)bad value for '\(key)'; docs/configuration.md says what it takes")
         } catch {
             throw ConfigurationError(
                 "\(prefix)\("\(error)".split(separator: "\n").first ?? "not valid YAML")")

@@ -16,18 +16,19 @@ public final class EmbeddedReward: Reward, @unchecked Sendable {
     /// Whether equal pictures get equal scores.
     public let isDeterministic: Bool
     private let function: ScoreFunction
-    private var release: () -> Void = {}
+    /// Called once, when the reward is needed no more.
+    public var onRelease: () -> Void = {}
     /// What the settings of `dag_callback` say of its use.
     public let specification: RewardSpecification
 
     /// Copies what a callback says of itself. Throws `RewardError` if that is not as `dagcore.h` asks.
-    /// - Parameters:
-    ///   - score: calls the callback's function.
-    ///   - release: called once, when the reward is needed no more; not if this throws.
-    public init(_ callback: dag_callback, score: @escaping Score, release: @escaping () -> Void) throws {
+    /// - Parameter score: calls the callback's function.
+    public init(_ callback: dag_callback, score: @escaping Score) throws {
         let reader = TableReader(subject: "a callback")
         name = try reader.text(callback.name, "name")
-        objectives = callback.objective_count == 0 ? [RewardObjective("score")] : try reader.objectives(callback.objectives, callback.objective_count)
+        objectives =
+            callback.objective_count == 0
+            ? [RewardObjective("score")] : try reader.objectives(callback.objectives, callback.objective_count)
         fingerprint = "\(name) callback " + (callback.fingerprint.map { String(cString: $0) } ?? "")
         isDeterministic = callback.flags & UInt32(DAG_REWARD_DETERMINISTIC) != 0
         function = ScoreFunction(largestBatch: Int(callback.largest_batch), timeout: nil, function: score)
@@ -39,10 +40,9 @@ public final class EmbeddedReward: Reward, @unchecked Sendable {
         guard specification == usable else {
             throw RewardError("callback \(name): settings=\(settings): a callback knows weight, objective, normalize and on_failure")
         }
-        self.release = release
     }
 
-    deinit { release() }
+    deinit { onRelease() }
 
     /// Calls the function, in parts of its largest batch.
     public func score(_ batch: RewardBatch) throws -> RewardScores { try function.score(batch, of: self) }

@@ -8,8 +8,7 @@ struct ScoreFunction {
     let largestBatch: Int
     /// Seconds after which it is asked to give up on a call; nil: never.
     let timeout: Double?
-    let function:
-        (UnsafePointer<dag_reward_batch>, UnsafePointer<dag_reward_result>, UnsafeMutablePointer<dag_reward_error>) -> Int32
+    let function: (UnsafePointer<dag_reward_batch>, UnsafePointer<dag_reward_result>, UnsafeMutablePointer<dag_reward_error>) -> Int32
 
     /// Scores a batch, in parts of the largest batch.
     func score(_ batch: RewardBatch, of reward: some Reward) throws -> RewardScores {
