@@ -26,6 +26,9 @@ public struct AdamW {
     /// - Returns: the norm before clipping.
     public func clipGradients(maxNorm: Double) throws -> Double { try Tensor.clipGradNorm(tensors, maxNorm: maxNorm) }
 
+    /// Multiplies the gradients.
+    public func scaleGradients(by factor: Double) { for case let gradient? in tensors.map(\.grad) { gradient.copy_(gradient * factor) } }
+
     /// Makes one step. The gradients stay.
     public func step() throws {
         try Tensor.adamW(

@@ -45,6 +45,41 @@ import Testing
         #expect(abs(with.flowGradNorm - without.flowGradNorm) < 1e-3 * without.flowGradNorm + 1e-7)
     }
 
+    /// Predicted data that has no score when it is asked for during the update: its transitions have no part, in sum or mean.
+    @Test(arguments: [Algorithm.dagDB, .dagKL]) func predictedDataWithoutScores(algorithm: Algorithm) throws {
+        final class Counter: @unchecked Sendable { var calls = 0 }
+        let counter = Counter()
+        let moody = CallbackReward(name: "moody") { batch in
+            counter.calls += 1
+            return (0..<batch.count).map { k in
+                if counter.calls > 1, batch.sampleIDs[k] == 2 { return .nan }
+                return Float(batch.images[k].reduce(0) { $0 + Int($1) }) / Float(batch.images.bytesPerImage * 255)
+            }
+        }
+        var specification = RewardSpecification(library: "moody")
+        specification.onFailure = .drop
+        let configuration = smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.maxRowsPerPass) = (algorithm, .current, 16) }
+        let trainer = try trainer(configuration, TemporaryFolder(), evaluator: RewardEvaluator([(specification, moody)]))
+        var warnings: [String] = []
+        trainer.onWarning = { warnings.append($0) }
+        try trainer.rollOut()
+        try trainer.score()
+        let rollout = try #require(trainer.rollout)
+        #expect(rollout.dropped == 0 && counter.calls == 1)
+        let conditioning = try trainer.pipeline.encode(rollout.prompts)
+        let with = try trainer.update(rollout, conditioning, [0, 1, 2, 3])
+        #expect(with.droppedTransitions == 4 && with.loss.count == 12)
+        #expect(warnings.count == 1 && warnings[0].hasPrefix("step 0: 4 of 16 transitions were dropped: reward moody cannot score sample 2"))
+
+        let other = try DAGCoreTests.trainer(configuration, TemporaryFolder(), evaluator: evaluator())
+        other.progress.advantages = trainer.progress.advantages
+        let without = try other.update(rollout, conditioning, [0, 1, 3])
+        #expect(with.loss.count == without.loss.count)
+        #expect(abs(with.mean(with.loss) - without.mean(without.loss)) < 1e-4 * abs(without.mean(without.loss)) + 1e-6)
+        #expect(abs(with.policyGradNorm - without.policyGradNorm) < 1e-3 * without.policyGradNorm + 1e-7)
+        #expect(abs(with.flowGradNorm - without.flowGradNorm) < 1e-3 * without.flowGradNorm + 1e-7)
+    }
+
     @Test func metricsAndWarningsTell() throws {
         let folder = try TemporaryFolder()
         let trainer = try trainer(smallConfiguration { $0.epochs = 1 }, folder, evaluator: evaluator(failing: 5))

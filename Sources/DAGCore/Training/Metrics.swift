@@ -19,8 +19,11 @@ public struct StepMetrics: Sendable {
     public let beta: Double
     /// Trajectories sampled so far.
     public let trajectories: Int
-    /// Trajectories of this epoch that are left out, and scores that were assumed, because a reward could not score a picture.
-    public let dropped, imputed: Int
+    /// Trajectories of this epoch that are left out because a reward could not score a picture, and transitions of this step, theirs
+    /// among them.
+    public let dropped, droppedTransitions: Int
+    /// Scores that were assumed for pictures that a reward could not score: of the epoch's rollout and of this step.
+    public let imputed: Int
     /// Transitions trained a second since the epoch began, sampling included.
     public let transitionsPerSecond: Double
 
@@ -31,7 +34,7 @@ public struct StepMetrics: Sendable {
             "squared_residual": squaredResidual,
             "regularization": regularization, "ratio_deviation": ratioDeviation, "clip_fraction": clipFraction,
             "policy_grad_norm": policyGradNorm, "flow_grad_norm": flowGradNorm, "beta": beta, "trajectories": trajectories,
-            "dropped": dropped, "imputed": imputed,
+            "dropped": dropped, "dropped_transitions": droppedTransitions, "imputed": imputed,
             "transitions_per_second": (transitionsPerSecond * 10).rounded() / 10,
         ]
         for (name, mean) in objectives { object["reward/" + name] = mean }
@@ -45,12 +48,15 @@ public struct Evaluation: Sendable {
     public let count: Int
     /// Sum over rewards of weight times trained objective, without normalisation.
     public let rewardMean, rewardStd: Double
+    /// Pictures among them that have a reward; the others could not be scored.
+    public let scored: Int
     /// Mean of each objective of each plugin.
     public let objectives: [String: Double]
 
     init(_ report: RewardReport, of evaluator: RewardEvaluator) {
         let moments = PromptStatistics.moments(evaluator.total(report.objectives))
         count = report.reward.count
+        scored = report.reward.count { !$0.isNaN }
         (rewardMean, rewardStd) = (Double(moments.mean), Double(moments.deviation))
         objectives = report.objectives.mapValues { Double(PromptStatistics.moments($0).mean) }
     }
@@ -59,7 +65,7 @@ public struct Evaluation: Sendable {
     /// - Parameter epoch: epochs that were complete.
     public func json(epoch: Int) throws -> Data {
         var object: [String: Any] = [
-            "epoch": epoch, "evaluation_samples": count, "evaluation_reward_mean": rewardMean, "evaluation_reward_std": rewardStd,
+            "epoch": epoch, "evaluation_samples": count, "evaluation_scored": scored, "evaluation_reward_mean": rewardMean, "evaluation_reward_std": rewardStd,
         ]
         for (name, mean) in objectives { object["evaluation/" + name] = mean }
         return try metricsLine(object)

@@ -29,7 +29,13 @@ extension Trainer {
                     RewardBatch(
                         images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range]))))
         }
-        let evaluation = Evaluation(RewardReport(concatenating: reports), of: evaluator)
+        let report = RewardReport(concatenating: reports)
+        let evaluation = Evaluation(report, of: evaluator)
+        if let failure = report.firstFailure {
+            let what = Self.shortfall(
+                dropped: evaluation.count - evaluation.scored, of: "\(evaluation.count) pictures", imputed: report.imputed)
+            onWarning("evaluation: \(what): \(failure)")
+        }
         try output.append(evaluation.json(epoch: progress.epoch))
         return evaluation
     }

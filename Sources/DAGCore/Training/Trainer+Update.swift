@@ -12,9 +12,8 @@ extension Trainer {
             policyOptimizer.clearGradients()
             flowOptimizer?.clearGradients()
         }
-        // Dropped trajectories have no part in the mean.
-        let kept = trajectories.count { !rollout.rewards[$0].isNaN }
-        let transitions = Double(max(1, kept) * kernels.transitions)
+        // Dropped trajectories have no part in the mean; nor have transitions whose predicted data turns out to have no score.
+        let kept = trajectories.count { !rollout.rewards[$0].isNaN } * kernels.transitions
         let shape = passShape
         let passes =
             (trajectories.count + shape.trajectories - 1) / shape.trajectories * ((kernels.transitions + shape.steps - 1) / shape.steps)
@@ -29,11 +28,19 @@ extension Trainer {
                 done += 1
                 let range = max(0, end - shape.steps)..<end
                 let pass = try self.pass(rollout, conditioning, block, range, laterRewards: laterRewards)
-                try (pass.loss.sum() / transitions).backward()
+                try (pass.loss.sum() / Double(max(1, kept))).backward()
                 try sums.add(pass)
                 laterRewards = pass.firstRewards
                 end = range.lowerBound
             }
+        }
+        let counted = sums.loss.count
+        if counted > 0, counted < kept {
+            policyOptimizer.scaleGradients(by: Double(kept) / Double(counted))
+            flowOptimizer?.scaleGradients(by: Double(kept) / Double(counted))
+        }
+        if let failure = sums.firstFailure {
+            onWarning("step \(progress.step): \(Self.shortfall(dropped: kept - counted, of: "\(kept) transitions", imputed: sums.imputed)): \(failure)")
         }
         sums.policyGradNorm = try policyOptimizer.clipGradients(maxNorm: configuration.maxGradNorm)
         sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
@@ -43,7 +50,7 @@ extension Trainer {
                     "loss or gradient is not finite in step \(progress.step): lower --learning-rate, --flow-learning-rate or --beta, or use --precision fp32; the weights before this step are kept"
             )
         }
-        guard kept > 0 else { return sums }
+        guard counted > 0 else { return sums }
         try policyOptimizer.step()
         try flowOptimizer?.step()
         return sums
@@ -56,6 +63,8 @@ extension Trainer {
         let regularization: Tensor?
         /// Rewards of the predicted data at the first (noisiest) state of the range.
         let firstRewards: [Float]
+        /// What the rewards said of predicted data now; nil if they were asked during the rollout.
+        let report: RewardReport?
     }
 
     /// The loss of the transitions of a block of trajectories at a range of steps, [steps x trajectories].
@@ -72,7 +81,7 @@ extension Trainer {
 
         let (guided, conditional) = pipeline.denoise(
             x, times: times, conditioning?.rows(repeated(range.count)), guidance: configuration.guidanceScale)
-        var rewards = try lookaheadRewards(rollout, block, range, conditional, x: x, indices: indices)
+        var (rewards, report) = try lookaheadRewards(rollout, block, range, conditional, x: x, indices: indices)
         let firstRewards = rewards.first ?? laterRewards
         let weight = weights(rollout, block, range, rewards + [laterRewards])
         rewards = (rewards + [laterRewards]).map { $0.map { $0.isNaN ? 0 : $0 } }
@@ -92,7 +101,8 @@ extension Trainer {
             loss = loss + distance * configuration.unetRegularization
         }
         return Pass(
-            loss: loss * transitions.weight, transitions: transitions, regularization: regularization, firstRewards: firstRewards)
+            loss: loss * transitions.weight, transitions: transitions, regularization: regularization, firstRewards: firstRewards,
+            report: report)
     }
 
     /// Zero for the transitions of dropped trajectories and those at a state whose predicted data could not be scored, else one.
@@ -109,9 +119,9 @@ extension Trainer {
     /// Rewards of the predicted data at the states of a range, [steps][trajectories]: from the rollout, or with the current weights.
     private func lookaheadRewards(
         _ rollout: Rollout, _ block: [Int], _ range: Range<Int>, _ conditional: Tensor, x: Tensor, indices: Tensor
-    ) throws -> [[Float]] {
-        guard objective.usesFlow else { return [] }
-        if configuration.forwardLooking == .rollout { return range.map { step in block.map { rollout.lookahead[step][$0] } } }
+    ) throws -> ([[Float]], RewardReport?) {
+        guard objective.usesFlow else { return ([], nil) }
+        if configuration.forwardLooking == .rollout { return (range.map { step in block.map { rollout.lookahead[step][$0] } }, nil) }
         let images = try withoutGradients { try pipeline.decode(kernels.predictedData(conditional.detach(), x: x, steps: indices)) }
         let trajectories = range.flatMap { _ in block }
         let report = try evaluator.score(
@@ -119,7 +129,7 @@ extension Trainer {
                 images: images, prompts: trajectories.map { rollout.prompts[$0] },
                 sampleIDs: trajectories.map { sampleID($0) },
                 seeds: trajectories.map { seeds(.rollout, epoch: progress.epoch, index: $0) }))
-        return report.reward.blocks(of: block.count)
+        return (report.reward.blocks(of: block.count), report)
     }
 
     /// log F(x_t) and log F(x_t') of a range: beta R(x0 predicted) + f_phi, and beta R alone at the end.
@@ -162,7 +172,8 @@ extension Trainer {
             squaredResidual: sums.mean(sums.squaredResidual), regularization: sums.mean(sums.regularization),
             ratioDeviation: sums.ratioDeviation, clipFraction: sums.mean(sums.clipped(configuration.clipRange)),
             policyGradNorm: sums.policyGradNorm, flowGradNorm: sums.flowGradNorm, beta: configuration.beta(epoch: progress.epoch),
-            trajectories: (progress.epoch + 1) * configuration.trajectoriesPerEpoch, dropped: rollout.dropped, imputed: rollout.imputed,
+            trajectories: (progress.epoch + 1) * configuration.trajectoriesPerEpoch, dropped: rollout.dropped,
+            droppedTransitions: sums.droppedTransitions, imputed: rollout.imputed + sums.imputed,
             transitionsPerSecond: transitionsPerSecond)
     }
 }

@@ -285,10 +285,15 @@ public final class Trainer {
         guard rollout.dropped < rollout.count else {
             throw TrainingError(description: "all \(rollout.count) trajectories of epoch \(progress.epoch) were dropped: \(failure)")
         }
-        let what =
-            rollout.imputed > 0
-            ? "\(rollout.imputed) scores were assumed" : "\(rollout.dropped) of \(rollout.count) trajectories were dropped"
+        let what = Self.shortfall(dropped: rollout.dropped, of: "\(rollout.count) trajectories", imputed: rollout.imputed)
         onWarning("epoch \(progress.epoch): \(what): \(failure)")
+    }
+
+    /// What rewards could not score, in words.
+    static func shortfall(dropped: Int, of what: String, imputed: Int) -> String {
+        let parts = [dropped > 0 ? "\(dropped) of \(what) were dropped" : nil, imputed > 0 ? "\(imputed) scores were assumed" : nil]
+        let said = parts.compactMap { $0 }.joined(separator: ", ")
+        return said.isEmpty ? "a reward that is only logged has gaps" : said
     }
 
     /// Writes the adapter and a checkpoint.

@@ -7,6 +7,10 @@ struct UpdateSums {
     private(set) var squaredResidual: [Float] = []
     private(set) var regularization: [Float] = []
     private(set) var ratios: [Float] = []
+    /// Transitions that have no part in the update; scores of predicted data that were assumed; and why the first was.
+    private(set) var droppedTransitions = 0
+    private(set) var imputed = 0
+    private(set) var firstFailure: String?
     var policyGradNorm = 0.0
     var flowGradNorm = 0.0
 
@@ -18,6 +22,9 @@ struct UpdateSums {
             try zip(numbers.detach().array(Float.self), weights).compactMap { number, weight in weight > 0 ? number : nil }
         }
         loss += try kept(pass.loss)
+        droppedTransitions += weights.count { $0 == 0 }
+        imputed += pass.report?.imputed ?? 0
+        firstFailure = firstFailure ?? pass.report?.firstFailure
         ratios += try kept(transitions.ratio)
         if let residual = transitions.residual(logForward: transitions.logForward.detach()) {
             squaredResidual += try kept(residual.square())
