@@ -107,7 +107,12 @@ for file in "${ours[@]}"; do
     patchelf --set-rpath "\$ORIGIN/$(realpath -m --relative-to="$(dirname "$file")" "$home")" "$file"
     rename "$file"
 done
-if [[ $flat == yes ]]; then exit; fi
+if [[ $flat == yes ]]; then
+    # What other distributions may have in other versions; C and C++ run-time libraries are everywhere.
+    mapfile -t system < <(ldd "${ours[@]}" | awk '$1 ~ /^lib(png|jpeg|ffi|jansson|z)/ { print $3 }' | sort -u)
+    for file in "${system[@]}"; do put 644 "$file" "${file##*/}"; done
+    exit
+fi
 
 # --- Headers, pkg-config, completions --------------------------------------------------------------------------------------
 ln -sf libdagcore.so.1 "$library/libdagcore.so"

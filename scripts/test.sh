@@ -91,6 +91,10 @@ export DAG_BIN DAG_RUN
 status=$?
 ((status == 0)) || failure "dag-train ended with status $status"
 
+say "An installed copy"
+export DAG_PREFIX=$work/prefix
+scripts/install.sh "$DAG_PREFIX" || failure "scripts/install.sh ended with an error"
+
 say "Python tests"
 if [[ -x .venv/bin/python ]]; then
     .venv/bin/python -m pytest Tests/python -p no:cacheprovider --junitxml "$work/python.xml" </dev/null 2>&1 | tee "$work/python.log"

@@ -1,0 +1,314 @@
+"""The Python package, and libdagcore.so as it is installed: alone, in C, and in one process with torch.
+
+    scripts/install.sh /tmp/prefix && DAG_BIN=.build/release DAG_PREFIX=/tmp/prefix pytest Tests/python/test_dagcore.py
+"""
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import venv
+from pathlib import Path
+
+import numpy
+import pytest
+
+import dagcore
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PREFIX = Path(os.environ["DAG_PREFIX"])
+SMALL = {
+    "model": str(ROOT / "models/tiny-sd"), "prompts": "tiny-sd", "epochs": 2, "steps": 3, "sample_batch_size": 4, "batches_per_epoch": 2,
+    "train_batch_size": 4, "gradient_accumulation_steps": 1, "learning_rate": 1e-3, "beta": 10, "beta_annealing": 0, "precision": "fp32",
+    "sample_every": 0, "seed": 5, "device": "cpu",
+}
+
+
+def redness(images, prompts, metadata):
+    """From -1 to 1; the same number as redness.h, to the bit."""
+    wide = images.astype(numpy.int64)
+    total = (2 * wide[..., 0] - wide[..., 1] - wide[..., 2]).sum(axis=(1, 2))
+    return (total / (510.0 * images.shape[1] * images.shape[2])).astype(numpy.float32)
+
+
+def run(*arguments, **environment):
+    """A program's output; fails with it if the program does."""
+    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def compiled(source, *arguments):
+    run("cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", HERE / source, *arguments)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The LoRA of a run in Python."""
+    folder = tmp_path_factory.mktemp("expected") / "run"
+    with dagcore.Trainer(SMALL, rewards=[redness], output=folder) as trainer:
+        trainer.run()
+    return trainer.lora.read_bytes()
+
+
+def test_the_library_is_the_installed_one():
+    assert dagcore.library_path() == f"{PREFIX}/lib/libdagcore.so.1"
+    assert dagcore.version() == dagcore.__version__
+    assert dagcore.torch_version().startswith("2.")
+    assert dagcore.default_config()["beta"] == 100
+
+
+def test_epochs_metrics_and_pictures(tmp_path, expected):
+    seen = []
+
+    def watched(images, prompts, metadata):
+        assert images.dtype == numpy.uint8 and images.ndim == 4 and not images.flags.writeable and not images.flags.owndata
+        assert len(prompts) == len(images) and metadata == [{}] * len(images)
+        seen.append(prompts)
+        return redness(images, prompts, metadata)
+
+    phases = set()
+    reward = dagcore.Reward(watched, name="redness")
+    with dagcore.Trainer(
+        SMALL, rewards=[reward], output=tmp_path / "run", evaluation_samples=3, progress=lambda phase, done, total: phases.add(phase)
+    ) as trainer:
+        assert trainer.status == (0, 2, 0, 2, 0, 8, 32, 32)
+        with pytest.raises(dagcore.OrderError, match="no optimiser step yet"):
+            trainer.metrics
+        epochs = list(trainer)
+        assert [epoch.index for epoch in epochs] == [0, 1] and phases == {"sampling", "training"}
+        samples = epochs[1].samples
+        assert samples.images.shape == (8, 32, 32, 3) and samples.epoch == 1 and list(samples.sample_ids) == list(range(8, 16))
+        numpy.testing.assert_array_equal(samples.rewards, redness(samples.images, None, None))
+        numpy.testing.assert_array_equal(samples.rewards, samples.scores["redness/score"])
+        assert epochs[1].metrics["reward_mean"] == pytest.approx(samples.rewards.mean(), abs=1e-6)
+        assert epochs[1].metrics == trainer.metrics == trainer.history[-1] and len(trainer.history) == 4
+        lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+        assert lines == trainer.history
+        pictures = trainer.sample(["a red boot", "a blue bag"], [7, 8])
+        assert pictures.shape == (2, 32, 32, 3)
+        numpy.testing.assert_array_equal(trainer.sample(["a blue bag"], [8])[0], pictures[1])
+        assert trainer.evaluate()["evaluation_samples"] == 3
+        assert trainer.config["seed"] == 5 and trainer.config["beta"] == 10
+    assert trainer.lora.read_bytes() == expected
+    assert {prompt for prompts in seen for prompt in prompts} >= set(samples.prompts)
+
+
+def test_parts_and_resume_are_bit_equal(tmp_path, expected):
+    with dagcore.Trainer(SMALL, rewards=[redness], output=tmp_path / "run") as trainer:
+        trainer.roll_out()
+        assert trainer.score().images.shape == (8, 32, 32, 3)
+        assert trainer.update() is False
+        trainer.save()
+    with dagcore.Trainer.resume(tmp_path / "run", rewards=[redness]) as trainer:
+        assert trainer.status.update == 1
+        assert trainer.run_epoch().index == 0
+        trainer.run()
+    assert trainer.lora.read_bytes() == expected
+
+
+def test_ctrl_c_stops_cleanly(tmp_path, expected):
+    calls = []
+
+    def interrupted(images, prompts, metadata):
+        calls.append(len(images))
+        if len(calls) == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return redness(images, prompts, metadata)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with dagcore.Trainer(SMALL, rewards=[dagcore.Reward(interrupted, name="redness")], output=tmp_path / "run") as trainer:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+        assert signal.getsignal(signal.SIGINT) is handler
+        assert trainer.status.epoch < 2
+        trainer.run()
+    assert trainer.lora.read_bytes() == expected
+
+
+def test_cancel_from_another_thread(tmp_path):
+    started = threading.Event()
+    with dagcore.Trainer(
+        SMALL, epochs=1000, rewards=[redness], output=tmp_path / "run", progress=lambda *_: started.set()
+    ) as trainer:
+        started.clear()
+
+        def stop():
+            started.wait(60)
+            with pytest.raises(dagcore.BusyError):
+                trainer.save()
+            trainer.cancel()
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        with pytest.raises(dagcore.Cancelled, match="^cancelled$"):
+            trainer.run()
+        thread.join()
+
+
+def test_what_callbacks_raise_comes_out(tmp_path):
+    def broken(images, prompts, metadata):
+        raise KeyError("no such colour")
+
+    with pytest.raises(dagcore.DagError, match="reward broken failed on samples 0 to 3: KeyError: 'no such colour'") as caught:
+        dagcore.Trainer(SMALL, rewards=[broken], output=tmp_path / "a")
+    assert isinstance(caught.value.__cause__, KeyError)
+
+    with pytest.raises(dagcore.DagError, match=r"scores of shape \(3, 1\) for 4 pictures and 1 objectives"):
+        dagcore.Trainer(SMALL, rewards=[dagcore.Reward(lambda i, p, m: [1, 2, 3], name="short")], output=tmp_path / "b")
+
+    def watcher(phase, done, total):
+        if phase == "training":
+            raise ZeroDivisionError("enough")
+
+    with dagcore.Trainer(SMALL, rewards=[redness], output=tmp_path / "c", progress=watcher) as trainer:
+        with pytest.raises(ZeroDivisionError, match="enough"):
+            trainer.run()
+
+
+def test_wrong_input_is_an_exception_that_says_what(tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(dagcore.InvalidError, match="unknown key 'modle'"):
+        dagcore.Trainer(modle="m", output=out)
+    with pytest.raises(ValueError, match="there is no reward"):
+        dagcore.Trainer(SMALL, output=out)
+    with pytest.raises(dagcore.InvalidError, match="/nowhere: no such folder"):
+        dagcore.Trainer(SMALL, model="/nowhere", rewards=[redness], output=out)
+    with pytest.raises(dagcore.InvalidError, match="no libmissing.so in"):
+        dagcore.Trainer(SMALL, rewards=["libmissing.so"], output=out)
+    with pytest.raises(ValueError, match="a reward's name is lower-case"):
+        dagcore.Trainer(SMALL, rewards=[lambda *_: 0], output=out)
+    with pytest.raises(dagcore.InvalidError, match="no run there"):
+        dagcore.Trainer.resume(out)
+    assert not out.exists()
+    trainer = dagcore.Trainer(SMALL, rewards=[redness], output=out)
+    with pytest.raises(ValueError, match="1 prompts came with 2 seeds"):
+        trainer.sample(["a"], [1, 2])
+    trainer.close()
+    trainer.close()
+    with pytest.raises(dagcore.InvalidError, match="trainer is NULL"):
+        trainer.run()
+    with pytest.raises(dagcore.DagError, match="is not empty"):
+        dagcore.Trainer(SMALL, rewards=[redness], output=ROOT / "docs")
+
+
+def test_several_objectives_and_plugins_mix(tmp_path):
+    def colours(images, prompts, metadata):
+        means = images.mean(axis=(1, 2)) / 255
+        return {"red": means[:, 0], "blue": means[:, 2]}
+
+    reward = dagcore.Reward(colours, objectives={"red": "maximize", "blue": "minimize"}, objective="blue", weight=0.5)
+    with dagcore.Trainer(SMALL, epochs=1, rewards=[reward, "libwarmth.so,weight=2"], output=tmp_path / "run") as trainer:
+        samples = trainer.run_epoch().samples
+    assert {"colours/red", "colours/blue"} < set(samples.scores)
+    warmth = next(values for name, values in samples.scores.items() if name.startswith("warmth/"))
+    numpy.testing.assert_allclose(samples.rewards, 2 * warmth - 0.5 * samples.scores["colours/blue"], rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_is_left_behind(tmp_path):
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    def children():
+        return run("ps", "-o", "comm=", "--ppid", os.getpid()).count("dag-reward-work")
+
+    before = None
+    for k in range(4):
+        trainer = dagcore.Trainer(SMALL, rewards=[redness, "libwarmth.so"], output=tmp_path / str(k))
+        trainer.roll_out()
+        assert children() == 1
+        del trainer
+        gc.collect()
+        assert children() == 0
+        before = before or descriptors()
+    assert descriptors() == before
+
+
+def test_the_programs_in_c_and_swift_make_the_same_lora(tmp_path, expected):
+    """One seed, one reward: Python, the C API and dag-train with a C plugin give the same file."""
+    flags = run("pkg-config", "--cflags", "--libs", "dagcore", PKG_CONFIG_PATH=f"{PREFIX}/lib/pkgconfig").split()
+    compiled("embed.c", "-o", tmp_path / "embed", *flags)
+    run(tmp_path / "embed", json.dumps(SMALL), tmp_path / "c")
+    assert (tmp_path / "c/pytorch_lora_weights.safetensors").read_bytes() == expected
+
+    compiled("redness_plugin.c", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{PREFIX}/include", "-o", tmp_path / "libredness.so")
+    (tmp_path / "config.yaml").write_text(json.dumps(SMALL))
+    run(PREFIX / "bin/dag-train", "--config", tmp_path / "config.yaml", "--reward-plugin", tmp_path / "libredness.so", "--output", tmp_path / "swift")
+    assert (tmp_path / "swift/pytorch_lora_weights.safetensors").read_bytes() == expected
+
+
+def test_making_and_destroying_leaves_no_memory(tmp_path):
+    flags = run("pkg-config", "--cflags", "--libs", "dagcore", PKG_CONFIG_PATH=f"{PREFIX}/lib/pkgconfig").split()
+    compiled("embed.c", "-o", tmp_path / "embed", *flags)
+    first, last = map(int, run(tmp_path / "embed", json.dumps(SMALL), tmp_path / "none", 1000).split())
+    assert last - first < 1000, f"{first} KB after 10 cycles, {last} KB after 1000"
+
+
+TOGETHER = """
+import sys, tempfile
+sys.path[:0] = {path!r}
+def of_torch():
+    import torch
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.GroupNorm(2, 8), torch.nn.SiLU(), torch.nn.Flatten(), torch.nn.Linear(1568, 1))
+    optimizer = torch.optim.AdamW(net.parameters())
+    x = torch.randn(4, 3, 16, 16)
+    for _ in range(3):
+        loss = net(x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    try:
+        torch.zeros(2) + torch.zeros(3)
+    except RuntimeError:
+        return loss.item()
+def of_dag():
+    import dagcore, test_dagcore
+    with dagcore.Trainer(test_dagcore.SMALL, rewards=[test_dagcore.redness], output=tempfile.mkdtemp()) as trainer:
+        trainer.run()
+    return trainer.lora.read_bytes().hex()
+for what in {order!r}:
+    print(dict(torch=of_torch, dag=of_dag)[what]())
+"""
+
+
+def test_torch_in_the_same_process_changes_nothing(expected):
+    """In either order. The venv's torch has another file, other threads and its own tables; another version is no different."""
+
+    def outputs(*order):
+        code = TOGETHER.format(path=[str(HERE), str(ROOT / "python")], order=order)
+        return run(sys.executable, "-c", code).split()
+
+    (alone,) = outputs("torch")
+    assert outputs("torch", "dag", "torch") == [alone, expected.hex(), alone]
+    assert outputs("dag", "torch", "dag") == [expected.hex(), alone, expected.hex()]
+
+
+def test_a_wheel_carries_all_it_needs(tmp_path, expected):
+    run(ROOT / "scripts/wheel.sh", tmp_path / "wheels", PYTHON=sys.executable)
+    (wheel,) = (tmp_path / "wheels").glob("dagcore-*-py3-none-linux_*.whl")
+    environment = venv.EnvBuilder(with_pip=True, system_site_packages=False)
+    environment.create(tmp_path / "venv")
+    python = tmp_path / "venv/bin/python"
+    run(python, "-m", "pip", "install", "--quiet", wheel)
+    code = f"""
+import json, numpy, dagcore
+def redness(images, prompts, metadata):
+    wide = images.astype(numpy.int64)
+    total = (2 * wide[..., 0] - wide[..., 1] - wide[..., 2]).sum(axis=(1, 2))
+    return (total / (510.0 * images.shape[1] * images.shape[2])).astype(numpy.float32)
+assert dagcore.library_path().startswith({str(tmp_path)!r})
+with dagcore.Trainer(json.loads({json.dumps(SMALL)!r}), rewards=[redness], output={str(tmp_path / "run")!r}) as trainer:
+    trainer.run()
+"""
+    subprocess.run([python, "-c", code], check=True, env={"PATH": "/usr/bin:/bin"})
+    assert (tmp_path / "run/pytorch_lora_weights.safetensors").read_bytes() == expected
+
+
+def test_uninstalling_leaves_nothing(tmp_path):
+    run(ROOT / "scripts/install.sh", tmp_path / "prefix")
+    run(ROOT / "scripts/install.sh", "--uninstall", tmp_path / "prefix")
+    assert [path for path in (tmp_path / "prefix").rglob("*") if not path.is_dir()] == []
