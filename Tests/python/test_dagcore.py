@@ -16,6 +16,7 @@ import numpy
 import pytest
 
 import dagcore
+from redness import redness
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -25,13 +26,6 @@ SMALL = {
     "train_batch_size": 4, "gradient_accumulation_steps": 1, "learning_rate": 1e-3, "beta": 10, "beta_annealing": 0, "precision": "fp32",
     "sample_every": 0, "seed": 5, "device": "cpu",
 }
-
-
-def redness(images, prompts, metadata):
-    """From -1 to 1; the same number as redness.h, to the bit."""
-    wide = images.astype(numpy.int64)
-    total = (2 * wide[..., 0] - wide[..., 1] - wide[..., 2]).sum(axis=(1, 2))
-    return (total / (510.0 * images.shape[1] * images.shape[2])).astype(numpy.float32)
 
 
 def run(*arguments, **environment):
@@ -295,11 +289,8 @@ def test_a_wheel_carries_all_it_needs(tmp_path, expected):
     python = tmp_path / "venv/bin/python"
     run(python, "-m", "pip", "install", "--quiet", wheel)
     code = f"""
-import json, numpy, dagcore
-def redness(images, prompts, metadata):
-    wide = images.astype(numpy.int64)
-    total = (2 * wide[..., 0] - wide[..., 1] - wide[..., 2]).sum(axis=(1, 2))
-    return (total / (510.0 * images.shape[1] * images.shape[2])).astype(numpy.float32)
+import json, dagcore
+{(HERE / "redness.py").read_text()}
 assert dagcore.library_path().startswith({str(tmp_path)!r})
 with dagcore.Trainer(json.loads({json.dumps(SMALL)!r}), rewards=[redness], output={str(tmp_path / "run")!r}) as trainer:
     trainer.run()
