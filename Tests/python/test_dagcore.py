@@ -5,6 +5,7 @@
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,21 @@ def test_the_programs_in_c_and_swift_make_the_same_lora(tmp_path, expected):
     (tmp_path / "config.yaml").write_text(json.dumps(SMALL))
     run(PREFIX / "bin/dag-train", "--config", tmp_path / "config.yaml", "--reward-plugin", tmp_path / "libredness.so", "--output", tmp_path / "swift")
     assert (tmp_path / "swift/pytorch_lora_weights.safetensors").read_bytes() == expected
+
+
+def test_the_examples_run(tmp_path):
+    """Built against the installed copy, as their comments say."""
+    shutil.copytree(ROOT / "examples/embed-c", tmp_path / "c")
+    run("make", "-C", tmp_path / "c", PKG_CONFIG_PATH=f"{PREFIX}/lib/pkgconfig")
+    said = run(tmp_path / "c/train", ROOT / "models/tiny-sd", tmp_path / "out-c", 1)
+    assert "epoch 0: reward " in said and (tmp_path / "out-c/boot.ppm").read_bytes().startswith(b"P6 32 32 255\n")
+    said = run(
+        sys.executable, ROOT / "examples/embed-python/train.py", tmp_path / "out-python", "--epochs", 1, PYTHONPATH=str(ROOT / "python"))
+    assert "epoch 0: reward " in said and (tmp_path / "out-python/pytorch_lora_weights.safetensors").exists()
+    notebook = json.loads((ROOT / "examples/embed-python/blueness.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in cells), "the notebook is committed as it was run"
+    assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"]) == 2
 
 
 def test_making_and_destroying_leaves_no_memory(tmp_path):

@@ -1,6 +1,6 @@
 // Trains the shipped model with a reward that is a function of this program: how red a picture is.
 //
-//     make && ./train path/to/models/tiny-sd output-folder
+//     make && ./train path/to/models/tiny-sd output-folder [epochs]
 #include <dagcore.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,18 +15,19 @@ static void check(int32_t status) {
     exit(status == DAG_CANCELLED ? 130 : 1);
 }
 
-/// The mean of red minus the mean of green and blue, from -1 to 1.
+/// Red minus the mean of green and blue in the middle of the picture, from -1 to 1.
 static int32_t redness(void *context, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
     (void)context, (void)error;
     const dag_reward_images *images = batch->images;
     for (uint32_t n = 0; n < batch->count; n++) {
-        double sum = 0;
-        for (uint32_t y = 0; y < images->height; y++)
-            for (uint32_t x = 0; x < images->width; x++) {
+        const uint32_t top = images->height / 4, left = images->width / 4;
+        double sum = 0, pixels = 0;
+        for (uint32_t y = top; y < images->height - top; y++)
+            for (uint32_t x = left; x < images->width - left; x++, pixels++) {
                 const uint8_t *pixel = dag_reward_pixel(images, n, y, x);
                 sum += pixel[0] - (pixel[1] + pixel[2]) / 2.0;
             }
-        result->scores[n] = (float)(sum / images->height / images->width / 255);
+        result->scores[n] = (float)(sum / pixels / 255);
     }
     return DAG_REWARD_OK;
 }
@@ -46,16 +47,16 @@ static int32_t on_progress(void *context, int32_t phase, uint64_t done, uint64_t
 }
 
 int main(int count, char *arguments[]) {
-    if (count != 3) return fprintf(stderr, "usage: train MODEL OUTPUT\n"), 2;
+    if (count < 3) return fprintf(stderr, "usage: train MODEL OUTPUT [EPOCHS]\n"), 2;
     if (dag_api_version() < DAG_API_VERSION) return fprintf(stderr, "train: libdagcore %s is too old\n", dag_version()), 1;
     signal(SIGINT, on_signal);
 
     char config[2048];
     snprintf(config, sizeof config,
-             "{\"model\": \"%s\", \"prompts\": \"tiny-sd\", \"epochs\": 3, \"steps\": 10, \"sample_batch_size\": 32,"
-             " \"batches_per_epoch\": 1, \"train_batch_size\": 8, \"gradient_accumulation_steps\": 1, \"learning_rate\": 2e-3,"
-             " \"flow_learning_rate\": 3e-3, \"beta\": 50, \"beta_annealing\": 0, \"precision\": \"fp32\", \"seed\": 1}",
-             arguments[1]);
+             "{\"model\": \"%s\", \"prompts\": \"tiny-sd\", \"epochs\": %d, \"steps\": 10, \"sample_batch_size\": 64,"
+             " \"batches_per_epoch\": 1, \"train_batch_size\": 8, \"gradient_accumulation_steps\": 4, \"learning_rate\": 1e-3,"
+             " \"flow_learning_rate\": 3e-3, \"beta\": 50, \"beta_annealing\": 0, \"seed\": 1}",
+             arguments[1], count > 3 ? atoi(arguments[3]) : 8);
     check(dag_trainer_create(config, arguments[2], &trainer));
 
     const dag_callback reward = {

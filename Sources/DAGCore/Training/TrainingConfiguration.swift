@@ -82,7 +82,7 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public var seed: UInt64 = 0
     /// Fixed prompts and seeds scored before and after training.
     public var evaluationSamples = 0
-    /// Epochs between sample sheets; 0 for none.
+    /// Epochs between sample sheets; 0: only the one before training.
     public var sampleEvery = 5
     /// Epochs between checkpoints.
     public var checkpointEvery = 1

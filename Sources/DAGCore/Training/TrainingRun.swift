@@ -51,6 +51,6 @@ extension Trainer {
         let isNew = stepsDone == 0
         if isNew { for line in try selfCheck() { onNote("check: \(line)") } }
         try output.writeConfiguration(configuration)
-        if isNew, configuration.sampleEvery > 0 { try saveSamples() }
+        if isNew { try saveSamples() }
     }
 }
