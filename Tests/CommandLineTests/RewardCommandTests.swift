@@ -40,7 +40,8 @@ import Testing
         ("silent", "bad_values", "without a message"), ("create_twice", "create", "SIGABRT"),
         ("strides", "padded_rows", "scores differ"), ("batch_size_field", "newer_host", "another batch"),
         ("one_pixel", "picture_sizes", "SIGABRT"),
-        ("hang", "batch_sizes", "took longer"), ("hang_together", "batch_sizes", "took longer"), ("exit", "batch_sizes", "exit code 0"), ("many", "batch_sizes", "too many"),
+        ("hang", "batch_sizes", "took longer"), ("hang_together", "batch_sizes", "took longer"), ("exit", "batch_sizes", "exit code 0"),
+        ("many", "batch_sizes", "too many"),
         ("prompt", "prompts", "no prompt"), ("write_input", "inputs_untouched", "SIGSEGV"), ("read_beyond", "scores_in_bounds", "SIGSEGV"),
         ("random", "repeatable", "a second time"), ("neighbours", "independent", "depends on the batch"),
         ("small_neighbours", "independent", "depends on the batch"), ("collide", "threads", "busy"), ("nan", "all_written", "nan"),
@@ -48,7 +49,8 @@ import Testing
         ("late", "deadline", "after its deadline"),
         ("flat", "discriminating", "all got the same mean"), ("race", "threads", "that overlapped"),
         ("one_too_many", "scores_in_bounds", "SIGSEGV"),
-        ("one_too_few", "scores_in_bounds", "SIGSEGV"), ("leak", "memory", "bytes are lost"), ("small_leak", "memory", "bytes are lost"), ("descriptors", "memory", "descriptors"),
+        ("one_too_few", "scores_in_bounds", "SIGSEGV"), ("leak", "memory", "bytes are lost"), ("small_leak", "memory", "bytes are lost"),
+        ("descriptors", "memory", "descriptors"),
         ("double_free", "unload", "SIGABRT"),
     ]
 

@@ -131,7 +131,9 @@ final class CFunctionReward: Reward, @unchecked Sendable {
                 }
             })
         if Double(call.resultName) != nil {
-            guard isEqual(result, call.resultName) else { throw RewardError("\(call.function) returned \(result) and not \(call.resultName)") }
+            guard isEqual(result, call.resultName) else {
+                throw RewardError("\(call.function) returned \(result) and not \(call.resultName)")
+            }
         } else if !call.resultName.isEmpty {
             if case .pointer(nil) = result { throw RewardError("\(call.function) returned NULL") }
             known[call.resultName] = result

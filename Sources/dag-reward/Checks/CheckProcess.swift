@@ -37,11 +37,11 @@ final class CheckProcess {
     func wait(_ seconds: Double) -> Int32? {
         let limit = DispatchTime.now() + seconds
         var information = siginfo_t()
-        var hasEnded = false
+        var hasEnded: Bool { information._sifields._sigchld.si_pid == pid }
         repeat {
             usleep(2000)
             // Its place in the process table is kept for now, so that its group's number is given to no others.
-            hasEnded = waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT) == 0 && information._sifields._sigchld.si_pid == pid
+            waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT)
         } while !hasEnded && DispatchTime.now() < limit
         kill(-pid, SIGKILL)
         var status: Int32 = 0
