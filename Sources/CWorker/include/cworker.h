@@ -19,7 +19,7 @@ int dag_worker_watch(pid_t pid);
 /// A file without a name, in memory; -1 and errno.
 int dag_worker_memory(void);
 
-/// In the head of a process group: if its parent ends, so does the whole process group, children of the plugin included.
+/// In the head of a process group: if its parent ends, so does all of that group, children of the plugin included.
 void dag_worker_end_with_host(void);
 
 /// The file that this code was loaded from: an executable, or a shared library in another program. NULL if that is unknown.
