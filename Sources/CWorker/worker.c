@@ -14,8 +14,9 @@
 int dag_worker_spawn(char *const arguments[], int socket, int memory, pid_t *pid) {
     volatile int failure = 0;
     const pid_t host = getpid();
-    sigset_t all, before;
+    sigset_t all, none, before;
     sigfillset(&all);
+    sigemptyset(&none);
     pthread_sigmask(SIG_BLOCK, &all, &before);  // no handler of the host's may run in the child, which shares its memory
     const pid_t child = vfork();
     if (child == 0) {
@@ -28,7 +29,7 @@ int dag_worker_spawn(char *const arguments[], int socket, int memory, pid_t *pid
             dup2(pictures, DAG_WORKER_MEMORY) >= 0) {
             struct sigaction usual = {.sa_handler = SIG_DFL};
             for (int number = 1; number < NSIG; number++) sigaction(number, &usual, NULL);
-            pthread_sigmask(SIG_SETMASK, &before, NULL);
+            pthread_sigmask(SIG_SETMASK, &none, NULL);  // not the host's: a thread of a pool blocks nearly all
             execvp(arguments[0], arguments);
         }
         failure = errno;
@@ -51,7 +52,11 @@ static void end_group(int number) {
 }
 
 void dag_worker_end_with_host(void) {
+    sigset_t end;
+    sigemptyset(&end);
+    sigaddset(&end, SIGTERM);
     signal(SIGTERM, end_group);
+    pthread_sigmask(SIG_UNBLOCK, &end, NULL);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
 }
 

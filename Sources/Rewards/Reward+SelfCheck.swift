@@ -4,7 +4,7 @@ extension Reward {
     /// Scores a few pictures to see that the reward answers sanely, so that a run does not fail, or learn nonsense, hours later.
     ///
     /// All scores must be there and finite. A reward that calls itself deterministic must score the batch the same again, and each
-    /// sample the same in reversed order to within 0.1% (the place in a batch changes rounding): one that mixes samples up does not.
+    /// sample the same in reversed order, both but for rounding (`ScoreTolerance`): one that mixes samples up does not.
     /// Throws `RewardError` that says what to mend.
     ///
     /// - Parameter prompts: one for each picture; nil: "a thing" for all.
@@ -21,7 +21,9 @@ extension Reward {
         }
         let first = try values(batch)
         guard isDeterministic else { return }
-        guard try values(batch) == first else {
+        let count = objectives.count
+        let tolerance = ScoreTolerance(first, objectives: count)
+        guard try tolerance.firstDifference(first, values(batch)) == nil else {
             throw RewardError(
                 "reward \(name) calls itself deterministic but scored the same pictures differently; fix its seeds or drop the claim")
         }
@@ -29,16 +31,32 @@ extension Reward {
             pixels: (0..<images.count).reversed().flatMap { images[$0] }, count: images.count, height: images.height, width: images.width)
         let reversed = try values(
             RewardBatch(images: reversedImages, prompts: prompts.reversed(), sampleIDs: ids.reversed(), seeds: ids.reversed()))
-        for sample in 0..<images.count {
-            for (index, objective) in objectives.enumerated() {
-                let there = first[sample * objectives.count + index]
-                let back = reversed[(images.count - 1 - sample) * objectives.count + index]
-                guard abs(there - back) <= 1e-3 * max(1, abs(there)) else {
-                    throw RewardError(
-                        "reward \(name) gave sample \(sample) \(there) as \(objective.name), but \(back) with the batch reversed; "
-                            + "a sample's score must not depend on the others")
-                }
-            }
+        let back = (0..<images.count).reversed().flatMap { reversed[$0 * count..<($0 + 1) * count] }
+        if let index = tolerance.firstDifference(first, back) {
+            throw RewardError(
+                "reward \(name) gave sample \(index / count) \(first[index]) as \(objectives[index % count].name), but \(back[index]) "
+                    + "with the batch reversed; a sample's score must not depend on the others")
         }
+    }
+}
+
+/// Which scores are the same but for rounding, which changes with the place in a batch: those that differ by no more than 0.1% of the
+/// largest of their objective.
+public struct ScoreTolerance: Sendable {
+    private let tolerances: [Float]
+
+    /// - Parameter scores: `[count, objectives]`, to take the measure from.
+    public init(_ scores: [Float], objectives: Int) {
+        tolerances = (0..<objectives).map { objective in
+            1e-3 * stride(from: objective, to: scores.count, by: objectives).map { abs(scores[$0]) }.filter(\.isFinite).reduce(0, max)
+        }
+    }
+
+    /// The first place where two answers `[any count, objectives]` differ; nil if they do not. NaN, for no score, is like NaN alone.
+    public func firstDifference(_ one: [Float], _ other: [Float]) -> Int? {
+        zip(one, other).enumerated().first { index, scores in
+            let (a, b) = scores
+            return a != b && !(abs(a - b) <= tolerances[index % tolerances.count]) && !(a.isNaN && b.isNaN)
+        }?.offset
     }
 }

@@ -77,10 +77,12 @@ public struct RewardBatch: Sendable {
         )
     }
 
-    /// Its samples in messages: `sample 3`, `samples 3 to 9`.
+    /// Its samples in messages: `sample 3`, `samples 3 to 9`, or `4 samples from 3 to 9` if some between are not among them.
     func names(_ range: Range<Int>? = nil) -> String {
-        let ids = sampleIDs[range ?? 0..<count]
-        return ids.count == 1 ? "sample \(ids[ids.startIndex])" : "samples \(ids[ids.startIndex]) to \(ids[ids.endIndex - 1])"
+        let ids = Set(sampleIDs[range ?? 0..<count]).sorted()
+        let (first, last) = (ids[0], ids[ids.count - 1])
+        if first == last { return "sample \(first)" }
+        return last - first == UInt64(ids.count - 1) ? "samples \(first) to \(last)" : "\(ids.count) samples from \(first) to \(last)"
     }
 
     /// Throws `RewardError` unless all have one entry a picture. `metadata` may be empty: no sample has any then.
@@ -179,8 +181,10 @@ public final class CallbackReward: Reward {
         self.body = body
     }
 
-    /// Calls the function.
+    /// Calls the function. What it throws becomes a `RewardError`.
     public func score(_ batch: RewardBatch) throws -> RewardScores {
-        try RewardScores(body(batch), of: self, for: batch)
+        do { return try RewardScores(body(batch), of: self, for: batch) } catch let error as RewardError { throw error } catch {
+            throw RewardError("reward \(name) failed on \(batch.names()): \(error)")
+        }
     }
 }

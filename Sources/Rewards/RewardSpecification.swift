@@ -75,7 +75,8 @@ public struct RewardSpecification: Sendable, Equatable {
             guard let value = read(text) else { throw RewardError("reward \(library): \(key)=\(text) is not \(wanted)") }
             return value
         }
-        func finite(_ text: String) -> Double? { Double(text).flatMap { $0.isFinite ? $0 : nil } }
+        // As the 32-bit number that it becomes.
+        func finite(_ text: String) -> Double? { Double(text).flatMap { Float($0).isFinite ? $0 : nil } }
         weight = try take("weight", "a finite number", finite) ?? weight
         objective = try take("objective", "a name") { $0 }
         normalize = try take("normalize", "true or false", Bool.init) ?? normalize
@@ -122,9 +123,17 @@ public struct RewardSpecification: Sendable, Equatable {
 
 extension RewardSpecification {
     /// What kind of library it names.
-    enum Kind { case plugin, cLibrary, python }
+    public enum Kind: Sendable {
+        /// A shared library that speaks `dag_reward.h`.
+        case plugin
+        /// Functions of a C library.
+        case cLibrary
+        /// A Python file.
+        case python
+    }
 
-    var kind: Kind { library.hasPrefix("c:") ? .cLibrary : library.hasSuffix(".py") ? .python : .plugin }
+    /// What kind of library it names.
+    public var kind: Kind { library.hasPrefix("c:") ? .cLibrary : library.hasSuffix(".py") ? .python : .plugin }
 
     /// Opens the library, in a worker process unless isolation is off; no model is loaded. Throws `RewardError`.
     public func open() throws -> any RewardFactory {

@@ -1,3 +1,5 @@
+import Foundation
+
 /// One reward of a mixture: its weight, which objective is trained, and what becomes of samples that it cannot score.
 struct RewardTerm: Sendable {
     let specification: RewardSpecification
@@ -69,26 +71,27 @@ struct RewardTerm: Sendable {
         }
     }
 
-    /// Halves a batch that failed as a whole, again and again. If both halves fail it is not for one picture, and all of it is given up.
+    /// Halves a batch that failed as a whole, and the halves that fail, again and again. Two pictures at fault are found whatever the batch;
+    /// what still fails after so many calls is given up.
     private func salvage(_ batch: RewardBatch, _ error: RewardError) throws -> RewardScores {
-        let objectives = reward.objectives.count
-        guard batch.count > 1 else { return RewardScores(failing: 1, objectives: objectives, because: error.description) }
-        let halves = try [0..<batch.count / 2, batch.count / 2..<batch.count].map(batch.part)
-        let answers = try halves.map { half in
-            do { return Result<RewardScores, RewardError>.success(try reward.score(half)) } catch let error as RewardError {
-                return .failure(error)
+        var calls = 4 * Int(log2(Double(batch.count)).rounded(.up)) + 8
+        var failing = [(range: 0..<batch.count, error: error)]
+        var done: [(range: Range<Int>, scores: RewardScores)] = []
+        while !failing.isEmpty {
+            let (range, error) = failing.removeFirst()
+            guard range.count > 1, calls > 0 else {
+                done.append((range, RewardScores(failing: range.count, objectives: reward.objectives.count, because: error.description)))
+                continue
+            }
+            let middle = range.lowerBound + range.count / 2
+            for half in [range.lowerBound..<middle, middle..<range.upperBound] {
+                calls -= 1
+                do { done.append((half, try reward.score(batch.part(half)))) } catch let error as RewardError {
+                    failing.append((half, error))
+                }
             }
         }
-        let survivors = answers.filter { if case .success = $0 { true } else { false } }
-        guard !survivors.isEmpty else {
-            return RewardScores(failing: batch.count, objectives: objectives, because: error.description)
-        }
-        let parts = try zip(halves, answers).map { half, answer in
-            switch answer {
-            case .success(let scores): scores
-            case .failure(let error): try salvage(half, error)
-            }
-        }
-        return RewardScores(concatenating: parts, counts: halves.map(\.count))
+        done.sort { $0.range.lowerBound < $1.range.lowerBound }
+        return RewardScores(concatenating: done.map(\.scores), counts: done.map(\.range.count))
     }
 }

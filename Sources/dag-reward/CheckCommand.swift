@@ -30,7 +30,7 @@ struct CheckCommand: Command {
         let specification = try RewardSpecification(reward)
         if let single { return try Checks.runHere(single, specification) }
         _ = try specification.path()
-        let isPlugin = specification.isPlugin
+        let isPlugin = specification.kind == .plugin
         let chosen = Checks.all.filter { (isPlugin || !$0.isNative) && (only.isEmpty || only.contains($0.name)) }
         guard !chosen.isEmpty else { throw RewardError("reward \(reward): none of the checks is for rewards of its kind") }
         var results: [(check: Check, outcome: CheckOutcome)] = []
@@ -59,9 +59,4 @@ struct CheckCommand: Command {
             "\(mark)  \(check.name.padding(toLength: 22, withPad: " ", startingAt: 0))  \(outcome.detail.isEmpty ? check.what : outcome.detail)"
         )
     }
-}
-
-extension RewardSpecification {
-    /// Whether it names a plugin, rather than a Python file or a C library.
-    var isPlugin: Bool { !library.hasPrefix("c:") && !library.hasSuffix(".py") }
 }

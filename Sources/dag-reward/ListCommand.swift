@@ -53,7 +53,9 @@ struct ListCommand: Command {
     }
 
     private static func describe(_ file: String) -> Result<RewardDescription, RewardError> {
-        do { return .success(try RewardSpecification("\(file),timeout=20").open().description) } catch {
+        var specification = RewardSpecification(library: file)
+        specification.timeout = 20
+        do { return .success(try specification.open().description) } catch {
             return .failure(RewardError("\(error)"))
         }
     }

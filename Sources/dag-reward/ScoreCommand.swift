@@ -18,6 +18,9 @@ struct ScoreCommand: Command {
 
     mutating func validate() throws {
         if prompt != nil, prompts != nil { throw ValidationError("--prompt and --prompts exclude each other") }
+        guard (try? JSONSerialization.jsonObject(with: Data(metadata.utf8))) is [String: Any] else {
+            throw ValidationError("--metadata \(metadata) is not a JSON object, such as {\"animal\": \"cat\"}")
+        }
         if images.isEmpty { throw ValidationError("no pictures; name at least one PNG or JPEG file") }
     }
 

@@ -40,14 +40,17 @@ import Testing
         ("silent", "bad_values", "without a message"), ("create_twice", "create", "SIGABRT"),
         ("strides", "padded_rows", "scores differ"), ("batch_size_field", "newer_host", "another batch"),
         ("one_pixel", "picture_sizes", "SIGABRT"),
-        ("hang", "batch_sizes", "took longer"), ("exit", "batch_sizes", "exit code 0"), ("many", "batch_sizes", "too many"),
+        ("hang", "batch_sizes", "took longer"), ("hang_together", "batch_sizes", "took longer"), ("exit", "batch_sizes", "exit code 0"),
+        ("many", "batch_sizes", "too many"),
         ("prompt", "prompts", "no prompt"), ("write_input", "inputs_untouched", "SIGSEGV"), ("read_beyond", "scores_in_bounds", "SIGSEGV"),
-        ("random", "repeatable", "a second time"), ("neighbours", "independent", "depends on the batch"), ("nan", "all_written", "nan"),
+        ("random", "repeatable", "a second time"), ("neighbours", "independent", "depends on the batch"),
+        ("small_neighbours", "independent", "depends on the batch"), ("collide", "threads", "busy"), ("nan", "all_written", "nan"),
         ("unwritten", "all_written", "not written"), ("status", "all_written", "unknown status 99"),
         ("late", "deadline", "after its deadline"),
         ("flat", "discriminating", "all got the same mean"), ("race", "threads", "that overlapped"),
         ("one_too_many", "scores_in_bounds", "SIGSEGV"),
-        ("one_too_few", "scores_in_bounds", "SIGSEGV"), ("leak", "memory", "bytes are lost"), ("descriptors", "memory", "descriptors"),
+        ("one_too_few", "scores_in_bounds", "SIGSEGV"), ("leak", "memory", "bytes are lost"), ("small_leak", "memory", "bytes are lost"),
+        ("descriptors", "memory", "descriptors"),
         ("double_free", "unload", "SIGABRT"),
     ]
 
@@ -56,6 +59,28 @@ import Testing
         let (status, findings) = try self.check("\(plugin("careless")),bug=\(bug)", ["--only", check, "--time-limit", "10"])
         #expect(status == (bug == "flat" ? 0 : 1) && findings.count == 1)
         #expect(findings[0].status == (bug == "flat" ? "warn" : "fail") && findings[0].detail.contains(part), "\(findings)")
+    }
+
+    /// A child that the reward leaves behind keeps nobody waiting, and is not left behind.
+    @Test func childrenEndWithTheirCheck() throws {
+        let library = try plugin("careless")
+        let start = Date()
+        #expect(try check("\(library),bug=child", ["--only", "batch_sizes"]).status == 0)
+        #expect(Date().timeIntervalSince(start) < 30)
+        let left = try FileManager.default.contentsOfDirectory(atPath: "/proc").filter { Int($0) != nil }.filter {
+            (try? Data(contentsOf: URL(fileURLWithPath: "/proc/\($0)/cmdline")))?.range(of: Data(library.utf8)) != nil
+        }
+        #expect(left.isEmpty)
+    }
+
+    /// Scores of a reward that calls itself random may differ, but they have to be there.
+    @Test func randomRewardsAreNotCompared() throws {
+        let library = try plugin("careless", ["-DRANDOM"])
+        let checks = ["deadline", "threads", "padded_rows"].flatMap { ["--only", $0] }
+        #expect(try check("\(library),bug=random", checks).findings.map(\.status) == ["pass", "pass", "pass"])
+        #expect(try check("\(library),bug=late", checks).findings.map(\.status) == ["pass", "pass", "pass"])
+        #expect(try check("\(library),bug=nan", checks).findings.map(\.status) == ["fail", "fail", "fail"])
+        #expect(try check("\(library),bug=collide", checks).findings.map(\.status) == ["pass", "pass", "fail"])
     }
 
     @Test func compiledInBugsAreFound() throws {
@@ -117,6 +142,8 @@ import Testing
         }
         #expect(try reward(["score", "warmth"]).status == 2)
         #expect(try reward(["check", "warmth", "--only", "nothing"]).status == 2)
+        let metadata = try reward(["score", "warmth", text, "--metadata", "[1]"])
+        #expect(metadata.status == 2 && metadata.error.contains("--metadata [1] is not a JSON object"), "\(metadata)")
     }
 
     /// One that cannot be scored has its row, and the others theirs.
@@ -136,7 +163,7 @@ import Testing
 
         _ = try plugin("probe", ["-DFAULT_VERSION"])
         _ = try plugin("minimal")
-        let shadow = folder.appendingPathComponent("second")
+        let shadow = folder.appendingPathComponent("second, (a copy")
         try FileManager.default.createDirectory(at: shadow, withIntermediateDirectories: true)
         try FileManager.default.copyItem(
             at: folder.appendingPathComponent("libminimal.so"), to: shadow.appendingPathComponent("libminimal.so"))

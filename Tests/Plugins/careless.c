@@ -2,11 +2,13 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "dag_reward.h"
 
 static int calls;
+static atomic_int calls_going_on;
 static float shared;
 static char bug[64];
 
@@ -40,9 +42,17 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
     if (is("batch_size_field") && batch->struct_size != sizeof *batch) return dag_reward_fail(error, DAG_REWARD_UNSUPPORTED, "another batch");
     if (is("one_pixel") && images->height == 1) abort();
     if (is("hang") && batch->count == 7) pause();
+    if (is("hang_together") && fork() >= 0) pause();
+    if (is("child") && batch->count == 7 && fork() == 0) sleep(60), _exit(0);
     if (is("exit") && batch->count == 7) exit(0);
     if (is("many") && batch->count > 32) return dag_reward_fail(error, DAG_REWARD_MEMORY, "too many");
     if (is("prompt") && batch->prompts[0].size == 0) return dag_reward_fail(error, DAG_REWARD_INVALID, "no prompt");
+    if (is("collide")) {
+        int others = atomic_fetch_add(&calls_going_on, 1);
+        usleep(1000);
+        atomic_fetch_sub(&calls_going_on, 1);
+        if (others > 0) return dag_reward_fail(error, DAG_REWARD_INTERNAL, "busy");
+    }
     for (uint32_t n = 0; n < batch->count; n++) {
         float *target = result->scores + n;
         *target = mean(images, n);
@@ -50,6 +60,7 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
         if (is("read_beyond")) *target += 0 * ((volatile const uint8_t *)images->data)[batch->count * images->strides[0]];
         if (is("random")) *target += (float)(calls++ % 2);
         if (is("neighbours") && n > 0) *target += result->scores[n - 1];
+        if (is("small_neighbours")) *target = *target * 1e-6f + (n > 0 ? result->scores[n - 1] : 0);
         if (is("nan") && n == 2) *target = NAN;
         if (is("unwritten") && n == 2) memcpy(target, &(uint32_t){DAG_REWARD_UNWRITTEN}, 4);
         if (is("status") && n == 2) result->statuses[n] = 99;
@@ -64,6 +75,7 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
     if (is("one_too_many")) result->scores[batch->count] = 0;
     if (is("one_too_few")) result->scores[-1] = 0;
     if (is("leak")) memset(malloc(100000), 1, 100000);
+    if (is("small_leak")) memset(malloc(8000), 1, 8000);
     if (is("descriptors")) (void)!open("/dev/null", O_RDONLY);
     return DAG_REWARD_OK;
 }
@@ -84,7 +96,10 @@ static const dag_reward_option options[] = {
 static const int32_t formats[] = {DAG_REWARD_U8_NHWC};
 static const char *const devices[] = {"cpu"};
 static const dag_reward_info info = {
-    .struct_size = sizeof info, .flags = DAG_REWARD_DETERMINISTIC
+    .struct_size = sizeof info, .flags = 0
+#ifndef RANDOM
+    | DAG_REWARD_DETERMINISTIC
+#endif
 #ifdef OPEN
     | DAG_REWARD_OPEN_OPTIONS
 #endif

@@ -9,6 +9,7 @@ import Testing
         #include <stdint.h>
         #include <stdlib.h>
         #include <string.h>
+        #include <unistd.h>
         double mean(const uint8_t *pixels, int width, int height) {
             double sum = 0;
             for (int i = 0; i < 3 * width * height; i++) sum += pixels[i];
@@ -32,6 +33,14 @@ import Testing
         int counter_value(const struct counter *counter) { return counter->calls; }
         int fill(uint8_t *buffer, size_t buffer_size) { memset(buffer, 1, buffer_size); return (int)buffer_size; }
         double not_a_number(void) { return 0.0 / 0.0; }
+        int large_status(void) { return 16777217; }
+        static int going_on;
+        int overlaps(void) {
+            int others = __atomic_fetch_add(&going_on, 1, __ATOMIC_SEQ_CST);
+            usleep(1000);
+            __atomic_fetch_sub(&going_on, 1, __ATOMIC_SEQ_CST);
+            return others;
+        }
         int crash(void) { return *(volatile int *)0; }
         """
 
@@ -72,6 +81,9 @@ import Testing
                 + "int counter_value(void *counter)", 1
         ),
         ("score=int fill(uint8_t *buffer, size_t buffer_size)", 65656),
+        // A result of the setup is no score, whatever it is called.
+        ("setup=int score = large_status(),score=int gray_at_0(const uint8_t *gray)", 9),
+        ("score=int 16777217 = large_status(); int gray_at_0(const uint8_t *gray)", 9),
     ]
 
     @Test(arguments: programs) func functionsAreCalledByTheirPrototypes(settings: String, expected: Float) throws {
@@ -94,6 +106,7 @@ import Testing
             "setup=void *c = counter_new(int start = 1); int 0 = counter_check(void *c),score=int counter_value(void *c)",
             "returned -1 and not 0"
         ),
+        ("score=int 16777216 = large_status(); int gray_at_0(const uint8_t *gray)", "returned 16777217 and not 16777216"),
         ("score=int counter_new(int start = 1.5)", "not a whole number"), ("symbol=mean", "no option symbol; it knows score, setup"),
         ("score=double not_a_number(void)", "cannot score sample 1: nan as score"), ("score=int crash(void)", "SIGSEGV"),
     ]
@@ -101,6 +114,14 @@ import Testing
     @Test(arguments: mistakes) func mistakesAreExplained(settings: String, part: String) throws {
         let text = errorMessage { try reward(settings).score(Self.batch.get()) }
         #expect(text.hasPrefix("reward functions") && text.contains(part) && !text.contains("\n"), "\(text)")
+    }
+
+    /// A library is called by one thread at a time, whichever of its rewards calls.
+    @Test func callsOfALibraryNeverOverlap() throws {
+        let rewards = try (0..<4).map { _ in try reward("isolation=none,score=int overlaps(void)") }
+        let batch = try Self.batch.get()
+        let scores = concurrently(16) { try? rewards[$0 % 4].score(batch).reward }
+        #expect(scores.allSatisfy { $0 == [0] })
     }
 
     @Test func librariesAreNamed() throws {

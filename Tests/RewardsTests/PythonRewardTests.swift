@@ -73,6 +73,9 @@ import Testing
         ("def setup(size=3): pass\ndef score(a, b, c): pass", "siez=1", "has no option siez; it knows size"),
         ("def setup(weight=3): pass\ndef score(a, b, c): pass", "", "declares the option weight"),
         ("OBJECTIVES = {'a': 'up'}\ndef score(a, b, c): pass", "", "it must be maximize or minimize"),
+        ("OBJECTIVES = {1: 'maximize'}\ndef score(a, b, c): pass", "", "OBJECTIVES has the key 1, which is not of type str"),
+        ("DEVICES = ['cpu', 1]\ndef score(a, b, c): pass", "", "DEVICES holds 1, which is not of type str"),
+        ("LARGEST_BATCH = -1\ndef score(a, b, c): pass", "", "LARGEST_BATCH is -1; it must be"),
         ("VERSION = 3\ndef score(a, b, c): pass", "", "VERSION is 3"),
         ("def score(a, b, c): pass", "isolation=none", "a process of its own"),
     ]
@@ -80,6 +83,45 @@ import Testing
     @Test(arguments: mistakes) func mistakesAreExplained(source: String, settings: String, part: String) throws {
         let text = errorMessage { try score(source, settings) }
         #expect(text.contains(part) && text.hasPrefix("reward ") && !text.contains("\n"), "\(text)")
+    }
+
+    @Test func linesAreGivenForRelativePathsToo() throws {
+        try RewardFixture.withFolder { folder in
+            try "def score(a, b, c):\n  return 1 / 0".write(to: folder.appendingPathComponent("r.py"), atomically: true, encoding: .utf8)
+            let up = FileManager.default.currentDirectoryPath.split(separator: "/").map { _ in "../" }.joined()
+            let file = "\(up)\(folder.path.dropFirst())/r.py"
+            let evaluator = try RewardEvaluator(plugins: ["\(file),python=\(#require(Self.interpreter))"])
+            let text = errorMessage { try evaluator.score(RewardFixture.batch(count: 1)) }
+            #expect(text == "reward r failed on sample 1: ZeroDivisionError: division by zero (line 2)")
+        }
+    }
+
+    /// Tensors by themselves and in a dict, as far as what they can do goes.
+    @Test func tensorsAreScores() throws {
+        let tensor = """
+            class Tensor:
+                def __init__(self, values): self.values = values
+                def detach(self): return self
+                def float(self): return self
+                def cpu(self): return self
+                def numpy(self):
+                    import numpy
+                    return numpy.array(self.values)
+
+            """
+        #expect(try score(tensor + "def score(a, b, c): return Tensor([1, 2, 3])").reward == [1, 2, 3])
+        #expect(try score(tensor + "def score(a, b, c): return {'score': Tensor([1, 2, 3])}").reward == [1, 2, 3])
+    }
+
+    /// A process that has to be started again serves what the first one served, or nothing.
+    @Test func aRewardThatChangesIsNoLongerUsed() throws {
+        let source = """
+            import os
+            def score(a, b, c):
+                open(__file__, "a").write("\\n")
+                os._exit(3)
+            """
+        #expect(errorMessage { try score(source) }.hasPrefix("reward my_reward changed during the run: its new process is `my_reward 0 "))
     }
 
     @Test func interpretersAndFilesThatAreNotThere() throws {

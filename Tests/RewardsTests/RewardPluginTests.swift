@@ -125,6 +125,28 @@ import Testing
         #expect(random.contains("probe calls itself deterministic"), "\(random)")
         let first = errorMessage { try RewardPlugin(library, options: ["fault": "first"]).selfCheck(images: images) }
         #expect(first.contains("with the batch reversed"), "\(first)")
+        // Small scores are held to the same rule, and rounding is allowed for.
+        let small = CallbackReward(name: "small") { batch in (0..<batch.count).map { 1e-6 * Float($0) } }
+        #expect(errorMessage { try small.selfCheck(images: images) }.contains("with the batch reversed"))
+        nonisolated(unsafe) var calls = 0
+        try CallbackReward(name: "rounding") { batch in
+            calls += 1
+            return batch.sampleIDs.map { 1e-6 * (Float($0) + 1e-4 * Float(calls)) }
+        }.selfCheck(images: images)
+    }
+
+    /// The parts of a batch share its time.
+    @Test func aBatchHasOneDeadline() throws {
+        nonisolated(unsafe) var deadlines: [UInt64] = []
+        let function = ScoreFunction(largestBatch: 2, timeout: 10) { batch, result, _ in
+            deadlines.append(batch.pointee.deadline)
+            usleep(1000)
+            for sample in 0..<Int(batch.pointee.count) { result.pointee.scores[sample] = 1 }
+            return 0
+        }
+        let reward = CallbackReward(name: "parts") { _ in [] }
+        #expect(try function.score(RewardFixture.batch(count: 5), of: reward).values == [1, 1, 1, 1, 1])
+        #expect(deadlines.count == 3 && Set(deadlines).count == 1 && deadlines[0] > 0)
     }
 }
 

@@ -18,6 +18,7 @@ import Testing
     @Test(arguments: [
         ("", "names no library"), (",weight=1", "names no library"), ("hps,quality", "`quality` is not key=value"),
         ("hps,=1", "`=1` is not key=value"), ("hps,weight=x", "weight=x is not a finite number"), ("hps,weight=inf", "weight=inf"),
+        ("hps,weight=1e300", "weight=1e300 is not a finite number"), ("hps,on_failure=impute:1e300", "impute:NUMBER"),
         ("hps,a=1,a=2", "a is given twice"), ("hps,", "`` is not key=value"),
     ])
     func quotesWhatItCannotRead(text: String, part: String) {
@@ -103,6 +104,39 @@ import Testing
         let nan = CallbackReward(name: "nan") { _ in [1, .nan] }
         let text = errorMessage { try RewardEvaluator([(RewardSpecification(library: "nan"), nan)]).score(RewardFixture.batch(count: 2)) }
         #expect(text == "reward nan cannot score sample 2: nan as score; scores must be finite")
+    }
+
+    @Test func errorsNameTheirSamples() throws {
+        struct Broken: Error {}
+        let broken = CallbackReward(name: "broken") { _ in throw Broken() }
+        for (ids, names) in [([4, 4], "sample 4"), ([3, 1, 2], "samples 1 to 3"), ([17, 9, 2], "3 samples from 2 to 17")] {
+            let seeds = ids.map(UInt64.init)
+            let images = try RewardFixture.batch(count: ids.count).images
+            let batch = try RewardBatch(images: images, prompts: ids.map { _ in "" }, sampleIDs: seeds, seeds: seeds)
+            #expect(errorMessage { try broken.score(batch) } == "reward broken failed on \(names): Broken()")
+        }
+    }
+
+    /// A run that goes on without them loses those pictures that make their batch fail, and no others.
+    @Test func picturesThatBreakTheirBatchAreFound() throws {
+        nonisolated(unsafe) var calls = 0
+        func score(badOnes: Set<UInt64>) throws -> RewardReport {
+            calls = 0
+            let touchy = CallbackReward(name: "touchy") { batch in
+                calls += 1
+                guard badOnes.isDisjoint(with: batch.sampleIDs) else { throw RewardError("reward touchy failed") }
+                return batch.sampleIDs.map { Float($0) }
+            }
+            var specification = RewardSpecification(library: "touchy")
+            specification.onFailure = .drop
+            return try RewardEvaluator([(specification, touchy)]).score(RewardFixture.batch(count: 100))
+        }
+        for badOnes: Set<UInt64> in [[1], [1, 100], [50, 51], [13, 77]] {
+            let report = try score(badOnes: badOnes)
+            for id in 1...100 { #expect(badOnes.contains(UInt64(id)) ? report.reward[id - 1].isNaN : report.reward[id - 1] == Float(id)) }
+        }
+        #expect(try score(badOnes: Set(1...100)).reward.allSatisfy(\.isNaN))
+        #expect(calls == 1 + 4 * 7 + 8)
     }
 
     @Test func batchesMustFitTogether() throws {

@@ -74,6 +74,10 @@ import Testing
             let evaluator = try reward("fault=fork,at=4,workers=2")
             _ = try evaluator.score(RewardFixture.batch(count: 7))
             #expect(try workers().count == 3)
+            // A pool's thread blocks signals; what is started from it does not.
+            for worker in try workers() {
+                #expect(try String(contentsOfFile: "/proc/\(worker)/status", encoding: .utf8).contains("SigBlk:\t0000000000000000"))
+            }
         }
         // The evaluator's queue lets go of it a moment later.
         let patience = Date(timeIntervalSinceNow: 10)

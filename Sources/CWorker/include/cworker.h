@@ -9,7 +9,7 @@ enum { DAG_WORKER_SOCKET = 3, DAG_WORKER_MEMORY = 4 };
 enum { DAG_WORKER_CUT_OFF = 113 };
 
 /// Starts a program, looked up in PATH, in a process group of its own, with the two descriptors in their places, nothing to read on standard
-/// input, and what it prints on standard output going to standard error. It is killed when the calling thread ends.
+/// input, what it prints on standard output going to standard error, and no signal blocked. It is killed when the calling thread ends.
 /// Returns 0 or an errno.
 int dag_worker_spawn(char *const arguments[], int socket, int memory, pid_t *pid);
 
@@ -19,7 +19,7 @@ int dag_worker_watch(pid_t pid);
 /// A file without a name, in memory; -1 and errno.
 int dag_worker_memory(void);
 
-/// In a worker: if the host ends, so does the whole process group, children of the plugin included.
+/// In the head of a process group: if its parent ends, so does all of that group, children of the plugin included.
 void dag_worker_end_with_host(void);
 
 /// The file that this code was loaded from: an executable, or a shared library in another program. NULL if that is unknown.

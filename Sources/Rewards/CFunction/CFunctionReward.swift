@@ -7,11 +7,13 @@ final class CFunctionReward: Reward, @unchecked Sendable {
     let objectives: [RewardObjective]
     let fingerprint: String
     private let score: [CFunction]
+    /// Which of these calls gives the score.
+    private let counting: Int
     /// Results of the calls at the start, by name.
     private let constants: [String: CValue]
     /// Texts of the programs, which are passed as pointers.
     private let texts: [String: UnsafeMutablePointer<CChar>]
-    private let lock = NSLock()
+    private let lock: NSLock
 
     /// What is known about a picture.
     static let vocabulary: [(name: String, isPointer: Bool, detail: String)] = [
@@ -35,13 +37,13 @@ final class CFunctionReward: Reward, @unchecked Sendable {
     ///   - setup: calls that are made once, now.
     init(_ library: CLibrary, score: String, setup: String) throws {
         let description = library.description
-        (name, objectives) = (description.name, description.objectives)
+        (name, objectives, lock) = (description.name, description.objectives, library.lock)
         guard !score.isEmpty else {
             throw RewardError(
                 "reward \(name): score= is missing: the prototype of the function to call, such as "
                     + "score=double sharpness(const uint8_t *pixels, int width, int height); \(Self.help)")
         }
-        (self.score, texts, constants) = try Self.prepare(library, score: score, setup: setup)
+        (self.score, counting, texts, constants) = try Self.prepare(library, score: score, setup: setup)
         var hash = FNV1a()
         hash.combine("\(description.source)\0\(setup)\0\(score)".utf8)
         fingerprint = "\(name) \(description.version) \(hash.hex)"
@@ -50,17 +52,17 @@ final class CFunctionReward: Reward, @unchecked Sendable {
     /// Reads the programs, finds the functions and makes the calls of the setup. Errors begin with the reward's name.
     private static func prepare(
         _ library: CLibrary, score: String, setup: String
-    ) throws -> ([CFunction], [String: UnsafeMutablePointer<CChar>], [String: CValue]) {
+    ) throws -> ([CFunction], Int, [String: UnsafeMutablePointer<CChar>], [String: CValue]) {
         do {
             let (setupCalls, scoreCalls) = (try CCall.program(setup), try CCall.program(score))
             let made = try check(setupCalls, known: [:])
             _ = try check(scoreCalls, known: words.merging(made) { own, _ in own })
-            try checkScore(scoreCalls)
+            let counting = try counting(scoreCalls)
             let functions = try scoreCalls.map { try CFunction($0, in: library) }
             let texts = texts(setupCalls + scoreCalls)
             var constants: [String: CValue] = [:]
-            for call in setupCalls { try run(CFunction(call, in: library), &constants, texts: texts) }
-            return (functions, texts, constants)
+            try library.lock.withLock { for call in setupCalls { try run(CFunction(call, in: library), &constants, texts: texts) } }
+            return (functions, counting, texts, constants)
         } catch let error as RewardError {
             throw RewardError("reward \(library.description.name): \(error)")
         }
@@ -99,9 +101,7 @@ final class CFunctionReward: Reward, @unchecked Sendable {
                                     known["seed"] = .integer(Int64(bitPattern: batch.seeds[sample]))
                                     known["buffer"] = .pointer(buffer.baseAddress)
                                     known["buffer_size"] = .integer(Int64(buffer.count))
-                                    var last = CValue.integer(0)
-                                    for function in score { last = try Self.run(function, &known, texts: texts) }
-                                    return known["score"] ?? last
+                                    return try score.map { try Self.run($0, &known, texts: texts) }[counting]
                                 }
                             }
                         }
@@ -130,15 +130,24 @@ final class CFunctionReward: Reward, @unchecked Sendable {
                 case .null: .pointer(nil)
                 }
             })
-        if let wanted = Double(call.resultName) {
-            guard Double(number(result)) == wanted else {
-                throw RewardError("\(call.function) returned \(number(result).formatted()) and not \(call.resultName)")
+        if Double(call.resultName) != nil {
+            guard isEqual(result, call.resultName) else {
+                throw RewardError("\(call.function) returned \(result) and not \(call.resultName)")
             }
         } else if !call.resultName.isEmpty {
             if case .pointer(nil) = result { throw RewardError("\(call.function) returned NULL") }
             known[call.resultName] = result
         }
         return result
+    }
+
+    /// Whether a result is what a number in a program says, exactly.
+    private static func isEqual(_ value: CValue, _ digits: String) -> Bool {
+        switch value {
+        case .integer(let number): Int64(digits).map { $0 == number } ?? (Double(number) == Double(digits))
+        case .floating(let number): number == Double(digits)
+        case .pointer(let pointer): (pointer == nil ? 0 : 1) == Double(digits)
+        }
     }
 
     private static func number(_ value: CValue) -> Float {
@@ -179,12 +188,14 @@ final class CFunctionReward: Reward, @unchecked Sendable {
         return known
     }
 
-    private static func checkScore(_ calls: [CCall]) throws {
-        guard let last = calls.last else { throw RewardError("score= holds no call") }
-        let counts = calls.first { $0.resultName == "score" } ?? last
-        guard counts.result != .void, counts.result != .pointer else {
-            throw RewardError("`\(counts.text)` returns no number; name the result that counts, as in `int score = f(...)`")
+    /// Which call of the program gives the score: the last whose result is called so, or else the last. Throws if it returns no number.
+    private static func counting(_ calls: [CCall]) throws -> Int {
+        guard !calls.isEmpty else { throw RewardError("score= holds no call") }
+        let index = calls.lastIndex { $0.resultName == "score" } ?? calls.count - 1
+        guard calls[index].result != .void, calls[index].result != .pointer else {
+            throw RewardError("`\(calls[index].text)` returns no number; name the result that counts, as in `int score = f(...)`")
         }
+        return index
     }
 
     /// The programs' texts as C has them.

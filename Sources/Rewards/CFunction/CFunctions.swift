@@ -2,10 +2,18 @@ import CFFI
 import Foundation
 
 /// A value on its way into or out of a C function.
-enum CValue {
+enum CValue: CustomStringConvertible {
     case integer(Int64)
     case floating(Double)
     case pointer(UnsafeMutableRawPointer?)
+
+    var description: String {
+        switch self {
+        case .integer(let number): "\(number)"
+        case .floating(let number): "\(number)"
+        case .pointer(let pointer): pointer == nil ? "NULL" : "a pointer"
+        }
+    }
 }
 
 /// A C function that is found and ready to be called.

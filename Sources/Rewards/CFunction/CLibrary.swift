@@ -4,6 +4,8 @@ import Foundation
 final class CLibrary: RewardFactory, @unchecked Sendable {
     let description: RewardDescription
     let handle: UnsafeMutableRawPointer
+    /// Held while its functions are called.
+    let lock: NSLock
 
     /// - Parameter path: a file, or a name that the system's loader finds, such as `libz.so.1`. Throws `RewardError` if it cannot be loaded.
     init(path: String) throws {
@@ -11,6 +13,7 @@ final class CLibrary: RewardFactory, @unchecked Sendable {
             throw RewardError("library \(path) cannot be loaded: \(dlerror().map { String(cString: $0) } ?? "no reason given")")
         }
         self.handle = handle
+        lock = NSLock.ofLibrary(handle)
         let file = URL(fileURLWithPath: path).lastPathComponent
         let stem = file.split(separator: ".").first.map(String.init) ?? file
         description = RewardDescription(

@@ -67,7 +67,7 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
             throw RewardError("\(reader.subject) does not export dag_reward_entry: it is no reward plugin")
         }
         let entry = unsafeBitCast(symbol, to: Entry.self)
-        let lock = lock(of: symbol)
+        let lock = NSLock.ofLibrary(handle)
         var table: UnsafePointer<dag_reward_plugin>?
         try lock.withLock {
             _ = try RewardHost.call("\(reader.subject) cannot be used") { entry(RewardHost.table, &table, $0) }
@@ -82,17 +82,5 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
             throw RewardError("\(reader.subject) lacks one of create, score and destroy")
         }
         return (functions, lock)
-    }
-
-    private static let registry = NSLock()
-    private nonisolated(unsafe) static var locks: [UnsafeMutableRawPointer: NSLock] = [:]
-
-    /// One lock for each library, however often it is opened.
-    private static func lock(of entry: UnsafeMutableRawPointer) -> NSLock {
-        registry.withLock {
-            let lock = locks[entry] ?? NSLock()
-            locks[entry] = lock
-            return lock
-        }
     }
 }

@@ -22,7 +22,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
     private let timeout: Double?
 
     /// Loads the plugin's model: see `RewardFactory.make`.
-    /// - Parameter timeout: seconds after which the plugin is asked to give up on a call; nil: never.
+    /// - Parameter timeout: seconds after which the plugin is asked to give up on a batch; nil: never.
     public init(
         _ library: RewardLibrary, options: [String: String] = [:], device: String = "cpu", timeout: Double? = nil
     ) throws {
@@ -45,7 +45,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         }
         var hash = FNV1a()
         hash.combine(settings.json.utf8)
-        ownFingerprint = Self.ownFingerprint(library, made)
+        ownFingerprint = library.lock.withLock { Self.ownFingerprint(library, made) }
         hash.combine(ownFingerprint.utf8)
         fingerprint = "\(description.name) \(description.version) \(hash.hex)"
     }

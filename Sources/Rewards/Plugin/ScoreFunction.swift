@@ -6,7 +6,7 @@ import Images
 struct ScoreFunction {
     /// Pictures it takes in one call; 0: any number.
     let largestBatch: Int
-    /// Seconds after which it is asked to give up on a call; nil: never.
+    /// Seconds after which it is asked to give up on a batch; nil: never.
     let timeout: Double?
     let function: (UnsafePointer<dag_reward_batch>, UnsafePointer<dag_reward_result>, UnsafeMutablePointer<dag_reward_error>) -> Int32
 
@@ -17,6 +17,8 @@ struct ScoreFunction {
         var scores = [Float](repeating: unwritten, count: batch.count * objectives.count)
         var statuses = [Int32](repeating: Int32(DAG_REWARD_OK), count: batch.count)
         var failures: [Int: String] = [:]
+        // One for all parts: it is the batch that is waited for.
+        let deadline = timeout.map { DispatchTime.now().uptimeNanoseconds + UInt64(max(0, $0) * 1e9) } ?? 0
         let (prompts, metadata) = (BorrowedTexts(batch.prompts), BorrowedTexts(batch.metadata))
         try prompts.withTexts { prompts in
             try metadata.withTexts { metadata in
@@ -24,7 +26,7 @@ struct ScoreFunction {
                 for start in stride(from: 0, to: batch.count, by: largest) {
                     let count = min(largest, batch.count - start)
                     let note = try RewardHost.call("reward \(reward.name) failed on \(batch.names(start..<start + count))") { error in
-                        call(batch, start, count, objectives.count, prompts, metadata, &scores, &statuses, error)
+                        call(batch, start, count, objectives.count, prompts, metadata, &scores, &statuses, deadline, error)
                     }
                     for sample in start..<start + count where statuses[sample] != Int32(DAG_REWARD_OK) {
                         failures[sample] = note.isEmpty ? RewardHost.describe(statuses[sample]) : note
@@ -41,10 +43,11 @@ struct ScoreFunction {
     }
 
     /// Scores samples `start..<start + count` in one call.
+    /// - Parameter deadline: on the monotonic clock, in nanoseconds; 0: none.
     private func call(
         _ samples: RewardBatch, _ start: Int, _ count: Int, _ objectives: Int, _ prompts: UnsafePointer<dag_reward_text>,
         _ metadata: UnsafePointer<dag_reward_text>, _ scores: UnsafeMutablePointer<Float>, _ statuses: UnsafeMutablePointer<Int32>,
-        _ error: UnsafeMutablePointer<dag_reward_error>
+        _ deadline: UInt64, _ error: UnsafeMutablePointer<dag_reward_error>
     ) -> Int32 {
         let (pictures, rowBytes) = (samples.images, Int64(samples.images.width * 3))
         return pictures.withUnsafeBytes { pixels in
@@ -68,12 +71,6 @@ struct ScoreFunction {
                 }
             }
         }
-    }
-
-    /// On the monotonic clock, in nanoseconds; 0: none.
-    private var deadline: UInt64 {
-        guard let timeout else { return 0 }
-        return DispatchTime.now().uptimeNanoseconds + UInt64(max(0, timeout) * 1e9)
     }
 }
 

@@ -43,10 +43,19 @@ def parameters(module):
 def describe(module, path):
     objectives = constant(module, "OBJECTIVES", {"score": "maximize"}, dict)
     for name, direction in objectives.items():
+        if not isinstance(name, str):
+            raise Refusal(f"OBJECTIVES has the key {name!r}, which is not of type str")
         if direction not in DIRECTIONS:
             raise Refusal(f"OBJECTIVES[{name!r}] is {direction!r}; it must be maximize or minimize")
     if not objectives:
         raise Refusal("OBJECTIVES is empty")
+    devices = constant(module, "DEVICES", ["cpu", "cuda"], list)
+    for device in devices:
+        if not isinstance(device, str):
+            raise Refusal(f"DEVICES holds {device!r}, which is not of type str")
+    largest = constant(module, "LARGEST_BATCH", 0, int)
+    if largest < 0:
+        raise Refusal(f"LARGEST_BATCH is {largest}; it must be a number of pictures, or 0 for any")
     first_line = (inspect.getdoc(module) or "a Python reward").split("\n")[0]
     return {
         "name": constant(module, "NAME", os.path.splitext(os.path.basename(path))[0], str),
@@ -59,10 +68,10 @@ def describe(module, path):
             {"key": key, "default": "" if default is None else str(default), "description": ""} for key, default in parameters(module).items()
         ],
         "open_options": False,
-        "devices": constant(module, "DEVICES", ["cpu", "cuda"], list),
+        "devices": devices,
         "thread_mode": "serialized",
         "deterministic": constant(module, "DETERMINISTIC", True, bool),
-        "largest_batch": constant(module, "LARGEST_BATCH", 0, int),
+        "largest_batch": largest,
     }
 
 
@@ -92,6 +101,24 @@ def make(module, options, device):
     return code.hexdigest()[:16]
 
 
+def sample_names(ids):
+    """Samples in messages: as RewardBatch.names."""
+    ids = sorted(set(ids))
+    if len(ids) == 1:
+        return f"sample {ids[0]}"
+    count = "samples" if ids[-1] - ids[0] == len(ids) - 1 else f"{len(ids)} samples from"
+    return f"{count} {ids[0]} to {ids[-1]}"
+
+
+def array(answer):
+    """Numbers as float32, also those of a torch tensor, wherever it is."""
+    import numpy
+
+    if hasattr(answer, "detach"):
+        answer = answer.detach().float().cpu().numpy()
+    return numpy.asarray(answer, dtype=numpy.float32)
+
+
 def score(module, description, batch, images):
     """Scores as float32 bytes [count, objectives]; NaN where the reward gives none."""
     import numpy
@@ -107,10 +134,8 @@ def score(module, description, batch, images):
         if isinstance(answer, dict):
             if set(answer) != set(names):
                 raise Refusal(f"score() returned a dict with the keys {sorted(answer)}; the objectives are {names}")
-            answer = numpy.stack([numpy.asarray(answer[name], dtype=numpy.float32) for name in names], axis=-1)
-        if hasattr(answer, "detach"):  # a torch tensor, wherever it is
-            answer = answer.detach().float().cpu().numpy()
-        values = numpy.asarray(answer, dtype=numpy.float32)
+            answer = numpy.stack([array(answer[name]) for name in names], axis=-1)
+        values = array(answer)
         if values.shape != (count, len(names)) and (len(names) > 1 or values.shape != (count,)):
             raise Refusal(f"score() returned an array of shape {values.shape} for {count} pictures; it must be {(count, len(names))}")
         parts.append(values.reshape(count, len(names)))
@@ -118,6 +143,7 @@ def score(module, description, batch, images):
 
 
 def main(path):
+    path = os.path.abspath(path)  # as tracebacks have it
     connection = socket.socket(fileno=SOCKET)
     for descriptor in (SOCKET, MEMORY):
         os.set_inheritable(descriptor, False)
@@ -158,8 +184,7 @@ def main(path):
                 answer = {"made": f"{description['name']} {description['version']} {make(reward, arguments['options'], arguments['device'])}"}
             else:
                 batch = arguments["batch"]
-                first, last = batch["ids"][0], batch["ids"][-1]
-                what = f"failed on sample {first}" if batch["count"] == 1 else f"failed on samples {first} to {last}"
+                what = f"failed on {sample_names(batch['ids'])}"
                 import numpy
 
                 shape = (batch["count"], batch["height"], batch["width"], 3)

@@ -27,10 +27,10 @@ final class SharedPictures {
             (base, size) = (nil, 0)
             // Reserved now: a full memory is an error here, not a SIGBUS at the first write.
             let failure = posix_fallocate(descriptor, 0, needed)
-            guard failure == 0, let mapped = mmap(nil, needed, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), mapped != MAP_FAILED
-            else {
-                throw RewardError(
-                    "\(needed) bytes to share pictures with a worker process are not to be had: \(String(cString: strerror(failure)))")
+            let mapped = failure == 0 ? mmap(nil, needed, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0) : MAP_FAILED
+            guard mapped != MAP_FAILED else {
+                let reason = String(cString: strerror(failure == 0 ? errno : failure))
+                throw RewardError("\(needed) bytes to share pictures with a worker process are not to be had: \(reason)")
             }
             (base, size) = (mapped, needed)
         }

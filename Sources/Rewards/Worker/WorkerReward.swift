@@ -113,7 +113,7 @@ final class RewardWorker: @unchecked Sendable {
 
     private func attempt(_ batch: RewardBatch, of reward: WorkerReward) throws -> RewardScores {
         do {
-            let process = try process ?? Self.start(program, memory, request, timeout).0
+            let process = try process ?? restart()
             self.process = process
             try memory.write(batch.images)
             let (answer, data) = try process.call(
@@ -130,6 +130,15 @@ final class RewardWorker: @unchecked Sendable {
             process = nil
             throw ended
         }
+    }
+
+    /// A new process. Throws `RewardError` if what it serves is no longer what the old one served.
+    private func restart() throws -> WorkerProcess {
+        let (process, new) = try Self.start(program, memory, request, timeout)
+        guard new == fingerprint else {
+            throw RewardError("reward \(name) changed during the run: its new process is `\(new)`, the first was `\(fingerprint)`")
+        }
+        return process
     }
 
     private static func start(

@@ -4,12 +4,15 @@ import Images
 
 /// The other side of `WorkerProcess`: serves one library to the host that started this process.
 public enum WorkerServer {
+    /// Ends this process, which must be the head of a process group, and all of that group when its parent ends.
+    public static func endWithHost() { dag_worker_end_with_host() }
+
     /// Answers until the host goes away; returns an exit code.
     /// - Parameters:
     ///   - kind: `plugin` or `c`.
     ///   - path: the library.
     public static func run(kind: String, path: String) -> Int32 {
-        dag_worker_end_with_host()
+        endWithHost()
         // Children of the plugin must not hold the host's connection open.
         for descriptor in [Int32(DAG_WORKER_SOCKET), Int32(DAG_WORKER_MEMORY)] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let connection = WorkerConnection(socket: Int32(DAG_WORKER_SOCKET), peer: -1)
@@ -55,6 +58,7 @@ private struct PictureView {
         let needed = batch.count * batch.height * batch.width * 3
         if needed > size {
             if let base { munmap(UnsafeMutableRawPointer(mutating: base), size) }
+            (base, size) = (nil, 0)
             guard let mapped = mmap(nil, needed, PROT_READ, MAP_SHARED, Int32(DAG_WORKER_MEMORY), 0), mapped != MAP_FAILED else {
                 throw RewardError("the pictures' shared memory cannot be mapped: \(String(cString: strerror(errno)))")
             }

@@ -36,8 +36,9 @@ enum Checks {
 
     /// Runs a check in this process and prints its outcome as JSON.
     static func runHere(_ name: String, _ specification: RewardSpecification) throws {
-        // What the reward prints must not mix with the outcome.
-        let output = dup(STDOUT_FILENO)
+        WorkerServer.endWithHost()
+        // What the reward prints must not mix with the outcome, and no program that it starts has a hold on it.
+        let output = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
         dup2(STDERR_FILENO, STDOUT_FILENO)
         let outcome: CheckOutcome
         do {
@@ -51,71 +52,24 @@ enum Checks {
 
     /// Runs a check in a process of its own, so that whatever the reward does is an outcome.
     static func runInProcess(_ check: Check, reward: String, timeLimit: Double) throws -> CheckOutcome {
-        let process = Process()
-        let (output, errors) = (Pipe(), Pipe())
-        process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        process.arguments = ["check", reward, "--single", check.name]
-        process.environment = ProcessInfo.processInfo.environment.merging(["SWIFT_BACKTRACE": "enable=no"]) { _, own in own }
-        (process.standardInput, process.standardOutput, process.standardError) = (FileHandle.nullDevice, output, errors)
-        try process.run()
-        let isLate = Flag()
-        let pid = process.processIdentifier
-        let timer = DispatchWorkItem {
-            isLate.raise()
-            kill(pid, SIGKILL)
-        }
-        DispatchQueue.global().asyncAfter(deadline: .now() + timeLimit, execute: timer)
-        let noise = TailReader(errors.fileHandleForReading)
-        let answer = output.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        timer.cancel()
-        let last = noise.lastLine()
+        let process = try CheckProcess(["check", reward, "--single", check.name])
+        let status = process.wait(timeLimit)
+        let last = process.errors.tail(4000).split(whereSeparator: \.isNewline).last ?? ""
         let said = last.isEmpty ? "" : "; the last it printed: \(last)"
-        if isLate.isRaised {
+        guard let status else {
             return CheckOutcome(status: .fail, detail: "took longer than \(timeLimit.formatted()) s and was killed (--time-limit)")
         }
-        if process.terminationReason == .uncaughtSignal {
-            let name = [SIGSEGV: "SIGSEGV", SIGABRT: "SIGABRT", SIGBUS: "SIGBUS", SIGILL: "SIGILL", SIGFPE: "SIGFPE"][
-                process.terminationStatus]
-            return CheckOutcome(
-                status: .fail, detail: "ended by \(name ?? "signal \(process.terminationStatus)") while: \(check.what)\(said)")
+        let (signal, code) = (status & 0x7f, status >> 8 & 0xff)
+        if signal != 0 {
+            let name = [SIGSEGV: "SIGSEGV", SIGABRT: "SIGABRT", SIGBUS: "SIGBUS", SIGILL: "SIGILL", SIGFPE: "SIGFPE"][signal]
+            return CheckOutcome(status: .fail, detail: "ended by \(name ?? "signal \(signal)") while: \(check.what)\(said)")
         }
-        guard let outcome = try? JSONDecoder().decode(CheckOutcome.self, from: answer) else {
-            return CheckOutcome(
-                status: .fail, detail: "the reward ended the process (exit code \(process.terminationStatus)) while: \(check.what)\(said)")
+        guard let outcome = try? JSONDecoder().decode(CheckOutcome.self, from: Data(process.output.tail().utf8)) else {
+            return CheckOutcome(status: .fail, detail: "the reward ended the process (exit code \(code)) while: \(check.what)\(said)")
         }
-        guard process.terminationStatus == 0 else {
-            return CheckOutcome(
-                status: .fail, detail: "the process did not end well after it (exit code \(process.terminationStatus))\(said)")
+        guard code == 0 else {
+            return CheckOutcome(status: .fail, detail: "the process did not end well after it (exit code \(code))\(said)")
         }
         return outcome
-    }
-}
-
-/// Something that is set once, by one thread or another.
-private final class Flag: @unchecked Sendable {
-    private let lock = NSLock()
-    private var value = false
-    func raise() { lock.withLock { value = true } }
-    var isRaised: Bool { lock.withLock { value } }
-}
-
-/// Reads a pipe to its end in the background.
-private final class TailReader: @unchecked Sendable {
-    private let group = DispatchGroup()
-    private var text = ""
-
-    init(_ handle: FileHandle) {
-        group.enter()
-        DispatchQueue.global().async {
-            self.text = String(decoding: handle.readDataToEndOfFile().suffix(4000), as: UTF8.self)
-            self.group.leave()
-        }
-    }
-
-    /// A child of the reward may keep the pipe open for ever.
-    func lastLine() -> String {
-        guard group.wait(timeout: .now() + 1) == .success else { return "" }
-        return text.split(separator: "\n").last.map(String.init) ?? ""
     }
 }

@@ -166,10 +166,8 @@ extension Checks {
         let usual = plugin.score(instance, batch)
         let late = plugin.score(instance, batch, RawPlugin.Layout(deadline: 1))
         plugin.destroy(instance)
-        guard late.status == Int32(DAG_REWARD_DEADLINE) || late.status == usual.status && zip(late.scores, usual.scores).allSatisfy(isClose)
-        else {
-            throw CheckFailure(
-                "after its deadline score gives status \(late.status) and other scores; return DAG_REWARD_DEADLINE or ignore it")
+        if late.status != Int32(DAG_REWARD_DEADLINE), let fault = fault(in: late, beside: usual, plugin) {
+            throw CheckFailure("after its deadline \(fault); return DAG_REWARD_DEADLINE or ignore it")
         }
         return .pass
     }
@@ -180,18 +178,18 @@ extension Checks {
         nonisolated(unsafe) let (plugin, instances) = (plugin, try (0..<4).map { _ in try plugin.create() })
         let count = min(3, largest(plugin))
         let batches = try (0..<4).map { k in try Samples.batch(k * 10..<k * 10 + count, height: 64, width: 64) }
-        let alone = batches.map { plugin.score(instances[0], $0).scores }
-        let wrong = Mutex()
+        let alone = batches.map { plugin.score(instances[0], $0) }
+        let faults = Faults()
         DispatchQueue.concurrentPerform(iterations: 4) { k in
             for _ in 0..<50 {
                 let answer = plugin.score(instances[mode == .concurrent ? 0 : k], batches[k])
-                if !zip(answer.scores, alone[k]).allSatisfy(isClose) { wrong.add() }
+                if let fault = fault(in: answer, beside: alone[k], plugin) { faults.add(fault) }
             }
         }
         for instance in instances { plugin.destroy(instance) }
-        guard wrong.count == 0 else {
+        if let first = faults.all.first {
             throw CheckFailure(
-                "\(wrong.count) of 200 calls that overlapped gave other scores than alone; declare a stricter thread mode, or find the data race"
+                "\(faults.all.count) of 200 calls that overlapped differ from ones alone: \(first); declare a stricter thread mode, or find the data race"
             )
         }
         return .pass
@@ -215,18 +213,29 @@ extension Checks {
         defer { plugin.destroy(instance) }
         let batch = try Samples.batch(0..<min(5, largest(plugin)), height: height, width: width)
         let (usual, strange) = (plugin.score(instance, batch), plugin.score(instance, batch, layout))
-        guard usual.status == 0 else { throw CheckFailure("score failed with status \(usual.status): \(usual.message)") }
-        guard strange.status == 0 else { throw CheckFailure("\(what) score failed with status \(strange.status): \(strange.message)") }
-        // Scores of a reward that calls itself random differ anyhow.
-        guard plugin.description.isDeterministic else { return .pass }
-        guard let index = usual.scores.indices.first(where: { !isClose(usual.scores[$0], strange.scores[$0]) }) else { return .pass }
-        throw CheckFailure("\(what) scores differ: \(usual.scores[index]) became \(strange.scores[index])")
+        if let fault = fault(in: strange, beside: usual, plugin) { throw CheckFailure("\(what) \(fault)") }
+        return .pass
+    }
+
+    /// What is wrong with an answer, given the usual one to the same batch; nil: nothing. Scores of a reward that calls itself random may differ.
+    private static func fault(in answer: RawPlugin.Answer, beside usual: RawPlugin.Answer, _ plugin: RawPlugin) -> String? {
+        guard usual.status == 0 else { return "nothing can be compared: score failed with status \(usual.status): \(usual.message)" }
+        guard answer.status == 0 else { return "score failed with status \(answer.status): \(answer.message)" }
+        let (description, m) = (plugin.description, plugin.description.objectives.count)
+        if let index = answer.scores.indices.first(where: { answer.statuses[$0 / m] == 0 && !answer.scores[$0].isFinite }) {
+            return "\(description.objectives[index % m].name) is \(answer.scores[index])"
+        }
+        guard description.isDeterministic else { return nil }
+        guard answer.statuses == usual.statuses else { return "other samples cannot be scored" }
+        return ScoreTolerance(usual.scores, objectives: m).firstDifference(usual.scores, answer.scores).map {
+            "scores differ: \(usual.scores[$0]) became \(answer.scores[$0])"
+        }
     }
 }
 
-/// Counts from several threads.
-private final class Mutex: @unchecked Sendable {
+/// What several threads found.
+private final class Faults: @unchecked Sendable {
     private let lock = NSLock()
-    private(set) var count = 0
-    func add() { lock.withLock { count += 1 } }
+    private(set) var all: [String] = []
+    func add(_ fault: String) { lock.withLock { all.append(fault) } }
 }

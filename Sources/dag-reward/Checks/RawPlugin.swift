@@ -40,26 +40,23 @@ final class RawPlugin {
             struct_size: 0, abi_min: versions.lowerBound, abi_max: versions.upperBound, reserved: 0,
             name: UnsafePointer(strdup("dag-reward check")),
             version: UnsafePointer(strdup("1")), extension: { _ in nil })
-        return UnsafePointer(grown(host, growth, leak: true))
+        return UnsafePointer(Unmanaged.passRetained(grown(host, growth)).takeUnretainedValue().pointer())
     }
 
-    /// A copy of a struct with its size, and bytes of a later version after it.
-    static func grown<Struct>(_ value: Struct, _ growth: Int, leak: Bool = false) -> UnsafeMutablePointer<Struct> {
-        let size = MemoryLayout<Struct>.size
-        let memory = UnsafeMutableRawPointer.allocate(byteCount: size + growth, alignment: 16)
-        memset(memory, 0xAA, size + growth)
-        let typed = memory.assumingMemoryBound(to: Struct.self)
-        withUnsafeBytes(of: value) { memory.copyMemory(from: $0.baseAddress!, byteCount: size) }
-        memory.storeBytes(of: UInt32(size + growth), as: UInt32.self)
-        return typed
+    /// A copy of a struct with its size, and bytes of a later version after it, where memory ends.
+    private static func grown<Struct>(_ value: Struct, _ growth: Int = 0) -> GuardedMemory {
+        let memory = GuardedMemory(MemoryLayout<Struct>.size + growth)
+        memset(memory.bytes.baseAddress!, 0xAA, memory.bytes.count)
+        withUnsafeBytes(of: value) { memory.bytes.copyMemory(from: $0) }
+        memory.bytes.storeBytes(of: UInt32(memory.bytes.count), as: UInt32.self)
+        return memory
     }
 
     /// Calls with an error buffer of the least size, which ends where memory ends. Throws if what is in it is no text with an end.
     static func withError(_ body: (UnsafeMutablePointer<dag_reward_error>) -> Int32) -> (status: Int32, message: String) {
         let buffer = GuardedMemory(256)
-        var error = dag_reward_error(
-            struct_size: UInt32(MemoryLayout<dag_reward_error>.size), capacity: 256, message: buffer.pointer(CChar.self))
-        let status = body(&error)
+        let error = grown(dag_reward_error(struct_size: 0, capacity: 256, message: buffer.pointer()))
+        let status = withExtendedLifetime(error) { body(error.pointer()) }
         let bytes = buffer.bytes.prefix { $0 != 0 }
         return (status, bytes.count == 256 ? "(a message without its NUL)" : String(decoding: bytes, as: UTF8.self))
     }
@@ -100,7 +97,7 @@ final class RawPlugin {
     struct Answer: Equatable {
         let status: Int32
         let message: String
-        /// `[count, objectives]`.
+        /// `[count, objectives]`; NaN for a sample whose status is not OK.
         let scores: [Float]
         let statuses: [Int32]
     }
@@ -126,7 +123,6 @@ final class RawPlugin {
         let scores = GuardedMemory([UInt32](repeating: DAG_REWARD_UNWRITTEN, count: n * m), edge: layout.edge)
         let statuses = GuardedMemory(n * 4, edge: layout.edge)
         let inputs = promptBytes + metadataBytes + [prompts, metadata, ids, seeds, pixels]
-        if layout.isProtected { for memory in inputs { memory.protect() } }
         let images = Self.grown(
             dag_reward_images(
                 struct_size: 0, format: Int32(DAG_REWARD_U8_NHWC), data: UnsafeRawPointer(pixels.bytes.baseAddress!),
@@ -134,22 +130,19 @@ final class RawPlugin {
                 width: UInt32(width), strides: (Int64(pictureStride), Int64(rowStride), 3, 1)), layout.growth)
         let call = Self.grown(
             dag_reward_batch(
-                struct_size: 0, count: UInt32(n), images: images, prompts: prompts.pointer(), metadata: metadata.pointer(),
+                struct_size: 0, count: UInt32(n), images: images.pointer(), prompts: prompts.pointer(), metadata: metadata.pointer(),
                 sample_ids: ids.pointer(),
                 seeds: seeds.pointer(), deadline: layout.deadline), layout.growth)
         let result = Self.grown(
             dag_reward_result(struct_size: 0, objective_count: UInt32(m), scores: scores.pointer(), statuses: statuses.pointer()),
             layout.growth)
-        defer {
-            images.deallocate()
-            call.deallocate()
-            result.deallocate()
-        }
-        let (status, message) = Self.withError { functions.score(instance, call, result, $0) }
-        return withExtendedLifetime(inputs) {
-            Answer(
-                status: status, message: message, scores: Array(scores.bytes.bindMemory(to: Float.self)),
-                statuses: Array(statuses.bytes.bindMemory(to: Int32.self)))
+        let structs = [images, call, result]
+        if layout.isProtected { for memory in inputs + structs { memory.protect() } }
+        return withExtendedLifetime(inputs + structs) {
+            let (status, message) = Self.withError { functions.score(instance, call.pointer(), result.pointer(), $0) }
+            let found = Array(statuses.bytes.bindMemory(to: Int32.self))
+            let values = scores.bytes.bindMemory(to: Float.self).enumerated().map { found[$0 / m] == 0 ? $1 : .nan }
+            return Answer(status: status, message: message, scores: values, statuses: found)
         }
     }
 

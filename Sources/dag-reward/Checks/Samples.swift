@@ -30,6 +30,3 @@ enum Samples {
             prompts: prompts ?? numbers.map { "a photo of thing number \($0)" }, sampleIDs: ids, seeds: ids)
     }
 }
-
-/// Whether two scores are the same but for rounding.
-func isClose(_ a: Float, _ b: Float) -> Bool { a == b || abs(a - b) <= 1e-3 * max(1, abs(a)) || (a.isNaN && b.isNaN) }

@@ -1,0 +1,75 @@
+import Foundation
+import Rewards
+
+/// This program once more, in a process group of its own, which ends with it.
+final class CheckProcess {
+    let output: Capture
+    let errors: Capture
+    private let pid: pid_t
+
+    /// Throws `RewardError` if it cannot be started.
+    init(_ arguments: [String]) throws {
+        (output, errors) = (try Capture(), try Capture())
+        var files = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&files)
+        posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_adddup2(&files, output.descriptor, STDOUT_FILENO)
+        posix_spawn_file_actions_adddup2(&files, errors.descriptor, STDERR_FILENO)
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
+        let environment = ProcessInfo.processInfo.environment.merging(["SWIFT_BACKTRACE": "enable=no"]) { _, own in own }
+        let argv = (["dag-reward"] + arguments).map { strdup($0) } + [nil]
+        let envp = environment.map { strdup("\($0)=\($1)") } + [nil]
+        defer {
+            posix_spawn_file_actions_destroy(&files)
+            posix_spawnattr_destroy(&attributes)
+            for text in argv + envp { free(text) }
+        }
+        var pid: pid_t = 0
+        let failure = posix_spawn(&pid, "/proc/self/exe", &files, &attributes, argv, envp)
+        guard failure == 0 else { throw RewardError("a check cannot be started: \(String(cString: strerror(failure)))") }
+        self.pid = pid
+    }
+
+    /// Waits for its end, and kills what is left of its group then, or all of it after so many seconds. May be called once.
+    /// - Returns: its wait status; nil if it took longer.
+    func wait(_ seconds: Double) -> Int32? {
+        let limit = DispatchTime.now() + seconds
+        var information = siginfo_t()
+        var hasEnded: Bool { information._sifields._sigchld.si_pid == pid }
+        repeat {
+            usleep(2000)
+            // Its place in the process table is kept for now, so that its group's number is given to no others.
+            waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT)
+        } while !hasEnded && DispatchTime.now() < limit
+        kill(-pid, SIGKILL)
+        var status: Int32 = 0
+        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+        return hasEnded ? status : nil
+    }
+}
+
+/// What a process writes, in a file without a name: reading it never waits, whoever still has it open.
+final class Capture {
+    let descriptor: Int32
+
+    /// Throws `RewardError` if there is no room for it.
+    init() throws {
+        var path = Array(FileManager.default.temporaryDirectory.appendingPathComponent("dag-reward-XXXXXX").path.utf8CString)
+        descriptor = mkstemp(&path)
+        guard descriptor >= 0 else { throw RewardError("no temporary file for a check: \(String(cString: strerror(errno)))") }
+        unlink(path)
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    }
+
+    deinit { close(descriptor) }
+
+    /// Its last bytes as text.
+    func tail(_ count: Int = 1 << 20) -> String {
+        let end = Int(lseek(descriptor, 0, SEEK_END))
+        var bytes = [UInt8](repeating: 0, count: min(count, end))
+        let got = pread(descriptor, &bytes, bytes.count, end - bytes.count)
+        return String(decoding: bytes.prefix(max(0, got)), as: UTF8.self)
+    }
+}
