@@ -171,6 +171,11 @@ public final class Trainer {
 
     /// Samples the trajectories of the next epoch, while they are being scored. When it throws, no reward is at work any more.
     public func rollOut() throws {
+        let epochs = configuration.epochs
+        guard case .start = stage else { throw OrderError("the trajectories of epoch \(progress.epoch) are there: score them or update") }
+        guard progress.epoch < epochs else {
+            throw OrderError("all \(epochs) epochs are done; go on with more by resuming with a larger epochs")
+        }
         do { stage = try sampled() } catch {
             evaluator.abandon()
             throw error
@@ -178,11 +183,7 @@ public final class Trainer {
     }
 
     private func sampled() throws -> Stage {
-        guard case .start = stage else { throw OrderError("the trajectories of epoch \(progress.epoch) are there: score them or update") }
         let (c, epoch) = (configuration, progress.epoch)
-        guard epoch < c.epochs else {
-            throw OrderError("all \(c.epochs) epochs are done; go on with more by resuming with a larger epochs")
-        }
         epochStart = .now
         if evaluator.wantsStatistics { try calibrateRewards() }
         // A trajectory is a function of its own seed, so batches may be larger than asked for where that costs no memory to speak of.
