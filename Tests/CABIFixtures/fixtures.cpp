@@ -1,10 +1,13 @@
 #include "fixtures.h"
 
+#include <unistd.h>
+
 #include <stdexcept>
 
 int32_t fixture_score(void *context, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
     fixture *f = static_cast<fixture *>(context);
     f->calls++;
+    usleep(f->delay);
     if (f->calls == f->cancels_at) dag_trainer_cancel(f->trainer);
     dag_status status = {};
     status.struct_size = sizeof status;

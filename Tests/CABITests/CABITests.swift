@@ -100,6 +100,8 @@ import Testing
         let parts = try Session()
         #expect(dag_trainer_start(parts.trainer) == DAG_OK)
         #expect(dag_trainer_score(parts.trainer) == DAG_ORDER && dag_trainer_update(parts.trainer, nil) == DAG_ORDER)
+        // Asked for again while the first are being scored, trajectories stay as they are.
+        parts.fixture.pointee.delay = 50_000
         #expect(dag_trainer_roll_out(parts.trainer) == DAG_OK && dag_trainer_roll_out(parts.trainer) == DAG_ORDER)
         #expect(dag_trainer_update(parts.trainer, nil) == DAG_ORDER)
         #expect(dag_trainer_score(parts.trainer) == DAG_OK)
