@@ -16,27 +16,25 @@ final class Aesthetic: NeuralReward {
         options: [("clip", "", "folder of openai/clip-vit-large-patch14 from Hugging Face: config.json and model.safetensors")])
 
     private let clip: CLIPVisionModel
-    private let layers: [Linear]
+    private let head: RatingHead
     private let device: Device
 
     init(_ settings: NeuralSettings) throws {
-        let head = try settings.file("weights", Self.card.weights)
-        let folder = try settings.file("clip", Self.card.options[0].description)
+        let weights = try settings.file("weights", Self.card.weights)
+        let folder = try settings.folder("clip", Self.card.options[0].description)
         device = settings.device
-        let store = ParameterStore(checkpoint: try TensorFile.read(head), origin: head.path, dtype: .float32, device: device)
-        clip = try CLIPVisionModel(folder: ModelFolder(folder), dtype: settings.dtype, device: device)
-        // torch.nn.Sequential with dropout at 1, 3 and 5.
-        let widths = [clip.embeddingSize, 1024, 128, 64, 16, 1]
-        layers = zip([0, 2, 4, 6, 7], zip(widths, widths.dropFirst())).map { place, sizes in
-            Linear(sizes.0, sizes.1, store.root / "layers" / place)
+        let tensors = try TensorFile.read(weights)
+        clip = try CLIPVisionModel(folder: folder, dtype: settings.dtype, device: device)
+        if let width = tensors["layers.0.weight"]?.shape.last, width != clip.embeddingSize {
+            throw ModelError("\(weights.path): rates embeddings of \(width) numbers, \(folder.url.path) gives \(clip.embeddingSize)")
         }
+        let store = ParameterStore(checkpoint: tensors, origin: weights.path, dtype: .float32, device: device)
+        head = RatingHead(clip.embeddingSize, store.root / "layers")
         try store.finish()
     }
 
     func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
-        let embedding = try clip(pictures.clipInput(size: clip.imageSize).to(device))
-        let unit = embedding / embedding.square().sum([-1], keepDims: true).sqrt()
-        return try layers.reduce(unit) { $1($0) }.reshape([-1]).array()
+        try head(clip(pictures.clipInput(size: clip.imageSize).to(device)).normalize()).array()
     }
 }
 

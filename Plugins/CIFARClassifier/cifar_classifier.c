@@ -131,7 +131,7 @@ static void *score_share(void *pointer) {
 
 // Makes room for pictures of this size, once.
 static bool prepare(instance *self, uint32_t height, uint32_t width) {
-    if (width != self->classifier.reader.width) {
+    if (!self->lines || width != self->classifier.reader.width) {
         free(self->lines);
         self->lines = malloc((size_t)self->threads * width * 3 * sizeof(float));
     }

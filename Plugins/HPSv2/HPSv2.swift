@@ -17,8 +17,7 @@ final class HPSv2: NeuralReward {
     private let model: OpenCLIPModel
     private let tokenizer: CLIPTokenizer
     private let device: Device
-    /// Prompts come again and again, along a trajectory and from epoch to epoch.
-    private var embeddings: [String: Tensor] = [:]
+    private var embeddings = TextCache<Tensor>()
 
     init(_ settings: NeuralSettings) throws {
         let weights = try settings.file("weights", Self.card.weights)
@@ -34,17 +33,14 @@ final class HPSv2: NeuralReward {
 
     func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
         let images = try model.imageFeatures(pictures.longSideInput(size: model.configuration.vision.imageSize).to(device))
-        let new = Set(prompts).filter { embeddings[$0] == nil }.sorted()
-        if embeddings.count > 10_000 { embeddings = [:] }
-        if !new.isEmpty {
+        let texts = try embeddings.values(prompts) { new in
             let ids = new.map(tokenizer.encode)
             // The tower is causal: what follows the last end token changes nothing.
             let length = ids.map { $0.firstIndex(of: tokenizer.endOfTextID)! + 1 }.max()!
             let features = try model.textFeatures(ids.map { Array($0.prefix(length)) })
-            for (index, prompt) in new.enumerated() { embeddings[prompt] = features.select(0, index) }
+            return new.indices.map { features.select(0, $0) }
         }
-        let texts = Tensor.stack(prompts.map { embeddings[$0]! }, 0)
-        return try (images * texts).sum([-1]).array()
+        return try (images * Tensor.stack(texts, 0)).sum([-1]).array()
     }
 }
 

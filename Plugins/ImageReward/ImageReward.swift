@@ -13,9 +13,6 @@ final class ImageReward: NeuralReward {
         weights: "ImageReward.pt, from THUDM/ImageReward on Hugging Face",
         options: [("vocabulary", "", "vocab.txt of bert-base-uncased; if not given, the one beside the weights")])
 
-    /// Tokens of a prompt, as in the published code.
-    private static let maxLength = 35
-
     private let model: ImageRewardModel
     private let tokenizer: WordPieceTokenizer
 
@@ -33,7 +30,8 @@ final class ImageReward: NeuralReward {
     }
 
     func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
-        try model(pictures.clipInput(size: model.imageSize), ids: prompts.map { tokenizer.encode($0, maxLength: Self.maxLength) })
+        try model(
+            pictures.clipInput(size: model.imageSize), ids: prompts.map { tokenizer.encode($0, maxLength: ImageRewardModel.promptLength) })
     }
 }
 

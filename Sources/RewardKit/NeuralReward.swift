@@ -81,31 +81,45 @@ public struct NeuralSettings {
     /// The value of an option.
     public subscript(key: String) -> String { values[key] ?? "" }
 
-    /// The file or folder that an option names. Throws `RewardKitError` if it is not given or not there.
+    /// The file that an option names. Throws `RewardKitError` if it is not given or not there.
     /// - Parameter hint: what it should be.
-    public func file(_ key: String, _ hint: String) throws -> URL {
-        guard !self[key].isEmpty else { throw RewardKitError("\(key)= is missing: \(hint)") }
-        return try file(URL(fileURLWithPath: self[key]), hint: "\(key)=\(self[key])")
-    }
+    public func file(_ key: String, _ hint: String) throws -> URL { try file(url(key, hint), hint: "\(key)=\(self[key])") }
 
-    /// A file or folder that the scores depend on. Throws `RewardKitError` if it is not there.
+    /// A file that the scores depend on. Throws `RewardKitError` if it is not there.
     public func file(_ url: URL, hint: String) throws -> URL {
         guard FileManager.default.fileExists(atPath: url.path) else { throw RewardKitError("\(hint): no such file or folder") }
         files.files.append(url)
         return url
     }
 
-    /// Tells one set of files from another: all bytes of small ones; of large ones the size, and bytes from all over them.
+    /// The model folder that an option names; the scores depend on its files. Throws an error if it is not given, not there or empty.
+    /// - Parameter hint: what it should be.
+    public func folder(_ key: String, _ hint: String) throws -> ModelFolder {
+        let folder = try ModelFolder(url(key, hint))
+        files.files += try folder.files()
+        return folder
+    }
+
+    private func url(_ key: String, _ hint: String) throws -> URL {
+        guard !self[key].isEmpty else { throw RewardKitError("\(key)= is missing: \(hint)") }
+        return URL(fileURLWithPath: self[key])
+    }
+
+    /// Tells one set of files from another, by all their bytes.
     var fingerprint: String {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        func combine(_ bytes: some Sequence<UInt8>) { for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 } }
+        func combine(_ word: UInt64) {
+            hash = (hash ^ word) &* 0x9e37_79b9_7f4a_7c15
+            hash ^= hash >> 32
+        }
         for file in files.files {
-            guard let handle = try? FileHandle(forReadingFrom: file), let size = try? handle.seekToEnd() else { continue }
-            combine(withUnsafeBytes(of: size.littleEndian, Array.init))
-            let (parts, length): (UInt64, UInt64) = size < 1 << 24 ? (1, size) : (256, 4096)
-            for part in 1...parts {
-                try? handle.seek(toOffset: (size - length) / parts * part)
-                combine((try? handle.read(upToCount: Int(length))) ?? Data())
+            guard let data = try? Data(contentsOf: file, options: .alwaysMapped) else { continue }
+            data.withUnsafeBytes { bytes in
+                combine(UInt64(bytes.count))
+                for start in stride(from: 0, to: bytes.count & ~7, by: 8) {
+                    combine(bytes.loadUnaligned(fromByteOffset: start, as: UInt64.self))
+                }
+                for byte in bytes.suffix(bytes.count & 7) { combine(UInt64(byte)) }
             }
         }
         return String(hash, radix: 16)

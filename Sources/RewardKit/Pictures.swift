@@ -48,22 +48,12 @@ public struct Pictures {
     /// tensors (antialiased, neither rounded nor clamped), black at both sides of the short one, normalised by CLIP's mean and deviation.
     /// Source: hpsv2's open_clip/transform.py with `light_augmentation`, which sets `resize_longest_max`.
     public func longSideInput(size: Int) -> Tensor {
-        var images = tensor
         let scale = Double(size) / Double(max(height, width))
         func scaled(_ side: Int) -> Int { max(1, Int((Double(side) * scale).rounded(.toNearestOrEven))) }
-        if max(height, width) != size {
-            let (newHeight, newWidth) = (scaled(height), scaled(width))
-            images = images.resizeBicubic(height: newHeight, width: newWidth)
-            func padded(_ images: Tensor, _ dimension: Int, _ missing: Int) -> Tensor {
-                func black(_ count: Int) -> [Tensor] {
-                    var shape = images.shape
-                    shape[dimension] = count
-                    return count > 0 ? [Tensor.zeros(shape)] : []
-                }
-                return Tensor.cat(black(missing / 2) + [images] + black(missing - missing / 2), dimension)
-            }
-            images = padded(padded(images, 2, size - newHeight), 3, size - newWidth)
-        }
+        let (newHeight, newWidth) = (scaled(height), scaled(width))
+        let resized = (newHeight, newWidth) == (height, width) ? tensor : tensor.resizeBicubic(height: newHeight, width: newWidth)
+        let (top, left) = ((size - newHeight) / 2, (size - newWidth) / 2)
+        let images = resized.pad([left, size - newWidth - left, top, size - newHeight - top])
         let mean = Tensor(Self.mean, shape: [1, 3, 1, 1])
         return (images - mean) / Tensor(Self.deviation, shape: [1, 3, 1, 1])
     }

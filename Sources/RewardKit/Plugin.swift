@@ -38,6 +38,7 @@ private final class Instance {
 
     func score(_ batch: dag_reward_batch, _ result: dag_reward_result) throws {
         let images = batch.images.pointee
+        guard images.height > 0, images.width > 0 else { throw RewardKitError("the pictures are empty") }
         let pictures = Pictures(
             base: images.data!, count: Int(batch.count), height: Int(images.height), width: Int(images.width),
             pictureStride: Int(images.strides.0), rowStride: Int(images.strides.1))
@@ -98,7 +99,7 @@ private enum Table {
                     caught(error!) { instance!.pointee = Unmanaged.passRetained(try Instance(Table.type, config!.pointee)).toOpaque() }
                 },
                 score: { instance, batch, result, error in
-                    caught(error!) {
+                    caught(error!, memoryHint: "; lower batch_size") {
                         try Unmanaged<Instance>.fromOpaque(instance!).takeUnretainedValue().score(batch!.pointee, result!.pointee)
                     }
                 },
@@ -117,15 +118,18 @@ private enum Table {
 }
 
 /// Runs the body; an error becomes a status and one line of text.
-private func caught(_ buffer: UnsafeMutablePointer<dag_reward_error>, _ body: () throws -> Void) -> Int32 {
+/// - Parameter memoryHint: follows what is said where memory ran out.
+private func caught(_ buffer: UnsafeMutablePointer<dag_reward_error>, memoryHint: String = "", _ body: () throws -> Void) -> Int32 {
+    _ = TensorError.take()  // an earlier call's, which says nothing about this one
     do {
         try body()
         return Int32(DAG_REWARD_OK)
     } catch {
-        let line = "\(error)".split(separator: "\n").first.map(String.init) ?? "error without a message"
-        guard error is TensorError else { return fail(buffer, DAG_REWARD_INVALID, line) }
-        let isMemory = line.contains("out of memory") || line.contains("can't allocate")
-        return isMemory ? fail(buffer, DAG_REWARD_MEMORY, line + "; lower batch_size") : fail(buffer, DAG_REWARD_INTERNAL, line)
+        // Where an operation on tensors failed before, that is the reason.
+        let reason = error is TensorError ? error : TensorError.take() ?? error
+        let line = "\(reason)".split(separator: "\n").first.map(String.init) ?? "error without a message"
+        guard let reason = reason as? TensorError else { return fail(buffer, DAG_REWARD_INVALID, line) }
+        return reason.isOutOfMemory ? fail(buffer, DAG_REWARD_MEMORY, line + memoryHint) : fail(buffer, DAG_REWARD_INTERNAL, line)
     }
 }
 

@@ -5,18 +5,18 @@ import Foundation
 ///
 /// Source: Python's pickletools, which describes each instruction.
 struct Pickle {
-    final class List { var items: [Value] = [] }
-    final class Dictionary { var entries: [(Value, Value)] = [] }
+    /// What a list, a tuple or a dictionary holds; a dictionary, each key before its value.
+    final class Items { fileprivate(set) var values: [Value] = [] }
 
-    indirect enum Value {
+    enum Value {
         case none, mark
         case flag(Bool)
         case integer(Int)
         case number(Double)
         case text(String)
-        case list(List)
-        case dictionary(Dictionary)
-        case tuple([Value])
+        case list(Items)
+        case dictionary(Items)
+        case tuple(Items)
         case global(String)
         case storage(key: String, dtype: DType?)
         case tensor(Tensor)
@@ -38,6 +38,8 @@ struct Pickle {
     private var position = 0
     private var stack: [Value] = []
     private var memo: [Int: Value] = [:]
+    /// Every container that was made.
+    private var containers: [Items] = []
     private let tensor: (View) throws -> Tensor
 
     /// - Parameter tensor: makes a tensor from a storage of the archive.
@@ -46,8 +48,40 @@ struct Pickle {
         self.tensor = tensor
     }
 
+    /// The tensors in what the program leaves, by names that nested dictionaries and lists give: `state.weights.0`.
+    mutating func tensors() throws -> [String: Tensor] {
+        // Containers may lie in one another as deep as the file is long, or in themselves: taken apart one by one, all are freed.
+        defer { for items in containers { items.values = [] } }
+        var result: [String: Tensor] = [:]
+        var budget = Self.mostValues
+        try collect(try load(), [], &result, &budget)
+        return result
+    }
+
+    /// How deep tensors may lie, and how many values there may be: a container counts wherever it is mentioned.
+    private static let (deepest, mostValues) = (64, 1 << 22)
+
+    private func collect(_ value: Value, _ path: [String], _ result: inout [String: Tensor], _ budget: inout Int) throws {
+        budget -= 1
+        guard path.count <= Self.deepest, budget >= 0 else { throw problem("lists too deep in one another, or too many,") }
+        switch value {
+        case .tensor(let tensor): result[path.joined(separator: ".")] = tensor
+        case .list(let items):
+            for (index, item) in items.values.enumerated() { try collect(item, path + [String(index)], &result, &budget) }
+        case .dictionary(let items):
+            for index in stride(from: 0, to: items.values.count, by: 2) {
+                switch items.values[index] {
+                case .text(let key): try collect(items.values[index + 1], path + [key], &result, &budget)
+                case .integer(let key): try collect(items.values[index + 1], path + [String(key)], &result, &budget)
+                default: break
+                }
+            }
+        default: break
+        }
+    }
+
     /// Runs the program; what it leaves is the value.
-    mutating func load() throws -> Value {
+    private mutating func load() throws -> Value {
         while true {
             let code = try take(1).first!
             switch UInt8(code) {
@@ -74,35 +108,16 @@ struct Pickle {
             case UInt8(ascii: "C"):
                 _ = try take(integer(1))
                 stack.append(.other)
-            case UInt8(ascii: "]"): stack.append(.list(List()))
-            case UInt8(ascii: "}"): stack.append(.dictionary(Dictionary()))
-            case UInt8(ascii: ")"): stack.append(.tuple([]))
-            case UInt8(ascii: "t"): stack.append(.tuple(try popMark()))
-            case 0x85, 0x86, 0x87:
-                let items = try (0..<Int(code) - 0x84).map { _ in try pop() }
-                stack.append(.tuple(items.reversed()))
-            case UInt8(ascii: "l"):
-                let list = List()
-                list.items = try popMark()
-                stack.append(.list(list))
-            case UInt8(ascii: "d"):
-                let dictionary = Dictionary()
-                Self.set(try popMark(), in: .dictionary(dictionary))
-                stack.append(.dictionary(dictionary))
-            case 0x8F: stack.append(.list(List()))  // EMPTY_SET
-            case UInt8(ascii: "a"):
-                let item = try pop()
-                if case .list(let list) = try top() { list.items.append(item) }
-            case UInt8(ascii: "e"), 0x90:
-                let items = try popMark()
-                if case .list(let list) = try top() { list.items += items }
-            case UInt8(ascii: "s"):
-                let value = try pop()
-                let key = try pop()
-                Self.set([key, value], in: try top())
-            case UInt8(ascii: "u"):
-                let items = try popMark()
-                Self.set(items, in: try top())
+            case UInt8(ascii: "]"), 0x8F: stack.append(.list(container([])))  // a list or a set
+            case UInt8(ascii: "}"): stack.append(.dictionary(container([])))
+            case UInt8(ascii: ")"): stack.append(.tuple(container([])))
+            case UInt8(ascii: "t"): stack.append(.tuple(container(try popMark())))
+            case 0x85, 0x86, 0x87: stack.append(.tuple(container(try pop(Int(code) - 0x84))))
+            case UInt8(ascii: "l"): stack.append(.list(container(try popMark())))
+            case UInt8(ascii: "d"): stack.append(.dictionary(container(try pairs(popMark()))))
+            case UInt8(ascii: "a"): try extend(pop(1))
+            case UInt8(ascii: "s"): try extend(pop(2))
+            case UInt8(ascii: "e"), UInt8(ascii: "u"), 0x90: try extend(popMark())
             case UInt8(ascii: "q"): memo[try integer(1)] = try top()
             case UInt8(ascii: "r"): memo[try integer(4)] = try top()
             case 0x94: memo[memo.count] = try top()
@@ -125,20 +140,24 @@ struct Pickle {
 
     /// A storage: ('storage', type, key, where it was, elements).
     private func persistent(_ id: Value) throws -> Value {
-        guard case .tuple(let parts) = id, parts.count >= 3, case .global(let type) = parts[1], case .text(let key) = parts[2] else {
+        guard case .tuple(let tuple) = id, tuple.values.count >= 3, case .global(let type) = tuple.values[1],
+            case .text(let key) = tuple.values[2]
+        else {
             throw problem("a storage that is described in another way")
         }
         return .storage(key: key, dtype: Self.types[type])
     }
 
-    private func called(_ function: Value, _ arguments: Value) throws -> Value {
-        guard case .global(let name) = function, case .tuple(let parts) = arguments else { return .other }
+    private mutating func called(_ function: Value, _ arguments: Value) throws -> Value {
+        guard case .global(let name) = function, case .tuple(let tuple) = arguments else { return .other }
+        let parts = tuple.values
         switch name {
-        case "collections.OrderedDict", "collections.defaultdict": return .dictionary(Dictionary())
+        case "collections.OrderedDict", "collections.defaultdict": return .dictionary(container([]))
         case "torch._utils._rebuild_parameter": return parts.first ?? .other
         case "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3", "torch._utils._rebuild_tensor":
             guard parts.count >= 4, case .storage(let key, var dtype) = parts[0], case .integer(let offset) = parts[1],
-                let sizes = Self.integers(parts[2]), let strides = Self.integers(parts[3])
+                let sizes = Self.integers(parts[2]), let strides = Self.integers(parts[3]), sizes.count == strides.count,
+                ([offset] + sizes + strides).allSatisfy({ $0 >= 0 })
             else { throw problem("a tensor that is described in another way") }
             if parts.count > 6, case .global(let type) = parts[6] { dtype = Self.types[type] }
             guard let dtype else { return .other }  // complex and quantised numbers
@@ -156,13 +175,31 @@ struct Pickle {
 
     private static func integers(_ value: Value) -> [Int]? {
         guard case .tuple(let items) = value else { return nil }
-        let numbers = items.compactMap { item -> Int? in if case .integer(let number) = item { number } else { nil } }
-        return numbers.count == items.count ? numbers : nil
+        let numbers = items.values.compactMap { item -> Int? in if case .integer(let number) = item { number } else { nil } }
+        return numbers.count == items.values.count ? numbers : nil
     }
 
-    private static func set(_ items: [Value], in target: Value) {
-        guard case .dictionary(let dictionary) = target else { return }
-        for index in stride(from: 0, to: items.count - 1, by: 2) { dictionary.entries.append((items[index], items[index + 1])) }
+    // MARK: Containers
+
+    private mutating func container(_ values: [Value]) -> Items {
+        let items = Items()
+        items.values = values
+        containers.append(items)
+        return items
+    }
+
+    /// Adds to the list or dictionary on top of the stack; other objects are of no interest.
+    private mutating func extend(_ values: [Value]) throws {
+        switch try top() {
+        case .list(let items): items.values += values
+        case .dictionary(let items): items.values += try pairs(values)
+        default: break
+        }
+    }
+
+    private func pairs(_ values: [Value]) throws -> [Value] {
+        guard values.count.isMultiple(of: 2) else { throw problem("a key without a value") }
+        return values
     }
 
     // MARK: Stack and bytes
@@ -170,6 +207,13 @@ struct Pickle {
     private mutating func pop() throws -> Value {
         guard let value = stack.popLast() else { throw problem("an empty stack") }
         return value
+    }
+
+    /// The last `count` values, in their order.
+    private mutating func pop(_ count: Int) throws -> [Value] {
+        guard stack.count >= count else { throw problem("an empty stack") }
+        defer { stack.removeLast(count) }
+        return Array(stack.suffix(count))
     }
 
     private func top() throws -> Value {

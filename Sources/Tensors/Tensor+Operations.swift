@@ -173,10 +173,15 @@ extension Tensor {
         bias.withHandle { bias in Tensor.combine(self, weight) { ct_layer_norm($0, $1, bias, eps) } }
     }
 
-    /// Scaled dot-product attention: queries, keys, values [B, heads, L, D].
-    public static func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, causal: Bool = false) -> Tensor {
-        v.withHandle { v in combine(q, k) { ct_attention($0, $1, v, causal) } }
+    /// Scaled dot-product attention: queries [B, L, D], keys and values [B, M, D] to [B, L, D], where each head has an equal part of D.
+    public static func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, causal: Bool = false) -> Tensor {
+        func split(_ x: Tensor) -> Tensor { x.reshape([x.size(0), x.size(1), heads, x.size(2) / heads]).transpose(1, 2) }
+        let attended = split(v).withHandle { v in combine(split(q), split(k)) { ct_attention($0, $1, v, causal) } }
+        return attended.transpose(1, 2).reshape(q.shape)
     }
+
+    /// Of length one along the last dimension.
+    public func normalize() -> Tensor { self / square().sum([-1], keepDims: true).sqrt().clamp(1e-12, .infinity) }
 
     /// Rows of `self` [N, D] by `indices` (int64, any shape).
     public func embedding(_ indices: Tensor) -> Tensor { Tensor.combine(self, indices, ct_embedding) }

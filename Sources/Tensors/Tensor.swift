@@ -42,10 +42,18 @@ public struct TensorError: Error, CustomStringConvertible {
     /// Operations on tensors do not throw: they give an undefined tensor after an error, which is kept until it is read here.
     /// Every copy to the host, every optimiser step and every save calls this.
     public static func check() throws {
-        guard let message = ct_take_error() else { return }
-        defer { free(message) }
-        throw TensorError(description: String(cString: message))
+        if let error = take() { throw error }
     }
+
+    /// What `check` would throw, and throws no more.
+    public static func take() -> TensorError? {
+        guard let message = ct_take_error() else { return nil }
+        defer { free(message) }
+        return TensorError(description: String(cString: message))
+    }
+
+    /// Whether memory ran out, on the host or the device.
+    public var isOutOfMemory: Bool { ["out of memory", "can't allocate", "bad_alloc"].contains(where: description.contains) }
 }
 
 /// A libtorch tensor: a value with shared storage, as in PyTorch.

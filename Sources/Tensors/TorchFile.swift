@@ -31,30 +31,13 @@ public struct TorchFile {
                 try TensorError.check()
                 return tensor
             }
-            var found: [String: Tensor] = [:]
-            Self.collect(try pickle.load(), "", &found)
-            tensors = found
+            tensors = try pickle.tensors()
+        } catch let error as TensorError where error.isOutOfMemory {
+            throw error
         } catch {
             let reason = "\(error)".split(separator: "\n").first.map { String($0.prefix(160)) } ?? ""
             throw TensorFileError("\(file.path): no torch.save file of tensors, or damaged (\(reason))")
         }
         if tensors.isEmpty { throw TensorFileError("\(file.path): holds no tensors") }
-    }
-
-    private static func collect(_ value: Pickle.Value, _ name: String, _ tensors: inout [String: Tensor]) {
-        func nested(_ key: String) -> String { name.isEmpty ? key : "\(name).\(key)" }
-        switch value {
-        case .tensor(let tensor): tensors[name] = tensor
-        case .list(let list): for (index, item) in list.items.enumerated() { collect(item, nested(String(index)), &tensors) }
-        case .dictionary(let dictionary):
-            for (key, item) in dictionary.entries {
-                switch key {
-                case .text(let key): collect(item, nested(key), &tensors)
-                case .integer(let key): collect(item, nested(String(key)), &tensors)
-                default: break
-                }
-            }
-        default: break
-        }
     }
 }

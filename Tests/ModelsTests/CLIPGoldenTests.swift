@@ -29,7 +29,6 @@ import Testing
         let ids = try (0..<4).map { try golden["ids"]!.select(0, $0).array(Int64.self).map(Int.init) }
         #expect(try difference(model.imageFeatures(golden["images"]!), golden["image_features"]!) < 1e-5)
         #expect(try difference(model.textFeatures(ids), golden["text_features"]!) < 1e-5)
-        #expect(try abs(model.logitScale / golden["logit_scale"]!.item() - 1) < 1e-5)
         // Padding after the end token changes nothing: no token sees those after it.
         let short = try model.textFeatures([Array(ids[1].prefix(6))])
         #expect(try difference(short, golden["text_features"]!.narrow(0, 1, 1)) < 1e-5)
@@ -46,6 +45,27 @@ import Testing
         for ids in [[], [[]], [[1, 2], [1]], [[50]], [Array(repeating: 1, count: 13)]] {
             #expect(throws: ModelError.self) { try model.textFeatures(ids) }
         }
+        // Where an operation failed there are no features, to be kept for other pictures.
+        for features in [{ try model.textFeatures([[1]]) }, { try model.imageFeatures(Tensor.zeros([1, 3, 28, 28])) }] {
+            _ = Tensor.zeros([2]) + Tensor.zeros([3])
+            #expect(throws: TensorError.self) { try features() }
+        }
+    }
+
+    /// Sizes that would take all memory or none.
+    @Test(arguments: [
+        ("image_size", 8192), ("image_size", 0), ("patch_size", 0), ("patch_size", 29), ("num_hidden_layers", 1 << 40), ("hidden_size", -8),
+    ])
+    func impossibleSizes(key: String, value: Int) throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("clip-\(UUID())")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let original = try Data(contentsOf: file("clip-vision-2").appendingPathComponent("config.json"))
+        var config = try #require(JSONSerialization.jsonObject(with: original) as? [String: Any])
+        config[key] = value
+        try JSONSerialization.data(withJSONObject: config).write(to: folder.appendingPathComponent("config.json"))
+        let error = try #require(throws: ModelError.self) { try CLIPVisionModel(folder: ModelFolder(folder)) }
+        #expect(error.description.contains("config.json") && error.description.contains("at most"), "\(error)")
     }
 
     /// Another architecture's weights: one line that names the file and the tensors.

@@ -169,6 +169,8 @@ private final class Folder {
         ("vocab.json", #"{"a": "b"}"#, "vocab.json is JSON, but not what a CLIP tokenizer has there (at a)"),
         ("tokenizer_config.json", #"{"bos_token": "<s>"}"#, "no entry for the special token <s>"),
         ("tokenizer_config.json", #"{"model_max_length": 1}"#, "leaves no room"),
+        ("tokenizer_config.json", #"{"model_max_length": -1e300}"#, "leaves no room"),
+        ("added_tokens.json", #"{"<a>": 9223372036854775807}"#, "a token's id"), ("added_tokens.json", #"{"<a>": -1}"#, "a token's id"),
         ("tokenizer.json", #"{"model": {"vocab": {}}, "added_tokens": []}"#, "(at model.merges)"),
     ])
     func brokenContent(name: String, content: String, message: String) throws {

@@ -93,6 +93,11 @@ import Testing
         #expect(try problem { $0["mlp.layers.7.weight"] = Tensor.zeros([1, 17]) }.contains("mlp.layers.7.weight"))
         #expect(try problem { $0["something.else"] = Tensor.zeros([1]) }.contains("something.else"))
         #expect(try problem { $0 = ["weight": Tensor.zeros([1])] }.contains("it is not ImageReward's"))
+        #expect(try problem { $0["blip.visual_encoder.blocks.9999999999.norm1.weight"] = Tensor.zeros([1]) }.contains("not numbered"))
+        #expect(try problem { $0["blip.visual_encoder.pos_embed"] = Tensor.zeros([1, 1, 128]) }.contains("pictures of 0 patches"))
+        #expect(
+            try problem { $0["blip.text_encoder.embeddings.position_embeddings.weight"] = Tensor.zeros([34, 128]) }.contains(
+                "room for 34 tokens"))
         #expect(try problem { $0["blip.vision_proj.weight"] = Tensor.zeros([1]) } == "")
         let vocabulary = FileManager.default.temporaryDirectory.appendingPathComponent("vocab-\(UUID()).txt")
         try Data("a\nb\n".utf8).write(to: vocabulary)

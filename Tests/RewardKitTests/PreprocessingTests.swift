@@ -83,6 +83,17 @@ import Testing
         }
     }
 
+    /// A long side that fits already.
+    @Test(arguments: [(8, 5), (5, 8), (8, 8)]) func longSideInputIsSquare(height: Int, width: Int) throws {
+        let input = [UInt8](repeating: 255, count: height * width * 3).withUnsafeBytes {
+            Pictures(base: $0.baseAddress!, count: 1, height: height, width: width, pictureStride: 0, rowStride: width * 3)
+                .longSideInput(size: 8)
+        }
+        #expect(input.shape == [1, 3, 8, 8])
+        let red = try input.select(1, 0).contiguous().array(Float.self)
+        #expect(red.filter { $0 > 0 }.count == height * width)
+    }
+
     /// hpsv2's own preprocessing, which is another.
     @Test(arguments: 0..<10) func longSideInputIsHPSv2s(index: Int) throws {
         let golden = Self.cases[index]

@@ -98,21 +98,30 @@ import Testing
         try RewardFixture.withFolder { folder in
             let head = folder.appendingPathComponent("head.safetensors")
             try Self.write(golden.shapes, to: head)
-            let plugin = "aesthetic,weights=\(head.path),clip=\(Self.goldens.path)/clip-vision-2"
-            let first = try RewardSpecification(plugin).load().fingerprint
-            #expect(try RewardSpecification(plugin).load().fingerprint == first)
-            var data = try Data(contentsOf: head)
-            data[data.count - 2] ^= 1
-            try data.write(to: head)
-            #expect(try RewardSpecification(plugin).load().fingerprint != first)
+            let clip = folder.appendingPathComponent("clip")
+            try FileManager.default.copyItem(at: Self.goldens.appendingPathComponent("clip-vision-2"), to: clip)
+            let plugin = "aesthetic,weights=\(head.path),clip=\(clip.path)"
+            var fingerprints = [try RewardSpecification(plugin).load().fingerprint]
+            #expect(try RewardSpecification(plugin).load().fingerprint == fingerprints[0])
+            for file in [head, clip.appendingPathComponent("model.safetensors")] {
+                var data = try Data(contentsOf: file)
+                data[data.count - 2] ^= 1
+                try data.write(to: file)
+                fingerprints.append(try RewardSpecification(plugin).load().fingerprint)
+            }
+            let config = clip.appendingPathComponent("config.json")
+            try (Data(contentsOf: config) + Data("\n".utf8)).write(to: config)
+            fingerprints.append(try RewardSpecification(plugin).load().fingerprint)
+            #expect(Set(fingerprints).count == 4)
         }
     }
 
     @Test(arguments: [
         ("aesthetic", "weights= is missing"), ("aesthetic,weights=/no/head.pth", "weights=/no/head.pth: no such file"),
-        ("aesthetic,weights=HEAD", "clip= is missing"), ("aesthetic,weights=HEAD,clip=/no/clip", "clip=/no/clip: no such file or folder"),
-        ("aesthetic,weights=HEAD,clip=FOLDER", "config.json"), ("aesthetic,weights=SHORT,clip=CLIP", "SHORT"),
-        ("aesthetic,weights=OTHER,clip=CLIP", "layers.0.weight"), ("aesthetic,weights=HEAD,clip=CLIP,precision=fp8", "precision=fp8"),
+        ("aesthetic,weights=HEAD", "clip= is missing"), ("aesthetic,weights=HEAD,clip=/no/clip", "/no/clip: no such folder"),
+        ("aesthetic,weights=HEAD,clip=FOLDER", "no weights"), ("aesthetic,weights=SHORT,clip=CLIP", "SHORT"),
+        ("aesthetic,weights=HEAD,clip=WIDER", "embeddings of 20 numbers"), ("aesthetic,weights=OTHER,clip=CLIP", "layers.0.weight"),
+        ("aesthetic,weights=HEAD,clip=CLIP,precision=fp8", "precision=fp8"),
         ("aesthetic,weights=HEAD,clip=CLIP,batch_size=0", "batch_size=0"), ("aesthetic,weights=HEAD,clip=CLIP,device=cuda:7", "cuda"),
         ("hps", "weights= is missing: HPS_v2_compressed.pt"), ("hps,weights=HEAD", "vocabulary= is missing"),
         ("hps,weights=HEAD,vocabulary=HEAD", "head.safetensors"), ("imagereward,weights=HEAD", "vocab.txt: no such file"),
@@ -126,6 +135,7 @@ import Testing
             try Data(contentsOf: head).dropLast(1000).write(to: short)
             let files = [
                 "HEAD": head.path, "SHORT": short.path, "CLIP": "\(Self.goldens.path)/clip-vision-2", "FOLDER": folder.path,
+                "WIDER": "\(Self.goldens.path)/clip-vision",
                 "OTHER": "\(Self.goldens.path)/clip-vision-2/model.safetensors", "VOCABULARY": "\(Self.goldens.path)/imagereward_vocab.txt",
             ]
             let text = errorMessage {

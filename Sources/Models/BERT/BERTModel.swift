@@ -68,9 +68,7 @@ struct BERTModel {
         }
 
         func callAsFunction(_ x: Tensor, context: Tensor) -> Tensor {
-            func split(_ y: Tensor) -> Tensor { y.reshape([y.size(0), y.size(1), heads, y.size(2) / heads]).transpose(1, 2) }
-            let attended = Tensor.attention(split(query(x)), split(key(context)), split(value(context)))
-            return norm(dense(attended.transpose(1, 2).reshape(x.shape)) + x)
+            norm(dense(Tensor.attention(query(x), key(context), value(context), heads: heads)) + x)
         }
     }
 }

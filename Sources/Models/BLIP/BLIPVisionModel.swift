@@ -52,10 +52,8 @@ struct BLIPVisionModel {
         }
 
         func callAsFunction(_ x: Tensor) -> Tensor {
-            let parts = qkv(norm1(x)).chunk(3, 2).map {
-                $0.reshape([$0.size(0), $0.size(1), heads, $0.size(2) / heads]).transpose(1, 2)
-            }
-            let y = x + projection(Tensor.attention(parts[0], parts[1], parts[2]).transpose(1, 2).reshape(x.shape))
+            let parts = qkv(norm1(x)).chunk(3, 2)
+            let y = x + projection(Tensor.attention(parts[0], parts[1], parts[2], heads: heads))
             return y + fc2(fc1(norm2(y)).gelu())
         }
     }

@@ -12,13 +12,16 @@ public final class ImageRewardModel {
     /// Width of an attention head, in both towers.
     private static let headWidth = 64
 
+    /// Tokens of a prompt, as in the published code.
+    public static let promptLength = 35
+
     /// Height and width of the pictures.
     public let imageSize: Int
     /// Token ids that there are.
     public let vocabularySize: Int
     private let vision: BLIPVisionModel
     private let text: BERTModel
-    private let head: [Linear]
+    private let head: RatingHead
     private let dtype: DType
     private let device: Device
 
@@ -31,8 +34,12 @@ public final class ImageRewardModel {
             guard let tensor = tensors[name] else { throw ModelError("\(file.path): has no \(name), so it is not ImageReward's") }
             return tensor.shape
         }
-        func layers(_ prefix: String) -> Int {
-            1 + (tensors.keys.compactMap { $0.hasPrefix(prefix) ? Int($0.dropFirst(prefix.count).prefix { $0 != "." }) : nil }.max() ?? 0)
+        func layers(_ prefix: String) throws -> Int {
+            let found = Set(tensors.keys.compactMap { $0.hasPrefix(prefix) ? Int($0.dropFirst(prefix.count).prefix { $0 != "." }) : nil })
+            guard 1..<1000 ~= found.count, found == Set(0..<found.count) else {
+                throw ModelError("\(file.path): the layers of \(prefix) are not numbered from 0 on, or are too many")
+            }
+            return found.count
         }
         func last(_ name: String, rank: Int) throws -> [Int] {
             let found = try shape(name)
@@ -44,6 +51,11 @@ public final class ImageRewardModel {
         let (visual, language) = ("blip.visual_encoder.", "blip.text_encoder.")
         let patch = try last(visual + "patch_embed.proj.weight", rank: 4)
         let side = Int(Double(try last(visual + "pos_embed", rank: 3)[1] - 1).squareRoot().rounded())
+        guard 1...64 ~= side else { throw ModelError("\(file.path): pictures of \(side) patches in a row, not of 1 to 64") }
+        let positions = try last(language + "embeddings.position_embeddings.weight", rank: 2)[0]
+        guard positions >= Self.promptLength else {
+            throw ModelError("\(file.path): has room for \(positions) tokens, a prompt has up to \(Self.promptLength)")
+        }
         let words = try last(language + "embeddings.word_embeddings.weight", rank: 2)
         let (width, textWidth) = (patch[0], words[1])
         guard width % Self.headWidth == 0, textWidth % Self.headWidth == 0 else {
@@ -55,18 +67,15 @@ public final class ImageRewardModel {
         let blip = store.root / "blip"
         vision = BLIPVisionModel(
             .init(
-                width: width, inner: try last(visual + "blocks.0.mlp.fc1.weight", rank: 2)[0], layers: layers(visual + "blocks."),
+                width: width, inner: try last(visual + "blocks.0.mlp.fc1.weight", rank: 2)[0], layers: try layers(visual + "blocks."),
                 heads: width / Self.headWidth, imageSize: imageSize, patchSize: patch[2]), blip / "visual_encoder")
         text = BERTModel(
             .init(
-                vocabulary: words[0], positions: try last(language + "embeddings.position_embeddings.weight", rank: 2)[0], width: textWidth,
+                vocabulary: words[0], positions: positions, width: textWidth,
                 inner: try last(language + "encoder.layer.0.intermediate.dense.weight", rank: 2)[0],
-                layers: layers(language + "encoder.layer."), heads: textWidth / Self.headWidth, pictureWidth: width), blip / "text_encoder")
-        // torch.nn.Sequential with dropout at 1, 3 and 5.
-        let widths = [textWidth, 1024, 128, 64, 16, 1]
-        head = zip([0, 2, 4, 6, 7], zip(widths, widths.dropFirst())).map { place, sizes in
-            Linear(sizes.0, sizes.1, store.root / "mlp" / "layers" / place)
-        }
+                layers: try layers(language + "encoder.layer."), heads: textWidth / Self.headWidth, pictureWidth: width),
+            blip / "text_encoder")
+        head = RatingHead(textWidth, store.root / "mlp" / "layers")
         // Projections of BLIP's training, and a buffer that counts.
         try store.finish { $0.hasPrefix("blip.vision_proj.") || $0.hasPrefix("blip.text_proj.") || $0.hasSuffix("position_ids") }
         (self.dtype, self.device) = (dtype, device)
@@ -86,7 +95,7 @@ public final class ImageRewardModel {
         for (length, group) in Dictionary(grouping: ids.indices, by: { ids[$0].count }) {
             let tokens = Tensor(group.flatMap { ids[$0].map(Int64.init) }, shape: [group.count, length], device: device)
             let first = text(tokens, picture: features.rows(group)).select(1, 0).to(.float32)
-            let raw = head.reduce(first) { $1($0) }.reshape([-1])
+            let raw = head(first)
             for (place, score) in try ((raw - Self.mean) / Self.deviation).array(Float.self).enumerated() { scores[group[place]] = score }
         }
         return scores

@@ -39,11 +39,8 @@ struct CLIPLayer {
 
     /// [B, L, size] to the same; with `causal`, no token sees those after it.
     func callAsFunction(_ x: Tensor, causal: Bool) -> Tensor {
-        let parts = queriesKeysValues(norm1(x)).map {
-            $0.reshape([$0.size(0), $0.size(1), heads, $0.size(2) / heads]).transpose(1, 2)
-        }
-        let attended = Tensor.attention(parts[0], parts[1], parts[2], causal: causal)
-        let y = x + out(attended.transpose(1, 2).reshape(x.shape))
+        let parts = queriesKeysValues(norm1(x))
+        let y = x + out(Tensor.attention(parts[0], parts[1], parts[2], heads: heads, causal: causal))
         return y + fc2(activation(fc1(norm2(y))))
     }
 }

@@ -31,10 +31,10 @@ public final class CLIPTextModel {
         guard let activation = Activation(rawValue: c.hiddenAct) else {
             throw ModelError("\(file): hidden_act '\(c.hiddenAct)' is not supported")
         }
-        guard c.numAttentionHeads > 0, c.hiddenSize > 0, c.hiddenSize % c.numAttentionHeads == 0, c.numHiddenLayers > 0,
+        guard c.numAttentionHeads > 0, c.hiddenSize > 0, c.hiddenSize % c.numAttentionHeads == 0, 1...1000 ~= c.numHiddenLayers,
             c.maxPositionEmbeddings > 0
         else {
-            throw ModelError("\(file): sizes must be above zero and hidden_size a multiple of num_attention_heads")
+            throw ModelError("\(file): sizes must be above zero, at most 1000 layers, and hidden_size a multiple of num_attention_heads")
         }
         // Transformers 5 writes the keys without the prefix, earlier versions with it.
         let store = try folder.parameters(dtype: .float32, device: device) { $0.hasPrefix("text_model.") ? String($0.dropFirst(11)) : $0 }

@@ -130,7 +130,7 @@ struct TokenizerConfig: Decodable {
     init(from decoder: any Decoder) throws {
         specials = try Specials(from: decoder)
         let object = try decoder.container(keyedBy: Key.self)
-        maxLength = try object.decodeIfPresent(Double.self, forKey: .maxLength).flatMap { $0 < 1e6 ? Int($0) : nil }
+        maxLength = try object.decodeIfPresent(Double.self, forKey: .maxLength).flatMap { $0 < 1e6 ? Int(max($0, 0)) : nil }
         addedTokens = try object.decodeIfPresent([String: TokenSpec].self, forKey: .addedTokens)?
             .compactMap { entry in Int(entry.key).map { TokenSpec(entry.value, id: $0) } }
     }

@@ -70,7 +70,13 @@ struct CLIPTokenizerFiles {
         paddingID = try id(special.padding!)
         addedTokens = table.map { AddedToken(scalars: Array($0.key.unicodeScalars), id: $0.value.id, normalized: $0.value.normalized) }
             .filter { !$0.scalars.isEmpty }
-        vocabularySize = 1 + max(vocabulary.values.max() ?? 0, table.values.map(\.id).max() ?? 0)
+        let ids = vocabulary.values + table.values.map(\.id)
+        guard ids.allSatisfy({ 0...Int(Int32.max) ~= $0 }) else {
+            throw TokenizerError(
+                "\(vocabularyFile.path): a token's id is below zero or above \(Int32.max); "
+                    + "the file is damaged: copy the model's tokenizer folder again")
+        }
+        vocabularySize = 1 + (ids.max() ?? 0)
     }
 
     private mutating func readMerges(_ file: URL) throws {

@@ -15,9 +15,13 @@ struct CLIPVisionTower {
         /// Throws, in the name of `file`, where the sizes cannot be.
         func check(_ file: String) throws {
             let all = [width, inner, layers, heads, imageSize, patchSize, projection]
-            guard all.allSatisfy({ $0 > 0 }), width % heads == 0, imageSize >= patchSize else {
+            guard all.allSatisfy({ $0 > 0 }), width % heads == 0, layers <= 1000 else {
                 throw ModelError(
-                    "\(file): sizes must be above zero, hidden_size a multiple of num_attention_heads, image_size at least patch_size")
+                    "\(file): sizes must be above zero, hidden_size a multiple of num_attention_heads, num_hidden_layers at most 1000")
+            }
+            guard imageSize <= 4096, 1...256 ~= imageSize / patchSize else {
+                throw ModelError(
+                    "\(file): image_size \(imageSize) with patch_size \(patchSize): at most 4096, and 1 to 256 patches in a row")
             }
         }
     }

@@ -52,53 +52,44 @@ public struct ModelFolder {
     /// The weights as a parameter store: safetensors (whole, sharded, fp16/bf16/fp32 variants) or torch.save's .bin.
     /// - Parameter renaming: from a stored key to the current one.
     public func parameters(dtype: DType, device: Device, renaming: (String) -> String = { $0 }) throws -> ParameterStore {
-        let stems = ["diffusion_pytorch_model", "model", "pytorch_model"]
-        for stem in stems {
-            for variant in Self.variants {
-                let file = url.appendingPathComponent("\(stem)\(variant).safetensors")
-                if FileManager.default.fileExists(atPath: file.path) {
-                    return store(try Safetensors(contentsOf: file).tensors, file, dtype, device, renaming)
-                }
-                let index = url.appendingPathComponent("\(stem).safetensors.index\(variant).json")
-                if FileManager.default.fileExists(atPath: index.path) {
-                    return store(try shards(index), index, dtype, device, renaming)
-                }
-            }
-        }
-        for stem in stems {
-            for variant in Self.variants {
-                let file = url.appendingPathComponent("\(stem)\(variant).bin")
-                if FileManager.default.fileExists(atPath: file.path) {
-                    return store(try TorchFile(contentsOf: file).tensors, file, dtype, device, renaming)
-                }
-            }
-        }
-        throw ModelError(
-            "\(url.path): no weights (diffusion_pytorch_model.safetensors, model.safetensors or .bin); download the folder again")
-    }
-
-    private func store(
-        _ tensors: [String: Tensor], _ file: URL, _ dtype: DType, _ device: Device, _ renaming: (String) -> String
-    ) -> ParameterStore {
+        let file = try weights()
+        let tensors = try tensorFiles(file).reduce(into: [:]) { $0.merge(try TensorFile.read($1)) { first, _ in first } }
         let renamed = Dictionary(tensors.map { (renaming($0.key), $0.value) }, uniquingKeysWith: { first, _ in first })
         return ParameterStore(checkpoint: renamed, origin: file.path, dtype: dtype, device: device)
     }
 
-    private func shards(_ index: URL) throws -> [String: Tensor] {
-        struct Index: Decodable { let weight_map: [String: String] }
-        guard let data = FileManager.default.contents(atPath: index.path), let map = try? JSONDecoder().decode(Index.self, from: data)
-        else {
-            throw ModelError("\(index.path): not a safetensors index (weight_map)")
+    /// The files that say what the model is: `config.json` and those with its tensors.
+    public func files() throws -> [URL] { try [url.appendingPathComponent("config.json")] + tensorFiles(weights()) }
+
+    /// The file of the weights, or the index of its parts.
+    private func weights() throws -> URL {
+        let stems = ["diffusion_pytorch_model", "model", "pytorch_model"]
+        func names(_ name: (_ stem: String, _ variant: String) -> [String]) -> [String] {
+            stems.flatMap { stem in Self.variants.flatMap { name(stem, $0) } }
         }
-        var tensors: [String: Tensor] = [:]
-        for name in Set(map.weight_map.values).sorted() {
+        let names = names { ["\($0)\($1).safetensors", "\($0).safetensors.index\($1).json"] } + names { ["\($0)\($1).bin"] }
+        guard let file = names.map(url.appendingPathComponent).first(where: { FileManager.default.fileExists(atPath: $0.path) }) else {
+            throw ModelError(
+                "\(url.path): no weights (diffusion_pytorch_model.safetensors, model.safetensors or .bin); download the folder again")
+        }
+        return file
+    }
+
+    /// The files of tensors that stand for a file of weights: itself, or those that an index names.
+    private func tensorFiles(_ file: URL) throws -> [URL] {
+        guard file.pathExtension == "json" else { return [file] }
+        struct Index: Decodable { let weight_map: [String: String] }
+        guard let data = FileManager.default.contents(atPath: file.path), let map = try? JSONDecoder().decode(Index.self, from: data)
+        else {
+            throw ModelError("\(file.path): not a safetensors index (weight_map)")
+        }
+        return try Set(map.weight_map.values).sorted().map { name in
             let shard = url.appendingPathComponent(name)
             guard FileManager.default.fileExists(atPath: shard.path) else {
-                throw ModelError("\(shard.path): missing, but \(index.lastPathComponent) names it; download the folder again")
+                throw ModelError("\(shard.path): missing, but \(file.lastPathComponent) names it; download the folder again")
             }
-            tensors.merge(try Safetensors(contentsOf: shard).tensors) { first, _ in first }
+            return shard
         }
-        return tensors
     }
 }
 

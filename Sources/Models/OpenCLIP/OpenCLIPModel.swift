@@ -8,8 +8,6 @@ import Tensors
 public final class OpenCLIPModel {
     /// The sizes that the weights were checked against.
     public let configuration: OpenCLIPConfiguration
-    /// exp(logit_scale): what similarities are multiplied with.
-    public let logitScale: Double
     private let visual: CLIPVisionTower
     private let tokenEmbedding: Embedding
     private let positions, textProjection: Tensor
@@ -40,10 +38,8 @@ public final class OpenCLIPModel {
         }
         finalNorm = LayerNorm(text.width, scope / "ln_final")
         textProjection = scope.parameter("text_projection", [text.width, configuration.embedding], .fanIn(text.width))
-        let scale = scope.parameter("logit_scale", [], .zeros)
-        // Some versions keep the causal mask among the weights.
-        try store.finish { $0 == "attn_mask" }
-        logitScale = exp(try scale.item())
+        // What similarities are multiplied with in training, and, in some versions, the causal mask.
+        try store.finish { ["logit_scale", "attn_mask"].contains($0) }
         self.configuration = configuration
         self.device = device
     }
@@ -51,7 +47,11 @@ public final class OpenCLIPModel {
     /// Image embeddings of length one: float32 [n, embedding].
     /// - Parameter images: float32 [n, 3, imageSize, imageSize], already normalised with CLIP's mean and deviation.
     /// - Throws: where the shape or the type is another.
-    public func imageFeatures(_ images: Tensor) throws -> Tensor { normalised(try visual(images)) }
+    public func imageFeatures(_ images: Tensor) throws -> Tensor {
+        let features = try visual(images).normalize()
+        try TensorError.check()
+        return features
+    }
 
     /// Text embeddings of length one: float32 [n, embedding], the last layer's output at each text's highest id, which is the end token.
     /// - Parameter ids: token ids, n lists of equal length of at most `contextLength`, end token included.
@@ -67,11 +67,11 @@ public final class OpenCLIPModel {
         let x = tokenEmbedding(tokens) + positions.narrow(0, 0, length)
         let y = layers.reduce(x) { $1($0, causal: true) }
         let ends = ids.enumerated().map { text, ids in text * length + ids.firstIndex(of: ids.max()!)! }
-        return normalised(
-            finalNorm(y.reshape([ids.count * length, configuration.text.width]).rows(ends)).matmul(textProjection).to(.float32))
+        let features = finalNorm(y.reshape([ids.count * length, configuration.text.width]).rows(ends)).matmul(textProjection)
+            .to(.float32).normalize()
+        try TensorError.check()
+        return features
     }
-
-    private func normalised(_ x: Tensor) -> Tensor { x / x.square().sum([-1], keepDims: true).sqrt().clamp(1e-12, .infinity) }
 
     private static func stateDict(_ file: URL) throws -> [String: Tensor] {
         let all = try TensorFile.read(file)

@@ -21,10 +21,8 @@ struct Attention {
     ///   - x: [B, L, channels].
     ///   - context: [B, M, context width].
     func callAsFunction(_ x: Tensor, context: Tensor? = nil) -> Tensor {
-        func split(_ y: Tensor) -> Tensor { y.reshape([y.size(0), y.size(1), heads, y.size(2) / heads]).transpose(1, 2) }
         let source = context ?? x
-        let y = Tensor.attention(split(toQ(x)), split(toK(source)), split(toV(source)))
-        return toOut(y.transpose(1, 2).reshape(x.shape))
+        return toOut(Tensor.attention(toQ(x), toK(source), toV(source), heads: heads))
     }
 }
 

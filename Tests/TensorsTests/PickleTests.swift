@@ -1,0 +1,66 @@
+import CTorch
+import Foundation
+import Testing
+
+@testable import Tensors
+
+/// Pickles made by hand, as no torch.save makes them.
+@Suite struct PickleTests {
+    /// What a pickle gives over one storage, 0 to 5.
+    private func tensors(_ bytes: [UInt8]) throws -> [String: Tensor] {
+        let storage = Tensor((0..<6).map(Float.init))
+        var pickle = Pickle(bytes) { view in
+            let tensor = storage.strided(view.sizes, view.strides, offset: view.offset)
+            try TensorError.check()
+            return tensor
+        }
+        return try pickle.tensors()
+    }
+
+    /// A tensor of that storage.
+    private func tensor(_ offset: Int, _ sizes: [Int], _ strides: [Int]) -> [UInt8] {
+        func number(_ value: Int) -> [UInt8] { Array("J".utf8) + withUnsafeBytes(of: Int32(value).littleEndian, Array.init) }
+        func tuple(_ values: [Int]) -> [UInt8] { Array("(".utf8) + values.flatMap(number) + Array("t".utf8) }
+        return Array("ctorch._utils\n_rebuild_tensor_v2\n((U\u{7}storagectorch\nFloatStorage\nU\u{1}0tQ".utf8) + number(offset)
+            + tuple(sizes)
+            + tuple(strides) + Array("tR.".utf8)
+    }
+
+    @Test func placesOfTensors() throws {
+        #expect(try tensors(tensor(1, [2, 2], [3, 1]))[""]?.array(Float.self) == [1, 2, 4, 5])
+        let wrong = [(0, [2, 2], [1]), (0, [2], []), (0, [], [1]), (-1, [2], [1]), (0, [-2], [1]), (0, [2], [-1]), (5, [2], [1])]
+        for (offset, sizes, strides) in wrong {
+            #expect(throws: (any Error).self, "\(sizes), \(strides)") { try tensors(tensor(offset, sizes, strides)) }
+        }
+    }
+
+    /// A list in itself; lists and tuples deep in one another; forty lists that each hold the one before twice.
+    @Test func nestingIsLimited() throws {
+        let many = 200_000
+        let lists = String(repeating: "]", count: many) + String(repeating: "a", count: many - 1) + "."
+        let names = (0...40 as ClosedRange<UInt8>).map { Character(Unicode.Scalar($0)) }
+        let shared = "]q\0" + zip(names, names.dropFirst()).map { "](h\($0)2eq\($1)" }.joined() + "."
+        for text in ["]q\0h\0a.", "}q\0U\u{1}kh\0s.", lists, shared] {
+            #expect(throws: Pickle.Problem.self, "\(text.prefix(50))") { try tensors(Array(text.utf8)) }
+        }
+        #expect(try tensors(Array(")".utf8) + [UInt8](repeating: 0x85, count: many) + Array(".".utf8)).isEmpty)
+    }
+
+    /// Whatever is wrong in a pickle, there is an error or tensors, and no crash.
+    @Test func damagedPickles() throws {
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .appendingPathComponent("Goldens/torch-file/checkpoint.pt")
+        let archive = try #require(ct_archive_open(file.path))
+        defer { ct_archive_close(archive) }
+        let bytes = try Tensor(owning: ct_archive_record(archive, "data.pkl", DType.uint8.rawValue)).array(UInt8.self)
+        var state = UInt64(1)
+        for _ in 0..<3000 {
+            var damaged = bytes
+            for _ in 0..<2 {
+                state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+                damaged[Int(state >> 33) % bytes.count] = UInt8(truncatingIfNeeded: state >> 20)
+            }
+            _ = try? tensors(damaged)
+        }
+    }
+}
