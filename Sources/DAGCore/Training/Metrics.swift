@@ -65,7 +65,8 @@ public struct Evaluation: Sendable {
     /// - Parameter epoch: epochs that were complete.
     public func json(epoch: Int) throws -> Data {
         var object: [String: Any] = [
-            "epoch": epoch, "evaluation_samples": count, "evaluation_scored": scored, "evaluation_reward_mean": rewardMean, "evaluation_reward_std": rewardStd,
+            "epoch": epoch, "evaluation_samples": count, "evaluation_scored": scored, "evaluation_reward_mean": rewardMean,
+            "evaluation_reward_std": rewardStd,
         ]
         for (name, mean) in objectives { object["evaluation/" + name] = mean }
         return try metricsLine(object)

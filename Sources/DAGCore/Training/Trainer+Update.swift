@@ -40,7 +40,9 @@ extension Trainer {
             flowOptimizer?.scaleGradients(by: Double(kept) / Double(counted))
         }
         if let failure = sums.firstFailure {
-            onWarning("step \(progress.step): \(Self.shortfall(dropped: kept - counted, of: "\(kept) transitions", imputed: sums.imputed)): \(failure)")
+            onWarning(
+                "step \(progress.step): \(Self.shortfall(dropped: kept - counted, of: "\(kept) transitions", imputed: sums.imputed)): \(failure)"
+            )
         }
         sums.policyGradNorm = try policyOptimizer.clipGradients(maxNorm: configuration.maxGradNorm)
         sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
