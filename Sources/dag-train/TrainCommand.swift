@@ -67,7 +67,9 @@ struct SubjectOptions: ParsableArguments {
 }
 
 struct MethodOptions: ParsableArguments {
-    @Option(help: "dag-db, dag-kl or ddpo. (default: dag-db)") var algorithm: String?
+    @Option(help: "dag-db, dag-kl, dag-tb, dag-subtb or ddpo. (default: dag-db)") var algorithm: String?
+    @Option(help: "reward: sample in proportion to R^beta; anchored: to the pretrained model's density times R^beta. (default: reward)")
+    var target: String?
     @Option(help: "Exponent of the reward. (default: 100)") var beta: Double?
     @Option(help: "Fraction of the epochs over which beta grows from 0. (default: 0.5)") var betaAnnealing: Double?
     @Option(help: "Learning rate of the LoRA. (default: 3e-4)") var learningRate: Double?
@@ -76,6 +78,7 @@ struct MethodOptions: ParsableArguments {
     @Option(help: "Weight of the distance to the rollout's U-Net output. (default: 1)") var unetRegularization: Double?
     @Option(help: "Bound of the importance ratio in DAG-KL and DDPO. (default: 1e-4)") var clipRange: Double?
     @Option(help: "rollout or current: when predicted data is scored. (default: rollout)") var forwardLooking: String?
+    @Option(help: "dag-subtb: how fast the weight of longer sub-trajectories falls. (default: 0.9)") var subtbLambda: Double?
     @Option(help: "mean or sum of log-probabilities over dimensions. (default: mean)") var logProb: String?
     @Option(help: "DDPO: normalise rewards by each prompt's own statistics, true or false. (default: false)") var perPromptStatistics: Bool?
     @Option(help: "Rank of the LoRA. (default: 4)") var loraRank: Int?

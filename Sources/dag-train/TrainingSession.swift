@@ -38,7 +38,8 @@ final class TrainingSession {
         subject: SubjectOptions, method: MethodOptions, amounts: AmountOptions, machine: MachineOptions
     ) -> [String: Node] {
         let scalars: [String: (any CustomStringConvertible)?] = [
-            "model": subject.model, "prompts": subject.prompts, "algorithm": method.algorithm, "beta": method.beta,
+            "model": subject.model, "prompts": subject.prompts, "algorithm": method.algorithm, "target": method.target,
+            "subtb_lambda": method.subtbLambda, "beta": method.beta,
             "beta_annealing": method.betaAnnealing, "learning_rate": method.learningRate, "flow_learning_rate": method.flowLearningRate,
             "kl_coefficient": method.klCoefficient, "unet_regularization": method.unetRegularization, "clip_range": method.clipRange,
             "forward_looking": method.forwardLooking, "log_prob": method.logProb, "per_prompt_statistics": method.perPromptStatistics,

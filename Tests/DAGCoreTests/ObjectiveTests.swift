@@ -23,7 +23,7 @@ import Testing
         func gradient(_ objective: any Objective) throws -> (gradient: Double, deviation: Double) {
             let transitions = Transitions(
                 logForward: logForward(), logForwardAtRollout: atRollout, logBackward: logBackward, logFlow: flow,
-                advantage: Tensor.zeros([count]), weight: Tensor.full([count], 1), groupSize: count)
+                balance: nil, advantage: Tensor.zeros([count]), weight: Tensor.full([count], 1), groupSize: count)
             try objective.loss(transitions).mean().backward()
             defer { parameter.clearGrad() }
             let residuals = try transitions.residual(logForward: atRollout)!.array(Float.self)
@@ -46,7 +46,7 @@ import Testing
         let (forward, now, next) = (leaf([-1, -2, 0.5]), leaf([0.5, 0, 1]), leaf([1, 2, 3]))
         let transitions = Transitions(
             logForward: forward, logForwardAtRollout: forward.detach(), logBackward: Tensor([-0.5, 0.25, 1] as [Float]),
-            logFlow: (now, next), advantage: Tensor([1, -1, 2] as [Float]), weight: Tensor.full([3], 1), groupSize: 3)
+            logFlow: (now, next), balance: nil, advantage: Tensor([1, -1, 2] as [Float]), weight: Tensor.full([3], 1), groupSize: 3)
         let delta: [Float] = [-1, -4.25, -2.5]
         try DetailedBalance().loss(transitions).sum().backward()
         #expect(try forward.grad!.array(Float.self) == delta.map { 2 * $0 })

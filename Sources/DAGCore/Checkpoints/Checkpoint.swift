@@ -60,7 +60,10 @@ struct Checkpoint {
             })
         var all = tensors
         if let rollout {
-            for (name, list) in [("states", rollout.states), ("log_forward", rollout.logForward), ("guided", rollout.guided)] {
+            for (name, list) in [
+                ("states", rollout.states), ("log_forward", rollout.logForward), ("guided", rollout.guided),
+                ("log_reference", rollout.logReference),
+            ] where !list.isEmpty {
                 all["rollout.\(name)"] = Tensor.stack(list, 0)
             }
         }
@@ -112,6 +115,7 @@ struct Checkpoint {
         rollout = try record.rollout.map {
             Rollout(
                 prompts: $0.prompts, states: try list("states"), logForward: try list("log_forward"), guided: try list("guided"),
+                logReference: stored.tensors["rollout.log_reference"] == nil ? [] : try list("log_reference"),
                 rewards: $0.rewards, lookahead: $0.lookahead, objectives: $0.objectives, imputed: $0.imputed,
                 firstFailure: $0.firstFailure)
         }

@@ -4,13 +4,17 @@ import Tensors
 public enum Algorithm: String, Codable, CaseIterable, Sendable {
     case dagDB = "dag-db"
     case dagKL = "dag-kl"
+    case dagTB = "dag-tb"
+    case dagSubTB = "dag-subtb"
     case ddpo
 
     /// The loss of this algorithm.
-    func objective(klCoefficient: Double, clipRange: Double) -> any Objective {
+    func objective(klCoefficient: Double, clipRange: Double, lambda: Double) -> any Objective {
         switch self {
         case .dagDB: DetailedBalance()
         case .dagKL: KLObjective(coefficient: klCoefficient, clipRange: clipRange)
+        case .dagTB: TrajectoryBalance(lambda: nil)
+        case .dagSubTB: TrajectoryBalance(lambda: lambda)
         case .ddpo: DDPO(clipRange: clipRange)
         }
     }
@@ -22,10 +26,12 @@ struct Transitions {
     let logForward: Tensor
     /// The same at rollout.
     let logForwardAtRollout: Tensor
-    /// log P_B(x_t | x_t').
+    /// log of the kernel that balances P_F: P_B(x_t | x_t'), or the pretrained model's P_F(x_t' | x_t).
     let logBackward: Tensor
     /// log F(x_t) and log F(x_t'), differentiable in phi; nil for objectives without a flow.
     let logFlow: (now: Tensor, next: Tensor)?
+    /// Of objectives over whole trajectories: each transition's share of its trajectory's loss, and the loss's slope in delta_t.
+    let balance: (loss: Tensor, slope: Tensor)?
     /// Normalised reward of each transition's trajectory.
     let advantage: Tensor
     /// One; zero for a transition that is dropped because a reward could not score it.

@@ -38,7 +38,7 @@ public struct Conditioning {
 /// Text encoder and autoencoder are absent from pixel-space models without text (DDPM).
 public final class DiffusionPipeline {
     /// The denoising network.
-    public let unet: UNet
+    public let unet: any DenoisingNetwork
     /// The noise schedule.
     public let scheduler: DDIMScheduler
     /// Where everything is computed.
@@ -51,7 +51,7 @@ public final class DiffusionPipeline {
         return (sampleShape[1] * scale, sampleShape[2] * scale)
     }
     /// Width of the text embedding; nil without text.
-    public var textWidth: Int? { unet.configuration.isConditional ? unet.configuration.crossAttentionDim : nil }
+    public var textWidth: Int? { unet.textWidth }
     /// U-Net rows and decoded pictures so far: the cost of a run.
     public internal(set) var work = (unetRows: 0, decodes: 0)
 
@@ -66,7 +66,8 @@ public final class DiffusionPipeline {
         func exists(_ url: URL) -> Bool { FileManager.default.fileExists(atPath: url.path) }
         // Single-network repositories keep the U-Net's files at the top.
         let flat = !exists(part("unet")) && exists(part("config.json"))
-        unet = try UNet(folder: flat ? root : ModelFolder(part("unet")), dtype: dtype, device: device)
+        let unet = try UNet(folder: flat ? root : ModelFolder(part("unet")), dtype: dtype, device: device)
+        self.unet = unet
         scheduler = try DDIMScheduler(folder: exists(part("scheduler")) ? ModelFolder(part("scheduler")) : root)
         self.device = device
         let c = unet.configuration
@@ -91,8 +92,8 @@ public final class DiffusionPipeline {
         sampleShape = [c.inChannels, size[0], size[1]]
     }
 
-    /// A network and a schedule alone, for text embeddings that the caller has.
-    init(unet: UNet, scheduler: DDIMScheduler, sampleShape: [Int], device: Device = .cpu) {
+    /// A network and a schedule alone: samples are pictures, and whoever conditions on text has its embeddings.
+    public init(unet: any DenoisingNetwork, scheduler: DDIMScheduler, sampleShape: [Int], device: Device = .cpu) {
         (self.unet, self.scheduler, self.sampleShape, self.device) = (unet, scheduler, sampleShape, device)
         (vae, textEncoder, tokenizer) = (nil, nil, nil)
     }
@@ -135,8 +136,16 @@ public final class DiffusionPipeline {
         return (halves[0] + (halves[1] - halves[0]) * guidance, halves[1])
     }
 
+    /// Computes with the pretrained weights alone, the adapters switched off.
+    public func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result {
+        let adapters = unet.linears.values.compactMap(\.lora).filter(\.isEnabled)
+        for adapter in adapters { adapter.isEnabled = false }
+        defer { for adapter in adapters { adapter.isEnabled = true } }
+        return try body()
+    }
+
     /// U-Net rows of one guided evaluation of one sample.
-    public func rowsPerSample(guidance: Double) -> Int { unet.configuration.isConditional && guidance != 1 ? 2 : 1 }
+    public func rowsPerSample(guidance: Double) -> Int { unet.textWidth != nil && guidance != 1 ? 2 : 1 }
 
     /// Pictures of samples: 8-bit RGB.
     /// - Parameter x: [n, C, H, W].

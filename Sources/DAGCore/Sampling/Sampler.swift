@@ -16,6 +16,8 @@ public struct Rollout {
     public var logForward: [Tensor]
     /// The guided network output at the first T states, float32 [N, C, H, W] each.
     public var guided: [Tensor]
+    /// log P_F of the T transitions under the pretrained model, float32 [N] each; empty unless the target is anchored to it.
+    public var logReference: [Tensor]
     /// Trained reward of the final pictures [N]; NaN for a trajectory that is dropped because some picture of it could not be scored.
     public var rewards: [Float]
     /// Trained reward of the predicted data at the first T states, [T][N]; empty unless it is taken during the rollout.
@@ -75,6 +77,13 @@ public struct Sampler {
         return x
     }
 
+    /// log P_F of a step under the pretrained model, [n].
+    private func logReference(_ step: Visit, _ conditioning: Conditioning?) -> Tensor {
+        let times = kernels.times(Array(repeating: step.index, count: step.x.size(0)), device: pipeline.device)
+        let guided = pipeline.withoutAdapters { pipeline.denoise(step.x, times: times, conditioning, guidance: guidance).guided }
+        return kernels.logForward(guided, x: step.x, next: step.next, steps: step.indices)
+    }
+
     /// Pictures of prompts; picture k is a function of prompt k and seed k alone, whatever the batch.
     public func pictures(_ prompts: [String], seeds: [UInt64], batch: Int = 64, check: () throws -> Void = {}) throws -> ImageBatch {
         let parts = try withoutGradients {
@@ -91,13 +100,15 @@ public struct Sampler {
     /// - Parameters:
     ///   - ids: what the rewards know the samples by.
     ///   - lookahead: whether to score the predicted data of every state, for the forward-looking flow.
+    ///   - reference: whether to take the pretrained model's density of every step, one more evaluation of the network each.
     ///   - check: called after every step; throws to stop.
     func rollOut(
-        _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: Bool, check: () throws -> Void = {}
+        _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: Bool, reference: Bool = false,
+        check: () throws -> Void = {}
     ) throws -> UnscoredRollout {
         try withoutGradients {
             let conditioning = try pipeline.encode(prompts)
-            var (states, logForward, guided): ([Tensor], [Tensor], [Tensor]) = ([], [], [])
+            var (states, logForward, guided, logReference): ([Tensor], [Tensor], [Tensor], [Tensor]) = ([], [], [], [])
             var pending: [PendingReward] = []
             func score(_ images: ImageBatch) throws -> PendingReward {
                 try evaluator.submit(RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: seeds))
@@ -108,6 +119,7 @@ public struct Sampler {
                 states.append(step.x)
                 guided.append(step.guided)
                 logForward.append(step.logForward)
+                if reference { logReference.append(self.logReference(step, conditioning)) }
                 if lookahead {
                     pending.append(
                         try score(pipeline.decode(kernels.predictedData(step.conditional, x: step.x, steps: step.indices))))
@@ -116,7 +128,8 @@ public struct Sampler {
             }
             let images = try pipeline.decode(last)
             return UnscoredRollout(
-                prompts: prompts, states: states, logForward: logForward, guided: guided, images: images, lookahead: pending,
+                prompts: prompts, states: states, logForward: logForward, guided: guided, logReference: logReference, images: images,
+                lookahead: pending,
                 final: try score(images))
         }
     }
@@ -125,7 +138,7 @@ public struct Sampler {
 /// A batch of trajectories whose pictures may still be being scored.
 struct UnscoredRollout {
     let prompts: [String]
-    let states, logForward, guided: [Tensor]
+    let states, logForward, guided, logReference: [Tensor]
     let images: ImageBatch
     let lookahead: [PendingReward]
     let final: PendingReward
@@ -136,7 +149,7 @@ struct UnscoredRollout {
         let final = try final.wait()
         let whole = RewardReport(concatenating: [final] + early)
         return Rollout(
-            prompts: prompts, states: states, logForward: logForward, guided: guided,
+            prompts: prompts, states: states, logForward: logForward, guided: guided, logReference: logReference,
             rewards: final.reward.indices.map { k in early.contains { $0.reward[k].isNaN } ? .nan : final.reward[k] },
             lookahead: early.map(\.reward), objectives: final.objectives, imputed: whole.imputed, firstFailure: whole.firstFailure,
             images: images)
@@ -150,6 +163,7 @@ extension Rollout {
         moved.states = states.map { $0.to(device) }
         moved.logForward = logForward.map { $0.to(device) }
         moved.guided = guided.map { $0.to(device) }
+        moved.logReference = logReference.map { $0.to(device) }
         return moved
     }
 
@@ -162,6 +176,7 @@ extension Rollout {
         states = columns(\.states)
         logForward = columns(\.logForward)
         guided = columns(\.guided)
+        logReference = columns(\.logReference)
         rewards = parts.flatMap(\.rewards)
         lookahead = parts[0].lookahead.indices.map { k in parts.flatMap { $0.lookahead[k] } }
         objectives = Dictionary(

@@ -18,6 +18,7 @@ extension Trainer {
         let passes =
             (trajectories.count + shape.trajectories - 1) / shape.trajectories * ((kernels.transitions + shape.steps - 1) / shape.steps)
         var done = 0
+        let balances = try self.balances(rollout, conditioning, trajectories)
         for block in trajectories.blocks(of: shape.trajectories) {
             // From data to noise: the reward of a transition's later state is known from the pass before.
             var laterRewards = block.map { rollout.rewards[$0] }
@@ -27,7 +28,7 @@ extension Trainer {
                 onProgress(.training, done, passes)
                 done += 1
                 let range = max(0, end - shape.steps)..<end
-                let pass = try self.pass(rollout, conditioning, block, range, laterRewards: laterRewards)
+                let pass = try self.pass(rollout, conditioning, block, range, laterRewards: laterRewards, balances: balances)
                 try (pass.loss.sum() / Double(max(1, kept))).backward()
                 try sums.add(pass)
                 laterRewards = pass.firstRewards
@@ -71,40 +72,113 @@ extension Trainer {
 
     /// The loss of the transitions of a block of trajectories at a range of steps, [steps x trajectories].
     func pass(
-        _ rollout: Rollout, _ conditioning: Conditioning?, _ block: [Int], _ range: Range<Int>, laterRewards: [Float]
+        _ rollout: Rollout, _ conditioning: Conditioning?, _ block: [Int], _ range: Range<Int>, laterRewards: [Float],
+        balances: [Int: Balance] = [:]
     ) throws -> Pass {
-        func gather(_ list: [Tensor], _ range: Range<Int>) -> Tensor { Tensor.cat(range.map { list[$0].rows(block) }, 0) }
-        func repeated(_ count: Int) -> [Int] { (0..<count).flatMap { _ in block } }
-        let stepNumbers = range.flatMap { step in block.map { _ in step } }
-        let indices = Tensor(stepNumbers.map(Int64.init), device: pipeline.device)
-        let times = kernels.times(stepNumbers, device: pipeline.device)
-        let x = gather(rollout.states, range)
-        let next = gather(rollout.states, range.lowerBound + 1..<range.upperBound + 1)
-
+        let view = View(of: rollout, block, range, kernels, pipeline.device)
+        let (x, next, indices) = (view.x, view.next, view.indices)
         let (guided, conditional) = pipeline.denoise(
-            x, times: times, conditioning?.rows(repeated(range.count)), guidance: configuration.guidanceScale)
+            x, times: view.times, conditioning?.rows(view.trajectories), guidance: configuration.guidanceScale)
         var (rewards, report) = try lookaheadRewards(rollout, block, range, conditional, x: x, indices: indices)
         let firstRewards = rewards.first ?? laterRewards
         let weight = weights(rollout, block, range, rewards + [laterRewards])
         rewards = (rewards + [laterRewards]).map { $0.map { $0.isNaN ? 0 : $0 } }
         let transitions = Transitions(
             logForward: kernels.logForward(guided, x: x, next: next, steps: indices),
-            logForwardAtRollout: gather(rollout.logForward, range),
-            logBackward: kernels.logBackward(x: x, next: next, steps: indices),
+            logForwardAtRollout: view.gather(rollout.logForward), logBackward: logBackward(rollout, view),
             logFlow: flow.map { logFlows($0, rollout, conditioning, block, range, rewards: rewards) },
-            advantage: Tensor(repeated(range.count).map { progress.advantages[$0] }, device: pipeline.device),
+            balance: balances.isEmpty ? nil : view.balance(balances),
+            advantage: Tensor(view.trajectories.map { progress.advantages[$0] }, device: pipeline.device),
             weight: Tensor(weight, device: pipeline.device), groupSize: min(configuration.trainBatchSize, block.count))
 
         var loss = objective.loss(transitions)
         var regularization: Tensor?
         if objective.usesFlow, configuration.unetRegularization > 0 {
-            let distance = (guided - gather(rollout.guided, range)).square().mean(Array(1..<x.rank))
+            let distance = (guided - view.gather(rollout.guided)).square().mean(Array(1..<x.rank))
             regularization = distance
             loss = loss + distance * configuration.unetRegularization
         }
         return Pass(
             loss: loss * transitions.weight, transitions: transitions, regularization: regularization, firstRewards: firstRewards,
             report: report)
+    }
+
+    /// The transitions of a block of trajectories at a range of steps, one after the other: [steps x trajectories].
+    struct View {
+        /// Trajectory of each.
+        let trajectories: [Int]
+        /// The states before and after.
+        let x, next: Tensor
+        /// Step numbers, and their training timesteps: int64.
+        let indices, times: Tensor
+        private let block: [Int]
+        private let range: Range<Int>
+
+        init(of rollout: Rollout, _ block: [Int], _ range: Range<Int>, _ kernels: TransitionKernels, _ device: Device) {
+            (self.block, self.range) = (block, range)
+            trajectories = range.flatMap { _ in block }
+            let steps = range.flatMap { step in block.map { _ in step } }
+            indices = Tensor(steps.map(Int64.init), device: device)
+            times = kernels.times(steps, device: device)
+            x = Tensor.cat(range.map { rollout.states[$0].rows(block) }, 0)
+            next = Tensor.cat(range.map { rollout.states[$0 + 1].rows(block) }, 0)
+        }
+
+        /// What a list that has [N] numbers or samples a step says of them.
+        func gather(_ list: [Tensor]) -> Tensor { Tensor.cat(range.map { list[$0].rows(block) }, 0) }
+
+        /// The balances of their trajectories at their steps.
+        func balance(_ balances: [Int: Balance]) -> (loss: Tensor, slope: Tensor) {
+            func column(_ number: (Balance, Int) -> Float) -> Tensor {
+                Tensor(range.flatMap { step in block.map { number(balances[$0]!, step) } }, device: x.device)
+            }
+            return (column { balance, _ in balance.loss }, column { balance, step in balance.slopes[step] })
+        }
+    }
+
+    /// log P_B of transitions, or what stands in its place for an anchored target, [n].
+    private func logBackward(_ rollout: Rollout, _ view: View) -> Tensor {
+        configuration.target == .anchored
+            ? view.gather(rollout.logReference) : kernels.logBackward(x: view.x, next: view.next, steps: view.indices)
+    }
+
+    /// A trajectory's loss and its slopes in the residuals of its T transitions.
+    typealias Balance = (loss: Float, slopes: [Float])
+
+    /// Losses over whole trajectories with the current weights, without a graph: whatever their length, a pass at a time is in memory.
+    /// Empty for objectives over single transitions.
+    private func balances(_ rollout: Rollout, _ conditioning: Conditioning?, _ trajectories: [Int]) throws -> [Int: Balance] {
+        guard let balance = objective as? TrajectoryBalance, let flow else { return [:] }
+        var residuals = Dictionary(uniqueKeysWithValues: trajectories.map { ($0, [Float](repeating: 0, count: kernels.transitions)) })
+        try withoutGradients {
+            for block in trajectories.blocks(of: passShape.trajectories) {
+                for start in stride(from: 0, to: kernels.transitions, by: passShape.steps) {
+                    try checkCancellation()
+                    let range = start..<min(start + passShape.steps, kernels.transitions)
+                    let view = View(of: rollout, block, range, kernels, pipeline.device)
+                    let rewards = (range.lowerBound...range.upperBound).map { step in
+                        block.map { step < kernels.transitions ? rollout.lookahead[step][$0] : rollout.rewards[$0] }
+                    }
+                    let (now, next) = logFlows(flow, rollout, conditioning, block, range, rewards: rewards)
+                    let forward = logForward(rollout, conditioning, view)
+                    let residual = try (now + forward - logBackward(rollout, view) - next).array(Float.self)
+                    for (place, trajectory) in view.trajectories.enumerated() {
+                        residuals[trajectory]![range.lowerBound + place / block.count] = residual[place]
+                    }
+                }
+            }
+        }
+        // A dropped trajectory has no reward; its weight is zero.
+        return residuals.mapValues { $0.contains(where: \.isNaN) ? (0, $0.map { _ in 0 }) : balance.balance($0) }
+    }
+
+    /// log P_F of transitions with the current weights, [n]: the rollout's own, as long as the weights are those of the rollout.
+    private func logForward(_ rollout: Rollout, _ conditioning: Conditioning?, _ view: View) -> Tensor {
+        guard progress.update > 0 else { return view.gather(rollout.logForward) }
+        let guided = pipeline.denoise(
+            view.x, times: view.times, conditioning?.rows(view.trajectories), guidance: configuration.guidanceScale
+        ).guided
+        return kernels.logForward(guided, x: view.x, next: view.next, steps: view.indices)
     }
 
     /// Zero for the transitions of dropped trajectories and those at a state whose predicted data could not be scored, else one.

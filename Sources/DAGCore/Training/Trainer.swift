@@ -98,8 +98,8 @@ public final class Trainer {
         try self.init(configuration, pipeline: pipeline, evaluator: evaluator, prompts: prompts, output: output)
     }
 
-    /// Prepares training of a model that is loaded.
-    init(
+    /// Prepares training of a model that is loaded: its device and precision are those of the pipeline.
+    public init(
         _ c: TrainingConfiguration, pipeline: DiffusionPipeline, evaluator: RewardEvaluator, prompts: PromptSet, output: OutputFolder
     ) throws {
         let device = pipeline.device
@@ -110,7 +110,7 @@ public final class Trainer {
             throw ConfigurationError("--steps \(c.steps): this model's schedule leaves no step with noise; use more")
         }
         sampler = Sampler(pipeline: pipeline, kernels: kernels, guidance: c.guidanceScale)
-        objective = c.algorithm.objective(klCoefficient: c.klCoefficient, clipRange: c.clipRange)
+        objective = c.algorithm.objective(klCoefficient: c.klCoefficient, clipRange: c.clipRange, lambda: c.subtbLambda)
         lora = LoRAAdapters(rank: c.loraRank, seed: seeds(.loraInitialization), attachingTo: pipeline.unet.linears, device: device)
         policyOptimizer = AdamW(lora.parameters, learningRate: c.learningRate, weightDecay: c.weightDecay)
         flow =
@@ -196,7 +196,7 @@ public final class Trainer {
             let next = try sampler.rollOut(
                 indices.map { prompts.prompts[Int(seeds(.prompt, epoch: epoch, index: $0) % UInt64(prompts.prompts.count))] },
                 seeds: indices.map { seeds(.rollout, epoch: epoch, index: $0) }, ids: indices.map(sampleID), evaluator: evaluator,
-                lookahead: objective.usesFlow && c.forwardLooking == .rollout
+                lookahead: objective.usesFlow && c.forwardLooking == .rollout, reference: c.target == .anchored
             ) {
                 try checkCancellation()
                 onProgress(.sampling, done, batches.count * kernels.steps.count)

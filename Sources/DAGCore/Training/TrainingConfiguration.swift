@@ -18,6 +18,14 @@ public enum ForwardLooking: String, Codable, CaseIterable, Sendable {
     case current
 }
 
+/// What the trained model samples in proportion to.
+public enum Target: String, Codable, CaseIterable, Sendable {
+    /// R(x0)^beta, as in the paper.
+    case reward
+    /// p(x0) R(x0)^beta, with p the pretrained model: P_B in the balance is replaced by the pretrained model's P_F.
+    case anchored
+}
+
 /// All settings of a run; defaults are the paper's. The keys of a YAML file are the flags of dag-train with underscores.
 public struct TrainingConfiguration: Codable, Equatable, Sendable {
     /// Folder of the pretrained model in diffusers layout.
@@ -60,6 +68,10 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public var clipRange = 1e-4
     /// When predicted data is scored.
     public var forwardLooking = ForwardLooking.rollout
+    /// What is sampled in proportion to.
+    public var target = Target.reward
+    /// How fast the weight of longer sub-trajectories falls, in sub-trajectory balance.
+    public var subtbLambda = 0.9
     /// How log-densities are reduced over dimensions.
     public var logProb = LogProbabilityReduction.mean
     /// DDPO: normalise rewards by each prompt's own statistics.
@@ -88,7 +100,8 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public var checkpointEvery = 1
 
     private enum CodingKeys: String, CodingKey {
-        case model, prompts, algorithm, epochs, steps, eta, beta, precision, device, threads, seed
+        case model, prompts, algorithm, target, epochs, steps, eta, beta, precision, device, threads, seed
+        case subtbLambda = "subtb_lambda"
         case rewardPlugin = "reward_plugin"
         case sampleBatchSize = "sample_batch_size"
         case batchesPerEpoch = "batches_per_epoch"
@@ -175,7 +188,8 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     /// Refuses to continue a run with settings that its checkpoint, or an epoch under way, cannot have.
     public func check(continuing old: TrainingConfiguration) throws {
         let fixed = [
-            "model", "prompts", "algorithm", "sample_batch_size", "batches_per_epoch", "train_batch_size", "gradient_accumulation_steps",
+            "model", "prompts", "algorithm", "target", "sample_batch_size", "batches_per_epoch", "train_batch_size",
+            "gradient_accumulation_steps",
             "steps",
             "eta", "guidance_scale", "forward_looking", "log_prob", "lora_rank", "precision", "seed",
         ]
@@ -222,6 +236,13 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
             ("--unet-regularization", unetRegularization), ("--weight-decay", weightDecay), ("--guidance-scale", guidanceScale),
         ] where !(value >= 0 && value.isFinite) {
             throw refuse("\(flag) must not be negative, and is \(value)")
+        }
+        guard subtbLambda > 0, subtbLambda <= 1 else { throw refuse("--subtb-lambda must be above zero and at most 1, not \(subtbLambda)") }
+        if [.dagTB, .dagSubTB].contains(algorithm), forwardLooking == .current {
+            throw refuse("--algorithm \(algorithm.rawValue) needs the rewards of whole trajectories at once: use --forward-looking rollout")
+        }
+        if algorithm == .ddpo, target == .anchored {
+            throw refuse("--target anchored is for the dag algorithms; ddpo maximises the reward")
         }
         guard trajectoriesPerEpoch % trajectoriesPerUpdate == 0 else {
             throw refuse(

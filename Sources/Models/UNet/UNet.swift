@@ -3,11 +3,13 @@ import NN
 import Tensors
 
 /// diffusers' UNet2DConditionModel (Stable Diffusion 1.x and 2.x) and UNet2DModel (DDPM): one network, with or without text.
-public final class UNet {
+public final class UNet: DenoisingNetwork {
     /// The published configuration.
     public let configuration: UNetConfiguration
     /// Type the network computes in.
     public let dtype: DType
+    /// Width of the text embedding; nil without text.
+    public var textWidth: Int? { configuration.isConditional ? configuration.crossAttentionDim : nil }
     /// Every linear layer by key, for adapters.
     public let linears: [String: Linear]
 

@@ -1,0 +1,54 @@
+import Foundation
+import Tensors
+
+/// Trajectory balance (Malkin et al. 2022) and sub-trajectory balance (Madan et al. 2023) at the memory of one transition.
+///
+///     L = sum over i < j of w_ij S_ij^2,  S_ij = delta_i + ... + delta_(j-1)
+///     w_ij = lambda^(j - i) / (sum of all lambda^(j - i));  trajectory balance: w_0T = 1 alone
+///
+/// The residuals' sums telescope: S_ij compares the flow at two states with the kernels between them, and S_0T the flow at the start with
+/// the reward at the end. Several transitions in one loss need no graph over all of them, since
+///
+///     grad L = sum over t of c_t grad delta_t,  c_t = sum over i <= t < j of 2 w_ij S_ij,
+///
+/// so the numbers c_t are computed first, without a graph, and each transition then contributes by itself. One transition is one S_ij with
+/// lambda going to 0: detailed balance.
+struct TrajectoryBalance: Objective {
+    let usesFlow = true
+    /// nil: whole trajectories alone.
+    let lambda: Double?
+
+    func loss(_ transitions: Transitions) -> Tensor {
+        let residual = transitions.residual(logForward: transitions.logForward)!
+        // The loss by value, and its gradient.
+        let balance = transitions.balance!
+        return balance.loss + (residual - residual.detach()) * balance.slope
+    }
+
+    /// L and T c_t of one trajectory: L is the mean over its T transitions of a loss that has these slopes.
+    /// - Parameter residuals: delta_t, [T].
+    func balance(_ residuals: [Float]) -> (loss: Float, slopes: [Float]) {
+        let count = residuals.count
+        let sums = residuals.reduce(into: [0.0]) { $0.append($0.last! + Double($1)) }
+        let pairs = lambda == nil ? [(0, count)] : (0..<count).flatMap { i in (i + 1...count).map { (i, $0) } }
+        let powers = (0...count).map { pow(lambda ?? 1, Double($0)) }
+        let total = pairs.reduce(0) { $0 + powers[$1.1 - $1.0] }
+        var loss = 0.0
+        // c_t grows by 2 w S at i and shrinks by it at j.
+        var changes = [Double](repeating: 0, count: count + 1)
+        for (i, j) in pairs {
+            let (weight, sum) = (powers[j - i] / total, sums[j] - sums[i])
+            loss += weight * sum * sum
+            changes[i] += 2 * weight * sum
+            changes[j] -= 2 * weight * sum
+        }
+        var slope = 0.0
+        return (
+            Float(loss),
+            changes.dropLast().map { change in
+                slope += change
+                return Float(slope * Double(count))
+            }
+        )
+    }
+}

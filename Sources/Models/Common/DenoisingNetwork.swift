@@ -1,0 +1,18 @@
+import NN
+import Tensors
+
+/// A network that predicts the noise, data or velocity in a sample: `UNet`, or one of a program's own.
+public protocol DenoisingNetwork: AnyObject {
+    /// Type the network computes in.
+    var dtype: DType { get }
+    /// Every linear layer by key: adapters attach to those that are named as attention projections (`LoRAAdapters.targets`).
+    var linears: [String: Linear] { get }
+    /// Width of the text embedding that it attends to; nil without text.
+    var textWidth: Int? { get }
+    /// The prediction, of `x`'s shape.
+    /// - Parameters:
+    ///   - x: [n, C, H, W].
+    ///   - timesteps: int64 [n].
+    ///   - context: text embedding [n, L, D], nil without text.
+    func callAsFunction(_ x: Tensor, timesteps: Tensor, context: Tensor?) -> Tensor
+}
