@@ -119,6 +119,27 @@ import Testing
         #expect(try Checkpoint(newestOf: saved).progress.epoch == 1)
     }
 
+    /// A disk that is full at the end of an epoch costs its line of metrics.jsonl, and nothing of what was learned.
+    @Test func whatCannotBeWrittenChangesNothing() throws {
+        let (whole, folder) = (try TemporaryFolder(), try TemporaryFolder())
+        let straight = try trainer(smallConfiguration { $0.epochs = 2 }, whole)
+        try straight.run()
+        let trainer = try trainer(smallConfiguration { $0.epochs = 2 }, folder)
+        try trainer.rollOut()
+        try trainer.score()
+        #expect(try trainer.update() == false)
+        // A folder in the file's place cannot be written to.
+        let metrics = folder.url.appendingPathComponent("run/metrics.jsonl")
+        try FileManager.default.removeItem(at: metrics)
+        try FileManager.default.createDirectory(at: metrics, withIntermediateDirectories: false)
+        #expect(throws: OutputError.self) { try trainer.update() }
+        #expect(trainer.epochsDone == 1 && trainer.updatesDone == 0)
+        #expect(throws: OrderError.self) { try trainer.update() }
+        try FileManager.default.removeItem(at: metrics)
+        try trainer.run()
+        #expect(try trainer.weights() == straight.weights())
+    }
+
     /// A loss that is not finite stops before it reaches the weights.
     @Test func divergenceKeepsTheWeights() throws {
         let folder = try TemporaryFolder()

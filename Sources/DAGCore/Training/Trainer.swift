@@ -261,19 +261,26 @@ public final class Trainer {
         progress.step += 1
         let trained = (progress.update - epoch.firstUpdate) * size * kernels.transitions
         let metrics = stepMetrics(sums, epoch.rollout, transitionsPerSecond: Double(trained) / epoch.start.duration(to: .now).seconds)
+        // What cannot be written changes nothing in what is done.
+        let isLast = progress.update == configuration.updatesPerEpoch
+        if isLast { close(epoch.rollout) }
         try output.append(metrics.json())
         onStep(metrics)
-        guard progress.update == configuration.updatesPerEpoch else { return false }
-        try finishEpoch(epoch.rollout)
-        return true
+        if isLast { try saveAsPlanned() }
+        return isLast
     }
 
-    private func finishEpoch(_ rollout: Rollout) throws {
+    /// Counts the epoch under way as complete.
+    private func close(_ rollout: Rollout) {
         evaluator.observe(rollout.objectives)
         progress.rewardMoments = evaluator.normalization
         stage = .start
         progress.epoch += 1
         progress.update = 0
+    }
+
+    /// After an epoch: what is to be written as often as the settings say.
+    private func saveAsPlanned() throws {
         if progress.epoch == configuration.epochs || progress.epoch % configuration.checkpointEvery == 0 { try save() }
         if configuration.sampleEvery > 0, progress.epoch == configuration.epochs || progress.epoch % configuration.sampleEvery == 0 {
             try saveSamples()
