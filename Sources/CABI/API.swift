@@ -130,7 +130,10 @@ public func dag_trainer_cancel(_ trainer: OpaquePointer!) -> Int32 { call { try 
 @c @implementation
 public func dag_trainer_destroy(_ trainer: OpaquePointer!) -> Int32 {
     guard let handle = trainer else { return call {} }
-    return call(on: handle) { _ in Trainers.remove(handle) }
+    return call(on: handle) { trainer in
+        Trainers.remove(handle)
+        trainer.close()
+    }
 }
 
 // MARK: Looking in

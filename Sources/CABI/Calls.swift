@@ -12,6 +12,8 @@ struct Refusal: Error, CustomStringConvertible {
 
     init(_ status: Int, _ description: String) { (self.status, self.description) = (status, description) }
 
+    static let destroyed = Refusal(DAG_INVALID, "trainer is none that there is: it was destroyed, or never made")
+
     static func null(_ argument: String) -> Refusal { Refusal(DAG_INVALID, "\(argument) is NULL") }
 }
 

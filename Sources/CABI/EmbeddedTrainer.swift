@@ -10,6 +10,9 @@ final class EmbeddedTrainer: @unchecked Sendable {
     /// Changed only before start.
     private(set) var run: TrainingRun
     private var rewards: [(RewardSpecification, any Reward)] = []
+    /// Tells the owners of callbacks' contexts that these are needed no more.
+    private var releases: [() -> Void] = []
+    private var isClosed = false
     private var observer: dag_observer?
     /// What an observer threw.
     private var observerFailure: String?
@@ -32,7 +35,17 @@ final class EmbeddedTrainer: @unchecked Sendable {
             throw Refusal(DAG_BUSY, "the trainer is busy with another call; from a callback only dag_trainer_cancel may be called")
         }
         defer { use.unlock() }
+        guard !isClosed else { throw Refusal.destroyed }
         try body()
+    }
+
+    /// Ends it for good: no function of the caller's is called any more when this returns, and their contexts are released.
+    func close() {
+        isClosed = true
+        trainer?.abandonScores()
+        cancelling.withLock { cancellation = (nil, false) }
+        (trainer, rewards) = (nil, [])
+        for release in releases { release() }
     }
 
     private var identity: UnsafeRawPointer { UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()) }
@@ -86,7 +99,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
         guard !rewards.contains(where: { $0.1.name == reward.name }) else {
             throw Refusal(DAG_INVALID, "there is a callback \(reward.name) already; give each a name of its own")
         }
-        reward.onRelease = { guard_release(&callback) }
+        releases.append { guard_release(&callback) }
         rewards.append((reward.specification, reward))
     }
 

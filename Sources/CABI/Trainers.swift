@@ -17,7 +17,7 @@ enum Trainers {
     static func find(_ handle: OpaquePointer?) throws -> EmbeddedTrainer {
         guard let handle else { throw Refusal.null("trainer") }
         guard let trainer = table.withLock({ $0.trainers[UInt(bitPattern: handle)] }) else {
-            throw Refusal(DAG_INVALID, "trainer is none that there is: it was destroyed, or never made")
+            throw Refusal.destroyed
         }
         return trainer
     }

@@ -171,6 +171,20 @@ import Testing
         #expect(evaluator.fingerprint == "2.0 * normalized score of byte")
     }
 
+    /// Whoever waited for scores may take rewards down at once, whatever their threads still do.
+    @Test func concurrentCallsHoldNothingAfterwards() {
+        final class Held: Sendable {}
+        for _ in 0..<300 {
+            weak var gone: Held?
+            do {
+                let held = Held()
+                gone = held
+                #expect(concurrently(3) { index in withExtendedLifetime(held) { index } } == [0, 1, 2])
+            }
+            #expect(gone == nil)
+        }
+    }
+
     @Test func rewardsOfABatchAreScoredAtTheSameTime() throws {
         // Each waits for the other: one after the other they would never end.
         let (left, right) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))

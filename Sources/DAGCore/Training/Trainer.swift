@@ -127,6 +127,12 @@ public final class Trainer {
 
     deinit { evaluator.abandon() }
 
+    /// Gives scores up that are being waited for. No reward is at work when this returns; the epoch's trajectories have to be sampled anew.
+    public func abandonScores() {
+        if case .sampled = stage { stage = .start }
+        evaluator.abandon()
+    }
+
     /// Asks the work under way, or the next if there is none, to end by throwing `Cancelled`; it may then be asked for again. An
     /// optimiser step that is not complete leaves no trace. May be called from any thread.
     public func cancel() { cancelled.store(true, ordering: .relaxed) }

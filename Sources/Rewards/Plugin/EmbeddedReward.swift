@@ -16,8 +16,6 @@ public final class EmbeddedReward: Reward, @unchecked Sendable {
     /// Whether equal pictures get equal scores.
     public let isDeterministic: Bool
     private let function: ScoreFunction
-    /// Called once, when the reward is needed no more.
-    public var onRelease: () -> Void = {}
     /// What the settings of `dag_callback` say of its use.
     public let specification: RewardSpecification
 
@@ -41,8 +39,6 @@ public final class EmbeddedReward: Reward, @unchecked Sendable {
             throw RewardError("callback \(name): settings=\(settings): a callback knows weight, objective, normalize and on_failure")
         }
     }
-
-    deinit { onRelease() }
 
     /// Calls the function, in parts of its largest batch.
     public func score(_ batch: RewardBatch) throws -> RewardScores { try function.score(batch, of: self) }

@@ -58,21 +58,39 @@ final class WorkerReward: Reward {
     }
 }
 
-/// Runs `body` for 0..<count, each on a thread of its own, and waits for all.
+/// Runs `body` for 0..<count, each on a thread of its own, and waits for all. Nothing holds `body`, or what it holds, any more afterwards.
 func concurrently<Value>(_ count: Int, _ body: @escaping @Sendable (Int) -> Value) -> [Value] {
-    nonisolated(unsafe) var values = [Value?](repeating: nil, count: count)
-    let lock = NSLock()
+    let shared = ConcurrentCalls(count, body)
     let group = DispatchGroup()
     for index in 0..<count {
         group.enter()
+        // A thread lets go of its block a moment after it has run.
         Thread.detachNewThread {
-            let value = body(index)
-            lock.withLock { values[index] = value }
+            shared.call(index)
             group.leave()
         }
     }
     group.wait()
-    return values.map { $0! }
+    return shared.finish()
+}
+
+/// What the threads of `concurrently` share.
+private final class ConcurrentCalls<Value>: @unchecked Sendable {
+    private var body: ((Int) -> Value)?
+    private var values: [Value?]
+    private let lock = NSLock()
+
+    init(_ count: Int, _ body: @escaping (Int) -> Value) { (self.body, values) = (body, Array(repeating: nil, count: count)) }
+
+    func call(_ index: Int) {
+        guard let value = body?(index) else { return }
+        lock.withLock { values[index] = value }
+    }
+
+    func finish() -> [Value] {
+        defer { (body, values) = (nil, []) }
+        return values.map { $0! }
+    }
 }
 
 /// One process with the model loaded; another takes its place when it dies.
