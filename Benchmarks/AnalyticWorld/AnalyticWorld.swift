@@ -40,7 +40,7 @@ public struct AnalyticWorld {
         let schedule = folder.appendingPathComponent("scheduler")
         try FileManager.default.createDirectory(at: schedule, withIntermediateDirectories: true)
         let settings =
-            #"{"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195, "clip_sample": false, "steps_offset": 1, "set_alpha_to_one": false}"#
+            #"{"beta_schedule": "squaredcos_cap_v2", "clip_sample": false, "steps_offset": 1, "set_alpha_to_one": false}"#
         try Data(settings.utf8).write(to: schedule.appendingPathComponent("scheduler_config.json"))
         let scheduler = try DDIMScheduler(folder: ModelFolder(schedule))
         let network = try MixtureNetwork(base, alphasCumprod: scheduler.alphasCumprod)

@@ -18,8 +18,7 @@ struct ExactDensity: ParsableCommand {
     @Option var beta = 1.0
     @Option var seed: [UInt64] = [0, 1, 2]
     @Option(help: "Epochs between measurements.") var every = 100
-    @Option var learningRate = 5e-4
-    @Option var flowLearningRate = 1e-3
+    @Option(help: "key=value: a setting of the training, as in dag-train's YAML files.") var set: [String] = []
 
     func run() throws {
         Torch.threads = 1  // the networks are too small for more
@@ -32,11 +31,14 @@ struct ExactDensity: ParsableCommand {
             for seed in seed {
                 let folder = FileManager.default.temporaryDirectory.appendingPathComponent("exact-density-\(UUID())")
                 defer { try? FileManager.default.removeItem(at: folder) }
+                let configuration = world.configuration {
+                    ($0.algorithm, $0.epochs, $0.seed, $0.target, $0.beta) = (algorithm, epochs, seed, target, beta)
+                    $0.steps = steps
+                }
                 let trainer = try world.trainer(
-                    world.configuration {
-                        ($0.algorithm, $0.epochs, $0.seed, $0.target, $0.beta) = (algorithm, epochs, seed, target, beta)
-                        ($0.learningRate, $0.flowLearningRate, $0.steps) = (learningRate, flowLearningRate, steps)
-                    }, folder: folder)
+                    TrainingConfiguration.resolve(
+                        base: configuration, text: set.map { $0.replacing("=", with: ": ", maxReplacements: 1) }.joined(separator: "\n")),
+                    folder: folder)
                 var line = "\(algorithm.rawValue) seed \(seed):"
                 for epoch in 0...epochs {
                     if epoch % every == 0 || epoch == epochs {

@@ -48,19 +48,21 @@ public final class RewardEvaluator: @unchecked Sendable {
     public var imagesScored: Int { lock.withLock { counters.images } }
 
     /// Scores a batch and waits for it. Throws what a reward throws.
-    public func score(_ batch: RewardBatch) throws -> RewardReport {
-        try submit(batch).wait()
+    /// - Parameter heldOut: whether rewards that are not trained on are asked as well.
+    public func score(_ batch: RewardBatch, heldOut: Bool = true) throws -> RewardReport {
+        try submit(batch, heldOut: heldOut).wait()
     }
 
     /// Scores a batch on a background thread.
-    public func submit(_ batch: RewardBatch) -> PendingReward {
+    /// - Parameter heldOut: as for `score`.
+    public func submit(_ batch: RewardBatch, heldOut: Bool = true) -> PendingReward {
         let pending = PendingReward()
         let generation = lock.withLock { self.generation }
         queue.async {
             pending.finish(
                 Result {
                     guard self.lock.withLock({ self.generation == generation }) else { throw RewardError("a batch was abandoned") }
-                    return try self.evaluate(batch)
+                    return try self.evaluate(batch, heldOut: heldOut)
                 })
         }
         return pending
@@ -77,18 +79,19 @@ public final class RewardEvaluator: @unchecked Sendable {
         for term in terms { try term.reward.selfCheck(images: images, prompts: prompts) }
     }
 
-    private func evaluate(_ batch: RewardBatch) throws -> RewardReport {
+    private func evaluate(_ batch: RewardBatch, heldOut: Bool) throws -> RewardReport {
         let start = monotonicSeconds()
-        let terms = terms
+        let asked = zip(terms, normalization).filter { heldOut || !$0.0.isHeldOut }
+        let terms = asked.map(\.0)
         let answers =
             terms.count == 1
             ? [try terms[0].score(batch)]
             : try concurrently(terms.count) { index in Result { try terms[index].score(batch) } }.map { try $0.get() }
         var mixed = [Float](repeating: 0, count: batch.count)
         var columns: [String: [Float]] = [:]
-        for (term, (answer, moments)) in zip(terms, zip(answers, normalization)) {
+        for ((term, moments), answer) in zip(asked, answers) {
             for (name, column) in zip(term.names, answer.columns) { columns[name] = column }
-            guard term.factor != 0 else { continue }
+            guard !term.isHeldOut else { continue }
             for sample in mixed.indices {
                 let value = answer.trained[sample]
                 mixed[sample] += term.factor * (term.specification.normalize ? moments.normalized(value) : value)
@@ -127,9 +130,19 @@ extension RewardEvaluator {
     /// The trained reward without normalisation, which can be compared over a run: `[count]`, NaN where a score is missing.
     /// - Parameter objectives: as in `RewardReport`.
     public func total(_ objectives: [String: [Float]]) -> [Float] {
-        terms.filter { $0.factor != 0 }.reduce(into: [Float](repeating: 0, count: objectives.first?.value.count ?? 0)) { sum, term in
+        terms.filter { !$0.isHeldOut }.reduce(into: [Float](repeating: 0, count: objectives.first?.value.count ?? 0)) { sum, term in
             for (sample, value) in (objectives[term.names[term.trained]] ?? []).enumerated() { sum[sample] += term.factor * value }
         }
+    }
+
+    /// What held-out rewards say, by the objective's name: the larger, the better.
+    /// - Parameter objectives: as in `RewardReport`.
+    public func heldOut(_ objectives: [String: [Float]]) -> [String: [Float]] {
+        let held = terms.filter(\.isHeldOut).map { term in
+            let name = term.names[term.trained]
+            return (name, (objectives[name] ?? []).map { $0 * term.reward.objectives[term.trained].direction.sign })
+        }
+        return Dictionary(held) { first, _ in first }
     }
 }
 

@@ -3,7 +3,7 @@ public struct RewardReport: Sendable {
     /// `[count]`: the sum over rewards of weight times trained objective, where a minimised objective is negated. Larger is better.
     /// NaN for a sample that is dropped.
     public let reward: [Float]
-    /// Every objective of every reward as it was given, `[count]` each, by names such as `warmth/red`; NaN where there is none.
+    /// Every objective of every reward that was asked, as it was given, `[count]` each, by names such as `warmth/red`; NaN where there is none.
     public let objectives: [String: [Float]]
     /// Samples that a reward could not score and for which a number was assumed.
     public let imputed: Int

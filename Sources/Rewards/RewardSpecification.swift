@@ -16,7 +16,7 @@ public struct RewardSpecification: Sendable, Equatable {
 
     /// `NAME` to look up, `libname.so`, a path, `c:LIB` for functions of a C library, or a Python file.
     public var library: String
-    /// The factor of the trained objective in the sum over rewards. 0: only logged.
+    /// The factor of the trained objective in the sum over rewards. 0: held out, which is to say watched and not trained on.
     public var weight: Double
     /// The objective that is trained; nil: the first.
     public var objective: String?

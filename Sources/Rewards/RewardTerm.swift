@@ -8,8 +8,9 @@ struct RewardTerm: Sendable {
     let names: [String]
     /// Index of the trained objective.
     let trained: Int
-    /// Weight and direction. 0: only logged.
+    /// Weight and direction. 0: held out, which is to say watched and not trained on.
     let factor: Float
+    var isHeldOut: Bool { factor == 0 }
 
     /// Throws `RewardError` if the specification names an objective that the reward does not have.
     init(_ specification: RewardSpecification, _ reward: any Reward, prefix: String) throws {

@@ -16,8 +16,9 @@ import Testing
         let trainer = try trainer(configuration, folder, evaluator: evaluator)
         try trainer.runEpoch()
         let (trajectories, steps) = (configuration.trajectoriesPerEpoch, configuration.steps)
-        // Two rows of guidance at rollout and two in training; each state decoded and scored once, and the final picture.
-        #expect(trainer.pipeline.work.unetRows == trajectories * steps * 4)
+        // Two rows of guidance at rollout and two in training, and the pretrained model's at 8 x 4 states to see how far it is; each state
+        // decoded and scored once, and the final picture.
+        #expect(trainer.pipeline.work.unetRows == trajectories * steps * 4 + 8 * 4 * 2)
         let pictures = algorithm == .ddpo ? trajectories : trajectories * (steps + 1)
         #expect(trainer.pipeline.work.decodes == pictures)
         #expect(evaluator.imagesScored == pictures)

@@ -14,6 +14,7 @@ struct Checkpoint {
         var promptStatistics = PromptStatistics()
         /// Running statistics of the rewards, for those that are normalised.
         var rewardMoments: [RunningMoments] = []
+        var watch = RewardWatch()
         /// Advantages of the epoch under way.
         var advantages: [Float] = []
         /// Length of metrics.jsonl.

@@ -110,8 +110,8 @@ public struct Sampler {
             let conditioning = try pipeline.encode(prompts)
             var (states, logForward, guided, logReference): ([Tensor], [Tensor], [Tensor], [Tensor]) = ([], [], [], [])
             var pending: [PendingReward] = []
-            func score(_ images: ImageBatch) throws -> PendingReward {
-                try evaluator.submit(RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: seeds))
+            func score(_ images: ImageBatch, heldOut: Bool) throws -> PendingReward {
+                try evaluator.submit(RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: seeds), heldOut: heldOut)
             }
             let last = try walk(conditioning, seeds: seeds) { step in
                 try check()
@@ -122,15 +122,15 @@ public struct Sampler {
                 if reference { logReference.append(self.logReference(step, conditioning)) }
                 if lookahead {
                     pending.append(
-                        try score(pipeline.decode(kernels.predictedData(step.conditional, x: step.x, steps: step.indices))))
+                        try score(
+                            pipeline.decode(kernels.predictedData(step.conditional, x: step.x, steps: step.indices)), heldOut: false))
                 }
                 if step.index == kernels.transitions - 1 { states.append(step.next) }
             }
             let images = try pipeline.decode(last)
             return UnscoredRollout(
                 prompts: prompts, states: states, logForward: logForward, guided: guided, logReference: logReference, images: images,
-                lookahead: pending,
-                final: try score(images))
+                lookahead: pending, final: try score(images, heldOut: true))
         }
     }
 }
@@ -147,12 +147,12 @@ struct UnscoredRollout {
     func scored() throws -> Rollout {
         let early = try lookahead.map { try $0.wait() }
         let final = try final.wait()
-        let whole = RewardReport(concatenating: [final] + early)
+        let all = [final] + early
         return Rollout(
             prompts: prompts, states: states, logForward: logForward, guided: guided, logReference: logReference,
             rewards: final.reward.indices.map { k in early.contains { $0.reward[k].isNaN } ? .nan : final.reward[k] },
-            lookahead: early.map(\.reward), objectives: final.objectives, imputed: whole.imputed, firstFailure: whole.firstFailure,
-            images: images)
+            lookahead: early.map(\.reward), objectives: final.objectives,
+            imputed: all.reduce(0) { $0 + $1.imputed }, firstFailure: all.lazy.compactMap(\.firstFailure).first, images: images)
     }
 }
 

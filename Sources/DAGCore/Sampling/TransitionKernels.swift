@@ -102,6 +102,12 @@ public struct TransitionKernels {
         return logDensity(x, c.backwardMean * next, c.backwardDeviation)
     }
 
+    /// KL(P_F || P_F') of steps whose network outputs differ, [n]: in nats, whatever the reduction of log-densities.
+    public func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
+        let c = coefficients(indices)
+        return ((forwardMean(output, x, c) - forwardMean(other, x, c)) / c.sigma).square().sum(Array(1..<rank)) * 0.5
+    }
+
     private func forwardMean(_ output: Tensor, _ x: Tensor, _ c: Coefficients) -> Tensor {
         let (x0, epsilon) = scheduler.prediction(output, x: x, alpha: c.alpha)
         return c.x0 * x0 + c.epsilon * epsilon

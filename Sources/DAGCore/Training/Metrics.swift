@@ -9,6 +9,10 @@ public struct StepMetrics: Sendable {
     public let rewardMean, rewardStd: Double
     /// Mean over the epoch's pictures of each objective of each plugin.
     public let objectives: [String: Double]
+    /// How much the epoch's pictures differ: see `ImageBatch.diversity`; of pictures of the same prompt where prompts recur enough.
+    public let diversity: Double
+    /// KL(P_theta || P_base) of a trajectory from the same noise, nats: how far the epoch's policy is from the pretrained model. An estimate.
+    public let baseDivergence: Double
     /// Mean loss of a transition, and its parts.
     public let loss, squaredResidual, regularization: Double
     /// Largest |rho - 1| and the share of importance ratios outside the clip range.
@@ -30,8 +34,8 @@ public struct StepMetrics: Sendable {
     /// The line for metrics.jsonl: JSON with sorted keys.
     public func json() throws -> Data {
         var object: [String: Any] = [
-            "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "loss": loss,
-            "squared_residual": squaredResidual,
+            "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "diversity": diversity,
+            "base_kl": baseDivergence, "loss": loss, "squared_residual": squaredResidual,
             "regularization": regularization, "ratio_deviation": ratioDeviation, "clip_fraction": clipFraction,
             "policy_grad_norm": policyGradNorm, "flow_grad_norm": flowGradNorm, "beta": beta, "trajectories": trajectories,
             "dropped": dropped, "dropped_transitions": droppedTransitions, "imputed": imputed,

@@ -204,7 +204,7 @@ extension Trainer {
             RewardBatch(
                 images: images, prompts: trajectories.map { rollout.prompts[$0] },
                 sampleIDs: trajectories.map { sampleID($0) },
-                seeds: trajectories.map { seeds(.rollout, epoch: progress.epoch, index: $0) }))
+                seeds: trajectories.map { seeds(.rollout, epoch: progress.epoch, index: $0) }), heldOut: false)
         return (report.reward.blocks(of: block.count), report)
     }
 
@@ -240,11 +240,13 @@ extension Trainer {
         return (min(c.trajectoriesPerUpdate, samples / kernels.transitions / c.trainBatchSize * c.trainBatchSize), kernels.transitions)
     }
 
-    func stepMetrics(_ sums: UpdateSums, _ rollout: Rollout, transitionsPerSecond: Double) -> StepMetrics {
+    func stepMetrics(_ sums: UpdateSums, _ scored: ScoredEpoch, transitionsPerSecond: Double) -> StepMetrics {
+        let rollout = scored.rollout
         let reward = PromptStatistics.moments(evaluator.total(rollout.objectives))
         return StepMetrics(
             epoch: progress.epoch, step: progress.step - 1, rewardMean: Double(reward.mean), rewardStd: Double(reward.deviation),
-            objectives: rollout.objectives.mapValues { Double(PromptStatistics.moments($0).mean) }, loss: sums.mean(sums.loss),
+            objectives: rollout.objectives.mapValues { Double(PromptStatistics.moments($0).mean) }, diversity: scored.diversity,
+            baseDivergence: scored.baseDivergence, loss: sums.mean(sums.loss),
             squaredResidual: sums.mean(sums.squaredResidual), regularization: sums.mean(sums.regularization),
             ratioDeviation: sums.ratioDeviation, clipFraction: sums.mean(sums.clipped(configuration.clipRange)),
             policyGradNorm: sums.policyGradNorm, flowGradNorm: sums.flowGradNorm, beta: configuration.beta(epoch: progress.epoch),

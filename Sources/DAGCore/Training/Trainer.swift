@@ -69,11 +69,13 @@ public final class Trainer {
     }
 
     /// What the optimiser steps of an epoch share.
-    private struct ScoredEpoch {
+    struct ScoredEpoch {
         let rollout: Rollout
         let conditioning: Conditioning?
         /// Trajectories in the order in which they are trained on.
         let order: [Int]
+        /// How much the pictures differ, and how far the policy that drew them is from the pretrained model.
+        let diversity, baseDivergence: Double
         /// For the speed: when this process began with the epoch, and at which of its updates.
         let start: ContinuousClock.Instant
         let firstUpdate: Int
@@ -244,12 +246,14 @@ public final class Trainer {
     /// Makes scored trajectories those of the epoch under way.
     private func begin(_ rollout: Rollout) throws {
         let epoch = progress.epoch
+        let (conditioning, images) = (try pipeline.encode(rollout.prompts), try rollout.images ?? finalPictures(rollout))
         stage = .scored(
             ScoredEpoch(
-                rollout: rollout, conditioning: try pipeline.encode(rollout.prompts),
-                order: seeds.permutation(.shuffle, epoch: epoch, count: rollout.count), start: epochStart, firstUpdate: progress.update))
+                rollout: rollout, conditioning: conditioning,
+                order: seeds.permutation(.shuffle, epoch: epoch, count: rollout.count), diversity: diversity(images, rollout.prompts),
+                baseDivergence: try baseDivergence(rollout, conditioning), start: epochStart, firstUpdate: progress.update))
         samples = ScoredSamples(
-            epoch: epoch, images: try rollout.images ?? finalPictures(rollout), prompts: rollout.prompts,
+            epoch: epoch, images: images, prompts: rollout.prompts,
             ids: rollout.prompts.indices.map(sampleID),
             seeds: rollout.prompts.indices.map { seeds(.rollout, epoch: epoch, index: $0) }, rewards: rollout.rewards,
             objectives: evaluator.objectiveNames.map { ($0, rollout.objectives[$0] ?? []) })
@@ -266,10 +270,10 @@ public final class Trainer {
         progress.update += 1
         progress.step += 1
         let trained = (progress.update - epoch.firstUpdate) * size * kernels.transitions
-        let metrics = stepMetrics(sums, epoch.rollout, transitionsPerSecond: Double(trained) / epoch.start.duration(to: .now).seconds)
+        let metrics = stepMetrics(sums, epoch, transitionsPerSecond: Double(trained) / epoch.start.duration(to: .now).seconds)
         // What cannot be written changes nothing in what is done.
         let isLast = progress.update == configuration.updatesPerEpoch
-        if isLast { close(epoch.rollout) }
+        if isLast { close(epoch) }
         try output.append(metrics.json())
         onStep(metrics)
         if isLast { try saveAsPlanned() }
@@ -277,9 +281,10 @@ public final class Trainer {
     }
 
     /// Counts the epoch under way as complete.
-    private func close(_ rollout: Rollout) {
-        evaluator.observe(rollout.objectives)
+    private func close(_ epoch: ScoredEpoch) {
+        evaluator.observe(epoch.rollout.objectives)
         progress.rewardMoments = evaluator.normalization
+        for warning in progress.watch.observe(watched(epoch)) { onWarning("epoch \(progress.epoch): \(warning)") }
         stage = .start
         progress.epoch += 1
         progress.update = 0

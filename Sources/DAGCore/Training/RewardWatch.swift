@@ -1,0 +1,63 @@
+import Foundation
+
+/// Watches whether the reward climbs at the cost of what it does not see: diversity, and rewards that are held out.
+///
+/// The last three epochs are compared with the first, whose pictures are the pretrained model's. A warning is given once.
+struct RewardWatch: Codable, Equatable {
+    /// A number over the pictures of an epoch.
+    struct Moments: Codable, Equatable {
+        let mean, deviation: Double
+
+        init(_ values: [Float]) {
+            let moments = PromptStatistics.moments(values)
+            (mean, deviation) = (Double(moments.mean), Double(moments.deviation))
+        }
+    }
+
+    /// What is watched of an epoch: the trained reward, and held-out ones by their names. Of all rewards more is better.
+    struct Epoch: Codable, Equatable {
+        let reward: Moments
+        let heldOut: [String: Moments]
+        let diversity: Double
+    }
+
+    /// A rise or fall of so many of the pretrained model's standard deviations is one.
+    private static let threshold = 0.5
+    /// Diversity that is left.
+    private static let least = 0.7
+    private static let window = 3
+
+    private var first: Epoch?
+    private var recent: [Epoch] = []
+    private var warned: Set<String> = []
+
+    /// Takes an epoch in and says what there is to warn of.
+    mutating func observe(_ epoch: Epoch) -> [String] {
+        guard let first else {
+            first = epoch
+            return []
+        }
+        recent = (recent + [epoch]).suffix(Self.window)
+        guard recent.count == Self.window else { return [] }
+        func mean(_ value: (Epoch) -> Double?) -> Double { recent.reduce(0) { $0 + (value($1) ?? .nan) } / Double(Self.window) }
+        let reward = mean(\.reward.mean)
+        guard reward - first.reward.mean > Self.threshold * first.reward.deviation else { return [] }
+
+        func number(_ value: Double) -> String { String(format: "%.4g", value) }
+        let diversity = mean(\.diversity)
+        var losses: [(name: String, text: String)] = []
+        if diversity < Self.least * first.diversity {
+            losses.append(("diversity", "diversity has fallen from \(number(first.diversity)) to \(number(diversity))"))
+        }
+        for (name, before) in first.heldOut.sorted(by: { $0.key < $1.key }) {
+            let now = mean { $0.heldOut[name]?.mean }
+            guard before.mean - now > Self.threshold * before.deviation else { continue }
+            let fall = number((before.mean - now) / before.deviation)
+            losses.append((name, "the held-out reward \(name) has got worse by \(fall) of its standard deviations"))
+        }
+        return losses.filter { warned.insert($0.name).inserted }.map { _, text in
+            "the reward has risen from \(number(first.reward.mean)) to \(number(reward)) while \(text): look at the samples. "
+                + "A smaller beta, the anchored target or fewer epochs give less of this"
+        }
+    }
+}

@@ -1,0 +1,144 @@
+import Foundation
+import Images
+import Rewards
+import Tensors
+import Testing
+
+@testable import DAGCore
+
+/// What is said when a reward climbs at the cost of what it does not see.
+@Suite struct RewardWatchTests {
+    /// An epoch whose rewards spread by 1 around `reward`.
+    private func epoch(_ reward: Float, diversity: Double = 0.3, heldOut: Float? = nil) -> RewardWatch.Epoch {
+        func moments(_ mean: Float) -> RewardWatch.Moments { .init([mean - 1, mean, mean + 1]) }
+        return .init(reward: moments(reward), heldOut: heldOut.map { ["other/score": moments($0)] } ?? [:], diversity: diversity)
+    }
+
+    /// Warnings of epochs, one after the other.
+    private func warnings(_ epochs: [RewardWatch.Epoch]) -> [[String]] {
+        var watch = RewardWatch()
+        return epochs.map { watch.observe($0) }
+    }
+
+    @Test func aClimbThatCostsDiversity() throws {
+        let said = warnings([
+            epoch(0), epoch(1, diversity: 0.1), epoch(1, diversity: 0.1), epoch(1, diversity: 0.1), epoch(2, diversity: 0),
+        ])
+        #expect(said.map(\.count) == [0, 0, 0, 1, 0])
+        #expect(said[3][0].hasPrefix("the reward has risen from 0 to 1 while diversity has fallen from 0.3 to 0.1: look at the samples."))
+    }
+
+    @Test func aClimbThatCostsAHeldOutReward() throws {
+        let said = warnings([epoch(0, heldOut: 2)] + Array(repeating: epoch(1, heldOut: 1.25), count: 4))
+        #expect(said.map(\.count) == [0, 0, 0, 1, 0])
+        #expect(said[3][0].contains("the held-out reward other/score has got worse by 0.75 of its standard deviations"))
+    }
+
+    /// Without a climb, or with one that costs little, or that was one epoch's chance, nothing is said.
+    @Test func nothingToSay() {
+        for later in [
+            epoch(0.4, diversity: 0.1, heldOut: 0), epoch(1, diversity: 0.25, heldOut: 1.75), epoch(1, heldOut: 3), epoch(-3, diversity: 0),
+        ] {
+            #expect(warnings([epoch(0, heldOut: 2)] + Array(repeating: later, count: 5)).joined().isEmpty)
+        }
+        #expect(warnings([epoch(0), epoch(1), epoch(1, diversity: 0.1), epoch(1), epoch(1)]).joined().isEmpty)
+    }
+
+    /// The numbers of metrics.jsonl: pictures' diversity, no distance before anything is learned and some after, and a warning that
+    /// survives a checkpoint, for a reward that is held out and the opposite of what is trained.
+    @Test func aRunSaysItOnce() throws {
+        let folder = try TemporaryFolder()
+        func trainer() throws -> Trainer {
+            let brightness = { @Sendable (batch: RewardBatch) -> [Float] in
+                (0..<batch.count).map { k in Float(batch.images[k].reduce(0) { $0 + Int($1) }) / Float(batch.images.bytesPerImage * 255) }
+            }
+            let rewards: [(RewardSpecification, any Reward)] = [
+                (RewardSpecification(library: "brightness"), CallbackReward(name: "brightness", body: brightness)),
+                (
+                    RewardSpecification(library: "held", weight: 0),
+                    CallbackReward(name: "held", objectives: [RewardObjective("light", .minimize)], body: brightness)
+                ),
+            ]
+            return try DAGCoreTests.trainer(
+                smallConfiguration {
+                    ($0.epochs, $0.beta, $0.learningRate, $0.flowLearningRate) = (8, 50, 3e-3, 3e-3)
+                    $0.steps = 6
+                }, folder, evaluator: RewardEvaluator(rewards))
+        }
+        var (warnings, steps) = ([String](), [StepMetrics]())
+        func run(_ trainer: Trainer, until epochs: Int) throws {
+            trainer.onWarning = { warnings.append($0) }
+            trainer.onStep = { steps.append($0) }
+            while trainer.epochsDone < epochs { try trainer.runEpoch() }
+        }
+        try run(trainer(), until: 7)
+        let continued = try trainer()
+        try continued.resume(from: OutputFolder(folder.url.appendingPathComponent("run").path))
+        try run(continued, until: 8)
+
+        #expect(steps[0].baseDivergence < 1e-6 && steps.last!.baseDivergence > 1)
+        let images = try #require(continued.samples).images
+        let prompts = try #require(continued.samples).prompts
+        #expect(steps.last!.diversity == images.diversity(groups: prompts.map { _ in "" }))
+        #expect(steps[0].rewardMean < steps.last!.rewardMean)
+        #expect(warnings.count { $0.contains("the held-out reward held/light has got worse") } == 1, "\(warnings)")
+    }
+
+    /// Held-out rewards are asked about final pictures and never about predicted data.
+    @Test func heldOutRewardsScoreFinalPicturesAlone() throws {
+        nonisolated(unsafe) var pictures = 0
+        let held = CallbackReward(name: "held") { batch in
+            pictures += batch.count
+            return Array(repeating: 0, count: batch.count)
+        }
+        let trained = CallbackReward(name: "trained") { batch in Array(repeating: 0, count: batch.count) }
+        for forwardLooking in ForwardLooking.allCases {
+            pictures = 0
+            let folder = try TemporaryFolder()
+            let trainer = try trainer(
+                smallConfiguration { $0.forwardLooking = forwardLooking }, folder,
+                evaluator: RewardEvaluator([
+                    (RewardSpecification(library: "held", weight: 0), held), (RewardSpecification(library: "trained"), trained),
+                ]))
+            try trainer.runEpoch()
+            #expect(pictures == 8)
+            #expect(trainer.samples?.objectives.map(\.name) == ["held/score", "trained/score"])
+        }
+    }
+
+    /// Two Gaussians of deviation sigma whose means are d apart: d^2 / (2 sigma^2).
+    @Test func divergenceOfAStep() throws {
+        let kernels = try TransitionKernels(scheduler: scheduler(stableDiffusionSchedule), steps: 10, eta: 1)
+        let generator = Generator(seed: 1)
+        let x = Tensor.randn([2, 4, 3, 3], generator: generator)
+        let (a, b) = (Tensor.randn(x.shape, generator: generator), Tensor.randn(x.shape, generator: generator))
+        let indices = Tensor([3, 8] as [Int64])
+        let still = Tensor.zeros(x.shape)
+        let (first, second) = (
+            kernels.sample(a, x: x, noise: still, steps: indices).next, kernels.sample(b, x: x, noise: still, steps: indices).next
+        )
+        let deviation = (kernels.sample(a, x: x, noise: still + 1, steps: indices).next - first)
+        let expected = ((first - second) / deviation).square().sum([1, 2, 3]) * 0.5
+        let found = kernels.divergence(a, from: b, x: x, steps: indices)
+        #expect(difference(try found.array(Float.self).map(Double.init), try expected.array(Float.self).map(Double.init)) < 1e-4)
+    }
+
+    @Test func diversityOfPictures() throws {
+        // A dark and a bright one are 1 apart; three of which two are the same: root of (0 + 1 + 1) / 3.
+        func pictures(_ values: [UInt8], size: Int) throws -> ImageBatch {
+            try ImageBatch(
+                pixels: values.flatMap { Array(repeating: $0, count: size * size * 3) }, count: values.count, height: size, width: size)
+        }
+        let cases: [(values: [UInt8], groups: [String], expected: Double)] = [
+            ([0, 255], ["", ""], 1), ([0, 0, 255], ["", "", ""], (2.0 / 3).squareRoot()), ([0, 255], ["a", "b"], 0), ([7], ["a"], 0),
+            // Of the same prompt only: two pairs, of which one differs.
+            ([0, 255, 9, 9], ["a", "a", "b", "b"], 0.5.squareRoot()),
+        ]
+        for (values, groups, expected) in cases {
+            for size in [3, 16] {
+                let found = try pictures(values, size: size).diversity(groups: groups)
+                #expect(abs(found - expected) < 1e-9, "\(values) \(groups)")
+            }
+        }
+    }
+}
