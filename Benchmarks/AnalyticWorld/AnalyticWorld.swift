@@ -5,20 +5,18 @@ import Models
 import Rewards
 import Tensors
 
-/// A diffusion in the plane, trained by the trainer itself with sums of log-densities, whose target R(x)^beta / Z is known by quadrature.
+/// A diffusion on the line, trained by the trainer itself with sums of log-densities, whose target R(x)^beta / Z is known by quadrature.
 ///
-/// The plane is what a picture of two grey pixels can show, [-1, 1] x [-1, 1]; log R is the log-density of a mixture. The base model is
-/// another mixture, whose exact noise prediction is the pretrained network.
+/// The line is what a picture of one grey pixel can show, [-1, 1]; log R is the log-density of a mixture of three Gaussians with unequal
+/// weights. The base model is another mixture, with equal ones, whose exact noise prediction is the pretrained network.
 public struct AnalyticWorld {
     /// What the pretrained model samples.
-    public let base = Mixture(
-        [(0.25, -0.5, -0.5), (0.25, -0.5, 0.5), (0.25, 0.5, -0.5), (0.25, 0.5, 0.5)], deviation: 0.25)
+    public let base = Mixture(components: [(1 / 3.0, -0.6), (1 / 3.0, 0), (1 / 3.0, 0.6)], deviation: 0.15)
     /// R(x), up to a factor.
-    public let reward = Mixture(
-        [(0.1, -0.45, -0.45), (0.2, -0.45, 0.45), (0.3, 0.45, -0.45), (0.4, 0.45, 0.45)], deviation: 0.2)
+    public let reward = Mixture(components: [(0.15, -0.6), (0.25, 0), (0.6, 0.6)], deviation: 0.13)
 
-    /// Cells of the histograms' side.
-    public static let bins = 16
+    /// Cells of histograms.
+    public static let bins = 32
 
     /// The one that docs/results.md is about.
     public init() {}
@@ -27,29 +25,28 @@ public struct AnalyticWorld {
     public func configuration(_ change: (inout TrainingConfiguration) -> Void = { _ in }) -> TrainingConfiguration {
         var c = TrainingConfiguration()
         (c.model, c.prompts, c.device, c.precision, c.logProb) = ("analytic world", "", .cpu, .fp32, .sum)
-        (c.steps, c.guidanceScale, c.beta, c.betaAnnealing, c.unetRegularization) = (50, 1, 1, 0, 0)
+        (c.steps, c.guidanceScale, c.beta, c.betaAnnealing, c.unetRegularization) = (25, 1, 1, 0, 0)
         (c.sampleBatchSize, c.batchesPerEpoch, c.trainBatchSize, c.gradientAccumulationSteps) = (256, 1, 64, 1)
-        (c.loraRank, c.learningRate, c.flowLearningRate, c.weightDecay) = (64, 5e-4, 1e-3, 0)
-        (c.sampleEvery, c.checkpointEvery, c.maxRowsPerPass, c.epochs) = (0, 1_000_000, 1 << 16, 100)
+        (c.loraRank, c.learningRate, c.flowLearningRate, c.weightDecay, c.clipRange) = (64, 5e-4, 3e-3, 0, 0.2)
+        (c.sampleEvery, c.checkpointEvery, c.maxRowsPerPass, c.epochs) = (0, 1_000_000, 1 << 16, 800)
         change(&c)
         return c
     }
 
     /// A trainer of this world, writing to `folder`.
-    public func trainer(_ configuration: TrainingConfiguration, folder: URL) throws -> Trainer {
+    /// - Parameter pretrained: what the pretrained model samples, if not `base`.
+    public func trainer(_ configuration: TrainingConfiguration, folder: URL, pretrained: Mixture? = nil) throws -> Trainer {
         let schedule = folder.appendingPathComponent("scheduler")
         try FileManager.default.createDirectory(at: schedule, withIntermediateDirectories: true)
-        let settings =
-            #"{"beta_schedule": "squaredcos_cap_v2", "clip_sample": false, "steps_offset": 1, "set_alpha_to_one": false}"#
+        // A cosine schedule has many steps where the modes take shape. Predictions are clamped: there is no picture outside [-1, 1].
+        let settings = #"{"beta_schedule": "squaredcos_cap_v2", "clip_sample": true, "steps_offset": 1, "set_alpha_to_one": false}"#
         try Data(settings.utf8).write(to: schedule.appendingPathComponent("scheduler_config.json"))
         let scheduler = try DDIMScheduler(folder: ModelFolder(schedule))
-        let network = try MixtureNetwork(base, alphasCumprod: scheduler.alphasCumprod)
-        let pipeline = DiffusionPipeline(unet: network, scheduler: scheduler, sampleShape: [1, 1, 2])
-        let reward = self.reward
+        let network = try MixtureNetwork(pretrained ?? base, alphasCumprod: scheduler.alphasCumprod)
+        let pipeline = DiffusionPipeline(unet: network, scheduler: scheduler, sampleShape: [1, 1, 1])
+        let levels = (0...255).map(logReward)
         let scored = CallbackReward(name: "log_density", fingerprint: "1") { batch in
-            batch.images.withUnsafeBytes { pixels in
-                (0..<batch.count).map { k in Self.logReward(reward, Int(pixels[6 * k]), Int(pixels[6 * k + 3])) }
-            }
+            batch.images.withUnsafeBytes { pixels in (0..<batch.count).map { levels[Int(pixels[3 * $0])] } }
         }
         let output = OutputFolder(folder.appendingPathComponent("run").path)
         try output.prepare()
@@ -58,38 +55,32 @@ public struct AnalyticWorld {
             prompts: .none, output: output)
     }
 
-    /// log R of a picture; bounded, so that no point is so bad that it is all that a loss sees.
-    private static func logReward(_ reward: Mixture, _ x: Int, _ y: Int) -> Float {
-        Float(max(reward.logDensity(Double(x) / 127.5 - 1, Double(y) / 127.5 - 1), -12))
-    }
+    private static func position(_ level: Int) -> Double { Double(level) / 127.5 - 1 }
 
-    /// The target as a histogram, [bins * bins], rows of y: R^beta over all pictures that fall into a cell, times the base's density if it is
-    /// anchored to that, divided by the sum of all.
+    /// log R of a grey level; bounded, so that no point is so bad that it is all that a loss sees.
+    private func logReward(_ level: Int) -> Float { Float(max(reward.logDensity(Self.position(level)), -12)) }
+
+    /// The target as a histogram [bins]: R^beta over all grey levels that fall into a cell, times the base's density if it is anchored to
+    /// that, divided by the sum of all.
     public func target(beta: Double, anchored: Bool) -> [Double] {
-        var cells = [Double](repeating: 0, count: Self.bins * Self.bins)
-        for y in 0...255 {
-            for x in 0...255 {
-                let logBase = anchored ? base.logDensity(Double(x) / 127.5 - 1, Double(y) / 127.5 - 1) : 0
-                cells[Self.cell(x, y)] += exp(beta * Double(Self.logReward(reward, x, y)) + logBase)
-            }
+        var cells = [Double](repeating: 0, count: Self.bins)
+        for level in 0...255 {
+            let logBase = anchored ? base.logDensity(Self.position(level)) : 0
+            cells[Self.cell(level)] += exp(beta * Double(logReward(level)) + logBase)
         }
         let total = cells.reduce(0, +)
         return cells.map { $0 / total }
     }
 
-    /// The cell of a picture.
-    private static func cell(_ x: Int, _ y: Int) -> Int { y * bins / 256 * bins + x * bins / 256 }
+    private static func cell(_ level: Int) -> Int { level * bins / 256 }
 
     /// What a trainer samples now, as a histogram of as many pictures.
     public func histogram(_ trainer: Trainer, samples: Int, seed: UInt64 = 1 << 40) throws -> [Double] {
-        var cells = [Double](repeating: 0, count: Self.bins * Self.bins)
+        var cells = [Double](repeating: 0, count: Self.bins)
         for start in stride(from: 0, to: samples, by: 4096) {
             let count = min(4096, samples - start)
-            let images = try trainer.sample(
-                Array(repeating: "", count: count), seeds: (0..<count).map { seed + UInt64(start + $0) })
-            images.withUnsafeBytes { pixels in
-                for k in 0..<count { cells[Self.cell(Int(pixels[6 * k]), Int(pixels[6 * k + 3]))] += 1 / Double(samples) }
-            }
+            let images = try trainer.sample(Array(repeating: "", count: count), seeds: (0..<count).map { seed + UInt64(start + $0) })
+            images.withUnsafeBytes { pixels in for k in 0..<count { cells[Self.cell(Int(pixels[3 * k]))] += 1 / Double(samples) } }
         }
         return cells
     }
@@ -102,13 +93,13 @@ public struct AnalyticWorld {
         target.reduce(0) { $0 + (2 * $1 * (1 - $1) / .pi / Double(samples)).squareRoot() } / 2
     }
 
-    /// Share of the pictures in each quadrant: those of the reward's components, in their order.
-    public static func quadrants(_ histogram: [Double]) -> [Double] {
-        var shares = [0.0, 0, 0, 0]
-        for (cell, share) in histogram.enumerated() {
-            let (x, y) = (cell % bins, cell / bins)
-            shares[(x >= bins / 2 ? 2 : 0) + (y >= bins / 2 ? 1 : 0)] += share
+    /// Share of the pictures at each of the three modes: below -0.3, up to 0.3, and above. Cells across a border count half.
+    public static func shares(_ histogram: [Double]) -> [Double] {
+        histogram.enumerated().reduce(into: [0.0, 0, 0]) { shares, entry in
+            for half in 0...1 {
+                let x = (Double(entry.offset) + 0.25 + 0.5 * Double(half)) * 2 / Double(bins) - 1
+                shares[x < -0.3 ? 0 : x < 0.3 ? 1 : 2] += entry.element / 2
+            }
         }
-        return shares
     }
 }

@@ -3,37 +3,11 @@ import Models
 import NN
 import Tensors
 
-/// A mixture of isotropic Gaussians in the plane.
-public struct Mixture: Sendable {
-    /// Weight, which add up to 1, and mean of each component.
-    public let components: [(weight: Double, x: Double, y: Double)]
-    /// Standard deviation of all components.
-    public let deviation: Double
-
-    /// - Parameters:
-    ///   - components: weights add up to 1.
-    ///   - deviation: of each in x and in y.
-    public init(_ components: [(weight: Double, x: Double, y: Double)], deviation: Double) {
-        self.components = components
-        self.deviation = deviation
-    }
-
-    /// The density's logarithm at a point.
-    public func logDensity(_ x: Double, _ y: Double) -> Double {
-        let variance = deviation * deviation
-        let terms = components.map { c in
-            log(c.weight) - ((x - c.x) * (x - c.x) + (y - c.y) * (y - c.y)) / (2 * variance) - log(2 * .pi * variance)
-        }
-        let largest = terms.max()!
-        return largest + log(terms.reduce(0) { $0 + exp($1 - largest) })
-    }
-}
-
 /// The exact noise prediction of a mixture under the diffusion, plus a small network that is zero at first and all of which adapters train.
 ///
 ///     eps(x, t) = sqrt(1 - abar) sum over k of r_k (x - sqrt(abar) m_k) / v,  v = abar s^2 + 1 - abar,  r_k the posterior of component k
 ///
-/// Samples are pictures of one row, two columns and one channel: the plane's two coordinates.
+/// Samples are pictures of one grey pixel.
 public final class MixtureNetwork: DenoisingNetwork {
     /// float32.
     public let dtype = DType.float32
@@ -52,14 +26,14 @@ public final class MixtureNetwork: DenoisingNetwork {
     ///   - alphasCumprod: abar(t) of the schedule.
     public init(_ mixture: Mixture, width: Int = 64, alphasCumprod: [Double]) throws {
         alphas = Tensor(alphasCumprod.map(Float.init))
-        means = Tensor(mixture.components.flatMap { [Float($0.x), Float($0.y)] }, shape: [1, mixture.components.count, 2])
+        means = Tensor(mixture.components.map { Float($0.mean) }, shape: [1, mixture.components.count, 1])
         logWeights = Tensor(mixture.components.map { Float(log($0.weight)) })
         variance = mixture.deviation * mixture.deviation
         let store = ParameterStore(seed: 1, device: .cpu)
         // Names of attention projections, for adapters attach to those.
         layers = [
-            Linear(18, width, store.root / "first" / "to_q"), Linear(width, width, store.root / "second" / "to_k"),
-            Linear(width, 2, store.root / "last" / "to_v"),
+            Linear(17, width, store.root / "first" / "to_q"), Linear(width, width, store.root / "second" / "to_k"),
+            Linear(width, 1, store.root / "last" / "to_v"),
         ]
         linears = store.linears
         let last = store.parameters.filter { $0.key.hasPrefix("last.") }
@@ -67,13 +41,13 @@ public final class MixtureNetwork: DenoisingNetwork {
         try store.finish()
     }
 
-    /// The predicted noise, [n, 1, 1, 2].
+    /// The predicted noise, [n, 1, 1, 1].
     public func callAsFunction(_ x: Tensor, timesteps times: Tensor, context: Tensor?) -> Tensor {
         let n = x.size(0)
-        let points = x.reshape([n, 2])
+        let points = x.reshape([n, 1])
         let alpha = alphas.indexSelect(0, times).reshape([n, 1, 1])
         let spread = alpha * variance + 1 - alpha
-        let offsets = points.unsqueeze(1) - alpha.sqrt() * means  // [n, K, 2]
+        let offsets = points.unsqueeze(1) - alpha.sqrt() * means  // [n, K, 1]
         let logits = offsets.square().sum([2]) / spread.reshape([n, 1]) * -0.5 + logWeights
         let columns = logits.chunk(means.size(1), 1)
         let scaled = (logits - columns.dropFirst().reduce(columns[0], Tensor.maximum)).exp()

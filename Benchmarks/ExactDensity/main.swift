@@ -4,57 +4,83 @@ import DAGCore
 import Foundation
 import Tensors
 
-/// Trains every objective on a world whose target is known, and prints how far each ends from it.
+/// Trains every objective on a world whose target is known, and says how far each ends from it.
 struct ExactDensity: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "exact-density",
-        abstract: "Total variation between what is sampled after training and the exact target, per objective.")
+        abstract: "Total variation between what is sampled after training and the exact target, for each objective.")
 
     @Option(help: "dag-db, dag-kl, dag-tb, dag-subtb, ddpo; all if none is named.") var algorithm: [Algorithm] = []
     @Option(help: "reward or anchored.") var target = Target.reward
-    @Option var epochs = 300
-    @Option var samples = 20_000
-    @Option var steps = 50
-    @Option var beta = 1.0
-    @Option var seed: [UInt64] = [0, 1, 2]
+    @Option(help: "Epochs of 256 trajectories.") var epochs = 800
+    @Option(help: "Pictures that are counted.") var samples = 20_000
+    @Option(help: "Seeds of the runs.") var seed: [UInt64] = [0, 1, 2]
     @Option(help: "Epochs between measurements.") var every = 100
-    @Option(help: "key=value: a setting of the training, as in dag-train's YAML files.") var set: [String] = []
+    @Option(help: "key=value: another setting of the training, as in dag-train's YAML files.") var set: [String] = []
+    @Option(help: "Also write all measurements, with their histograms, to a new CSV file.") var output: String?
+
+    private static let columns =
+        ["algorithm", "target", "seed", "epoch", "trajectories", "total_variation", "share_0", "share_1", "share_2"]
+        + (0..<AnalyticWorld.bins).map { "cell_\($0)" }
 
     func run() throws {
         Torch.threads = 1  // the networks are too small for more
         let world = AnalyticWorld()
-        let truth = world.target(beta: beta, anchored: target == .anchored)
-        print(
-            String(format: "of the target's own samples: total variation %.3f; quadrants", AnalyticWorld.noise(truth, samples: samples)),
-            shares(truth))
+        let base = try TrainingConfiguration.resolve(
+            base: world.configuration { ($0.target, $0.epochs) = (target, epochs) },
+            text: set.isEmpty ? nil : set.map { $0.replacing("=", with: ": ", maxReplacements: 1) }.joined(separator: "\n"),
+            source: "--set")
+        let truth = world.target(beta: base.beta, anchored: target == .anchored)
+        var table = [Self.columns.joined(separator: ",")]
+        func record(_ name: String, seed: UInt64, epoch: Int, _ histogram: [Double]) -> String {
+            let distance = AnalyticWorld.totalVariation(histogram, truth)
+            let numbers = [distance] + AnalyticWorld.shares(histogram) + histogram
+            table.append(
+                ([name, target.rawValue, "\(seed)", "\(epoch)", "\(epoch * base.trajectoriesPerEpoch)"]
+                    + numbers.map { String(format: "%.5f", $0) }).joined(separator: ","))
+            return String(format: "%.3f", distance)
+        }
+        func show(_ name: String, _ distance: String, _ histogram: [Double]) {
+            let shares = AnalyticWorld.shares(histogram).map { String(format: "%.2f", $0) }.joined(separator: " ")
+            let line = name.padding(toLength: 44, withPad: " ", startingAt: 0) + distance + "   modes \(shares)\n"
+            FileHandle.standardOutput.write(Data(line.utf8))
+        }
+
+        _ = record("target", seed: 0, epoch: 0, truth)
+        show("as many samples of the target", String(format: "%.3f", AnalyticWorld.noise(truth, samples: samples)), truth)
+        if target == .reward, base.beta == 1 {
+            let ideal = try measured(world, base, pretrained: world.reward) { try world.histogram($0, samples: samples) }
+            show("the target's own diffusion, \(base.steps) steps", record("ideal", seed: 0, epoch: 0, ideal), ideal)
+        }
         for algorithm in algorithm.isEmpty ? Algorithm.allCases.filter({ $0 != .ddpo || target == .reward }) : algorithm {
             for seed in seed {
-                let folder = FileManager.default.temporaryDirectory.appendingPathComponent("exact-density-\(UUID())")
-                defer { try? FileManager.default.removeItem(at: folder) }
-                let configuration = world.configuration {
-                    ($0.algorithm, $0.epochs, $0.seed, $0.target, $0.beta) = (algorithm, epochs, seed, target, beta)
-                    $0.steps = steps
-                }
-                let trainer = try world.trainer(
-                    TrainingConfiguration.resolve(
-                        base: configuration, text: set.map { $0.replacing("=", with: ": ", maxReplacements: 1) }.joined(separator: "\n")),
-                    folder: folder)
-                var line = "\(algorithm.rawValue) seed \(seed):"
-                for epoch in 0...epochs {
-                    if epoch % every == 0 || epoch == epochs {
-                        let found = try world.histogram(trainer, samples: samples)
-                        line += String(format: " %d: %.3f", epoch, AnalyticWorld.totalVariation(found, truth))
-                        if epoch == epochs { line += "; quadrants " + shares(found) }
+                var configuration = base
+                (configuration.algorithm, configuration.seed) = (algorithm, seed)
+                try measured(world, configuration) { trainer in
+                    var (found, distances) = ([Double](), [String]())
+                    for epoch in 0...epochs {
+                        if epoch % every == 0 || epoch == epochs {
+                            found = try world.histogram(trainer, samples: samples)
+                            distances.append(record(algorithm.rawValue, seed: seed, epoch: epoch, found))
+                        }
+                        if epoch < epochs { try trainer.runEpoch() }
                     }
-                    if epoch < epochs { try trainer.runEpoch() }
+                    show("\(algorithm.rawValue), seed \(seed)", distances.joined(separator: " "), found)
                 }
-                FileHandle.standardOutput.write(Data((line + "\n").utf8))
             }
+        }
+        if let output {
+            try Data((table.joined(separator: "\n") + "\n").utf8).write(to: URL(fileURLWithPath: output), options: .withoutOverwriting)
         }
     }
 
-    private func shares(_ histogram: [Double]) -> String {
-        AnalyticWorld.quadrants(histogram).map { String(format: "%.2f", $0) }.joined(separator: " ")
+    /// A trainer whose files are removed afterwards.
+    private func measured<Value>(
+        _ world: AnalyticWorld, _ configuration: TrainingConfiguration, pretrained: Mixture? = nil, _ body: (Trainer) throws -> Value
+    ) throws -> Value {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("exact-density-\(UUID())")
+        defer { try? FileManager.default.removeItem(at: folder) }
+        return try body(world.trainer(configuration, folder: folder, pretrained: pretrained))
     }
 }
 
