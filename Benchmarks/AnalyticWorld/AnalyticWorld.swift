@@ -7,27 +7,31 @@ import Tensors
 
 /// A diffusion on the line, trained by the trainer itself with sums of log-densities, whose target R(x)^beta / Z is known by quadrature.
 ///
-/// The line is what a picture of one grey pixel can show, [-1, 1]; log R is the log-density of a mixture of three Gaussians with unequal
-/// weights. The base model is another mixture, with equal ones, whose exact noise prediction is the pretrained network.
+/// The line is what a picture of one grey pixel can show, [-1, 1]. The pretrained model is a mixture of three Gaussians with equal weights, by
+/// its exact noise prediction. Where the target is R^beta, R is the density of a mixture with unequal weights; where it is anchored to the
+/// pretrained model, log R is a straight line, which makes nothing of its own but weighs what is there.
 public struct AnalyticWorld {
     /// What the pretrained model samples.
     public let base = Mixture(components: [(1 / 3.0, -0.6), (1 / 3.0, 0), (1 / 3.0, 0.6)], deviation: 0.15)
-    /// R(x), up to a factor.
+    /// R of the target R^beta, up to a factor.
     public let reward = Mixture(components: [(0.15, -0.6), (0.25, 0), (0.6, 0.6)], deviation: 0.13)
+    private let target: Target
 
     /// Cells of histograms.
     public static let bins = 32
 
-    /// The one that docs/results.md is about.
-    public init() {}
+    /// - Parameter target: what is to be sampled in proportion to.
+    public init(_ target: Target) { self.target = target }
 
     /// Settings that fit it; `change` has the last word.
     public func configuration(_ change: (inout TrainingConfiguration) -> Void = { _ in }) -> TrainingConfiguration {
         var c = TrainingConfiguration()
         (c.model, c.prompts, c.device, c.precision, c.logProb) = ("analytic world", "", .cpu, .fp32, .sum)
-        (c.steps, c.guidanceScale, c.beta, c.betaAnnealing, c.unetRegularization) = (25, 1, 1, 0, 0)
+        (c.steps, c.guidanceScale, c.beta, c.betaAnnealing, c.unetRegularization) = (50, 1, 1, 0, 0)
         (c.sampleBatchSize, c.batchesPerEpoch, c.trainBatchSize, c.gradientAccumulationSteps) = (256, 1, 64, 1)
-        (c.loraRank, c.learningRate, c.flowLearningRate, c.weightDecay, c.clipRange) = (64, 5e-4, 3e-3, 0, 0.2)
+        // The flow has to be ahead of the policy, which otherwise follows its errors.
+        (c.loraRank, c.learningRate, c.flowLearningRate, c.weightDecay, c.clipRange) = (64, 3e-4, 5e-3, 0, 0.2)
+        c.target = target
         (c.sampleEvery, c.checkpointEvery, c.maxRowsPerPass, c.epochs) = (0, 1_000_000, 1 << 16, 800)
         change(&c)
         return c
@@ -52,37 +56,45 @@ public struct AnalyticWorld {
         try output.prepare()
         return try Trainer(
             configuration, pipeline: pipeline, evaluator: RewardEvaluator([(RewardSpecification(library: "log_density"), scored)]),
-            prompts: .none, output: output)
+            prompts: .none, output: output, makeFlow: { try PointFlow($0) })
     }
 
     private static func position(_ level: Int) -> Double { Double(level) / 127.5 - 1 }
 
     /// log R of a grey level; bounded, so that no point is so bad that it is all that a loss sees.
-    private func logReward(_ level: Int) -> Float { Float(max(reward.logDensity(Self.position(level)), -12)) }
-
-    /// The target as a histogram [bins]: R^beta over all grey levels that fall into a cell, times the base's density if it is anchored to
-    /// that, divided by the sum of all.
-    public func target(beta: Double, anchored: Bool) -> [Double] {
-        var cells = [Double](repeating: 0, count: Self.bins)
-        for level in 0...255 {
-            let logBase = anchored ? base.logDensity(Self.position(level)) : 0
-            cells[Self.cell(level)] += exp(beta * Double(logReward(level)) + logBase)
-        }
-        let total = cells.reduce(0, +)
-        return cells.map { $0 / total }
+    private func logReward(_ level: Int) -> Float {
+        let x = Self.position(level)
+        return target == .anchored ? Float(1.5 * x) : Float(max(reward.logDensity(x), -12))
     }
 
-    private static func cell(_ level: Int) -> Int { level * bins / 256 }
+    /// The target as a histogram [bins]: R^beta of all grey levels that fall into a cell, times how often the pretrained model has them if
+    /// the target is anchored to that, divided by the sum of all.
+    /// - Parameter pretrained: shares of the 256 grey levels among the pretrained model's pictures, as its sampler makes them.
+    public func truth(beta: Double, pretrained: [Double]) -> [Double] {
+        let levels = (0...255).map { exp(beta * Double(logReward($0))) * (target == .anchored ? pretrained[$0] : 1) }
+        return Self.histogram(levels.map { $0 / levels.reduce(0, +) })
+    }
 
-    /// What a trainer samples now, as a histogram of as many pictures.
-    public func histogram(_ trainer: Trainer, samples: Int, seed: UInt64 = 1 << 40) throws -> [Double] {
-        var cells = [Double](repeating: 0, count: Self.bins)
+    /// The density of `base` itself.
+    public var baseDensity: [Double] {
+        let levels = (0...255).map { exp(base.logDensity(Self.position($0))) }
+        return Self.histogram(levels.map { $0 / levels.reduce(0, +) })
+    }
+
+    /// What a trainer samples now: shares of the 256 grey levels among as many pictures.
+    public func levels(_ trainer: Trainer, samples: Int, seed: UInt64 = 1 << 40) throws -> [Double] {
+        var levels = [Double](repeating: 0, count: 256)
         for start in stride(from: 0, to: samples, by: 4096) {
             let count = min(4096, samples - start)
             let images = try trainer.sample(Array(repeating: "", count: count), seeds: (0..<count).map { seed + UInt64(start + $0) })
-            images.withUnsafeBytes { pixels in for k in 0..<count { cells[Self.cell(Int(pixels[3 * k]))] += 1 / Double(samples) } }
+            images.withUnsafeBytes { pixels in for k in 0..<count { levels[Int(pixels[3 * k])] += 1 / Double(samples) } }
         }
-        return cells
+        return levels
+    }
+
+    /// Shares of grey levels, added up in cells.
+    public static func histogram(_ levels: [Double]) -> [Double] {
+        levels.enumerated().reduce(into: Array(repeating: 0, count: bins)) { $0[$1.offset * bins / 256] += $1.element }
     }
 
     /// Half the sum of absolute differences of two histograms: 0 for equal ones, 1 for ones that do not overlap.

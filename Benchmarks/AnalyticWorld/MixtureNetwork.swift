@@ -1,3 +1,4 @@
+import DAGCore
 import Foundation
 import Models
 import NN
@@ -18,7 +19,6 @@ public final class MixtureNetwork: DenoisingNetwork {
     private let alphas: Tensor
     private let means, logWeights: Tensor
     private let variance: Double
-    private let timesteps = Timesteps(channels: 16, flipSinToCos: true, shift: 0)
     private let layers: [Linear]
 
     /// - Parameters:
@@ -53,8 +53,28 @@ public final class MixtureNetwork: DenoisingNetwork {
         let scaled = (logits - columns.dropFirst().reduce(columns[0], Tensor.maximum)).exp()
         let posterior = (scaled / scaled.sum([1], keepDims: true)).unsqueeze(2)
         let exact = (posterior * offsets / spread).sum([1]) * (1 - alpha).sqrt().reshape([n, 1])
-        let features = Tensor.cat([points, self.timesteps(times)], 1)
-        let learned = layers[2](layers[1](layers[0](features).silu()).silu())
-        return (exact + learned).reshape(x.shape)
+        return (exact + perceptron(layers, points, times)).reshape(x.shape)
     }
+}
+
+/// log F of a point: a perceptron, for a convolution has nothing to do on one pixel.
+final class PointFlow: FlowNetwork {
+    let parameters: [(name: String, tensor: Tensor)]
+    private let layers: [Linear]
+
+    init(_ store: ParameterStore) throws {
+        layers = [17, 64, 64, 64].enumerated().map { place, width in Linear(width, place < 3 ? 64 : 1, store.root / "layers" / place) }
+        try store.finish()
+        parameters = store.parameters.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+    }
+
+    func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor {
+        perceptron(layers, x.reshape([x.size(0), 1]), times).squeeze(1)
+    }
+}
+
+/// Of points [n, 1] and timesteps [n].
+private func perceptron(_ layers: [Linear], _ points: Tensor, _ times: Tensor) -> Tensor {
+    let features = Tensor.cat([points, Timesteps(channels: 16, flipSinToCos: true, shift: 0)(times)], 1)
+    return layers.dropFirst().reduce(layers[0](features)) { $1($0.silu()) }
 }

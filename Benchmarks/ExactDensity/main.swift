@@ -25,12 +25,13 @@ struct ExactDensity: ParsableCommand {
 
     func run() throws {
         Torch.threads = 1  // the networks are too small for more
-        let world = AnalyticWorld()
+        let world = AnalyticWorld(target)
         let base = try TrainingConfiguration.resolve(
-            base: world.configuration { ($0.target, $0.epochs) = (target, epochs) },
+            base: world.configuration { $0.epochs = epochs },
             text: set.isEmpty ? nil : set.map { $0.replacing("=", with: ": ", maxReplacements: 1) }.joined(separator: "\n"),
             source: "--set")
-        let truth = world.target(beta: base.beta, anchored: target == .anchored)
+        let pretrained = try measured(world, base) { try world.levels($0, samples: 100_000, seed: 1 << 41) }
+        let truth = world.truth(beta: base.beta, pretrained: pretrained)
         var table = [Self.columns.joined(separator: ",")]
         func record(_ name: String, seed: UInt64, epoch: Int, _ histogram: [Double]) -> String {
             let distance = AnalyticWorld.totalVariation(histogram, truth)
@@ -49,7 +50,9 @@ struct ExactDensity: ParsableCommand {
         _ = record("target", seed: 0, epoch: 0, truth)
         show("as many samples of the target", String(format: "%.3f", AnalyticWorld.noise(truth, samples: samples)), truth)
         if target == .reward, base.beta == 1 {
-            let ideal = try measured(world, base, pretrained: world.reward) { try world.histogram($0, samples: samples) }
+            let ideal = try measured(world, base, pretrained: world.reward) {
+                AnalyticWorld.histogram(try world.levels($0, samples: samples))
+            }
             show("the target's own diffusion, \(base.steps) steps", record("ideal", seed: 0, epoch: 0, ideal), ideal)
         }
         for algorithm in algorithm.isEmpty ? Algorithm.allCases.filter({ $0 != .ddpo || target == .reward }) : algorithm {
@@ -60,7 +63,7 @@ struct ExactDensity: ParsableCommand {
                     var (found, distances) = ([Double](), [String]())
                     for epoch in 0...epochs {
                         if epoch % every == 0 || epoch == epochs {
-                            found = try world.histogram(trainer, samples: samples)
+                            found = AnalyticWorld.histogram(try world.levels(trainer, samples: samples))
                             distances.append(record(algorithm.rawValue, seed: seed, epoch: epoch, found))
                         }
                         if epoch < epochs { try trainer.runEpoch() }

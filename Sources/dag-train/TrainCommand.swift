@@ -105,6 +105,8 @@ struct MachineOptions: ParsableArguments {
     @Option(help: "CPU threads. (default: libtorch's choice)") var threads: Int?
     @Option(help: "(default: 0)") var seed: UInt64?
     @Option(help: "Score this many fixed prompts and seeds before and after training. (default: 0)") var evaluationSamples: Int?
+    @Option(help: ArgumentHelp("Prompts for that, such as held-out ones. (default: those of --prompts)", valueName: "file|name"))
+    var evaluationPrompts: String?
     @Option(help: "Epochs between sample sheets; 0: only the one before training. (default: 5)") var sampleEvery: Int?
     @Option(help: "Epochs between checkpoints. (default: 1)") var checkpointEvery: Int?
 }

@@ -48,7 +48,8 @@ final class TrainingSession {
             "train_batch_size": amounts.trainBatchSize, "gradient_accumulation_steps": amounts.gradientAccumulationSteps,
             "steps": amounts.steps, "eta": amounts.eta, "guidance_scale": amounts.guidanceScale, "precision": machine.precision,
             "device": machine.device, "max_rows_per_pass": machine.maxRowsPerPass, "threads": machine.threads, "seed": machine.seed,
-            "evaluation_samples": machine.evaluationSamples, "sample_every": machine.sampleEvery,
+            "evaluation_samples": machine.evaluationSamples,
+            "evaluation_prompts": machine.evaluationPrompts, "sample_every": machine.sampleEvery,
             "checkpoint_every": machine.checkpointEvery,
         ]
         var nodes = scalars.compactMapValues { $0.map { Node($0.description) } }

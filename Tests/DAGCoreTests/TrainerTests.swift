@@ -24,6 +24,24 @@ import Testing
         #expect(evaluator.imagesScored == pictures)
     }
 
+    /// Evaluation may have prompts of its own.
+    @Test func evaluationOfHeldOutPrompts() throws {
+        let folder = try TemporaryFolder()
+        nonisolated(unsafe) var asked: [String] = []
+        let reward = CallbackReward(name: "listens") { batch in
+            asked += batch.prompts
+            return Array(repeating: 0, count: batch.count)
+        }
+        let prompts = folder.url.appendingPathComponent("held-out.txt")
+        try Data("a red bag\na blue boot\n".utf8).write(to: prompts)
+        let run = try TrainingRun(
+            smallConfiguration { ($0.rewardPlugin, $0.evaluationSamples, $0.evaluationPrompts) = ([], 3, prompts.path) },
+            output: OutputFolder(folder.url.appendingPathComponent("run").path))
+        let trainer = try run.prepare(rewards: [(RewardSpecification(library: "listens"), reward)])
+        _ = try trainer.evaluate()
+        #expect(asked == ["a red bag", "a blue boot", "a red bag"])
+    }
+
     /// With the weights of the rollout, taking the rewards of predicted data early or late is the same.
     @Test func rolloutAndCurrentRewardsAgreeAtFirst() throws {
         let losses = try [ForwardLooking.rollout, .current].map { mode in

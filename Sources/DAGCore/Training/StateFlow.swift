@@ -3,11 +3,23 @@ import Models
 import NN
 import Tensors
 
+/// A network for f_phi(x_t, t, e(c)), the learned part of the state flow.
+public protocol FlowNetwork {
+    /// The trained tensors in the order of their keys.
+    var parameters: [(name: String, tensor: Tensor)] { get }
+    /// One number for each state, float32 [n].
+    /// - Parameters:
+    ///   - x: [n, C, H, W].
+    ///   - times: int64 [n].
+    ///   - context: text embedding [n, L, D], nil without text.
+    func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor
+}
+
 /// f_phi(x_t, t, e(c)): the learned part of the state flow, the down half of a small U-Net pooled to a scalar (paper, appendix).
 ///
 /// Channels (64, 128, 256, 256) with one layer each, cross-attention in all but the last block; fewer blocks where samples are small,
 /// no cross-attention where the model has no text. Weights are float32 and computed with in the pipeline's type.
-public final class StateFlow {
+public final class StateFlow: FlowNetwork {
     /// The trained tensors in the order of their keys.
     public let parameters: [(name: String, tensor: Tensor)]
     private let timesteps = Timesteps(channels: 64, flipSinToCos: true, shift: 0)
@@ -46,10 +58,6 @@ public final class StateFlow {
     }
 
     /// One number for each state, float32 [n].
-    /// - Parameters:
-    ///   - x: [n, C, H, W].
-    ///   - times: int64 [n].
-    ///   - context: text embedding [n, L, D], nil without text.
     public func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor {
         let context = context?.to(dtype)
         let time = timeEmbedding(timesteps(times).to(dtype)).silu()

@@ -7,9 +7,9 @@ extension Trainer {
     /// Pictures of a sample sheet.
     private static let sheetSize = 16
 
-    /// The fixed prompts and seeds of evaluation and sample sheets: spread over the prompt set, or all of it again and again.
-    private func fixedSamples(_ count: Int) -> (prompts: [String], seeds: [UInt64]) {
-        let all = prompts.prompts
+    /// Fixed prompts and seeds, for evaluation and sample sheets: spread over the prompt set, or all of it again and again.
+    private func fixedSamples(_ count: Int, of set: PromptSet) -> (prompts: [String], seeds: [UInt64]) {
+        let all = set.prompts
         let chosen = (0..<count).map { count < all.count ? all[$0 * all.count / count] : all[$0 % all.count] }
         return (chosen, seeds.batch(.evaluation, count: count))
     }
@@ -17,7 +17,7 @@ extension Trainer {
     /// Scores pictures of fixed prompts and seeds with the current adapter, and appends them to metrics.jsonl.
     public func evaluate() throws -> Evaluation {
         guard configuration.evaluationSamples > 0 else { throw ConfigurationError("--evaluation-samples is 0: set it to evaluate") }
-        let (prompts, seeds) = fixedSamples(configuration.evaluationSamples)
+        let (prompts, seeds) = fixedSamples(configuration.evaluationSamples, of: evaluationPrompts)
         let batch = max(1, configuration.sampleBatchSize)
         var reports: [RewardReport] = []
         for start in stride(from: 0, to: prompts.count, by: batch) {
@@ -42,7 +42,7 @@ extension Trainer {
 
     /// Gives rewards that are to be normalised their first statistics: of one batch of pictures of the untrained model.
     func calibrateRewards() throws {
-        let (prompts, seeds) = fixedSamples(configuration.sampleBatchSize)
+        let (prompts, seeds) = fixedSamples(configuration.sampleBatchSize, of: prompts)
         let images = try sampler.pictures(prompts, seeds: seeds, check: checkCancellation)
         evaluator.observe(
             try evaluator.score(RewardBatch(images: images, prompts: prompts, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds))
@@ -62,7 +62,7 @@ extension Trainer {
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
     public func saveSamples() throws {
-        let (prompts, seeds) = fixedSamples(Self.sheetSize)
+        let (prompts, seeds) = fixedSamples(Self.sheetSize, of: prompts)
         let images = try sample(prompts, seeds: seeds)
         let file = output.samples.appendingPathComponent("epoch-\(progress.epoch).png")
         try images.writeSheet(columns: 4, to: file)

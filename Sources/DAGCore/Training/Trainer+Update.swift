@@ -211,7 +211,7 @@ extension Trainer {
     /// log F(x_t) and log F(x_t') of a range: beta R(x0 predicted) + f_phi, and beta R alone at the end.
     /// - Parameter rewards: [steps + 1][trajectories].
     private func logFlows(
-        _ flow: StateFlow, _ rollout: Rollout, _ conditioning: Conditioning?, _ block: [Int], _ range: Range<Int>, rewards: [[Float]]
+        _ flow: any FlowNetwork, _ rollout: Rollout, _ conditioning: Conditioning?, _ block: [Int], _ range: Range<Int>, rewards: [[Float]]
     ) -> (now: Tensor, next: Tensor) {
         let states = range.lowerBound...min(range.upperBound, kernels.transitions - 1)
         let x = Tensor.cat(states.map { rollout.states[$0].rows(block) }, 0)

@@ -43,10 +43,12 @@ public final class Trainer {
     let sampler: Sampler
     let evaluator: RewardEvaluator
     let prompts: PromptSet
+    /// What `evaluate` draws.
+    let evaluationPrompts: PromptSet
     let seeds: Seeds
     let output: OutputFolder
     let lora: LoRAAdapters
-    let flow: StateFlow?
+    let flow: (any FlowNetwork)?
     let objective: any Objective
     let policyOptimizer: AdamW
     let flowOptimizer: AdamW?
@@ -86,8 +88,10 @@ public final class Trainer {
     /// - Parameters:
     ///   - evaluator: the rewards.
     ///   - prompts: what trajectories are sampled for; ignored by models without text.
+    ///   - evaluationPrompts: what evaluations draw; nil: the same.
     public convenience init(
-        _ configuration: TrainingConfiguration, evaluator: RewardEvaluator, prompts: PromptSet, output: OutputFolder
+        _ configuration: TrainingConfiguration, evaluator: RewardEvaluator, prompts: PromptSet, evaluationPrompts: PromptSet? = nil,
+        output: OutputFolder
     ) throws {
         try configuration.check()
         let device = try configuration.device.resolve()
@@ -97,12 +101,15 @@ public final class Trainer {
         if pipeline.textWidth != nil, configuration.prompts.isEmpty {
             throw ConfigurationError("--prompts is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
         }
-        try self.init(configuration, pipeline: pipeline, evaluator: evaluator, prompts: prompts, output: output)
+        try self.init(
+            configuration, pipeline: pipeline, evaluator: evaluator, prompts: prompts, evaluationPrompts: evaluationPrompts, output: output)
     }
 
     /// Prepares training of a model that is loaded: its device and precision are those of the pipeline.
+    /// - Parameter makeFlow: makes the network of the state flow, if that is not to be `StateFlow`.
     public init(
-        _ c: TrainingConfiguration, pipeline: DiffusionPipeline, evaluator: RewardEvaluator, prompts: PromptSet, output: OutputFolder
+        _ c: TrainingConfiguration, pipeline: DiffusionPipeline, evaluator: RewardEvaluator, prompts: PromptSet,
+        evaluationPrompts: PromptSet? = nil, output: OutputFolder, makeFlow: ((ParameterStore) throws -> any FlowNetwork)? = nil
     ) throws {
         let device = pipeline.device
         seeds = Seeds(c.seed)
@@ -115,15 +122,15 @@ public final class Trainer {
         objective = c.algorithm.objective(klCoefficient: c.klCoefficient, clipRange: c.clipRange, lambda: c.subtbLambda)
         lora = LoRAAdapters(rank: c.loraRank, seed: seeds(.loraInitialization), attachingTo: pipeline.unet.linears, device: device)
         policyOptimizer = AdamW(lora.parameters, learningRate: c.learningRate, weightDecay: c.weightDecay)
-        flow =
-            objective.usesFlow
-            ? try StateFlow(
-                ParameterStore(seed: seeds(.flowInitialization), device: device), sampleShape: pipeline.sampleShape,
-                textWidth: pipeline.textWidth, dtype: pipeline.unet.dtype) : nil
+        func newFlow(_ store: ParameterStore) throws -> any FlowNetwork {
+            try StateFlow(store, sampleShape: pipeline.sampleShape, textWidth: pipeline.textWidth, dtype: pipeline.unet.dtype)
+        }
+        flow = objective.usesFlow ? try (makeFlow ?? newFlow)(ParameterStore(seed: seeds(.flowInitialization), device: device)) : nil
         flowOptimizer = flow.map { AdamW($0.parameters, learningRate: c.flowLearningRate, weightDecay: c.weightDecay) }
         self.configuration = c
         self.evaluator = evaluator
         self.prompts = prompts
+        self.evaluationPrompts = evaluationPrompts ?? prompts
         self.output = output
     }
 

@@ -94,6 +94,8 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public var seed: UInt64 = 0
     /// Fixed prompts and seeds scored before and after training.
     public var evaluationSamples = 0
+    /// Prompts of those, as for `prompts`, such as held-out ones; empty: `prompts`.
+    public var evaluationPrompts = ""
     /// Epochs between sample sheets; 0: only the one before training.
     public var sampleEvery = 5
     /// Epochs between checkpoints.
@@ -122,6 +124,7 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
         case maxGradNorm = "max_grad_norm"
         case maxRowsPerPass = "max_rows_per_pass"
         case evaluationSamples = "evaluation_samples"
+        case evaluationPrompts = "evaluation_prompts"
         case sampleEvery = "sample_every"
         case checkpointEvery = "checkpoint_every"
     }

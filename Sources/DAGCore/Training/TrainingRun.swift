@@ -32,13 +32,15 @@ public struct TrainingRun {
     /// Loads rewards and model, and puts a continued run where its newest checkpoint stands. Nothing is written but empty folders.
     /// - Parameter rewards: those that the settings do not name.
     public func prepare(rewards: [(RewardSpecification, any Reward)] = []) throws -> Trainer {
-        let prompts = try configuration.prompts.isEmpty ? PromptSet.none : PromptSet.load(configuration.prompts)
+        func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
+        let (prompts, evaluationPrompts) = (try load(configuration.prompts), try load(configuration.evaluationPrompts))
         let named = try configuration.rewardPlugin.map { text in
             let specification = try RewardSpecification(text)
             return (specification, try specification.load() as any Reward)
         }
         let trainer = try Trainer(
-            configuration, evaluator: RewardEvaluator(named + rewards), prompts: prompts, output: output)
+            configuration, evaluator: RewardEvaluator(named + rewards), prompts: prompts ?? .none, evaluationPrompts: evaluationPrompts,
+            output: output)
         try output.prepare()
         if isContinued { try trainer.resume(from: output) }
         return trainer
