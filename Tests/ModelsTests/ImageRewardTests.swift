@@ -112,6 +112,9 @@ import Testing
             try problem { $0["blip.text_encoder.embeddings.position_embeddings.weight"] = Tensor.zeros([34, 128]) }.contains(
                 "room for 34 tokens"))
         #expect(try problem { $0["blip.vision_proj.weight"] = Tensor.zeros([1]) } == "")
+        #expect(
+            try problem { $0["blip.text_encoder.embeddings.word_embeddings.weight"] = Tensor.zeros([9, 130]) }.contains(
+                "128 and 130 are no multiples"))
         let vocabulary = FileManager.default.temporaryDirectory.appendingPathComponent("vocab-\(UUID()).txt")
         try Data("a\nb\n".utf8).write(to: vocabulary)
         defer { try? FileManager.default.removeItem(at: vocabulary) }

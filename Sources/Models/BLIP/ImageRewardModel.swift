@@ -32,11 +32,10 @@ public final class ImageRewardModel: CustomStringConvertible {
         let tensors = try TensorFile.read(file)
         let shapes = CheckpointShapes(tensors: tensors, origin: file.path, owner: "ImageReward's")
         let (visual, language) = ("blip.visual_encoder.", "blip.text_encoder.")
-        let (pictures, layers) = (
-            try shapes.vision(
-                patches: visual + "patch_embed.proj.weight", positions: visual + "pos_embed", rank: 3, layers: visual + "blocks.",
-                mlp: "mlp.fc1.weight", heads: { $0 / Self.headWidth }), language + "encoder.layer."
-        )
+        let layers = language + "encoder.layer."
+        let pictures = try shapes.vision(
+            patches: visual + "patch_embed.proj.weight", positions: visual + "pos_embed", rank: 3, layers: visual + "blocks.",
+            mlp: "mlp.fc1.weight", heads: { $0 / Self.headWidth })
         let words = try shapes.shape(language + "embeddings.word_embeddings.weight", rank: 2)
         let texts = BERTModel.Sizes(
             vocabulary: words[0], positions: try shapes.shape(language + "embeddings.position_embeddings.weight", rank: 2)[0],
@@ -45,7 +44,9 @@ public final class ImageRewardModel: CustomStringConvertible {
         guard texts.positions >= Self.promptLength else {
             throw ModelError("\(file.path): has room for \(texts.positions) tokens, a prompt has up to \(Self.promptLength)")
         }
-        try shapes.check(texts.width, heads: texts.heads)
+        guard pictures.width.isMultiple(of: Self.headWidth), texts.width.isMultiple(of: Self.headWidth) else {
+            throw ModelError("\(file.path): widths \(pictures.width) and \(texts.width) are no multiples of \(Self.headWidth)")
+        }
         let store = ParameterStore(checkpoint: tensors, origin: file.path, dtype: dtype, device: device)
         vision = BLIPVisionModel(pictures, store.root / "blip" / "visual_encoder")
         text = BERTModel(texts, store.root / "blip" / "text_encoder")
