@@ -44,9 +44,9 @@ let package = Package(
     targets: [
         // The tensor engine: libtorch behind a C shim.
         .target(name: "CTorch", cxxSettings: torchHeaders, linkerSettings: torchLibraries),
-        .target(name: "Tensors", dependencies: ["CTorch"]),
-        .target(name: "NN", dependencies: ["Tensors"]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .target(name: "Tensors", dependencies: ["CTorch", "CZlib"]),
+        .target(name: "NN", dependencies: ["Tensors"]),
         .target(name: "Models", dependencies: ["NN", "CZlib"]),
         // Pictures and what scores them: no torch here, so that a reward's worker process starts in an instant.
         .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),

@@ -233,6 +233,12 @@ typedef struct dag_reward_fingerprint {
     int32_t (*write)(void *instance, char *text, size_t capacity);
 } dag_reward_fingerprint;
 
+/// Plugin extension: all that the scores depend on beyond the plugin's name and version. Of a plugin that has it, the host takes this in place
+/// of the settings and of "dag.fingerprint/1", so that settings which change no score, such as a number of threads or where a file lies, do
+/// not keep a run from being resumed. The table is a `dag_reward_fingerprint`; its text has words `key=value`, with spaces between, of which
+/// the host names those that changed.
+#define DAG_REWARD_WHOLE_FINGERPRINT "dag.fingerprint/2"
+
 /// Host extension: a line for the user, while loading weights for instance.
 #define DAG_REWARD_LOG "dag.log/1"
 typedef struct dag_reward_log {

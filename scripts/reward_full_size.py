@@ -92,8 +92,13 @@ def imagereward(folder, options):
     vit, med = module.published(options.image_reward)
     from transformers import BertTokenizer
 
-    # bert-base-uncased has 30,522 tokens; which they are does not matter here.
-    pieces = module.PIECES + [f"[unused{k}]" for k in range(30522 - len(module.PIECES))]
+    # bert-base-uncased has 30,522 tokens, the special ones at these places; which the others are does not matter here.
+    special = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
+    pieces = [f"[unused{k}]" for k in range(30522)]
+    for token, place in special.items():
+        pieces[place] = token
+    others = [piece for piece in module.PIECES if piece not in special]
+    pieces[999 : 999 + len(others)] = others
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     tokenizer = BertTokenizer(str(folder / "vocab.txt"))
     model = module.Small(vit, med, 30524, full=True).eval()
@@ -152,7 +157,7 @@ def compare(options, folder):
 
     batch = torch.from_numpy(numpy.stack(pictures))
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        own = Reward(BUILD / f"lib{options.reward}.so", **settings, precision=precision, batch_size=32)
+        own = Reward(BUILD / f"lib{options.reward}.so", **settings, precision=precision, batch_size=32, threads=0)
         times = {"plugin": [], "python": []}
         for _ in range(options.rounds + 1):
             for name, call in (("plugin", lambda: own.score(batch, prompts)), ("python", lambda: python(pictures, prompts, dtype))):

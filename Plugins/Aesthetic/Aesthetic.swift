@@ -9,7 +9,7 @@ import Tensors
 /// Source: christophschuhmann/improved-aesthetic-predictor.
 final class Aesthetic: NeuralReward {
     static let card = RewardCard(
-        name: "aesthetic", version: "1.0.0", description: "how much people like the look of a picture, by LAION's predictor",
+        name: "aesthetic", version: "1.1.0", description: "how much people like the look of a picture, by LAION's predictor",
         license: "Apache-2.0 AND MIT", source: "https://github.com/christophschuhmann/improved-aesthetic-predictor",
         objectives: [("aesthetic", "predicted rating, about 1 to 10")],
         weights: "sac+logos+ava1-l14-linearMSE.pth, from the repository above",
@@ -31,10 +31,16 @@ final class Aesthetic: NeuralReward {
         let store = ParameterStore(checkpoint: tensors, origin: weights.path, dtype: .float32, device: device)
         head = RatingHead(clip.embeddingSize, store.root / "layers")
         try store.finish()
+        if clip.sizes != .vitL14 || clip.activation != .quickGELU || clip.embeddingSize != 768 {
+            settings.log("warning: the scores are not the published ones: \(folder.url.path) is not openai/clip-vit-large-patch14")
+        }
     }
 
+    var summary: String { "CLIP's \(clip.sizes), \(clip.activation.rawValue)" }
+
+    /// On pictures that are not square `CLIPProcessor`, which DDPO and DAG use, rounds the crop's offset down.
     func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
-        try head(clip(pictures.clipInput(size: clip.imageSize).to(device)).normalize()).array()
+        try head(clip(pictures.clipInput(size: clip.imageSize, cropOffset: .down).to(device)).normalize()).array()
     }
 }
 

@@ -173,9 +173,16 @@ static int32_t write_fingerprint(void *pointer, char *text, size_t capacity) {
     return DAG_REWARD_OK;
 }
 
+static int32_t write_whole_fingerprint(void *pointer, char *text, size_t capacity) {
+    classifier_describe(&((const instance *)pointer)->classifier, text, capacity);
+    return DAG_REWARD_OK;
+}
+
 static const void *extension(const char *name) {
     static const dag_reward_fingerprint fingerprint = {sizeof fingerprint, 0, write_fingerprint};
-    return strcmp(name, DAG_REWARD_FINGERPRINT) == 0 ? &fingerprint : NULL;
+    static const dag_reward_fingerprint whole = {sizeof whole, 0, write_whole_fingerprint};
+    if (strcmp(name, DAG_REWARD_FINGERPRINT) == 0) return &fingerprint;
+    return strcmp(name, DAG_REWARD_WHOLE_FINGERPRINT) == 0 ? &whole : NULL;
 }
 
 #define OBJECTIVE(name, description) {sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, name, description}

@@ -78,6 +78,8 @@ static int32_t load(classifier *self, safetensors *file, const char *classes, da
 }
 
 int32_t classifier_load(classifier *self, const char *path, const char *classes, dag_reward_error *error) {
+    if (!*path)
+        return dag_reward_fail(error, DAG_REWARD_INVALID, "weights= is empty: name a safetensors file, or fashion_mnist, which is built in");
     safetensors file;
     int32_t status = strcmp(path, "fashion_mnist") == 0
                          ? safetensors_parse(&file, path, fashion_mnist, sizeof fashion_mnist, error)
@@ -88,6 +90,17 @@ int32_t classifier_load(classifier *self, const char *path, const char *classes,
     safetensors_close(&file);
     if (status != DAG_REWARD_OK) classifier_free(self);
     return status;
+}
+
+void classifier_describe(const classifier *self, char *text, size_t capacity) {
+    size_t length = (size_t)snprintf(text, capacity, "weights=%016llx classes", (unsigned long long)self->hash);
+    uint32_t k = 0;
+    char before = '=';
+    for (const char *name = self->names; name && length < capacity; name = next_name(name), k++) {
+        if (!self->chosen[k]) continue;
+        length += (size_t)snprintf(text + length, capacity - length, "%c%.*s", before, (int)name_length(name), name);
+        before = '+';
+    }
 }
 
 void classifier_free(classifier *self) {

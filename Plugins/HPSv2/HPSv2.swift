@@ -12,7 +12,9 @@ final class HPSv2: NeuralReward {
         license: "Apache-2.0", source: "arXiv 2306.09341, https://github.com/tgxs002/HPSv2",
         objectives: [("hps", "cosine of picture and prompt, about 0.2 to 0.35")],
         weights: "HPS_v2_compressed.pt or HPS_v2.1_compressed.pt, from xswu/HPSv2 on Hugging Face",
-        options: [("vocabulary", "", "bpe_simple_vocab_16e6.txt.gz, from open_clip")])
+        options: [("vocabulary", "", "\(vocabularyName); if not given, the one beside the weights")])
+
+    private static let vocabularyName = "bpe_simple_vocab_16e6.txt.gz"
 
     private let model: OpenCLIPModel
     private let tokenizer: CLIPTokenizer
@@ -21,15 +23,24 @@ final class HPSv2: NeuralReward {
 
     init(_ settings: NeuralSettings) throws {
         let weights = try settings.file("weights", Self.card.weights)
-        let vocabulary = try settings.file("vocabulary", Self.card.options[0].description)
+        let vocabulary = try settings.file(
+            "vocabulary", orElse: Self.vocabularyName, beside: weights,
+            "open_clip's \(Self.vocabularyName), from https://github.com/openai/CLIP/raw/main/clip/\(Self.vocabularyName)")
         device = settings.device
-        tokenizer = try CLIPTokenizer(openCLIP: vocabulary)
-        guard tokenizer.vocabularySize == OpenCLIPConfiguration.vitH14.text.vocabularySize else {
-            throw ModelError(
-                "\(vocabulary.path): has \(tokenizer.vocabularySize) tokens, not 49408: it is another vocabulary, or cut short")
-        }
         model = try OpenCLIPModel(weights: weights, dtype: settings.dtype, device: device)
+        let text = model.configuration.text
+        tokenizer = try CLIPTokenizer(openCLIP: vocabulary, maxLength: text.contextLength)
+        guard tokenizer.vocabularySize == text.vocabularySize else {
+            throw ModelError(
+                "\(vocabulary.path): has \(tokenizer.vocabularySize) tokens, not the \(text.vocabularySize) of \(weights.path): "
+                    + "it is another vocabulary, or cut short")
+        }
+        if model.configuration != .vitH14 {
+            settings.log("warning: the scores are not the published ones: \(weights.path) is not HPSv2's ViT-H-14")
+        }
     }
+
+    var summary: String { "\(model.configuration)" }
 
     func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
         let images = try model.imageFeatures(pictures.longSideInput(size: model.configuration.vision.imageSize).to(device))

@@ -18,16 +18,28 @@ final class ImageReward: NeuralReward {
 
     init(_ settings: NeuralSettings) throws {
         let weights = try settings.file("weights", Self.card.weights)
-        let beside = weights.deletingLastPathComponent().appendingPathComponent("vocab.txt")
-        let vocabulary =
-            settings["vocabulary"].isEmpty
-            ? try settings.file(beside, hint: "vocabulary= is not given, and \(beside.path)") : try settings.file("vocabulary", "")
+        let vocabulary = try settings.file(
+            "vocabulary", orElse: "vocab.txt", beside: weights, "vocab.txt of google-bert/bert-base-uncased on Hugging Face")
         tokenizer = try WordPieceTokenizer(vocabulary: vocabulary, added: ["[DEC]", "[ENC]"])
         model = try ImageRewardModel(weights: weights, dtype: settings.dtype, device: settings.device)
-        guard tokenizer.size <= model.vocabularySize else {
-            throw ModelError("\(vocabulary.path): has \(tokenizer.size) tokens, but \(weights.path) has \(model.vocabularySize)")
+        guard tokenizer.size == model.vocabularySize else {
+            throw ModelError(
+                "\(vocabulary.path): has \(tokenizer.size) tokens with [DEC] and [ENC], not the \(model.vocabularySize) of "
+                    + "\(weights.path): it is another vocabulary, or cut short")
+        }
+        // A vocabulary of the published size is bert-base-uncased's, with its pieces in their places.
+        let special = [tokenizer.unknown, tokenizer.start, tokenizer.end]
+        guard tokenizer.size != 30524 || special == [100, 101, 102] else {
+            throw ModelError("\(vocabulary.path): is not bert-base-uncased's: [UNK], [CLS] and [SEP] are \(special), not 100, 101 and 102")
+        }
+        if !model.isPublished { settings.log("warning: the scores are not the published ones: \(weights.path) has other sizes") }
+        if !model.unused.isEmpty {
+            let example = "\(model.unused.count), such as \(model.unused[0])"
+            settings.log("\(weights.path): tensors that are none of the model's are left alone: \(example)")
         }
     }
+
+    var summary: String { "\(model)" }
 
     func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
         try model(

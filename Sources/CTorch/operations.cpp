@@ -114,5 +114,8 @@ ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width) {
 ct_tensor ct_resize_bicubic(ct_tensor x, int64_t height, int64_t width) {
     return tensor([&] { return at::_upsample_bicubic2d_aa(borrow(x), {height, width}, false); });
 }
+ct_tensor ct_as_strided(ct_tensor base, const int64_t *sizes, const int64_t *strides, int rank, int64_t offset) {
+    return tensor([&] { return borrow(base).as_strided(dims(sizes, rank), dims(strides, rank), offset).contiguous(); });
+}
 
 }  // extern "C"

@@ -71,15 +71,15 @@ public final class ParameterStore {
     }
 
     /// Throws one error with every missing, mis-shaped and unused key of the checkpoint.
-    /// - Parameter ignoring: keys that some versions of the format carry and no model uses.
-    public func finish(ignoring: (String) -> Bool = { _ in false }) throws {
+    /// - Parameters:
+    ///   - allowingOthers: whether unused keys are no error.
+    ///   - ignoring: keys that some versions of the format carry and no model uses.
+    /// - Returns: the unused keys, but for those.
+    @discardableResult public func finish(allowingOthers: Bool = false, ignoring: (String) -> Bool = { _ in false }) throws -> [String] {
         try TensorError.check()
-        guard let checkpoint else { return }
-        let unused = checkpoint.keys.filter { parameters[$0] == nil && !ignoring($0) }.sorted().map {
-            "\($0) is not used by this configuration"
-        }
-        let all = problems + unused
-        guard !all.isEmpty else { return }
+        let unused = (checkpoint ?? [:]).keys.filter { parameters[$0] == nil && !ignoring($0) }.sorted()
+        let all = problems + (allowingOthers ? [] : unused.map { "\($0) is not used by this configuration" })
+        guard !all.isEmpty else { return unused }
         let shown = all.prefix(8).joined(separator: "; ") + (all.count > 8 ? "; and \(all.count - 8) more" : "")
         throw TensorFileError("\(origin): the weights do not fit the configuration: \(shown)")
     }

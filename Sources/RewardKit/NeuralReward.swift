@@ -8,12 +8,14 @@ public protocol NeuralReward: AnyObject {
     static var card: RewardCard { get }
     /// Loads the network. Throws an error that says in one line what is wrong with which file or setting.
     init(_ settings: NeuralSettings) throws
-    /// Scores n pictures, `[n, objectives]`, row-major. Calls never overlap.
+    /// What was loaded, for the log: the network and its sizes.
+    var summary: String { get }
+    /// Scores n pictures, `[n, objectives]`, row-major. Calls never overlap. Memory that runs out is an error: fewer pictures are tried then.
     /// - Parameter prompts: one for each picture.
     func score(_ pictures: Pictures, prompts: [String]) throws -> [Float]
 }
 
-/// What a plugin says about itself, as in `dag_reward_info`. The options `weights`, `precision` and `batch_size` are added to its own.
+/// What a plugin says about itself, as in `dag_reward_info`. The options `weights`, `precision`, `batch_size` and `threads` are added to its own.
 public struct RewardCard: Sendable {
     /// Lower-case words joined by `_`.
     public var name, version, description, license, source: String
@@ -37,99 +39,8 @@ public struct RewardCard: Sendable {
     var allOptions: [(key: String, defaultValue: String, description: String)] {
         [("weights", "", weights)] + options + [
             ("precision", "fp32", "fp32, bf16, or auto: bf16 where the hardware multiplies it"),
-            ("batch_size", "32", "pictures computed at once: a memory setting"),
+            ("batch_size", "32", "pictures computed at once; where memory does not suffice, halves are tried"),
+            ("threads", "0", "threads of an operation on the CPU; 0: libtorch's choice"),
         ]
     }
-}
-
-/// The settings of a reward that is being made.
-public struct NeuralSettings {
-    private let values: [String: String]
-    /// Where to compute.
-    public let device: Device
-    /// What to compute in.
-    public let dtype: DType
-    /// Pictures computed at once.
-    public let batchSize: Int
-    let files: FileLog
-
-    /// The files that the scores depend on, for the fingerprint.
-    final class FileLog { var files: [URL] = [] }
-
-    /// Throws `RewardKitError` that names the setting.
-    init(_ values: [String: String], device: String) throws {
-        self.values = values
-        guard device == "cpu" || device.hasPrefix("cuda") else { throw RewardKitError("device \(device) is neither cpu nor cuda") }
-        guard ["cpu", "cuda", "cuda:0"].contains(device) else {
-            throw RewardKitError("device \(device): set CUDA_VISIBLE_DEVICES and use device=cuda")
-        }
-        self.device = device == "cpu" ? .cpu : .cuda
-        guard self.device == .cpu || Device.cudaIsAvailable else {
-            throw RewardKitError("device=\(device): no CUDA device answers, or the libtorch of this plugin has no CUDA")
-        }
-        guard let precision = Precision(rawValue: values["precision"] ?? "") else {
-            throw RewardKitError("precision=\(values["precision"] ?? "") is not fp32, bf16 or auto")
-        }
-        dtype = precision.resolve(on: self.device)
-        guard let size = Int(values["batch_size"] ?? ""), 1...65536 ~= size else {
-            throw RewardKitError("batch_size=\(values["batch_size"] ?? "") is not a number from 1 to 65536")
-        }
-        batchSize = size
-        files = FileLog()
-    }
-
-    /// The value of an option.
-    public subscript(key: String) -> String { values[key] ?? "" }
-
-    /// The file that an option names. Throws `RewardKitError` if it is not given or not there.
-    /// - Parameter hint: what it should be.
-    public func file(_ key: String, _ hint: String) throws -> URL { try file(url(key, hint), hint: "\(key)=\(self[key])") }
-
-    /// A file that the scores depend on. Throws `RewardKitError` if it is not there.
-    public func file(_ url: URL, hint: String) throws -> URL {
-        guard FileManager.default.fileExists(atPath: url.path) else { throw RewardKitError("\(hint): no such file or folder") }
-        files.files.append(url)
-        return url
-    }
-
-    /// The model folder that an option names; the scores depend on its files. Throws an error if it is not given, not there or empty.
-    /// - Parameter hint: what it should be.
-    public func folder(_ key: String, _ hint: String) throws -> ModelFolder {
-        let folder = try ModelFolder(url(key, hint))
-        files.files += try folder.files()
-        return folder
-    }
-
-    private func url(_ key: String, _ hint: String) throws -> URL {
-        guard !self[key].isEmpty else { throw RewardKitError("\(key)= is missing: \(hint)") }
-        return URL(fileURLWithPath: self[key])
-    }
-
-    /// Tells one set of files from another, by all their bytes.
-    var fingerprint: String {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        func combine(_ word: UInt64) {
-            hash = (hash ^ word) &* 0x9e37_79b9_7f4a_7c15
-            hash ^= hash >> 32
-        }
-        for file in files.files {
-            guard let data = try? Data(contentsOf: file, options: .alwaysMapped) else { continue }
-            data.withUnsafeBytes { bytes in
-                combine(UInt64(bytes.count))
-                for start in stride(from: 0, to: bytes.count & ~7, by: 8) {
-                    combine(bytes.loadUnaligned(fromByteOffset: start, as: UInt64.self))
-                }
-                for byte in bytes.suffix(bytes.count & 7) { combine(UInt64(byte)) }
-            }
-        }
-        return String(hash, radix: 16)
-    }
-}
-
-/// What is wrong, in one line.
-public struct RewardKitError: Error, CustomStringConvertible {
-    /// One line: the culprit and the remedy.
-    public let description: String
-    /// - Parameter description: one line that names the culprit.
-    public init(_ description: String) { self.description = description }
 }

@@ -61,12 +61,13 @@ public struct Pictures {
     /// CLIP's preprocessing, float32 `[count, 3, size, size]`: the short side to `size` by Pillow's bicubic filter, centre crop, [0, 1], normalised by CLIP's mean
     /// and deviation. As torchvision's `Resize(size, BICUBIC), CenterCrop(size), ToTensor(), Normalize(...)` on a Pillow picture, to the bit
     /// until the last step. It is what clip, open_clip and ImageReward do.
-    public func clipInput(size: Int) -> Tensor {
+    /// - Parameter cropOffset: how torchvision rounds half a pixel; transformers' `CLIPProcessor`, which is the same otherwise, rounds `.down`.
+    public func clipInput(size: Int, cropOffset: FloatingPointRoundingRule = .toNearestOrEven) -> Tensor {
         let short = min(height, width)
-        // The long side is rounded down; the crop's offset to the nearest number, halves to the even one.
+        // The long side is rounded down.
         let (newHeight, newWidth) = (height == short ? size : height * size / short, width == short ? size : width * size / short)
-        let top = Int((Double(newHeight - size) / 2).rounded(.toNearestOrEven))
-        let left = Int((Double(newWidth - size) / 2).rounded(.toNearestOrEven))
+        let top = Int((Double(newHeight - size) / 2).rounded(cropOffset))
+        let left = Int((Double(newWidth - size) / 2).rounded(cropOffset))
         let filter = BicubicFilter(from: (height, width), to: (newHeight, newWidth))
         // Of 256 values there are only so many results.
         let table = zip(Self.mean, Self.deviation).map { mean, deviation in (0...255).map { (Float($0) / 255 - mean) / deviation } }

@@ -22,18 +22,26 @@ public func rewardEntry(
 private final class Instance {
     let reward: any NeuralReward
     let fingerprint: String
-    let batchSize: Int
+    private var batchSize: Int
+    private let threads: Int
+    private let log: (String) -> Void
 
-    init(_ type: any NeuralReward.Type, _ config: dag_reward_config) throws {
+    init(_ type: any NeuralReward.Type, _ host: dag_reward_host, _ config: dag_reward_config) throws {
         var values: [String: String] = [:]
         for index in 0..<Int(config.setting_count) {
             let setting = config.settings[index]
             values[String(cString: setting.key!)] = String(cString: setting.value!)
         }
-        let settings = try NeuralSettings(values, device: String(cString: config.device!))
-        reward = try type.init(settings)
-        try TensorError.check()
-        (fingerprint, batchSize) = (settings.fingerprint, settings.batchSize)
+        let log = Self.log(host, prefix: type.card.name)
+        let settings = try NeuralSettings(values, device: String(cString: config.device!), log: log)
+        (batchSize, threads, self.log) = (settings.batchSize, settings.threads, log)
+        (reward, fingerprint) = try Self.withThreads(threads) {
+            let reward = try type.init(settings)
+            try TensorError.check()
+            let threads = settings.device == .cpu ? ", threads: \(Torch.threads)" : ""
+            log("\(reward.summary); \(settings.dtype) on \(settings.device)\(threads)")
+            return (reward, settings.fingerprint)
+        }
     }
 
     func score(_ batch: dag_reward_batch, _ result: dag_reward_result) throws {
@@ -47,12 +55,38 @@ private final class Instance {
             return String(decoding: UnsafeRawBufferPointer(start: text.data, count: text.size), as: UTF8.self)
         }
         let objectives = Int(result.objective_count)
-        for start in stride(from: 0, to: pictures.count, by: batchSize) {
+        var start = 0
+        while start < pictures.count {
             let range = start..<min(start + batchSize, pictures.count)
-            let scores = try withoutGradients { try reward.score(pictures.part(range), prompts: Array(prompts[range])) }
-            try TensorError.check()
-            for (index, score) in scores.enumerated() { result.scores[start * objectives + index] = score }
+            do {
+                let scores = try Self.withThreads(threads) {
+                    try withoutGradients { try reward.score(pictures.part(range), prompts: Array(prompts[range])) }
+                }
+                try TensorError.check()
+                for (index, score) in scores.enumerated() { result.scores[start * objectives + index] = score }
+                start = range.upperBound
+            } catch {
+                let reason = reason(error)
+                guard range.count > 1, (reason as? TensorError)?.isOutOfMemory == true else { throw reason }
+                batchSize = range.count / 2
+                log("no memory for \(range.count) pictures at once; going on with batch_size=\(batchSize)")
+            }
         }
+    }
+
+    /// Runs the body with so many threads on the CPU; 0: as many as there would be. The process is left as it was.
+    private static func withThreads<Result>(_ count: Int, _ body: () throws -> Result) rethrows -> Result {
+        guard count > 0 else { return try body() }
+        let before = Torch.threads
+        Torch.threads = count
+        defer { Torch.threads = before }
+        return try body()
+    }
+
+    /// Writes lines to the host's log, if it has one, after the plugin's name.
+    private static func log(_ host: dag_reward_host, prefix: String) -> (String) -> Void {
+        guard let table = host.extension?(DAG_REWARD_LOG), let write = table.load(as: dag_reward_log.self).write else { return { _ in } }
+        return { write("\(prefix): \($0)") }
     }
 }
 
@@ -95,16 +129,22 @@ private enum Table {
             dag_reward_plugin(
                 struct_size: UInt32(MemoryLayout<dag_reward_plugin>.size), abi_version: UInt32(DAG_REWARD_ABI_VERSION),
                 info: constant([info]),
-                create: { _, config, instance, error in
-                    caught(error!) { instance!.pointee = Unmanaged.passRetained(try Instance(Table.type, config!.pointee)).toOpaque() }
+                create: { host, config, instance, error in
+                    caught(error!) {
+                        instance!.pointee = Unmanaged.passRetained(try Instance(Table.type, host!.pointee, config!.pointee)).toOpaque()
+                    }
                 },
                 score: { instance, batch, result, error in
-                    caught(error!, memoryHint: "; lower batch_size") {
+                    caught(error!) {
                         try Unmanaged<Instance>.fromOpaque(instance!).takeUnretainedValue().score(batch!.pointee, result!.pointee)
                     }
                 },
                 destroy: { instance in Unmanaged<Instance>.fromOpaque(instance!).release() },
-                extension: { name in strcmp(name!, DAG_REWARD_FINGERPRINT) == 0 ? UnsafeRawPointer(Table.fingerprint) : nil })
+                extension: { name in
+                    // A host of before the second revision adds the settings, which does no harm.
+                    let isKnown = [DAG_REWARD_FINGERPRINT, DAG_REWARD_WHOLE_FINGERPRINT].contains(String(cString: name!))
+                    return isKnown ? UnsafeRawPointer(Table.fingerprint) : nil
+                })
         ])
     }
 
@@ -118,20 +158,21 @@ private enum Table {
 }
 
 /// Runs the body; an error becomes a status and one line of text.
-/// - Parameter memoryHint: follows what is said where memory ran out.
-private func caught(_ buffer: UnsafeMutablePointer<dag_reward_error>, memoryHint: String = "", _ body: () throws -> Void) -> Int32 {
+private func caught(_ buffer: UnsafeMutablePointer<dag_reward_error>, _ body: () throws -> Void) -> Int32 {
     _ = TensorError.take()  // an earlier call's, which says nothing about this one
     do {
         try body()
         return Int32(DAG_REWARD_OK)
     } catch {
-        // Where an operation on tensors failed before, that is the reason.
-        let reason = error is TensorError ? error : TensorError.take() ?? error
+        let reason = reason(error)
         let line = "\(reason)".split(separator: "\n").first.map(String.init) ?? "error without a message"
         guard let reason = reason as? TensorError else { return fail(buffer, DAG_REWARD_INVALID, line) }
-        return reason.isOutOfMemory ? fail(buffer, DAG_REWARD_MEMORY, line + memoryHint) : fail(buffer, DAG_REWARD_INTERNAL, line)
+        return fail(buffer, reason.isOutOfMemory ? DAG_REWARD_MEMORY : DAG_REWARD_INTERNAL, line)
     }
 }
+
+/// What an error came of: where an operation on tensors failed before, that is the reason.
+private func reason(_ error: any Error) -> any Error { error is TensorError ? error : TensorError.take() ?? error }
 
 private func fail(_ error: UnsafeMutablePointer<dag_reward_error>, _ status: Int, _ message: String) -> Int32 {
     copy(message, to: error.pointee.message, capacity: Int(error.pointee.capacity))

@@ -29,7 +29,7 @@ public final class RewardEvaluator: @unchecked Sendable {
             return try RewardTerm(specification, reward, prefix: use == 1 ? reward.name : "\(reward.name)#\(use)")
         }
         objectiveNames = terms.flatMap(\.names)
-        fingerprint = terms.map(\.fingerprint).joined(separator: " + ")
+        fingerprint = terms.map(\.fingerprint).joined(separator: Self.separator)
         moments = terms.map { _ in RunningMoments() }
     }
 

@@ -65,10 +65,38 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         }
         #expect(try PromptSet.load("hpdv2:" + folder.url.path).prompts == ["photo 11", "photo 12", "paintings 11", "paintings 12"])
         #expect(try PromptSet.load("hpdv2-heldout:" + folder.url.path).prompts.count == 20)
-        #expect(try message { try PromptSet.load("hpdv2:/nowhere") }.contains("/nowhere/benchmark_photo.json"))
+        #expect(try message { try PromptSet.load("hpdv2:/nowhere") }.hasPrefix("hpdv2:/nowhere: there is no folder /nowhere"))
+        #expect(try message { try PromptSet.load("drawbench:/nowhere") }.hasPrefix("drawbench:/nowhere: there is no file /nowhere"))
+        try FileManager.default.removeItem(at: folder.url.appendingPathComponent("benchmark_paintings.json"))
+        let missing = try message { try PromptSet.load("hpdv2:" + folder.url.path) }
+        #expect(missing.hasPrefix("\(folder.url.path)/benchmark_paintings.json is missing"), "\(missing)")
         let plain = folder.url.appendingPathComponent("plain.csv")
         try Data("prompt\na\n".utf8).write(to: plain)
         #expect(try message { try PromptSet.load("drawbench:" + plain.path) }.contains("no column named \"Category\""))
+    }
+
+    /// White space and blank prompts count for nothing: what is held out is the first prompts that there are.
+    @Test func benchmarksAreDividedAfterCleaning() throws {
+        let folder = try TemporaryFolder()
+        let csv = folder.url.appendingPathComponent("DrawBench Prompts.csv").path
+        try Data("Prompts,Category\n a ,Text\n  ,Text\nb,Text\n c,Text\n".utf8).write(to: URL(fileURLWithPath: csv))
+        #expect(try PromptSet.load("drawbench-heldout:" + csv).prompts == ["a", "b"])
+        #expect(try PromptSet.load("drawbench:" + csv).prompts == ["c"])
+        for style in ["photo", "paintings"] {
+            let prompts = [" ", ""] + (1...11).map { " \(style) \($0)\n" }
+            try JSONEncoder().encode(prompts).write(to: folder.url.appendingPathComponent("benchmark_\(style).json"))
+        }
+        #expect(try PromptSet.load("hpdv2:" + folder.url.path).prompts == ["photo 11", "paintings 11"])
+    }
+
+    /// The files as published, where somebody has them: BENCHMARK_PROMPTS names the folder with `DrawBench Prompts.csv` and `HPDv2`.
+    @Test(.enabled(if: ProcessInfo.processInfo.environment["BENCHMARK_PROMPTS"] != nil))
+    func benchmarksHaveThePapersSizes() throws {
+        let folder = try #require(ProcessInfo.processInfo.environment["BENCHMARK_PROMPTS"])
+        func count(_ set: String) throws -> Int { try PromptSet.load(set).prompts.count }
+        let csv = "\(folder)/DrawBench Prompts.csv"
+        #expect(try (count("drawbench:\(csv)"), count("drawbench-heldout:\(csv)")) == (165, 18))
+        #expect(try (count("hpdv2:\(folder)/HPDv2"), count("hpdv2-heldout:\(folder)/HPDv2")) == (1580, 20))
     }
 
     @Test func tinySDIsTheModelsFile() throws {

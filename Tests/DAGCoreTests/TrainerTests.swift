@@ -116,7 +116,7 @@ import Testing
         let darkness = CallbackReward(name: "darkness") { Array(repeating: 0, count: $0.count) }
         let other = try RewardEvaluator([(RewardSpecification(library: "darkness"), darkness)])
         let reward = #expect(throws: OutputError.self) { try trainer(smallConfiguration(), folder, evaluator: other).resume(from: run) }
-        #expect(reward?.description.contains("other rewards") == true)
+        #expect(reward?.description.contains("other rewards: darkness: `") == true, "\(reward!)")
         #expect(throws: TensorFileError.self) { try trainer(smallConfiguration { $0.loraRank = 2 }, folder).resume(from: run) }
         #expect(throws: OutputError.self) { try run.checkVacant() }
     }

@@ -8,8 +8,8 @@ import Testing
 /// CLIP's towers against transformers and open_clip (rewards/make_clip_goldens.py).
 @Suite struct CLIPGoldenTests {
     private static let small = OpenCLIPConfiguration(
-        embedding: 24, vision: .init(imageSize: 28, patchSize: 14, layers: 2, width: 24, headWidth: 8),
-        text: .init(contextLength: 12, vocabularySize: 50, layers: 2, width: 16, heads: 4), activation: .gelu)
+        embedding: 24, vision: .init(width: 24, inner: 72, layers: 2, heads: 1, imageSize: 28, patchSize: 14),
+        text: .init(contextLength: 12, vocabularySize: 50, layers: 3, width: 16, inner: 64, heads: 1))
 
     private func file(_ name: String) -> URL { goldens.appendingPathComponent("rewards/\(name)") }
 
@@ -24,7 +24,8 @@ import Testing
 
     @Test(arguments: ["open_clip_model.safetensors", "checkpoint.pt"])
     func openCLIPFeatures(name: String) throws {
-        let model = try OpenCLIPModel(weights: file("open-clip/\(name)"), configuration: Self.small)
+        let model = try OpenCLIPModel(weights: file("open-clip/\(name)"))
+        #expect(model.configuration == Self.small)
         let golden = try golden("rewards/open-clip")
         let ids = try (0..<4).map { try golden["ids"]!.select(0, $0).array(Int64.self).map(Int.init) }
         #expect(try difference(model.imageFeatures(golden["images"]!), golden["image_features"]!) < 1e-5)
@@ -36,7 +37,7 @@ import Testing
 
     @Test func wrongInputs() throws {
         let vision = try CLIPVisionModel(folder: ModelFolder(file("clip-vision")))
-        let model = try OpenCLIPModel(weights: file("open-clip/checkpoint.pt"), configuration: Self.small)
+        let model = try OpenCLIPModel(weights: file("open-clip/checkpoint.pt"))
         for shape in [[1, 3, 28, 27], [1, 1, 28, 28], [3, 28, 28]] {
             let images = Tensor.zeros(shape)
             #expect(throws: ModelError.self) { try vision(images) }
@@ -68,16 +69,46 @@ import Testing
         #expect(error.description.contains("config.json") && error.description.contains("at most"), "\(error)")
     }
 
-    /// Another architecture's weights: one line that names the file and the tensors.
-    @Test func weightsOfAnotherArchitecture() throws {
-        let weights = file("open-clip/open_clip_model.safetensors")
-        let taller = OpenCLIPConfiguration(
-            embedding: 24, vision: .init(imageSize: 42, patchSize: 14, layers: 1, width: 24, headWidth: 8), text: Self.small.text,
-            activation: .gelu)
-        let error = try #require(throws: TensorFileError.self) { try OpenCLIPModel(weights: weights, configuration: taller) }
-        let message = error.description
-        #expect(message.hasPrefix(weights.path) && !message.contains("\n"))
-        #expect(message.contains("visual.positional_embedding has shape [5, 24], the configuration asks for [10, 24]"))
-        #expect(message.contains("visual.transformer.resblocks.1.attn.in_proj_bias is not used"))
+    /// What a change makes of open_clip's weights: the error.
+    private func problem(_ change: (inout [String: Tensor]) -> Void) throws -> String {
+        var tensors = try Safetensors(contentsOf: file("open-clip/open_clip_model.safetensors")).tensors
+        change(&tensors)
+        let weights = FileManager.default.temporaryDirectory.appendingPathComponent("open-clip-\(UUID()).safetensors")
+        defer { try? FileManager.default.removeItem(at: weights) }
+        try Safetensors.encode(tensors).write(to: weights)
+        do { _ = try OpenCLIPModel(weights: weights) } catch {
+            let message = "\(error)"
+            #expect(message.hasPrefix("\(weights.path): ") && !message.contains("\n"), "\(message)")
+            return message
+        }
+        return ""
+    }
+
+    /// Weights that do not go together: one line that names the file and the tensor.
+    @Test func weightsThatDoNotFit() throws {
+        #expect(try problem { _ in } == "")
+        #expect(try problem { $0["visual.conv1.weight"] = nil }.hasSuffix("has no visual.conv1.weight, so it is not open_clip's"))
+        #expect(try problem { $0["text_projection"] = Tensor.zeros([16]) }.hasSuffix("text_projection has the shape [16]"))
+        #expect(try problem { $0["visual.positional_embedding"] = Tensor.zeros([1, 24]) }.contains("pictures of 0 patches"))
+        #expect(
+            try problem { $0["visual.positional_embedding"] = Tensor.zeros([6, 24]) }.contains(
+                "visual.positional_embedding has shape [6, 24]"))
+        #expect(
+            try problem { $0["transformer.resblocks.1.ln_1.weight"] = nil }.contains("transformer.resblocks.1.ln_1.weight [16] is missing"))
+        #expect(try problem { $0["transformer.resblocks.9.ln_1.weight"] = Tensor.zeros([16]) }.contains("not numbered"))
+        #expect(try problem { $0["score_predictor.weight"] = Tensor.zeros([1]) }.contains("score_predictor.weight is not used"))
+    }
+
+    /// In all of open_clip's configurations: heads of 64, but no more than 16 in a vision tower.
+    @Test(arguments: [(24, 1), (384, 6), (768, 12), (896, 14), (1024, 16), (1280, 16), (1408, 16), (1664, 16), (1792, 16)])
+    func headsFollowTheWidth(width: Int, heads: Int) throws {
+        let shapes = [
+            "visual.conv1.weight": [width, 3, 1, 1], "visual.positional_embedding": [2, width],
+            "visual.transformer.resblocks.0.mlp.c_fc.weight": [1, width], "positional_embedding": [1, 1],
+            "token_embedding.weight": [1, 1280], "transformer.resblocks.0.mlp.c_fc.weight": [1, 1280], "text_projection": [1280, 1],
+        ]
+        let read = CheckpointShapes(tensors: shapes.mapValues { Tensor.zeros($0) }, origin: "file", owner: "open_clip's")
+        let configuration = try OpenCLIPConfiguration(read)
+        #expect(configuration.vision.heads == heads && configuration.text.heads == 20)
     }
 }

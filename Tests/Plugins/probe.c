@@ -53,6 +53,9 @@ static int32_t write_fingerprint(void *instance, char *text, size_t capacity) {
 
 static const void *extension(const char *name) {
     static const dag_reward_fingerprint fingerprint = {sizeof fingerprint, 0, write_fingerprint};
+#ifdef WHOLE_FINGERPRINT
+    if (strcmp(name, DAG_REWARD_WHOLE_FINGERPRINT) == 0) return &fingerprint;
+#endif
     return strcmp(name, DAG_REWARD_FINGERPRINT) == 0 ? &fingerprint : NULL;
 }
 

@@ -6,13 +6,15 @@ import Testing
 
 @testable import RewardKit
 
-/// A plugin through its C functions: what becomes of errors.
+/// A plugin through its C functions: what becomes of errors, and what it tells.
 @Suite(.serialized) struct PluginTests {
     /// Fails as its option says, or scores 1.
     private final class Probe: NeuralReward {
         static let card = RewardCard(
             name: "probe", version: "1", description: "a probe", license: "MIT", source: "here", objectives: [("one", "1")],
             weights: "nothing", options: [("fails", "", "where")])
+        /// How many pictures each call had, and on how many threads.
+        nonisolated(unsafe) static var calls: [(pictures: Int, threads: Int)] = []
         private let fails: String
 
         init(_ settings: NeuralSettings) throws {
@@ -21,8 +23,11 @@ import Testing
             if fails == "settings" { throw RewardKitError("fails=settings") }
         }
 
+        var summary: String { "nothing" }
+
         func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
-            if fails == "score" { try Self.runOutOfMemory() }
+            Self.calls.append((pictures.count, Torch.threads))
+            if let most = Int(fails), pictures.count > most { try Self.runOutOfMemory() }
             return Array(repeating: 1, count: pictures.count)
         }
 
@@ -33,6 +38,13 @@ import Testing
         }
     }
 
+    private nonisolated(unsafe) static var log: [String] = []
+    private nonisolated(unsafe) static let logTable: UnsafePointer<dag_reward_log> = {
+        let table = UnsafeMutablePointer<dag_reward_log>.allocate(capacity: 1)
+        table.initialize(to: dag_reward_log(struct_size: 16, reserved: 0, write: { PluginTests.log.append(String(cString: $0!)) }))
+        return UnsafePointer(table)
+    }()
+
     private static func answer(_ call: (UnsafeMutablePointer<dag_reward_error>) -> Int32) -> (status: Int, message: String) {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 512) { buffer in
             buffer.initialize(repeating: 0)
@@ -42,39 +54,45 @@ import Testing
         }
     }
 
-    /// Makes an instance, scores a picture of this height, and says how it ended.
-    private func run(fails: String, height: UInt32 = 2) throws -> (status: Int, message: String) {
+    /// Makes an instance, scores pictures of this height, and says how it ended.
+    private func run(
+        fails: String, batchSize: Int = 1, threads: Int = 0, height: UInt32 = 2, count: Int = 1, logs: Bool = true
+    ) throws -> (status: Int, message: String) {
+        (Self.log, Probe.calls) = ([], [])
         var table: UnsafePointer<dag_reward_plugin>?
         var host = dag_reward_host()
         (host.abi_min, host.abi_max) = (1, 1)
+        if logs { host.extension = { String(cString: $0!) == DAG_REWARD_LOG ? UnsafeRawPointer(PluginTests.logTable) : nil } }
         #expect(Self.answer { rewardEntry(Probe.self, &host, &table, $0) }.status == 0)
         let plugin = try #require(table).pointee
-        let texts = (["fails", fails, "precision", "fp32", "batch_size", "1", "cpu"] as [String]).map { strdup($0)! }
+        let words = ["fails", fails, "precision", "fp32", "batch_size", "\(batchSize)", "threads", "\(threads)", "cpu"]
+        let texts = words.map { strdup($0)! }
         defer { texts.forEach { free($0) } }
-        let settings = stride(from: 0, to: 6, by: 2).map { dag_reward_setting(key: texts[$0], value: texts[$0 + 1]) }
+        let settings = stride(from: 0, to: 8, by: 2).map { dag_reward_setting(key: texts[$0], value: texts[$0 + 1]) }
         var instance: UnsafeMutableRawPointer?
         let made = settings.withUnsafeBufferPointer { settings in
             var config = dag_reward_config()
-            (config.settings, config.setting_count, config.device) = (settings.baseAddress, UInt32(settings.count), UnsafePointer(texts[6]))
+            (config.settings, config.setting_count, config.device) = (settings.baseAddress, UInt32(settings.count), UnsafePointer(texts[8]))
             return Self.answer { plugin.create(&host, &config, &instance, $0) }
         }
         guard made.status == 0 else { return made }
         defer { plugin.destroy(instance) }
-        let pixels = [UInt8](repeating: 0, count: 12)
-        var (score, status) = (Float(0), Int32(0))
+        let pixels = [UInt8](repeating: 0, count: 12 * count)
+        let prompts = Array(repeating: dag_reward_text(data: UnsafePointer(texts[8]), size: 3), count: count)
+        var (scores, statuses) = ([Float](repeating: 0, count: count), [Int32](repeating: 0, count: count))
         return pixels.withUnsafeBytes { pixels in
-            withUnsafePointer(to: dag_reward_text(data: UnsafePointer(texts[6]), size: 3)) { prompt in
-                var images = dag_reward_images()
-                (images.data, images.height, images.width, images.strides) = (pixels.baseAddress, height, 2, (12, 6, 3, 1))
-                return withUnsafePointer(to: images) { images in
+            var images = dag_reward_images()
+            (images.data, images.height, images.width, images.strides) = (pixels.baseAddress, height, 2, (12, 6, 3, 1))
+            return withUnsafePointer(to: images) { images in
+                prompts.withUnsafeBufferPointer { prompts in
                     var batch = dag_reward_batch()
-                    (batch.count, batch.images, batch.prompts) = (1, images, prompt)
-                    return withUnsafeMutablePointer(to: &score) { score in
-                        withUnsafeMutablePointer(to: &status) { status in
+                    (batch.count, batch.images, batch.prompts) = (UInt32(count), images, prompts.baseAddress)
+                    return scores.withUnsafeMutableBufferPointer { scores in
+                        statuses.withUnsafeMutableBufferPointer { statuses in
                             var result = dag_reward_result()
-                            (result.objective_count, result.scores, result.statuses) = (1, score, status)
+                            (result.objective_count, result.scores, result.statuses) = (1, scores.baseAddress, statuses.baseAddress)
                             let answer = Self.answer { plugin.score(instance, &batch, &result, $0) }
-                            #expect(answer.status != 0 || score.pointee == 1)
+                            #expect(answer.status != 0 || scores.allSatisfy { $0 == 1 })
                             return answer
                         }
                     }
@@ -85,12 +103,37 @@ import Testing
 
     @Test func memoryIsTheReason() throws {
         #expect(try run(fails: "").status == DAG_REWARD_OK)
-        for (place, hint) in [("create", false), ("score", true)] {
+        for place in ["create", "0"] {
             let answer = try run(fails: place)
             #expect(answer.status == DAG_REWARD_MEMORY && answer.message.contains("allocate"), "\(answer)")
-            #expect(answer.message.hasSuffix("; lower batch_size") == hint, "\(answer)")
         }
     }
+
+    /// Where memory does not suffice for a batch it is halved, and stays so; only one picture that is too large is an error.
+    @Test func batchesAreHalvedToFit() throws {
+        #expect(try run(fails: "3", batchSize: 16, count: 20).status == DAG_REWARD_OK)
+        #expect(Probe.calls.map(\.pictures) == [16, 8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
+        #expect(
+            Self.log.dropFirst() == [
+                "probe: no memory for 16 pictures at once; going on with batch_size=8",
+                "probe: no memory for 8 pictures at once; going on with batch_size=4",
+                "probe: no memory for 4 pictures at once; going on with batch_size=2",
+            ])
+        #expect(try run(fails: "0", batchSize: 4, count: 4).status == DAG_REWARD_MEMORY)
+        #expect(Probe.calls.map(\.pictures) == [4, 2, 1])
+    }
+
+    /// For as long as it computes, in this process.
+    @Test func threadsAreSet() throws {
+        let before = Torch.threads
+        #expect(try run(fails: "", threads: before + 1).status == DAG_REWARD_OK)
+        #expect(Probe.calls.map(\.threads) == [before + 1] && Torch.threads == before)
+        #expect(Self.log == ["probe: nothing; float32 on cpu, threads: \(before + 1)"])
+        #expect(try run(fails: "").status == DAG_REWARD_OK)
+        #expect(Probe.calls.map(\.threads) == [before])
+    }
+
+    @Test func aHostNeedsNoLog() throws { #expect(try run(fails: "1", batchSize: 2, count: 2, logs: false).status == DAG_REWARD_OK) }
 
     @Test func earlierErrorsAreNoReason() throws {
         _ = Tensor.zeros([2]) + Tensor.zeros([3])

@@ -4,13 +4,13 @@ import Testing
 
 @testable import RewardKit
 
-/// Against Pillow (Tests/Goldens/rewards/make_preprocessing_goldens.py).
+/// Against torchvision, transformers and hpsv2 (Tests/Goldens/rewards/make_preprocessing_goldens.py): checksums over every pixel.
 @Suite struct PreprocessingTests {
-    struct Case: Decodable {
+    private struct Case: Decodable {
         let height, width, size: Int
-        let resized, first: [Int]
-        let resized_checksum: String
-        let input_mean, input_corner, long_side_mean, long_side_middle: [Double]
+        let resized: [Int]
+        let resized_checksum, cropped_checksum, transformers_checksum: String
+        let clip_sums, hps_sums: [Double]
     }
 
     private struct File: Decodable { let cases: [Case] }
@@ -40,10 +40,10 @@ import Testing
         return String(repeating: "0", count: 16 - digits.count) + digits
     }
 
-    @Test func goldensAreThere() { #expect(Self.cases.count == 10) }
+    @Test func goldensAreThere() { #expect(Self.cases.count == 11) }
 
     /// Every byte is Pillow's.
-    @Test(arguments: 0..<10) func resizingIsPillows(index: Int) {
+    @Test(arguments: 0..<11) func resizingIsPillows(index: Int) {
         let golden = Self.cases[index]
         let pixels = Self.picture(golden.height, golden.width)
         let resized = pixels.withUnsafeBytes { bytes in
@@ -51,12 +51,12 @@ import Testing
                 UnsafeRawBufferPointer(rebasing: bytes[y * golden.width * 3..<(y + 1) * golden.width * 3])
             }
         }
-        #expect(resized.prefix(3).map(Int.init) == golden.first)
         #expect(Self.checksum(resized) == golden.resized_checksum)
     }
 
-    /// Two pictures in padded rows, the second upside down.
-    @Test(arguments: 0..<10) func inputIsTorchvisions(index: Int) throws {
+    /// Every byte of the crop is torchvision's, or transformers', before it is normalised. Two pictures in padded rows, the second upside down.
+    @Test(arguments: 0..<11, [FloatingPointRoundingRule.toNearestOrEven, .down])
+    func croppedPixels(index: Int, cropOffset: FloatingPointRoundingRule) throws {
         let golden = Self.cases[index]
         let (rowBytes, padded) = (golden.width * 3, golden.width * 3 + 5)
         let rows = Self.picture(golden.height, golden.width)
@@ -71,16 +71,19 @@ import Testing
             Pictures(
                 base: $0.baseAddress!, count: 2, height: golden.height, width: golden.width, pictureStride: padded * golden.height,
                 rowStride: padded
-            ).clipInput(size: golden.size)
+            ).clipInput(size: golden.size, cropOffset: cropOffset)
         }
         #expect(input.shape == [2, 3, golden.size, golden.size])
         let values = try input.select(0, 0).contiguous().array(Float.self)
         let plane = golden.size * golden.size
-        for channel in 0..<3 {
-            let mean = values[channel * plane..<(channel + 1) * plane].reduce(0.0) { $0 + Double($1) } / Double(plane)
-            #expect(abs(mean - golden.input_mean[channel]) < 1e-5)
-            #expect(abs(Double(values[channel * plane]) - golden.input_corner[channel]) < 1e-6)
+        let (mean, deviation): ([Float], [Float]) = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+        let bytes = (0..<plane * 3).map { place -> UInt8 in
+            let channel = place % 3
+            return UInt8(((values[channel * plane + place / 3] * deviation[channel] + mean[channel]) * 255).rounded())
         }
+        let isTorchvision = cropOffset == .toNearestOrEven
+        #expect(Self.checksum(bytes) == (isTorchvision ? golden.cropped_checksum : golden.transformers_checksum))
+        if isTorchvision { Self.expect(Self.sums(values), golden.clip_sums) }
     }
 
     /// A long side that fits already.
@@ -95,20 +98,41 @@ import Testing
     }
 
     /// hpsv2's own preprocessing, which is another.
-    @Test(arguments: 0..<10) func longSideInputIsHPSv2s(index: Int) throws {
+    @Test(arguments: 0..<11) func longSideInputIsHPSv2s(index: Int) throws {
         let golden = Self.cases[index]
-        let size = golden.size
         let input = Self.picture(golden.height, golden.width).withUnsafeBytes {
             Pictures(
                 base: $0.baseAddress!, count: 1, height: golden.height, width: golden.width, pictureStride: 0, rowStride: golden.width * 3
-            ).longSideInput(size: size)
+            ).longSideInput(size: golden.size)
         }
-        #expect(input.shape == [1, 3, size, size])
+        #expect(input.shape == [1, 3, golden.size, golden.size])
         let values = try input.array(Float.self)
-        for channel in 0..<3 {
-            let plane = values[channel * size * size..<(channel + 1) * size * size]
-            #expect(abs(plane.reduce(0.0) { $0 + Double($1) } / Double(size * size) - golden.long_side_mean[channel]) < 1e-5)
-            #expect(abs(Double(values[(channel * size + size / 2) * size + size / 3]) - golden.long_side_middle[channel]) < 1e-5)
+        Self.expect(Self.sums(values), golden.hps_sums)
+        // A pixel that is off by one 255th, wherever it is, would be seen.
+        for place in stride(from: 0, to: values.count, by: 997) {
+            let change = Self.weights(place).map { abs($0) / 255 / 0.28 }.max()!
+            #expect(change > Self.tolerance)
+        }
+    }
+
+    private static let tolerance = 1e-3
+
+    private static func expect(_ sums: [Double], _ golden: [Double]) {
+        #expect(golden.count == 8)
+        for (sum, expected) in zip(sums, golden) { #expect(abs(sum - expected) < tolerance, "\(sums), \(golden)") }
+    }
+
+    private static func sums(_ values: [Float]) -> [Double] {
+        values.enumerated().reduce(into: [Double](repeating: 0, count: 8)) { sums, value in
+            for (index, weight) in weights(value.offset).enumerated() { sums[index] += weight * Double(value.element) }
+        }
+    }
+
+    /// Those of `weighted_sums`.
+    private static func weights(_ place: Int) -> [Double] {
+        (0..<8).map { index in
+            let noise = sin(12.9898 * Double(place) + 78.233 * Double(index)) * 43758.5453
+            return noise - noise.rounded(.down) - 0.5
         }
     }
 }

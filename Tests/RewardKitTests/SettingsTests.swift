@@ -26,7 +26,7 @@ import Testing
     @Test func fingerprint() throws {
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("fingerprint-\(UUID())")
         defer { try? FileManager.default.removeItem(at: file) }
-        let settings = try NeuralSettings(["weights": file.path, "precision": "fp32", "batch_size": "1"], device: "cpu")
+        let settings = try Self.settings(["weights": file.path])
         var data = Data(repeating: 7, count: (20 << 20) + 5)
         try data.write(to: file)
         _ = try settings.file("weights", "")
@@ -41,5 +41,40 @@ import Testing
         try data.dropLast().write(to: file)
         fingerprints.append(settings.fingerprint)
         #expect(Set(fingerprints).count == fingerprints.count - 1)
+    }
+
+    private static func settings(_ values: [String: String]) throws -> NeuralSettings {
+        let usual = ["precision": "fp32", "batch_size": "1", "threads": "0"]
+        return try NeuralSettings(usual.merging(values) { $1 }, device: "cpu") { _ in }
+    }
+
+    /// In words: a file is its bytes and not its place, and what changes no score is not there.
+    @Test func fingerprintIsOfWhatCounts() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("fingerprint-\(UUID())")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let names = ["one.pt", "two.pt"]
+        for name in names { try Data("weights".utf8).write(to: folder.appendingPathComponent(name)) }
+        func fingerprint(_ values: [String: String]) throws -> String {
+            let settings = try Self.settings(
+                ["weights": folder.appendingPathComponent(names[0]).path, "vocabulary": ""].merging(values) { $1 })
+            let weights = try settings.file("weights", "")
+            _ = try settings.file("vocabulary", orElse: names[1], beside: weights, "")
+            return settings.fingerprint
+        }
+        let usual = try fingerprint([:])
+        let hash = try #require(usual.split(separator: " ").last?.split(separator: "=").last)
+        #expect(usual == "precision=float32 vocabulary=\(hash) weights=\(hash)")
+        let other = folder.appendingPathComponent(names[1]).path
+        for same in [["batch_size": "7"], ["threads": "2"], ["weights": other], ["vocabulary": other]] {
+            #expect(try fingerprint(same) == usual)
+        }
+        #expect(try fingerprint(["precision": "bf16"]) == usual.replacing("float32", with: "bfloat16"))
+    }
+
+    @Test(arguments: [("batch_size", "0"), ("batch_size", "x"), ("threads", "-1"), ("threads", "1025"), ("threads", "")])
+    func numbersHaveLimits(key: String, value: String) throws {
+        let error = #expect(throws: RewardKitError.self) { try Self.settings([key: value]) }
+        #expect(error?.description.hasPrefix("\(key)=\(value) is not a number from ") == true)
     }
 }

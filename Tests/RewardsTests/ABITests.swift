@@ -177,7 +177,7 @@ import Testing
         #expect(description.objectives.map(\.direction) == names.map { $0 == "height" ? .minimize : .maximize })
 
         let reward = try RewardPlugin(library, options: ["factor": "0.5"], timeout: 60)
-        #expect(reward.ownFingerprint == "factor 0.5")
+        #expect(reward.fingerprint == "first_release 1.0.0 factor=0.5 unit=none factor 0.5")
         let pictures = (1...3).map { n in RewardFixture.picture(height: 2, width: 5) { y, x, channel in n * (y * 15 + x * 3 + channel) } }
         let images = try ImageBatch(pixels: Array(pictures.joined()), count: 3, height: 2, width: 5)
         func batch(_ prompts: [String]) throws -> RewardBatch {

@@ -104,7 +104,7 @@ import Testing
 
     @Test(arguments: [
         ("weights=/nowhere/x.safetensors", "weights /nowhere/x.safetensors cannot be read: No such file"),
-        ("weights=/", "weights / cannot be read: not a file"),
+        ("weights=/", "weights / cannot be read: not a file"), ("weights=", "weights= is empty: name a safetensors file"),
         ("classes=sandal+sandel", "there is no class 'sandel'; these weights know tee+trouser+"), ("classes=", "there is no class ''"),
         ("classes=sanda", "no class 'sanda'"), ("classes=+bag", "no class ''"),
         ("threads=1.5", "threads=1.5 is not a whole number"), ("threads=65", "threads=65 is not a number from 0 to 64"),
@@ -127,6 +127,15 @@ import Testing
             #expect(try fingerprint() == first)
             file.data[file.data.startIndex] ^= 1
             #expect(try fingerprint() != first)
+            // Where the file lies, the order of the classes and the number of threads change no score.
+            let copy = folder.appendingPathComponent("copy.safetensors").path
+            try FileManager.default.copyItem(atPath: path, toPath: copy)
+            func fingerprint(_ settings: String) throws -> String {
+                try RewardSpecification("cifar_classifier,\(settings)").load().fingerprint
+            }
+            let usual = try fingerprint("classes=c0+c1,weights=\(path)")
+            #expect(try fingerprint("classes=c1+c0,weights=\(copy),threads=2") == usual)
+            #expect(usual.hasPrefix("cifar_classifier 1.0.0 weights=") && usual.hasSuffix(" classes=c0+c1"), "\(usual)")
         }
     }
 }

@@ -4,7 +4,7 @@ import Testing
 @testable import Images
 @testable import Rewards
 
-/// libaesthetic.so and libimagereward.so through the plugin ABI, from bytes to scores, against the public Python code at small sizes
+/// libaesthetic.so, libimagereward.so and libhps.so through the plugin ABI, from bytes to scores, against the public Python code at small sizes
 /// (Tests/Goldens/rewards). The weights are made by the goldens' formula and stored here as safetensors.
 @Suite struct NeuralRewardTests {
     private static let goldens = RewardFixture.root.appendingPathComponent("Tests/Goldens/rewards")
@@ -20,6 +20,13 @@ import Testing
         let prompts: [String]
         let pictures: [[Int]]
         let picture_scores: [Float]
+    }
+
+    private struct HPS: Decodable {
+        let shapes: [String: [Int]]
+        let prompts: [String]
+        let pictures: [[Int]]
+        let scores: [Float]
     }
 
     private static func golden<Golden: Decodable>(_ name: String) throws -> Golden {
@@ -92,6 +99,90 @@ import Testing
         }
     }
 
+    /// Heads of attention and all sizes are read off the weights. The vocabulary lies beside them, where it is looked for.
+    @Test func hps() throws {
+        let golden: HPS = try Self.golden("hps.json")
+        try RewardFixture.withFolder { folder in
+            let weights = folder.appendingPathComponent("HPS.safetensors")
+            try Self.write(golden.shapes, to: weights)
+            try FileManager.default.copyItem(
+                at: RewardFixture.root.appendingPathComponent("Tests/Goldens/tokenizer/open-clip/bpe.txt.gz"),
+                to: folder.appendingPathComponent("bpe_simple_vocab_16e6.txt.gz"))
+            let scores = try Self.scores("hps,weights=\(weights.path)", golden.pictures, prompts: golden.prompts)
+            for (score, expected) in zip(scores, golden.scores) { #expect(abs(score - expected) < 1e-5, "\(scores), \(golden.scores)") }
+            let low = try Self.scores("hps,weights=\(weights.path),precision=bf16,threads=2", golden.pictures, prompts: golden.prompts)
+            for (score, expected) in zip(low, golden.scores) { #expect(abs(score - expected) < 0.02, "\(low), \(golden.scores)") }
+        }
+    }
+
+    /// A vocabulary with a piece too few gives other ids, or none: it is refused before anything is scored.
+    @Test func vocabulariesThatAreNotTheModels() throws {
+        let (imageReward, hps): (ImageReward, HPS) = (try Self.golden("imagereward.json"), try Self.golden("hps.json"))
+        try RewardFixture.withFolder { folder in
+            let weights = ["imagereward", "hps"].map { folder.appendingPathComponent("\($0).safetensors") }
+            try Self.write(imageReward.shapes, to: weights[0])
+            try Self.write(hps.shapes, to: weights[1])
+            let pieces = try String(contentsOf: Self.goldens.appendingPathComponent("imagereward_vocab.txt"), encoding: .utf8)
+            let short = folder.appendingPathComponent("short.txt")
+            try Data(pieces.split(separator: "\n").dropLast().joined(separator: "\n").utf8).write(to: short)
+            let rows = try #require(imageReward.shapes["blip.text_encoder.embeddings.word_embeddings.weight"])[0]
+            let first = errorMessage { try RewardSpecification("imagereward,weights=\(weights[0].path),vocabulary=\(short.path)").load() }
+            #expect(first.contains("short.txt: has \(rows - 1) tokens with [DEC] and [ENC], not the \(rows) of"), "\(first)")
+            let merges = RewardFixture.root.appendingPathComponent("Tests/Goldens/tokenizer/files/merges.txt")
+            let fewer = folder.appendingPathComponent("fewer.txt")
+            try Data(String(contentsOf: merges, encoding: .utf8).split(separator: "\n").dropLast().joined(separator: "\n").utf8).write(
+                to: fewer)
+            let second = errorMessage { try RewardSpecification("hps,weights=\(weights[1].path),vocabulary=\(fewer.path)").load() }
+            let ids = try #require(hps.shapes["token_embedding.weight"])[0]
+            #expect(second.contains("fewer.txt: has \(ids - 1) tokens, not the \(ids) of"), "\(second)")
+        }
+    }
+
+    /// As many pieces as bert-base-uncased has, but in other places.
+    @Test func vocabularyOfThePublishedSize() throws {
+        let golden: ImageReward = try Self.golden("imagereward.json")
+        try RewardFixture.withFolder { folder in
+            let weights = folder.appendingPathComponent("ImageReward.safetensors")
+            try Self.write(
+                golden.shapes.merging(["blip.text_encoder.embeddings.word_embeddings.weight": [30524, 128]]) { $1 }, to: weights)
+            for (first, message) in [
+                (100, ""), (1, "is not bert-base-uncased's: [UNK], [CLS] and [SEP] are [1, 2, 3], not 100, 101 and 102"),
+            ] {
+                var pieces = (0..<30522).map { "[unused\($0)]" }
+                pieces[0] = "[PAD]"
+                for (place, piece) in ["[UNK]", "[CLS]", "[SEP]", "[MASK]"].enumerated() { pieces[first + place] = piece }
+                let vocabulary = folder.appendingPathComponent("vocab.txt")
+                try Data((pieces.joined(separator: "\n") + "\n").utf8).write(to: vocabulary)
+                var found = ""
+                do { _ = try RewardSpecification("imagereward,weights=\(weights.path)").load() } catch { found = "\(error)" }
+                #expect(message.isEmpty ? found.isEmpty : found.hasSuffix(": \(message)"), "\(found)")
+            }
+        }
+    }
+
+    /// What was loaded, what of it is not as published, and what was of no use.
+    @Test func theLogTellsWhatWasLoaded() throws {
+        let golden: ImageReward = try Self.golden("imagereward.json")
+        try RewardFixture.withFolder { folder in
+            let (weights, picture) = (
+                folder.appendingPathComponent("ImageReward.safetensors"), folder.appendingPathComponent("picture.png")
+            )
+            try Self.write(golden.shapes.merging(["something.else": [1]]) { $1 }, to: weights)
+            try PNG.write([UInt8](repeating: 9, count: 48), height: 4, width: 4, to: picture.path)
+            let vocabulary = Self.goldens.appendingPathComponent("imagereward_vocab.txt").path
+            let reward = "imagereward,weights=\(weights.path),vocabulary=\(vocabulary),threads=1"
+            let programs = URL(fileURLWithPath: try InstalledFiles.worker()).deletingLastPathComponent()
+            let (status, output) = try Shell.run(["./dag-reward", "score", reward, picture.path], in: programs)
+            #expect(status == 0)
+            for line in [
+                "reward: imagereward: BLIP with a ViT of 2 layers, 128 wide, patches of 16 in 32 and a BERT of 2 layers, 128 wide; "
+                    + "float32 on cpu, threads: 1",
+                "reward: imagereward: warning: the scores are not the published ones: \(weights.path) has other sizes",
+                "reward: imagereward: \(weights.path): tensors that are none of the model's are left alone: 1, such as something.else",
+            ] { #expect(output.contains(line), "\(output)") }
+        }
+    }
+
     /// Other weights are another reward: a run does not go on with them.
     @Test func fingerprintsFollowTheWeights() throws {
         let golden: Aesthetic = try Self.golden("aesthetic.json")
@@ -113,6 +204,15 @@ import Testing
             try (Data(contentsOf: config) + Data("\n".utf8)).write(to: config)
             fingerprints.append(try RewardSpecification(plugin).load().fingerprint)
             #expect(Set(fingerprints).count == 4)
+            // The same files elsewhere, and settings that change no score.
+            let moved = folder.appendingPathComponent("moved")
+            try FileManager.default.createDirectory(at: moved, withIntermediateDirectories: false)
+            for file in [head, clip] {
+                try FileManager.default.moveItem(at: file, to: moved.appendingPathComponent(file.lastPathComponent))
+            }
+            let elsewhere = "aesthetic,weights=\(moved.path)/head.safetensors,clip=\(moved.path)/clip,batch_size=3,threads=1"
+            #expect(try RewardSpecification(elsewhere).load().fingerprint == fingerprints.last)
+            #expect(try RewardSpecification(elsewhere + ",precision=bf16").load().fingerprint != fingerprints.last)
         }
     }
 
@@ -123,8 +223,18 @@ import Testing
         ("aesthetic,weights=HEAD,clip=WIDER", "embeddings of 20 numbers"), ("aesthetic,weights=OTHER,clip=CLIP", "layers.0.weight"),
         ("aesthetic,weights=HEAD,clip=CLIP,precision=fp8", "precision=fp8"),
         ("aesthetic,weights=HEAD,clip=CLIP,batch_size=0", "batch_size=0"), ("aesthetic,weights=HEAD,clip=CLIP,device=cuda:7", "cuda"),
-        ("hps", "weights= is missing: HPS_v2_compressed.pt"), ("hps,weights=HEAD", "vocabulary= is missing"),
-        ("hps,weights=HEAD,vocabulary=HEAD", "head.safetensors"), ("imagereward,weights=HEAD", "vocab.txt: no such file"),
+        ("aesthetic,weights=HEAD,clip=CLIP,threads=x", "threads=x is not a number from 0 to 1024"),
+        ("aesthetic,weights=FOLDER,clip=CLIP", "is a folder; it is to be sac+logos+ava1-l14-linearMSE.pth"),
+        ("hps", "weights= is missing: HPS_v2_compressed.pt"), ("hps,weights=FOLDER", "is a folder; it is to be HPS_v2_compressed.pt"),
+        (
+            "hps,weights=HEAD",
+            "/bpe_simple_vocab_16e6.txt.gz: no such file; put open_clip's bpe_simple_vocab_16e6.txt.gz, from https://github.com/"
+        ),
+        ("hps,weights=HEAD,vocabulary=HEAD", "it is not open_clip's"),
+        ("hps,weights=CUT,vocabulary=HEAD", "CUT.pt: cut short; download it again"),
+        ("hps,weights=OPENCLIP,vocabulary=HEAD", "head.safetensors is not text, with or without gzip"),
+        ("imagereward,weights=HEAD", "vocab.txt: no such file; put vocab.txt of google-bert/bert-base-uncased"),
+        ("imagereward,weights=HEAD,vocabulary=FOLDER", "is a folder; it is to be vocab.txt of google-bert"),
         ("imagereward,weights=HEAD,vocabulary=VOCABULARY", "it is not ImageReward's"),
     ]) func wrongFilesAreOneClearError(plugin: String, part: String) throws {
         let golden: Aesthetic = try Self.golden("aesthetic.json")
@@ -133,8 +243,12 @@ import Testing
             try Self.write(golden.shapes, to: head)
             let short = folder.appendingPathComponent("SHORT.safetensors")
             try Data(contentsOf: head).dropLast(1000).write(to: short)
+            let openCLIP = Self.goldens.appendingPathComponent("open-clip/checkpoint.pt")
+            let cut = folder.appendingPathComponent("CUT.pt")
+            try Data(contentsOf: openCLIP).dropLast(100).write(to: cut)
             let files = [
-                "HEAD": head.path, "SHORT": short.path, "CLIP": "\(Self.goldens.path)/clip-vision-2", "FOLDER": folder.path,
+                "HEAD": head.path, "CUT": cut.path, "OPENCLIP": openCLIP.path, "SHORT": short.path,
+                "CLIP": "\(Self.goldens.path)/clip-vision-2", "FOLDER": folder.path,
                 "WIDER": "\(Self.goldens.path)/clip-vision",
                 "OTHER": "\(Self.goldens.path)/clip-vision-2/model.safetensors", "VOCABULARY": "\(Self.goldens.path)/imagereward_vocab.txt",
             ]

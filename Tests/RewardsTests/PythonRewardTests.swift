@@ -142,4 +142,15 @@ import Testing
         }
         #expect(prints[0] == prints[2] && prints[0] != prints[1])
     }
+
+    /// So are the settings, in words.
+    @Test func fingerprintsAreWords() throws {
+        let source = "def setup(quality=3, name='x'): pass\ndef score(a, b, c): return [1] * 3"
+        try RewardFixture.withFolder { folder in
+            let usual = try evaluator(source, in: folder)
+            #expect(usual.fingerprint.hasSuffix(" name=x quality=3"), "\(usual.fingerprint)")
+            let other = try evaluator(source, "quality=4", in: folder)
+            #expect(other.difference(from: usual.fingerprint) == "my_reward: `quality=3` then, `quality=4` now")
+        }
+    }
 }

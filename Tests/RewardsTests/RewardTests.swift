@@ -72,6 +72,28 @@ import Testing
         #expect(evaluator.fingerprint == "2.0 * up of red + -0.5 * down of red + 0.0 * up of logged")
     }
 
+    /// What has to be set back for a run to be resumed.
+    @Test func differencesAreNamed() throws {
+        func evaluator(_ rewards: (String, RewardSpecification)...) throws -> RewardEvaluator {
+            try RewardEvaluator(rewards.map { ($1, CallbackReward(name: "any", fingerprint: $0) { _ in [] }) })
+        }
+        let plain = RewardSpecification(library: "any")
+        let one = try evaluator(("sharp 1.0 radius=2 weights=12ab", plain), ("warm 1.1", plain))
+        #expect(one.difference(from: one.fingerprint) == nil)
+        let other = try evaluator(
+            ("sharp 1.0 radius=3 weights=12ab", plain), ("warm 1.1 unit=K", RewardSpecification(library: "any", weight: 2)))
+        #expect(
+            other.difference(from: one.fingerprint)
+                == "sharp: `radius=2` then, `radius=3` now; warm: `1.0 * score` then, `2.0 * score unit=K` now")
+        #expect(
+            one.difference(from: other.fingerprint)
+                == "sharp: `radius=3` then, `radius=2` now; warm: `2.0 * score unit=K` then, `1.0 * score` now")
+        #expect(try evaluator(("warm 1.1", plain)).difference(from: "1.0 * score of warm 1.1 a=1") == "warm: `a=1` then, nothing now")
+        #expect(
+            try evaluator(("warm 1.1", plain)).difference(from: one.fingerprint)
+                == "`\(one.fingerprint)` then, `1.0 * score of warm 1.1` now")
+    }
+
     @Test func unknownObjectivesAndNoRewardsAreErrors() {
         let unknown = errorMessage { try RewardEvaluator([(RewardSpecification(library: "a", objective: "left"), Self.red())]) }
         #expect(unknown == "reward red has no objective left; it has up, down")

@@ -38,6 +38,57 @@ import Testing
         #expect(error?.description.contains("before PyTorch 1.6") == true)
     }
 
+    /// A bit of a tensor that is another one changes no shape, and is found by the checksum, if there is one.
+    @Test func checksums() throws {
+        let file = FileManager.default.temporaryDirectory.appendingPathComponent("damaged-\(UUID()).pth")
+        defer { try? FileManager.default.removeItem(at: file) }
+        var data = try Data(contentsOf: Self.folder.appendingPathComponent("state_dict.pth"))
+        let range = try ZipArchive(data).range(of: "state_dict/data/0")
+        data[range.lowerBound + 2] ^= 0x40
+        try data.write(to: file)
+        let error = #expect(throws: TensorFileError.self) { try TorchFile(contentsOf: file) }
+        #expect(error?.description.hasSuffix("(state_dict/data/0 has another checksum); download it again") == true, "\(error!)")
+        let directory = try #require(data.range(of: Data("PK\u{1}\u{2}".utf8)))
+        var entry = directory.lowerBound
+        while data[entry..<entry + 4] == Data("PK\u{1}\u{2}".utf8) {
+            data.replaceSubrange(entry + 16..<entry + 20, with: [0, 0, 0, 0])
+            entry += 46 + Int(data[entry + 28]) + Int(data[entry + 30]) + Int(data[entry + 32])
+        }
+        try data.write(to: file)
+        #expect(try TorchFile(contentsOf: file).tensors.count == 18)
+    }
+
+    /// As a file of more than 4 GB has it, and with a comment behind the directory, in which the end's signature stands too.
+    @Test func wideDirectory() throws {
+        let data = try Data(contentsOf: Self.folder.appendingPathComponent("state_dict.pth"))
+        let plain = try ZipArchive(data)
+        let start = try #require(data.range(of: Data("PK\u{1}\u{2}".utf8))).lowerBound
+        let end = try #require(data.range(of: Data("PK\u{6}\u{6}".utf8))).lowerBound
+        func bytes(_ value: Int, _ count: Int) -> Data { Data((0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }) }
+        var wide = data[..<start]
+        var entry = start
+        while entry < end {
+            let (nameEnd, size) = (entry + 46 + Int(data[entry + 28]), data[entry + 24..<entry + 28])
+            var fixed = Data(data[entry..<nameEnd])
+            for place in [20, 24, 42] { fixed.replaceSubrange(place..<place + 4, with: bytes(0xFFFF_FFFF, 4)) }
+            fixed.replaceSubrange(30..<32, with: bytes(33, 2))
+            // A field of another kind; then both sizes and the place, of 8 bytes each.
+            for part in [fixed, bytes(7, 2), bytes(1, 2), bytes(9, 1), bytes(1, 2), bytes(24, 2)] { wide += part }
+            for part in [size, size, data[entry + 42..<entry + 46]] { wide += part + bytes(0, 4) }
+            let lengths: Int = Int(data[entry + 30]) + Int(data[entry + 32])
+            entry = nameEnd + lengths
+        }
+        let wideEnd = wide.count
+        wide += data[end...]
+        wide.replaceSubrange(wideEnd + 48..<wideEnd + 56, with: bytes(start, 8))
+        wide.replaceSubrange(wide.count - 34..<wide.count - 26, with: bytes(wideEnd, 8))
+        wide.replaceSubrange(wide.count - 2..<wide.count, with: bytes(30, 2))
+        wide += Data("PK\u{5}\u{6}".utf8) + Data(count: 26)
+        let archive = try ZipArchive(wide)
+        #expect(Set(archive.names) == Set(plain.names))
+        for name in plain.names { #expect(try archive.range(of: name) == plain.range(of: name), "\(name)") }
+    }
+
     /// Wherever a file ends or is damaged, there is an error or tensors, and no crash.
     @Test func damagedFiles() throws {
         let data = try Data(contentsOf: Self.folder.appendingPathComponent("checkpoint.pt"))
@@ -45,7 +96,8 @@ import Testing
         defer { try? FileManager.default.removeItem(at: file) }
         for length in stride(from: 0, to: data.count, by: 97) {
             try data.prefix(length).write(to: file)
-            #expect(throws: TensorFileError.self) { try TorchFile(contentsOf: file) }
+            let error = #expect(throws: TensorFileError.self) { try TorchFile(contentsOf: file) }
+            #expect(length < 4 || error?.description == "\(file.path): cut short; download it again")
         }
         var state = UInt64(1)
         for _ in 0..<300 {

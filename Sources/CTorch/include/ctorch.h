@@ -104,6 +104,8 @@ ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double ep
 ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal);
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width);
 ct_tensor ct_resize_bicubic(ct_tensor x, int64_t height, int64_t width);
+// A contiguous copy (or the thing itself) of a view into the memory of `base`; an error if it reaches beyond.
+ct_tensor ct_as_strided(ct_tensor base, const int64_t *sizes, const int64_t *strides, int rank, int64_t offset);
 
 // Gradients --------------------------------------------------------------------------------------------------------------------------
 void ct_set_requires_grad(ct_tensor t, bool on);
@@ -118,16 +120,6 @@ double ct_clip_grad_norm(const ct_tensor _Nonnull *_Nonnull parameters, size_t c
 void ct_adamw(const ct_tensor _Nonnull *_Nonnull parameters, const ct_tensor _Nonnull *_Nonnull exp_avg,
               const ct_tensor _Nonnull *_Nonnull exp_avg_sq, const ct_tensor _Nonnull *_Nonnull steps, size_t count, double learning_rate,
               double beta1, double beta2, double weight_decay, double eps);
-
-// Files ------------------------------------------------------------------------------------------------------------------------------
-// A torch.save file (.bin, .pt, .pth), which is a zip archive; NULL if it is none.
-typedef struct ct_archive_s *ct_archive;
-ct_archive _Nullable ct_archive_open(const char *path);
-void ct_archive_close(ct_archive archive);
-// A record as a tensor of one dimension. It outlives the archive.
-ct_tensor ct_archive_record(ct_archive archive, const char *name, int dtype);
-// A contiguous copy (or the thing itself) of a view into the memory of `base`; an error if it reaches beyond.
-ct_tensor ct_as_strided(ct_tensor base, const int64_t *sizes, const int64_t *strides, int rank, int64_t offset);
 
 #pragma clang assume_nonnull end
 

@@ -12,10 +12,15 @@ extension PromptSet {
     static func benchmark(_ text: String) throws -> PromptSet? {
         guard let colon = text.firstIndex(of: ":"), benchmarkNames.contains(String(text[..<colon])) else { return nil }
         let (name, path) = (String(text[..<colon]), String(text[text.index(after: colon)...]))
-        let isHeldOut = name.hasSuffix("-heldout")
-        let groups = try name.hasPrefix("drawbench") ? drawBench(path) : hpdv2(path)
-        let heldOut = name.hasPrefix("drawbench") ? 2 : 10
-        let prompts = groups.flatMap { isHeldOut ? $0.prefix(heldOut) : $0.dropFirst(heldOut) }
+        let (isDrawBench, isHeldOut) = (name.hasPrefix("drawbench"), name.hasSuffix("-heldout"))
+        guard FileManager.default.fileExists(atPath: path) else {
+            throw PromptError("\(text): there is no \(isDrawBench ? "file" : "folder") \(path)")
+        }
+        let heldOut = isDrawBench ? 2 : 10
+        let prompts = try (isDrawBench ? drawBench(path) : hpdv2(path)).flatMap { group in
+            let group = cleaned(group)
+            return isHeldOut ? group.prefix(heldOut) : group.dropFirst(heldOut)
+        }
         guard !prompts.isEmpty else { throw PromptError("\(path) has too few prompts for \(name)") }
         return PromptSet(name: name, prompts: prompts)
     }
@@ -29,7 +34,7 @@ extension PromptSet {
         var (order, groups) = ([String](), [String: [String]]())
         for (prompt, category) in rows where !["Misspellings", "Rare Words"].contains(category) {
             if groups[category] == nil { order.append(category) }
-            groups[category, default: []].append(prompt.trimmingCharacters(in: .whitespacesAndNewlines))
+            groups[category, default: []].append(prompt)
         }
         return order.map { groups[$0]! }
     }
@@ -37,6 +42,9 @@ extension PromptSet {
     private static func hpdv2(_ folder: String) throws -> [[String]] {
         try ["photo", "paintings"].map { style in
             let file = "\(folder)/benchmark_\(style).json"
+            guard FileManager.default.fileExists(atPath: file) else {
+                throw PromptError("\(file) is missing; hpdv2: takes the folder of HPDv2's benchmark_*.json")
+            }
             return try PromptFormat.json(contents(of: file), file: file)
         }
     }

@@ -30,11 +30,16 @@ public struct PromptSet: Sendable {
         case "json": found = try PromptFormat.json(text, file: fileOrName)
         default: found = PromptFormat.lines(text)
         }
-        let prompts = found.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }.filter { !$0.isEmpty }
+        let prompts = cleaned(found)
         guard !prompts.isEmpty else {
             throw PromptError("\(fileOrName) holds no prompt; write one a line")
         }
         return PromptSet(name: file.deletingPathExtension().lastPathComponent, prompts: prompts)
+    }
+
+    /// Without white space at either end, and without those that are blank then.
+    static func cleaned(_ prompts: [String]) -> [String] {
+        prompts.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }.filter { !$0.isEmpty }
     }
 
     static func contents(of path: String) throws -> String {

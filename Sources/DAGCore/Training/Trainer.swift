@@ -337,8 +337,8 @@ public final class Trainer {
     /// Goes on where the newest checkpoint of `folder` stands.
     public func resume(from folder: OutputFolder) throws {
         let checkpoint = try Checkpoint(newestOf: folder)
-        guard checkpoint.rewards == evaluator.fingerprint else {
-            throw OutputError("--resume \(folder.url.path): that run was trained with other rewards (\(checkpoint.rewards))")
+        if let difference = evaluator.difference(from: checkpoint.rewards) {
+            throw OutputError("--resume \(folder.url.path): that run was trained with other rewards: \(difference)")
         }
         if let rollout = checkpoint.rollout {
             let lookahead = objective.usesFlow && configuration.forwardLooking == .rollout ? kernels.transitions : 0

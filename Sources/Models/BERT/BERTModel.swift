@@ -6,8 +6,12 @@ import Tensors
 /// Source: Devlin et al. 2018; Li et al. 2022 (BLIP, med.py). Names are those of their checkpoints. There are no token types.
 struct BERTModel {
     /// Sizes, as the tensors of a checkpoint tell them.
-    struct Sizes {
+    struct Sizes: Equatable {
         let vocabulary, positions, width, inner, layers, heads, pictureWidth: Int
+
+        /// bert-base-uncased's, with two tokens more, on top of ViT-L: ImageReward's.
+        static let imageReward = Sizes(
+            vocabulary: 30524, positions: 512, width: 768, inner: 3072, layers: 12, heads: 12, pictureWidth: 1024)
     }
 
     private static let eps = 1e-12

@@ -8,7 +8,8 @@ public struct WordPieceTokenizer: Sendable {
     public let size: Int
     /// By UTF-8, because texts that Unicode calls equal are different pieces.
     private let ids: [[UInt8]: Int]
-    private let unknown, start, end: Int
+    /// Ids of `[UNK]`, `[CLS]` and `[SEP]`.
+    public let unknown, start, end: Int
     /// Tokens that stand for themselves wherever they are in a text.
     private let special: [AddedToken]
     /// Words longer than this are unknown.
@@ -18,7 +19,7 @@ public struct WordPieceTokenizer: Sendable {
     /// - Parameter added: tokens with the ids that follow, which stand for themselves as `[MASK]` does.
     public init(vocabulary file: URL, added: [String] = []) throws {
         guard let text = try? String(contentsOf: file, encoding: .utf8) else {
-            throw TokenizerError("\(file.path): cannot be read as UTF-8 text")
+            throw TokenizerError("\(file.path): is not UTF-8 text, so it is no BERT's vocab.txt")
         }
         var lines = Array(text.utf8).split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map {
             $0.last == UInt8(ascii: "\r") ? Array($0.dropLast()) : Array($0)

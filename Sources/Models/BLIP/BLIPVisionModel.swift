@@ -5,21 +5,13 @@ import Tensors
 ///
 /// Source: Dosovitskiy et al. 2021 (ViT); Li et al. 2022 (BLIP, vit.py).
 struct BLIPVisionModel {
-    /// Sizes, as the tensors of a checkpoint tell them.
-    struct Sizes {
-        let width, inner, layers, heads, imageSize, patchSize: Int
-
-        /// Patches of a picture and the class token.
-        var tokens: Int { imageSize / patchSize * (imageSize / patchSize) + 1 }
-    }
-
     private static let eps = 1e-6
     private let patches: Conv2d
     private let classToken, positions: Tensor
     private let blocks: [Block]
     private let norm: LayerNorm
 
-    init(_ s: Sizes, _ scope: Scope) {
+    init(_ s: VisionSizes, _ scope: Scope) {
         patches = Conv2d(3, s.width, kernel: s.patchSize, stride: s.patchSize, scope / "patch_embed" / "proj")
         classToken = scope.parameter("cls_token", [1, 1, s.width], .normal(0.02))
         positions = scope.parameter("pos_embed", [1, s.tokens, s.width], .normal(0.02))
@@ -41,7 +33,7 @@ struct BLIPVisionModel {
         private let qkv, projection, fc1, fc2: Linear
         private let heads: Int
 
-        init(_ s: Sizes, _ scope: Scope) {
+        init(_ s: VisionSizes, _ scope: Scope) {
             norm1 = LayerNorm(s.width, eps: BLIPVisionModel.eps, scope / "norm1")
             qkv = Linear(s.width, 3 * s.width, scope / "attn" / "qkv")
             projection = Linear(s.width, s.width, scope / "attn" / "proj")

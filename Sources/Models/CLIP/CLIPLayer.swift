@@ -24,15 +24,15 @@ struct CLIPLayer {
     }
 
     /// open_clip's ResidualAttentionBlock: the projections of torch.nn.MultiheadAttention lie in one matrix.
-    init(openCLIP size: Int, heads: Int, _ activation: Activation, _ scope: Scope) {
+    init(openCLIP size: Int, _ inner: Int, heads: Int, _ activation: Activation, _ scope: Scope) {
         norm1 = LayerNorm(size, scope / "ln_1")
         let weight = (scope / "attn").parameter("in_proj_weight", [3 * size, size], .fanIn(size))
         let bias = (scope / "attn").parameter("in_proj_bias", [3 * size], .zeros)
         queriesKeysValues = { $0.linear(weight, bias).chunk(3, 2) }
         out = Linear(size, size, scope / "attn" / "out_proj")
         norm2 = LayerNorm(size, scope / "ln_2")
-        fc1 = Linear(size, 4 * size, scope / "mlp" / "c_fc")
-        fc2 = Linear(4 * size, size, scope / "mlp" / "c_proj")
+        fc1 = Linear(size, inner, scope / "mlp" / "c_fc")
+        fc2 = Linear(inner, size, scope / "mlp" / "c_proj")
         self.heads = heads
         self.activation = activation
     }

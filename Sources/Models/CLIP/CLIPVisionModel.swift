@@ -19,9 +19,13 @@ public final class CLIPVisionModel {
     }
 
     /// Height and width of the pictures.
-    public let imageSize: Int
+    public var imageSize: Int { sizes.imageSize }
     /// Length of an embedding.
     public let embeddingSize: Int
+    /// Sizes of its transformer.
+    public let sizes: VisionSizes
+    /// What its MLPs use.
+    public let activation: Activation
     private let tower: CLIPVisionTower
 
     /// Loads configuration and weights of a whole CLIPModel or of a CLIPVisionModelWithProjection, frozen.
@@ -37,20 +41,21 @@ public final class CLIPVisionModel {
         guard let activation = Activation(rawValue: activationName) else {
             throw ModelError("\(name): hidden_act '\(activationName)' is not supported")
         }
-        let sizes = CLIPVisionTower.Sizes(
+        sizes = VisionSizes(
             width: c.hiddenSize ?? 768, inner: c.intermediateSize ?? 3072, layers: c.numHiddenLayers ?? 12,
-            heads: c.numAttentionHeads ?? 12, imageSize: c.imageSize ?? 224, patchSize: c.patchSize ?? 32,
-            projection: (file.visionConfig == nil ? c.projectionDim : file.projectionDim) ?? 512)
+            heads: c.numAttentionHeads ?? 12, imageSize: c.imageSize ?? 224, patchSize: c.patchSize ?? 32)
         try sizes.check(name)
+        embeddingSize = (file.visionConfig == nil ? c.projectionDim : file.projectionDim) ?? 512
+        guard embeddingSize > 0 else { throw ModelError("\(name): projection_dim \(embeddingSize) is not above zero") }
+        self.activation = activation
         guard c.numChannels ?? 3 == 3 else { throw ModelError("\(name): num_channels \(c.numChannels!) is not supported (3 is)") }
         // Some versions of transformers write the keys without the prefix.
         let store = try folder.parameters(dtype: dtype, device: device) {
             $0.hasPrefix("vision_model.") ? String($0.dropFirst("vision_model.".count)) : $0
         }
         tower = CLIPVisionTower(
-            sizes, eps: c.layerNormEps ?? 1e-5, activation, store.root, projection: store.root / "visual_projection")
-        imageSize = sizes.imageSize
-        embeddingSize = sizes.projection
+            sizes, embedding: embeddingSize, eps: c.layerNormEps ?? 1e-5, activation, store.root,
+            projection: store.root / "visual_projection")
         // A whole CLIPModel has a text tower too.
         try store.finish {
             $0.hasPrefix("text_model.") || $0 == "text_projection.weight" || $0 == "logit_scale" || $0.hasSuffix("position_ids")

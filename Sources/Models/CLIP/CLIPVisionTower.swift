@@ -5,34 +5,13 @@ import Tensors
 ///
 /// Source: Dosovitskiy et al. 2021 (ViT), Radford et al. 2021 (CLIP).
 struct CLIPVisionTower {
-    /// Sizes of a tower.
-    struct Sizes {
-        let width, inner, layers, heads, imageSize, patchSize, projection: Int
-
-        /// Patches of a picture and the class token.
-        var tokens: Int { imageSize / patchSize * (imageSize / patchSize) + 1 }
-
-        /// Throws, in the name of `file`, where the sizes cannot be.
-        func check(_ file: String) throws {
-            let all = [width, inner, layers, heads, imageSize, patchSize, projection]
-            guard all.allSatisfy({ $0 > 0 }), width % heads == 0, layers <= 1000 else {
-                throw ModelError(
-                    "\(file): sizes must be above zero, hidden_size a multiple of num_attention_heads, num_hidden_layers at most 1000")
-            }
-            guard imageSize <= 4096, 1...256 ~= imageSize / patchSize else {
-                throw ModelError(
-                    "\(file): image_size \(imageSize) with patch_size \(patchSize): at most 4096, and 1 to 256 patches in a row")
-            }
-        }
-    }
-
-    private let sizes: Sizes
+    private let sizes: VisionSizes
     private let patches, classEmbedding, positions, projection: Tensor
     private let preNorm, postNorm: LayerNorm
     private let layers: [CLIPLayer]
 
-    /// transformers' CLIPVisionTransformer under `scope`, the projection's matrix [projection, width] under `projectionScope`.
-    init(_ s: Sizes, eps: Double, _ activation: Activation, _ scope: Scope, projection projectionScope: Scope) {
+    /// transformers' CLIPVisionTransformer under `scope`, the projection's matrix [embedding, width] under `projection`.
+    init(_ s: VisionSizes, embedding: Int, eps: Double, _ activation: Activation, _ scope: Scope, projection projectionScope: Scope) {
         sizes = s
         let embeddings = scope / "embeddings"
         patches = (embeddings / "patch_embedding").parameter("weight", [s.width, 3, s.patchSize, s.patchSize], .normal(0.02))
@@ -43,24 +22,24 @@ struct CLIPVisionTower {
             CLIPLayer(s.width, s.inner, heads: s.heads, eps: eps, activation, scope / "encoder" / "layers" / $0)
         }
         postNorm = LayerNorm(s.width, eps: eps, scope / "post_layernorm")
-        projection = projectionScope.parameter("weight", [s.projection, s.width], .fanIn(s.width)).transpose(0, 1)
+        projection = projectionScope.parameter("weight", [embedding, s.width], .fanIn(s.width)).transpose(0, 1)
     }
 
-    /// open_clip's VisionTransformer under `scope`, with its matrix `proj` [width, projection].
-    init(openCLIP s: Sizes, _ activation: Activation, _ scope: Scope) {
+    /// open_clip's VisionTransformer under `scope`, with its matrix `proj` [width, embedding].
+    init(openCLIP s: VisionSizes, embedding: Int, _ activation: Activation, _ scope: Scope) {
         sizes = s
         patches = (scope / "conv1").parameter("weight", [s.width, 3, s.patchSize, s.patchSize], .normal(0.02))
         classEmbedding = scope.parameter("class_embedding", [s.width], .normal(0.02))
         positions = scope.parameter("positional_embedding", [s.tokens, s.width], .normal(0.02))
         preNorm = LayerNorm(s.width, scope / "ln_pre")
         layers = (0..<s.layers).map {
-            CLIPLayer(openCLIP: s.width, heads: s.heads, activation, scope / "transformer" / "resblocks" / $0)
+            CLIPLayer(openCLIP: s.width, s.inner, heads: s.heads, activation, scope / "transformer" / "resblocks" / $0)
         }
         postNorm = LayerNorm(s.width, scope / "ln_post")
-        projection = scope.parameter("proj", [s.width, s.projection], .fanIn(s.width))
+        projection = scope.parameter("proj", [s.width, embedding], .fanIn(s.width))
     }
 
-    /// float32 [n, 3, imageSize, imageSize], normalised, to float32 [n, projection].
+    /// float32 [n, 3, imageSize, imageSize], normalised, to float32 [n, embedding].
     func callAsFunction(_ images: Tensor) throws -> Tensor {
         guard images.rank == 4, Array(images.shape.dropFirst()) == [3, sizes.imageSize, sizes.imageSize], images.dtype == .float32 else {
             throw ModelError(

@@ -6,7 +6,7 @@ import Tensors
 ///
 /// Source: Radford et al. 2021 (CLIP), Cherti et al. 2022 (OpenCLIP).
 public final class OpenCLIPModel {
-    /// The sizes that the weights were checked against.
+    /// The sizes that the weights have.
     public let configuration: OpenCLIPConfiguration
     private let visual: CLIPVisionTower
     private let tokenEmbedding: Embedding
@@ -15,32 +15,29 @@ public final class OpenCLIPModel {
     private let finalNorm: LayerNorm
     private let device: Device
 
-    /// Loads weights, frozen.
+    /// Loads weights, frozen. What computes between the layers of an MLP is not in them: it is taken to be GELU, as in all but OpenAI's own.
     ///
     /// - Parameters:
     ///   - weights: a `.safetensors` file, or a torch.save file with a state dict at its top or under `state_dict`; a prefix `module.`
     ///     is dropped.
-    ///   - configuration: the architecture.
     ///   - dtype: what it computes in.
-    /// - Throws: one line with every tensor that is missing, superfluous or of another shape than the configuration asks for.
-    public init(weights: URL, configuration: OpenCLIPConfiguration = .vitH14, dtype: DType = .float32, device: Device = .cpu) throws {
-        let (vision, text) = (configuration.vision, configuration.text)
-        let store = ParameterStore(checkpoint: try Self.stateDict(weights), origin: weights.path, dtype: dtype, device: device)
+    /// - Throws: one line with every tensor that is missing, superfluous or of another shape than the others ask for.
+    public init(weights: URL, dtype: DType = .float32, device: Device = .cpu) throws {
+        let tensors = try Self.stateDict(weights)
+        configuration = try OpenCLIPConfiguration(CheckpointShapes(tensors: tensors, origin: weights.path, owner: "open_clip's"))
+        let text = configuration.text
+        let store = ParameterStore(checkpoint: tensors, origin: weights.path, dtype: dtype, device: device)
         let scope = store.root
-        let sizes = CLIPVisionTower.Sizes(
-            width: vision.width, inner: 4 * vision.width, layers: vision.layers, heads: vision.width / vision.headWidth,
-            imageSize: vision.imageSize, patchSize: vision.patchSize, projection: configuration.embedding)
-        visual = CLIPVisionTower(openCLIP: sizes, configuration.activation, scope / "visual")
+        visual = CLIPVisionTower(openCLIP: configuration.vision, embedding: configuration.embedding, .gelu, scope / "visual")
         tokenEmbedding = Embedding(text.vocabularySize, text.width, scope / "token_embedding")
         positions = scope.parameter("positional_embedding", [text.contextLength, text.width], .normal(0.01))
         layers = (0..<text.layers).map {
-            CLIPLayer(openCLIP: text.width, heads: text.heads, configuration.activation, scope / "transformer" / "resblocks" / $0)
+            CLIPLayer(openCLIP: text.width, text.inner, heads: text.heads, .gelu, scope / "transformer" / "resblocks" / $0)
         }
         finalNorm = LayerNorm(text.width, scope / "ln_final")
         textProjection = scope.parameter("text_projection", [text.width, configuration.embedding], .fanIn(text.width))
         // What similarities are multiplied with in training, and, in some versions, the causal mask.
         try store.finish { ["logit_scale", "attn_mask"].contains($0) }
-        self.configuration = configuration
         self.device = device
     }
 

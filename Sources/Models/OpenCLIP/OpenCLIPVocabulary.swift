@@ -36,8 +36,7 @@ struct OpenCLIPVocabulary {
 
     /// A file's text; zlib reads what is not compressed as it is.
     private static func text(_ file: URL) throws -> String {
-        let problem = TokenizerError("\(file.path) is missing, cannot be read or is cut short; copy it again")
-        guard let stream = gzopen(file.path, "rb") else { throw problem }
+        guard let stream = gzopen(file.path, "rb") else { throw TokenizerError("\(file.path) is missing or cannot be read") }
         var bytes: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 1 << 16)
         var count = gzread(stream, &buffer, UInt32(buffer.count))
@@ -46,7 +45,10 @@ struct OpenCLIPVocabulary {
             count = gzread(stream, &buffer, UInt32(buffer.count))
         }
         // Closing tells of a stream that ends too early.
-        guard gzclose(stream) == Z_OK, count == 0, let text = String(validating: bytes, as: UTF8.self) else { throw problem }
+        guard gzclose(stream) == Z_OK, count == 0 else { throw TokenizerError("\(file.path) is damaged or cut short; download it again") }
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw TokenizerError("\(file.path) is not text, with or without gzip, so it is no bpe_simple_vocab_16e6.txt.gz")
+        }
         return text
     }
 }

@@ -44,9 +44,7 @@ final class CFunctionReward: Reward, @unchecked Sendable {
                     + "score=double sharpness(const uint8_t *pixels, int width, int height); \(Self.help)")
         }
         (self.score, counting, texts, constants) = try Self.prepare(library, score: score, setup: setup)
-        var hash = FNV1a()
-        hash.combine("\(description.source)\0\(setup)\0\(score)".utf8)
-        fingerprint = "\(name) \(description.version) \(hash.hex)"
+        fingerprint = "\(name) \(description.version) library=\(description.source) setup=\(setup) score=\(score)"
     }
 
     /// Reads the programs, finds the functions and makes the calls of the setup. Errors begin with the reward's name.

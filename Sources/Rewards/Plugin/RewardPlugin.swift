@@ -5,7 +5,8 @@ import Foundation
 public final class RewardPlugin: Reward, @unchecked Sendable {
     /// The library and what it says of itself.
     public let library: RewardLibrary
-    /// Of name, version, settings and, where the plugin tells, weights: building the same version again changes nothing.
+    /// Of name, version and, in words that can be compared, what the scores depend on: what the plugin says of all that, or else the settings
+    /// and what it says of weights. Building the same version again changes nothing.
     public let fingerprint: String
     /// The plugin's name.
     public var name: String { library.description.name }
@@ -14,8 +15,6 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
     /// Whether equal pictures get equal scores.
     public var isDeterministic: Bool { library.description.isDeterministic }
 
-    /// What the plugin adds to the fingerprint, by its extension; "" if it has none.
-    let ownFingerprint: String
     private let instance: UnsafeMutableRawPointer?
     /// Held while scoring; nil if the plugin lets calls overlap.
     private let lock: NSLock?
@@ -43,11 +42,11 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         case .perInstance: lock = NSLock()
         case .concurrent: lock = nil
         }
-        var hash = FNV1a()
-        hash.combine(settings.json.utf8)
-        ownFingerprint = library.lock.withLock { Self.ownFingerprint(library, made) }
-        hash.combine(ownFingerprint.utf8)
-        fingerprint = "\(description.name) \(description.version) \(hash.hex)"
+        let words = library.lock.withLock { () -> [String] in
+            if let whole = Self.text(DAG_REWARD_WHOLE_FINGERPRINT, library, made) { return [whole] }
+            return settings.settings.map { "\($0.key)=\($0.value)" } + [Self.text(DAG_REWARD_FINGERPRINT, library, made)].compactMap { $0 }
+        }
+        fingerprint = ([description.name, description.version] + words).joined(separator: " ")
     }
 
     deinit {
@@ -63,11 +62,12 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
             .score(batch, of: self)
     }
 
-    private static func ownFingerprint(_ library: RewardLibrary, _ instance: UnsafeMutableRawPointer?) -> String {
-        guard let find = library.functions.extension, let table = find(DAG_REWARD_FINGERPRINT) else { return "" }
+    /// What an extension writes that is a `dag_reward_fingerprint`; nil if the plugin does not have it.
+    private static func text(_ name: String, _ library: RewardLibrary, _ instance: UnsafeMutableRawPointer?) -> String? {
+        guard let find = library.functions.extension, let table = find(name) else { return nil }
         var text = [CChar](repeating: 0, count: 1024)
         let write = table.load(as: dag_reward_fingerprint.self).write
-        guard write?(instance, &text, text.count - 1) == Int32(DAG_REWARD_OK) else { return "" }
+        guard write?(instance, &text, text.count - 1) == Int32(DAG_REWARD_OK) else { return nil }
         return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 }

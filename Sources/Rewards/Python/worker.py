@@ -86,6 +86,7 @@ def converted(key, text, default):
 
 
 def make(module, options, device):
+    """Calls the file's setup; what the scores depend on, in words that can be compared."""
     import hashlib
 
     defaults = parameters(module)
@@ -96,9 +97,8 @@ def make(module, options, device):
         else:
             module.setup(**settings)
     with open(module.__file__, "rb") as file:
-        code = hashlib.sha256(file.read())
-    code.update(json.dumps({key: str(settings.get(key, default)) for key, default in defaults.items()}, sort_keys=True).encode())
-    return code.hexdigest()[:16]
+        code = hashlib.sha256(file.read()).hexdigest()[:16]
+    return " ".join([f"code={code}"] + [f"{key}={settings.get(key, default)}" for key, default in sorted(defaults.items())])
 
 
 def sample_names(ids):

@@ -70,8 +70,8 @@ def transformers_cases():
 
 def open_clip_case():
     model = open_clip.model.CLIP(
-        embed_dim=24, vision_cfg=dict(image_size=28, layers=2, width=24, head_width=8, patch_size=14),
-        text_cfg=dict(context_length=12, vocab_size=50, width=16, heads=4, layers=2), quick_gelu=False)
+        embed_dim=24, vision_cfg=dict(image_size=28, layers=2, width=24, head_width=24, patch_size=14, mlp_ratio=3),
+        text_cfg=dict(context_length=12, vocab_size=50, width=16, heads=1, layers=3), quick_gelu=False)
     model = randomised(model, seed=5)
     folder = fresh("open-clip")
     state = model.state_dict()

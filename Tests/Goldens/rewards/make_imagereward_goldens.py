@@ -1,10 +1,11 @@
-"""ImageReward's published classes at a small size: scores and token ids. Needs the source of PyPI's image-reward 1.5 (unpacked; its folder is the
+"""ImageReward's published classes at a small size: scores. Needs the source of PyPI's image-reward 1.5 (unpacked; its folder is the
 argument) and transformers 4.38, whose helpers it imports; timm and fairscale are stood in for, as no weights of theirs are used.
 
+    pip install torchvision==0.28.0 transformers==4.38.2
     pip download --no-deps image-reward==1.5 && unzip image_reward-1.5-py3-none-any.whl -d ir
     python make_imagereward_goldens.py ir
 """
-import importlib, json, math, pathlib, random, sys, types
+import importlib, json, math, pathlib, sys, types
 
 import numpy, torch
 from PIL import Image
@@ -38,19 +39,7 @@ PICTURES = [[31, 57], [64, 40]]
 def formula_picture(height, width):
     """As in make_preprocessing_goldens.py."""
     y, x, c = numpy.mgrid[0:height, 0:width, 0:3]
-    return ((x * x * 7 + y * 31 + x * y * (c + 1) + c * 85) // 3 % 256).astype(numpy.uint8)
-
-
-def clip_input(picture, size):
-    """torchvision's Resize, CenterCrop, ToTensor and Normalize."""
-    height, width, _ = picture.shape
-    short = min(height, width)
-    new_height, new_width = (size if side == short else int(size * side / short) for side in (height, width))
-    resized = numpy.asarray(Image.fromarray(picture).resize((new_width, new_height), Image.Resampling.BICUBIC))
-    top, left = round((new_height - size) / 2), round((new_width - size) / 2)
-    cropped = torch.from_numpy(resized[top : top + size, left : left + size].copy()).permute(2, 0, 1).float() / 255
-    mean, deviation = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
-    return (cropped - mean[:, None, None]) / deviation[:, None, None]
+    return Image.fromarray(((x * x * 7 + y * 31 + x * y * (c + 1) + c * 85) // 3 % 256).astype(numpy.uint8))
 
 
 def published(folder):
@@ -124,13 +113,6 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [chr(c) for c in range
 PIECES = list(dict.fromkeys(PIECES))  # each once
 
 
-def awkward(generator, count):
-    atoms = ["the photo", "UPPER Case", "naïve café", "straße", "日本語", "한국", "мир", "don't", "a-b_c", "e\u0301", "\u200b", "\u00a0", "\t\n", "\ufffd",
-             "…", "“quoted”", "🙂", "👩‍👩‍👧", "x" * 101, "y" * 100, "ΑΣ", "ΣΑΣ Σ", "[ENC]", "[DEC]x", "[SEP]", "[mask]", "[MASK]", "1,234.5", "€5", "#tag", "@me", "a/b", "\x00", "\x07",
-             "½", "ﬁ", "Ǆ", "İ", "K", "[SEP]\u065c", "[DEC]\ua8e7", "über", "unknown backgrounds", "red boots", "on", "", " ", "\u2028", "−", "·", "𝒜", "ä" * 3]
-    return ["".join(generator.choice(["", " ", "  "]) + generator.choice(atoms) for _ in range(generator.randrange(0, 9))) for _ in range(count)]
-
-
 def main(folder):
     vit, med = published(folder)
     from transformers import BertTokenizer
@@ -140,8 +122,6 @@ def main(folder):
     tokenizer = BertTokenizer(str(vocabulary))
     tokenizer.add_special_tokens({"bos_token": "[DEC]"})
     tokenizer.add_special_tokens({"additional_special_tokens": ["[ENC]"]})
-    texts = awkward(random.Random(1), 1000)
-    ids = [tokenizer(text, truncation=True, max_length=35).input_ids for text in texts]
 
     torch.manual_seed(0)
     model = Small(vit, med, len(PIECES) + 2).eval()
@@ -157,14 +137,18 @@ def main(folder):
         scores = model.score(text.input_ids, text.attention_mask, images).reshape(-1)
         mixed = model.score(text.input_ids.flip(0), text.attention_mask.flip(0), images).reshape(-1)
     # What the plugin does, from bytes on.
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+    preprocess = Compose([Resize(IMAGE, interpolation=InterpolationMode.BICUBIC), CenterCrop(IMAGE), ToTensor(),
+                          Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))])
     pictures = [formula_picture(height, width) for height, width in PICTURES]
-    inputs = torch.stack([clip_input(picture, IMAGE) for picture in pictures])
+    inputs = torch.stack([preprocess(picture) for picture in pictures])
     with torch.no_grad():
         whole = model.score(text.input_ids[: len(pictures)], text.attention_mask[: len(pictures)], inputs).reshape(-1)
     print(scores, mixed, whole)
     (HERE / "imagereward.json").write_text(
-        json.dumps({"shapes": shapes, "prompts": prompts, "scores": scores.tolist(), "scores_of_reversed_prompts": mixed.tolist(), "pictures": PICTURES, "picture_scores": whole.tolist(),
-                    "texts": texts, "ids": ids}, ensure_ascii=True, separators=(",", ":")) + "\n")
+        json.dumps({"shapes": shapes, "prompts": prompts, "scores": scores.tolist(), "scores_of_reversed_prompts": mixed.tolist(), "pictures": PICTURES, "picture_scores": whole.tolist()},
+                   separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

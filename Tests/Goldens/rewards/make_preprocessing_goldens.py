@@ -1,10 +1,23 @@
-"""Pillow's bicubic resizing and CLIP's preprocessing, of pictures made by a formula: checksums of the bytes. python make_preprocessing_goldens.py"""
-import json, pathlib
+"""What the public code makes of pictures before a network sees them: checksums over every pixel.
 
-import numpy, PIL, torch
+    pip install torchvision==0.28.0 transformers==4.38.2
+    pip download --no-deps hpsv2==1.2.0 && unzip hpsv2-1.2.0-py3-none-any.whl -d hps
+    python make_preprocessing_goldens.py hps
+
+Pictures are made by a formula. Bytes have a hash. HPSv2's input, which is never rounded to bytes, has eight sums with weights by a formula: one
+pixel that is off by 1/255 changes at least one of them by more than rounding does.
+"""
+import importlib.util, json, pathlib, sys, types
+
+import numpy, PIL, torch, torchvision
 from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+from transformers import CLIPImageProcessor
 
-SIZES = [(31, 57, 224), (57, 31, 224), (512, 512, 224), (768, 1024, 224), (32, 32, 224), (224, 224, 224), (225, 224, 224), (1, 1, 8), (7, 300, 16), (301, 300, 28)]
+SIZES = [(31, 57, 224), (57, 31, 224), (512, 512, 224), (768, 1024, 224), (1024, 768, 224), (32, 32, 224), (224, 224, 224), (225, 224, 224),
+         (1, 1, 8), (13, 300, 16), (301, 300, 28)]
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SUMS = 8
 
 
 def picture(height, width):
@@ -12,18 +25,15 @@ def picture(height, width):
     return ((x * x * 7 + y * 31 + x * y * (c + 1) + c * 85) // 3 % 256).astype(numpy.uint8)
 
 
-def long_side(picture, size):
-    """hpsv2's open_clip/transform.py: ToTensor, ResizeMaxSize, Normalize."""
-    image = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
-    scale = size / max(picture.shape[:2])
-    if scale != 1.0:
-        new = tuple(max(1, round(side * scale)) for side in picture.shape[:2])
-        image = torch.nn.functional.interpolate(image[None], size=new, mode="bicubic", antialias=True)[0]
-        missing = size - new[0], size - new[1]
-        image = torch.nn.functional.pad(
-            image, [missing[1] // 2, missing[1] - missing[1] // 2, missing[0] // 2, missing[0] - missing[0] // 2])
-    mean, deviation = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
-    return (image - mean[:, None, None]) / deviation[:, None, None]
+def hps_transform(folder):
+    """hpsv2's open_clip/transform.py, without the rest of the package."""
+    source = pathlib.Path(folder, "hpsv2/src/open_clip")
+    package = sys.modules["hps_open_clip"] = types.ModuleType("hps_open_clip")
+    package.__path__ = [str(source)]
+    spec = importlib.util.spec_from_file_location("hps_open_clip.transform", source / "transform.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda size: module.image_transform(size, is_train=False, resize_longest_max=True)
 
 
 def fnv(data):
@@ -33,26 +43,29 @@ def fnv(data):
     return f"{value:016x}"
 
 
-def main():
-    cases = []
+def weighted_sums(values):
+    values = values.double().numpy().reshape(-1)
+    noise = [numpy.sin(12.9898 * numpy.arange(values.size, dtype=numpy.float64) + 78.233 * k) * 43758.5453 for k in range(SUMS)]
+    return [float(((n - numpy.floor(n) - 0.5) * values).sum()) for n in noise]
+
+
+def main(folder):
+    hps, cases = hps_transform(folder), []
     for height, width, size in SIZES:
-        short = min(height, width)
-        # torchvision.transforms.Resize(size) and CenterCrop(size)
-        new_height, new_width = (size if side == short else int(size * side / short) for side in (height, width))
-        resized = Image.fromarray(picture(height, width)).resize((new_width, new_height), Image.Resampling.BICUBIC)
-        top, left = round((new_height - size) / 2), round((new_width - size) / 2)
-        cropped = numpy.asarray(resized)[top : top + size, left : left + size]
-        mean = (cropped.reshape(-1, 3) / 255 - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
-        padded = long_side(picture(height, width), size)
-        cases.append(
-            {
-                "long_side_mean": padded.double().mean(dim=(1, 2)).tolist(), "long_side_middle": padded[:, size // 2, size // 3].tolist(),
-                "height": height, "width": width, "size": size, "resized": [new_height, new_width],
-                "resized_checksum": fnv(resized.tobytes()), "first": numpy.asarray(resized)[0, 0].tolist(),
-                "input_mean": mean.mean(axis=0).tolist(), "input_corner": mean[0].tolist(),
-            })
-    file = pathlib.Path(__file__).with_name("preprocessing.json")
-    file.write_text(json.dumps({"pillow": PIL.__version__, "cases": cases}, indent=1) + "\n")
+        image = Image.fromarray(picture(height, width))
+        resized = Resize(size, interpolation=InterpolationMode.BICUBIC)(image)
+        cropped = CenterCrop(size)(resized)
+        clip = Compose([Resize(size, interpolation=InterpolationMode.BICUBIC), CenterCrop(size), ToTensor(), Normalize(MEAN, DEVIATION)])(image)
+        processor = CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size, do_rescale=False, do_normalize=False)
+        transformers = processor(image, return_tensors="np", input_data_format="channels_last").pixel_values[0].transpose(1, 2, 0).astype(numpy.uint8)
+        cases.append({
+            "height": height, "width": width, "size": size, "resized": [resized.height, resized.width],
+            "resized_checksum": fnv(resized.tobytes()), "cropped_checksum": fnv(cropped.tobytes()),
+            "transformers_checksum": fnv(transformers.tobytes()), "clip_sums": weighted_sums(clip), "hps_sums": weighted_sums(hps(size)(image))})
+    versions = {"pillow": PIL.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
+    lines = ",\n".join(json.dumps(case) for case in cases)
+    pathlib.Path(__file__).with_name("preprocessing.json").write_text(f'{{"versions": {json.dumps(versions)}, "cases": [\n{lines}\n]}}\n')
 
 
-main()
+if __name__ == "__main__":
+    main(sys.argv[1])
