@@ -47,17 +47,24 @@ private func status(of error: any Error) -> Int {
     }
 }
 
-private let settings: [String] = {
+private let settings: Set<String> = {
     let object = try? JSONSerialization.jsonObject(with: Data(TrainingConfiguration().json().utf8)) as? [String: Any]
-    return ((object ?? [:]).keys + ["output", "resume", "config"]).sorted { $0.count > $1.count }
+    return Set((object ?? [:]).keys).union(["output", "resume", "config"])
 }()
 
 /// An error as one line, in which settings go by their keys and not by dag-train's flags.
 private func line(for error: any Error) -> String {
     if error is Cancelled { return "cancelled" }
-    return settings.reduce(ErrorReport.line(for: error)) { line, key in
-        line.replacingOccurrences(of: "--" + key.replacingOccurrences(of: "_", with: "-"), with: key)
+    // Whole words alone: what looks like a flag within a path is the user's own text.
+    return ErrorReport.line(for: error).replacing(/(^|[ (])--([a-z-]+)(?=[ ,:;)]|$)/) { match in
+        let key = match.2.replacing("-", with: "_")
+        return settings.contains(String(key)) ? match.1 + key : match.0
     }
+}
+
+/// A reward that cannot be made is the caller's to put right, one that cannot score is not.
+func invalid<Value>(_ body: () throws -> Value) throws -> Value {
+    do { return try body() } catch let error as RewardError { throw Refusal(DAG_INVALID, error.description) }
 }
 
 /// A text argument.

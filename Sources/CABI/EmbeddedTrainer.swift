@@ -4,6 +4,7 @@ import DAGCore
 import Foundation
 import Images
 import Rewards
+import Synchronization
 
 /// What a handle of the API stands for: a run, its trainer once started, and what was lent to the caller.
 final class EmbeddedTrainer: @unchecked Sendable {
@@ -14,17 +15,16 @@ final class EmbeddedTrainer: @unchecked Sendable {
     private var releases: [() -> Void] = []
     private var isClosed = false
     private var observer: dag_observer?
-    /// What an observer threw.
-    private var observerFailure: String?
+    /// How the call under way is to end, since the observer said so.
+    private var stop: Refusal?
     /// Of the newest optimiser step: the line of metrics.jsonl.
     private var metrics: String?
     /// What the caller borrows, by what it was lent for.
     private var lent: [String: Lent] = [:]
 
     private let use = NSLock()
-    /// What another thread's `cancel` needs: the trainer, or that it came before there was one.
-    private var cancellation: (trainer: Trainer?, isAsked: Bool) = (nil, false)
-    private let cancelling = NSLock()
+    /// What `cancel` asked and no call has answered.
+    private let isCancelled = Atomic(false)
     private(set) var trainer: Trainer?
 
     init(_ run: TrainingRun) { self.run = run }
@@ -43,7 +43,6 @@ final class EmbeddedTrainer: @unchecked Sendable {
     func close() {
         isClosed = true
         trainer?.abandonScores()
-        cancelling.withLock { cancellation = (nil, false) }
         (trainer, rewards) = (nil, [])
         for release in releases { release() }
     }
@@ -56,15 +55,12 @@ final class EmbeddedTrainer: @unchecked Sendable {
         return trainer
     }
 
-    /// Works with the trainer. If it was cancelled in the meantime, that is said now and not to the next call.
+    /// Works with the trainer. What the observer said is for this work alone, what `cancel` asked for the first work that it ends.
     func work<Value>(_ body: (Trainer) throws -> Value) throws -> Value {
-        let trainer = try started()
-        do {
-            let value = try body(trainer)
-            try trainer.checkCancellation()
-            return value
-        } catch let cancelled as Cancelled {
-            if let reason = observerFailure.take() { throw Refusal(DAG_CANCELLED, "cancelled by an observer: \(reason)") }
+        defer { stop = nil }
+        do { return try body(started()) } catch let cancelled as Cancelled {
+            if let stop { throw stop }
+            isCancelled.store(false, ordering: .relaxed)
             throw cancelled
         }
     }
@@ -107,26 +103,23 @@ final class EmbeddedTrainer: @unchecked Sendable {
 
     func start() throws {
         guard trainer == nil else { throw Refusal(DAG_ORDER, "the trainer is started already") }
-        let made = try run.prepare(rewards: rewards)
-        cancelling.withLock {
-            if cancellation.isAsked { made.cancel() }
-            cancellation = (made, false)
-        }
-        made.onStep = { [unowned self, unowned made] step in
+        let made = try invalid { try run.prepare(rewards: rewards) }
+        made.shouldStop = { [unowned self] in stop != nil || isCancelled.load(ordering: .relaxed) }
+        made.onStep = { [unowned self] step in
             metrics = (try? step.json()).map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .newlines) }
-            notify(made) { guard_step($0, metrics, $1, $2) }
+            notify { guard_step($0, metrics, $1, $2) }
         }
-        made.onProgress = { [unowned self, unowned made] phase, done, total in
+        made.onProgress = { [unowned self] phase, done, total in
             let phase =
                 switch phase {
                 case .sampling: DAG_SAMPLING
                 case .training: DAG_TRAINING
                 case .evaluating: DAG_EVALUATING
                 }
-            notify(made) { guard_progress($0, Int32(phase), UInt64(done), UInt64(total), $1, $2) }
+            notify { guard_progress($0, Int32(phase), UInt64(done), UInt64(total), $1, $2) }
         }
         func log(_ level: Int) -> (String) -> Void {
-            { [unowned self, unowned made] line in notify(made) { guard_log($0, Int32(level), line, $1, $2) } }
+            { [unowned self] line in notify { guard_log($0, Int32(level), ErrorReport.line(line), $1, $2) } }
         }
         (made.onNote, made.onWarning) = (log(DAG_LOG_NOTE), log(DAG_LOG_WARNING))
         trainer = made
@@ -135,31 +128,24 @@ final class EmbeddedTrainer: @unchecked Sendable {
             try work { try $0.begin() }
         } catch {
             trainer = nil
-            cancelling.withLock { cancellation = (nil, false) }
             throw error
         }
     }
 
     /// Calls a function of the observer's, which cancels by returning something other than 0.
-    private func notify(
-        _ trainer: Trainer, _ function: (UnsafePointer<dag_observer>, UnsafeMutablePointer<CChar>, Int) -> Int32
-    ) {
+    private func notify(_ function: (UnsafePointer<dag_observer>, UnsafeMutablePointer<CChar>, Int) -> Int32) {
         guard var observer else { return }
         var message = [CChar](repeating: 0, count: 512)
         let outer = guard_set_inside(identity)
         let answer = function(&observer, &message, message.count)
         _ = guard_set_inside(outer)
-        guard answer != 0 else { return }
-        if message[0] != 0 { observerFailure = message.withUnsafeBufferPointer { String(cString: $0.baseAddress!) } }
-        trainer.cancel()
+        guard answer != 0, stop == nil else { return }
+        let reason = String(decoding: message.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        stop = Refusal(DAG_CANCELLED, reason.isEmpty ? "cancelled" : "cancelled by an observer: \(reason)")
     }
 
     /// May be called at any time.
-    func cancel() {
-        cancelling.withLock {
-            if let trainer = cancellation.trainer { trainer.cancel() } else { cancellation.isAsked = true }
-        }
-    }
+    func cancel() { isCancelled.store(true, ordering: .relaxed) }
 
     /// Lends texts, numbers or pictures, in place of what was lent for the same purpose before.
     func lend(_ purpose: String) -> Lent {

@@ -54,17 +54,21 @@ extension Trainer {
     ///   - prompts: one a picture; "" for a model without text.
     ///   - seeds: one a picture.
     public func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch {
+        try sample(prompts, seeds: seeds, check: checkCancellation)
+    }
+
+    private func sample(_ prompts: [String], seeds: [UInt64], check: () throws -> Void) throws -> ImageBatch {
         guard !prompts.isEmpty, prompts.count == seeds.count else {
             throw ConfigurationError("\(prompts.count) prompts came with \(seeds.count) seeds; give one of each a picture")
         }
-        return try sampler.pictures(prompts, seeds: seeds, batch: configuration.sampleBatchSize, check: checkCancellation)
+        return try sampler.pictures(prompts, seeds: seeds, batch: configuration.sampleBatchSize, check: check)
     }
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
-    public func saveSamples() throws {
+    public func saveSamples() throws { try saveSamples(check: checkCancellation) }
+
+    func saveSamples(check: () throws -> Void) throws {
         let (prompts, seeds) = fixedSamples(Self.sheetSize)
-        let images = try sample(prompts, seeds: seeds)
-        let file = output.samples.appendingPathComponent("epoch-\(progress.epoch).png")
-        try images.writeSheet(columns: 4, to: file)
+        try sample(prompts, seeds: seeds, check: check).writeSheet(columns: 4, to: output.sampleSheet(epoch: progress.epoch))
     }
 }

@@ -34,6 +34,8 @@ public final class Trainer {
     public var onWarning: (String) -> Void = { _ in }
     /// Called with a line about what was checked or written.
     public var onNote: (String) -> Void = { _ in }
+    /// Asked as the work goes on, on its thread: whether it is to end by throwing `Cancelled`.
+    public var shouldStop: () -> Bool = { false }
     /// What a progress report is about.
     public enum Phase: String, Sendable { case sampling, training, evaluating }
     /// The newest epoch's pictures and their scores, until the next epoch's: nil before the first.
@@ -58,6 +60,8 @@ public final class Trainer {
         let hasRollout: Bool
     }
     private var saved: SavedState?
+    /// Whether what the settings ask for after the newest epoch is still to be written.
+    private var owesWriting = false
     private let cancelled = Atomic(false)
 
     /// How far the epoch under way is.
@@ -135,12 +139,14 @@ public final class Trainer {
         evaluator.abandon()
     }
 
-    /// Asks the work under way, or the next if there is none, to end by throwing `Cancelled`; it may then be asked for again. An
-    /// optimiser step that is not complete leaves no trace. May be called from any thread.
+    /// Asks the work under way, or the next if that is complete before it looks, to end by throwing `Cancelled`; it may then be asked for
+    /// again. An optimiser step that is not complete leaves no trace. May be called from any thread.
     public func cancel() { cancelled.store(true, ordering: .relaxed) }
 
-    /// Throws `Cancelled` if `cancel` was called, once.
-    public func checkCancellation() throws { if cancelled.exchange(false, ordering: .relaxed) { throw Cancelled() } }
+    /// Throws `Cancelled` if `cancel` was called, once, or if `shouldStop`.
+    public func checkCancellation() throws { if shouldStop() || cancelled.exchange(false, ordering: .relaxed) { throw Cancelled() } }
+
+    private var isCancelled: Bool { cancelled.load(ordering: .relaxed) || shouldStop() }
 
     /// Epochs that are complete, by this run and those that it continues.
     public var epochsDone: Int { progress.epoch }
@@ -161,26 +167,27 @@ public final class Trainer {
 
     /// Trains until the last epoch; what ends it early, a stop or an error, is thrown after saving.
     public func run() throws {
-        do {
-            while progress.epoch < configuration.epochs { try runEpoch() }
-        } catch {
-            // The weights are those of the last optimiser step; if they cannot be saved, the first error says why.
-            try? save()
-            throw error
-        }
+        while progress.epoch < configuration.epochs { try runEpoch() }
+        try writeOwed(checkCancellation)
     }
 
-    /// One epoch: roll out, score, update on all of it; what is under way already is completed.
+    /// One epoch: roll out, score, update on all of it; what is under way already is completed. What ends it early is thrown after saving.
     public func runEpoch() throws {
-        if case .start = stage { try rollOut() }
-        if case .sampled = stage { try score() }
-        while try !update() {}
+        do {
+            if case .start = stage { try rollOut() }
+            if case .sampled = stage { try score() }
+            while try !update() {}
+        } catch {
+            do { try save() } catch { onWarning("what was learned since the newest checkpoint is not saved: \(ErrorReport.line(for: error))") }
+            throw error
+        }
     }
 
     /// Samples the trajectories of the next epoch, while they are being scored. When it throws, no reward is at work any more.
     public func rollOut() throws {
         let epochs = configuration.epochs
         guard case .start = stage else { throw OrderError("the trajectories of epoch \(progress.epoch) are there: score them or update") }
+        try writeOwed(checkCancellation)
         guard progress.epoch < epochs else {
             throw OrderError("all \(epochs) epochs are done; go on with more by resuming with a larger epochs")
         }
@@ -260,6 +267,7 @@ public final class Trainer {
     }
 
     /// One optimiser step on the next of the epoch's trajectories. The last one ends the epoch: it saves, as often as the settings say.
+    /// What of that fails, or is cancelled, is made up for before the next epoch.
     /// - Returns: whether the epoch is complete.
     public func update() throws -> Bool {
         guard case .scored(let epoch) = stage else { throw OrderError("there are no scored trajectories: roll out and score first") }
@@ -276,7 +284,8 @@ public final class Trainer {
         if isLast { close(epoch) }
         try output.append(metrics.json())
         onStep(metrics)
-        if isLast { try saveAsPlanned() }
+        // The step is made: who cancels now cancels the next call.
+        if isLast { do { try writeOwed { if isCancelled { throw Cancelled() } } } catch is Cancelled {} }
         return isLast
     }
 
@@ -288,14 +297,20 @@ public final class Trainer {
         stage = .start
         progress.epoch += 1
         progress.update = 0
+        owesWriting = true
     }
 
-    /// After an epoch: what is to be written as often as the settings say.
-    private func saveAsPlanned() throws {
-        if progress.epoch == configuration.epochs || progress.epoch % configuration.checkpointEvery == 0 { try save() }
-        if configuration.sampleEvery > 0, progress.epoch == configuration.epochs || progress.epoch % configuration.sampleEvery == 0 {
-            try saveSamples()
-        }
+    /// Writes what the settings ask for after the newest epoch, unless it is written. Until the next epoch the weights stay as they are.
+    private func writeOwed(_ check: () throws -> Void) throws {
+        guard owesWriting else { return }
+        if isDue(every: configuration.checkpointEvery) { try save() }
+        if isDue(every: configuration.sampleEvery) { try saveSamples(check: check) }
+        owesWriting = false
+    }
+
+    /// Whether what is written every so many epochs, 0 for never, and after the last one is due after the newest.
+    private func isDue(every epochs: Int) -> Bool {
+        epochs > 0 && (progress.epoch == configuration.epochs || progress.epoch % epochs == 0)
     }
 
     /// Says what could not be scored. Throws `TrainingError` if that is all of it.
@@ -348,5 +363,9 @@ public final class Trainer {
         try output.truncateMetrics(to: progress.metricsLength)
         epochStart = .now
         if let rollout = checkpoint.rollout { try begin(rollout.moved(to: pipeline.device)) }
+        // A run may have been stopped while it drew its sheet.
+        owesWriting =
+            progress.epoch > 0 && rollout == nil && isDue(every: configuration.sampleEvery)
+            && !FileManager.default.fileExists(atPath: output.sampleSheet(epoch: progress.epoch).path)
     }
 }

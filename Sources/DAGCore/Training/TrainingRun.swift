@@ -40,7 +40,10 @@ public struct TrainingRun {
         let trainer = try Trainer(
             configuration, evaluator: RewardEvaluator(named + rewards), prompts: prompts, output: output)
         try output.prepare()
-        if isContinued { try trainer.resume(from: output) }
+        if isContinued {
+            // A run that was stopped before its first checkpoint starts anew.
+            if Checkpoint.exists(in: output) { try trainer.resume(from: output) } else { try output.truncateMetrics(to: 0) }
+        }
         return trainer
     }
 }
