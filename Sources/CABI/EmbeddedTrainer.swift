@@ -107,7 +107,13 @@ final class EmbeddedTrainer: @unchecked Sendable {
 
     func start() throws {
         guard trainer == nil else { throw Refusal(DAG_ORDER, "the trainer is started already") }
-        let made = try run.prepare(rewards: rewards)
+        let made: Trainer
+        do {
+            made = try run.prepare(rewards: rewards) { [unowned self] in !cancelling.withLock { cancellation.isAsked } }
+        } catch let error as RewardError {
+            let isCancelled = cancelling.withLock { exchange(&cancellation.isAsked, with: false) }
+            throw isCancelled ? Cancelled() : error
+        }
         cancelling.withLock {
             if cancellation.isAsked { made.cancel() }
             cancellation = (made, false)

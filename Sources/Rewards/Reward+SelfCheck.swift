@@ -9,28 +9,29 @@ extension Reward {
     ///
     /// - Parameter prompts: one for each picture; nil: "a thing" for all.
     public func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws {
-        let ids = (0..<UInt64(images.count)).map { $0 }
-        let prompts = prompts ?? Array(repeating: "a thing", count: images.count)
-        let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: ids)
-        func values(_ batch: RewardBatch) throws -> [Float] {
+        try selfCheck(images: images, prompts: prompts) { batch in
             let scores = try score(batch)
             if let (sample, reason) = scores.failures.min(by: { $0.key < $1.key }) {
                 throw RewardError("reward \(name) cannot score sample \(batch.sampleIDs[sample]): \(reason)")
             }
             return scores.values
         }
-        let first = try values(batch)
+    }
+
+    /// The same with scores from a function: `[count, objectives]`, NaN for a sample without scores, which is compared with nothing.
+    func selfCheck(images: ImageBatch, prompts: [String]?, scores: (RewardBatch) throws -> [Float]) throws {
+        let ids = (0..<UInt64(images.count)).map { $0 }
+        let prompts = prompts ?? Array(repeating: "a thing", count: images.count)
+        let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: ids)
+        let first = try scores(batch)
         guard isDeterministic else { return }
         let count = objectives.count
         let tolerance = ScoreTolerance(first, objectives: count)
-        guard try tolerance.firstDifference(first, values(batch)) == nil else {
+        guard try tolerance.firstDifference(first, scores(batch)) == nil else {
             throw RewardError(
                 "reward \(name) calls itself deterministic but scored the same pictures differently; fix its seeds or drop the claim")
         }
-        let reversedImages = try ImageBatch(
-            pixels: (0..<images.count).reversed().flatMap { images[$0] }, count: images.count, height: images.height, width: images.width)
-        let reversed = try values(
-            RewardBatch(images: reversedImages, prompts: prompts.reversed(), sampleIDs: ids.reversed(), seeds: ids.reversed()))
+        let reversed = try scores(batch.part((0..<images.count).reversed()))
         let back = (0..<images.count).reversed().flatMap { reversed[$0 * count..<($0 + 1) * count] }
         if let index = tolerance.firstDifference(first, back) {
             throw RewardError(

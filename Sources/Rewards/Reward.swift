@@ -61,20 +61,22 @@ public struct RewardBatch: Sendable {
     public let seeds: [UInt64]
     /// `[count]` JSON objects.
     public let metadata: [String]
+    /// Whether anybody still waits for the scores. A reward that takes long may ask now and then, and throw if nobody does.
+    public internal(set) var isWanted: @Sendable () -> Bool = { true }
+    /// How many processes may die over it before that is an error.
+    var attempts = 2
 
     /// Number of pictures.
     public var count: Int { images.count }
 
-    /// A run of its samples.
-    func part(_ range: Range<Int>) throws -> RewardBatch {
-        let bytes = images.bytesPerImage
-        return try RewardBatch(
-            images: ImageBatch(
-                pixels: images.withUnsafeBytes { Array($0[range.lowerBound * bytes..<range.upperBound * bytes]) }, count: range.count,
-                height: images.height,
-                width: images.width),
-            prompts: Array(prompts[range]), sampleIDs: Array(sampleIDs[range]), seeds: Array(seeds[range]), metadata: Array(metadata[range])
+    /// Some of its samples, by their places.
+    func part(_ places: some Collection<Int>) throws -> RewardBatch {
+        func pick<Element>(_ all: [Element]) -> [Element] { places.map { all[$0] } }
+        var part = try RewardBatch(
+            images: images.picking(places), prompts: pick(prompts), sampleIDs: pick(sampleIDs), seeds: pick(seeds), metadata: pick(metadata)
         )
+        (part.isWanted, part.attempts) = (isWanted, attempts)
+        return part
     }
 
     /// Its samples in messages: `sample 3`, `samples 3 to 9`, or `4 samples from 3 to 9` if some between are not among them.

@@ -136,16 +136,19 @@ extension RewardSpecification {
     public var kind: Kind { library.hasPrefix("c:") ? .cLibrary : library.hasSuffix(".py") ? .python : .plugin }
 
     /// Opens the library, in a worker process unless isolation is off; no model is loaded. Throws `RewardError`.
-    public func open() throws -> any RewardFactory {
+    /// - Parameter isWanted: whether that, and what is made then, is still wanted; asked while waiting for a worker process.
+    public func open(isWanted: @escaping @Sendable () -> Bool = { true }) throws -> any RewardFactory {
         let path = try path()
         guard isIsolated else { return try Self.open(path, kind: kind) }
         return try WorkerPool(
-            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout)
+            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout, isWanted: isWanted
+        )
     }
 
     /// Opens the library and loads the model: a reward that is ready to score. Throws `RewardError`.
-    public func load() throws -> any Reward {
-        try open().make(options: options, device: device, timeout: timeout)
+    /// - Parameter isWanted: as for `open`.
+    public func load(isWanted: @escaping @Sendable () -> Bool = { true }) throws -> any Reward {
+        try open(isWanted: isWanted).make(options: options, device: device, timeout: timeout)
     }
 
     /// Opens a library in this process.
@@ -159,11 +162,12 @@ extension RewardSpecification {
             return WorkerProcess.Program(path: try InstalledFiles.worker(), arguments: [kind == .cLibrary ? "c" : "plugin", path])
         }
         let source = String(decoding: PackageResources.worker_py, as: UTF8.self)
-        return WorkerProcess.Program(path: python, arguments: ["-c", source, path])
+        return WorkerProcess.Program(path: InstalledFiles.program(python), arguments: ["-u", "-c", source, path])
     }
 
-    /// The file to open. A plugin without a slash is looked for in the folders of `DAG_REWARD_PATH` (separated by colons), beside the
-    /// program and in the installed folder; a C library without a slash is left to the system's search. Throws `RewardError`.
+    /// The file to open, by a path that is absolute, or the name of a C library. A plugin without a slash is looked for in the folders of
+    /// `DAG_REWARD_PATH` (separated by colons), beside this code and in the installed folder; a C library without a slash is left to the
+    /// system's search. Throws `RewardError`.
     public func path(in folders: [String] = InstalledFiles.rewardFolders()) throws -> String {
         if kind == .cLibrary {
             let name = String(library.dropFirst(2))
@@ -171,17 +175,17 @@ extension RewardSpecification {
             guard !name.contains("/") || FileManager.default.fileExists(atPath: name) else {
                 throw RewardError("reward \(library): no such file")
             }
-            return name
+            return name.contains("/") ? InstalledFiles.absolute(name) : name
         }
         if library.contains("/") || kind == .python {
             guard FileManager.default.fileExists(atPath: library) else { throw RewardError("reward \(library): no such file") }
-            return library
+            return InstalledFiles.absolute(library)
         }
         let file = library.hasSuffix(".so") ? library : "lib\(library).so"
         guard let folder = folders.first(where: { FileManager.default.fileExists(atPath: "\($0)/\(file)") }) else {
             throw RewardError(
                 "reward \(library): no \(file) in \(folders.joined(separator: ", ")); give a path with a slash or set DAG_REWARD_PATH")
         }
-        return "\(folder)/\(file)"
+        return InstalledFiles.absolute("\(folder)/\(file)")
     }
 }

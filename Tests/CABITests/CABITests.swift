@@ -194,6 +194,40 @@ import Testing
         #expect(try session.lora == straight.lora)
     }
 
+    /// Nobody waits for a reward that hangs, while it is made or asked, once the call is cancelled.
+    @Test func cancellingDoesNotWaitForRewards() throws {
+        let library = FileManager.default.temporaryDirectory.appendingPathComponent("libfaulty-\(UUID()).so").path
+        defer { try? FileManager.default.removeItem(atPath: library) }
+        let root = URL(fileURLWithPath: Self.model).deletingLastPathComponent().deletingLastPathComponent().path
+        let compiler = try Process.run(
+            URL(fileURLWithPath: "/usr/bin/cc"),
+            arguments: ["-shared", "-fPIC", "-I", "\(root)/include", "-o", library, "\(root)/Tests/Plugins/faulty.c"])
+        compiler.waitUntilExit()
+        let start = Date()
+        nonisolated(unsafe) var trainer: OpaquePointer?
+        func cancelledInASecond(_ call: () -> Int32) {
+            Thread.detachNewThread {
+                sleep(1)
+                dag_trainer_cancel(trainer)
+            }
+            #expect(call() == DAG_CANCELLED, "\(Self.lastError)")
+        }
+        for fault in ["create_hang", "hang"] {
+            let session = try Session(["reward_plugin": ["\(library),fault=\(fault),at=8,timeout=600"]], adding: false)
+            trainer = session.trainer
+            if fault == "create_hang" {
+                cancelledInASecond { dag_trainer_start(session.trainer) }
+            } else {
+                #expect(dag_trainer_start(session.trainer) == DAG_OK && dag_trainer_run_epoch(session.trainer) == DAG_OK)
+                cancelledInASecond { dag_trainer_run_epoch(session.trainer) }
+                // Nor does the end.
+                #expect(dag_trainer_roll_out(session.trainer) == DAG_OK)
+            }
+            #expect(dag_trainer_destroy(session.trainer) == DAG_OK)
+        }
+        #expect(Date().timeIntervalSince(start) < 120)
+    }
+
     @Test(arguments: [
         (0, "the service is down"), (1, "it threw a C++ exception: no such model"), (2, "something that is no std::exception"),
     ])

@@ -73,6 +73,43 @@ import Testing
         #expect(left.isEmpty)
     }
 
+    private var picture: String { "\(Program.repository.path)/Tests/Goldens/rewards/words.png" }
+
+    /// A crash is one line, whatever the language's runtime would like to print.
+    @Test func crashesAreOneLine() throws {
+        let outcome = try reward(["score", "\(plugin("faulty")),fault=segv", picture])
+        #expect(outcome.error.split(separator: "\n").count == 1 && outcome.error.contains("SIGSEGV"), "\(outcome.error)")
+    }
+
+    /// A parent that ignores SIGCHLD does not keep this program from learning how its processes ended.
+    @Test func ignoredSignalsAreRestored() throws {
+        func ignoring(_ arguments: [String]) throws -> Outcome {
+            let dagReward = Program.binaries.appendingPathComponent("dag-reward").path
+            return try Program.run("/bin/sh", ["-c", "trap '' CHLD; exec \"$0\" \"$@\"", dagReward] + arguments, in: folder)
+        }
+        let faulty = try plugin("faulty")
+        #expect(try ignoring(["score", "\(faulty),fault=segv", picture]).error.contains("SIGSEGV"))
+        let start = Date()
+        #expect(try ignoring(["check", faulty, "--only", "create", "--time-limit", "60"]).status == 0)
+        #expect(Date().timeIntervalSince(start) < 30)
+    }
+
+    /// What a Python file prints arrives, also what it prints last; and what lies in the current folder is nothing to it.
+    @Test func pythonFilesPrintAndImportTheirOwn() throws {
+        let python = "\(Program.repository.path)/.venv/bin/python"
+        let file = folder.appendingPathComponent("prints.py").path
+        try "import atexit\natexit.register(print, 'bye')\ndef score(a, b, c):\n  print('scoring')\n  return [1] * len(a)".write(
+            toFile: file, atomically: true, encoding: .utf8)
+        let current = folder.appendingPathComponent("current")
+        try FileManager.default.createDirectory(at: current, withIntermediateDirectories: true)
+        for name in ["json", "socket", "numpy"] {
+            try "raise SystemExit('not this one')".write(
+                to: current.appendingPathComponent("\(name).py"), atomically: true, encoding: .utf8)
+        }
+        let outcome = try Program.run("dag-reward", ["score", "\(file),python=\(python)", picture], in: current)
+        #expect(outcome.status == 0 && outcome.error == "scoring\nbye\n", "\(outcome)")
+    }
+
     /// Scores of a reward that calls itself random may differ, but they have to be there.
     @Test func randomRewardsAreNotCompared() throws {
         let library = try plugin("careless", ["-DRANDOM"])
