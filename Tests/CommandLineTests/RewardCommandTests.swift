@@ -33,7 +33,7 @@ import Testing
         let library = ["minimal", "careless"].contains(name) ? try plugin(name) : name
         let (status, findings) = try check(library)
         let bad = findings.filter { !["pass", "info", "warn"].contains($0.status) }
-        #expect(status == 0 && bad.isEmpty && findings.count == 23, "\(bad)")
+        #expect(status == 0 && bad.isEmpty && findings.count == 25, "\(bad)")
     }
 
     private static let bugs: [(bug: String, check: String, part: String)] = [
@@ -51,7 +51,9 @@ import Testing
         ("one_too_many", "scores_in_bounds", "SIGSEGV"),
         ("one_too_few", "scores_in_bounds", "SIGSEGV"), ("leak", "memory", "bytes are lost"), ("small_leak", "memory", "bytes are lost"),
         ("descriptors", "memory", "descriptors"),
-        ("double_free", "unload", "SIGABRT"),
+        ("double_free", "unload", "SIGABRT"), ("largest", "batch_sizes", "SIGABRT"), ("create_leak", "create", "bytes are lost"),
+        ("plain", "plain_pictures", "a black picture"), ("no_end", "all_written", "without a NUL"),
+        ("offset", "repeatable", "a second time"),
     ]
 
     /// Each bug is found by the check that is there for it.
@@ -126,15 +128,35 @@ import Testing
             try check(plugin("careless", ["-DNAME=\"Two Words\""]), ["--only", "description"]).findings[0].detail.contains(
                 "lower-case words"))
         #expect(try check(plugin("careless", ["-DANOTHER_SYMBOL"]), ["--only", "exports"]).findings[0].detail.contains("another_symbol"))
+        let most = try check("\(plugin("careless", ["-DLARGEST=128"])),bug=largest", ["--only", "batch_sizes"]).findings[0]
+        #expect(most.status == "fail" && most.detail.contains("SIGABRT"), "\(most)")
+        let serialized = try plugin("careless", ["-DMODE=DAG_REWARD_SERIALIZED"])
+        #expect(try check(serialized, ["--only", "threads"]).status == 0)
+        #expect(try check("\(serialized),bug=thread", ["--only", "threads"]).findings[0].detail.contains("another thread"))
         #expect(try check(plugin("careless", ["-DOPEN"]), ["--only", "unknown_options"]).findings[0].detail.contains("no_such_option"))
     }
 
     @Test func cFunctionsAreCheckedToo() throws {
         let (status, findings) = try check(
             "c:libz.so.1,score=unsigned long crc32(unsigned long start = 0, const uint8_t *pixels, unsigned int size)")
-        #expect(status == 0 && findings.count == 9, "\(findings)")
+        #expect(status == 0 && findings.count == 10, "\(findings)")
         let wrong = try check("c:libz.so.1,score=int nothing(int width)", ["--only", "opens"])
         #expect(wrong.status == 1 && wrong.findings[0].detail.contains("no function nothing"), "\(wrong)")
+    }
+
+    @Test func pythonFilesAreCheckedToo() throws {
+        func check(_ body: String, only check: String) throws -> Finding {
+            let file = folder.appendingPathComponent("r.py").path
+            try "import os, struct\nkept = []\ndef score(images, prompts, metadata):\n  \(body)".write(
+                toFile: file, atomically: true, encoding: .utf8)
+            return try self.check("\(file),python=\(Program.repository.path)/.venv/bin/python", ["--only", check]).findings[0]
+        }
+        #expect(try check("return images[:, 0, 0, 0]", only: "memory").status == "pass")
+        let leak = try check("kept.append(bytearray(100000)); return images[:, 0, 0, 0]", only: "memory")
+        #expect(leak.status == "fail" && leak.detail.contains("bytes are lost with each batch of 4"), "\(leak)")
+        // Noise is not hidden by how large scores are.
+        let noise = try check("return [1000 + os.urandom(1)[0] / 256 for _ in images]", only: "repeatable")
+        #expect(noise.status == "fail" && noise.detail.contains("a second time"), "\(noise)")
     }
 
     @Test func scoresFiles() throws {

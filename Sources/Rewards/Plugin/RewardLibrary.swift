@@ -1,4 +1,4 @@
-import CDAGCore
+public import CDAGCore
 import Foundation
 
 /// A reward plugin's shared library and what it says about itself; no model is loaded.
@@ -10,7 +10,8 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
     /// What it says about itself.
     public let description: RewardDescription
 
-    let functions: dag_reward_plugin
+    /// Its functions.
+    public let functions: dag_reward_plugin
     /// Held during calls that must not overlap with others into this library.
     let lock: NSLock
 

@@ -82,7 +82,7 @@ public final class WorkerReward: Reward {
 }
 
 /// Runs `body` for 0..<count, each on a thread of its own, and waits for all. Nothing holds `body`, or what it holds, any more afterwards.
-func concurrently<Value>(_ count: Int, _ body: @escaping @Sendable (Int) -> Value) -> [Value] {
+public func concurrently<Value>(_ count: Int, _ body: @escaping @Sendable (Int) -> Value) -> [Value] {
     let shared = ConcurrentCalls(count, body)
     let group = DispatchGroup()
     for index in 0..<count {
