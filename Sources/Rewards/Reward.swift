@@ -127,7 +127,7 @@ public struct RewardScores: Sendable, Equatable {
                 "\(value.isNaN ? "nan" : "\(value)") as \(objectives[index % objectives.count].name); scores must be finite"
         }
         self.values = values
-        self.failures = failures
+        self.failures = failures.mapValues(\.oneLine)
     }
 
     /// The answer to several batches, in order.
@@ -153,8 +153,8 @@ public struct RewardError: Error, CustomStringConvertible {
     /// One line: the culprit and the remedy.
     public let description: String
 
-    /// - Parameter description: one line that names the culprit.
-    public init(_ description: String) { self.description = description }
+    /// - Parameter description: a line that names the culprit; what a reward adds to it may be anything.
+    public init(_ description: String) { self.description = description.oneLine }
 }
 
 /// A reward that is a Swift function, for embedding and tests.

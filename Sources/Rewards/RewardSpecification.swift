@@ -3,6 +3,7 @@ import Foundation
 /// A reward as the user writes it: `LIB[,key=value...]`, such as `jpeg_compressibility,objective=incompressibility,quality=90`.
 ///
 /// Some keys are the host's (`hostKeys`); all others are the reward's own. A comma between parentheses or double quotes separates nothing.
+/// Quotes round a library or a value are taken off.
 public struct RewardSpecification: Sendable, Equatable {
     /// What becomes of samples that a reward cannot score.
     public enum FailurePolicy: Sendable, Equatable {
@@ -51,15 +52,15 @@ public struct RewardSpecification: Sendable, Equatable {
     /// Parses `LIB[,key=value...]`. Throws `RewardError` that quotes what it cannot read.
     public init(_ text: String) throws {
         let parts = try Self.split(text)
-        let library = parts[0]
+        let library = parts[0].hasPrefix("c:") ? "c:" + Self.unquoted(String(parts[0].dropFirst(2))) : Self.unquoted(parts[0])
         guard !library.isEmpty else { throw RewardError("reward `\(text)` names no library; write LIB[,key=value...]") }
         var settings: [String: String] = [:]
         for part in parts.dropFirst() {
             guard let equals = part.firstIndex(of: "="), equals > part.startIndex else {
-                throw RewardError("reward \(library): `\(part)` is not key=value")
+                throw RewardError("reward \(library): `\(part)` is not key=value; what has a comma goes between double quotes")
             }
             let key = String(part[..<equals])
-            guard settings.updateValue(String(part[part.index(after: equals)...]), forKey: key) == nil else {
+            guard settings.updateValue(Self.unquoted(String(part[part.index(after: equals)...])), forKey: key) == nil else {
                 throw RewardError("reward \(library): \(key) is given twice")
             }
         }
@@ -103,6 +104,13 @@ public struct RewardSpecification: Sendable, Equatable {
         }
     }
 
+    /// What is between double quotes, if that is all of it.
+    private static func unquoted(_ text: String) -> String {
+        guard text.count > 1, text.hasPrefix("\""), text.hasSuffix("\"") else { return text }
+        let inside = text.dropFirst().dropLast()
+        return inside.contains("\"") ? text : String(inside)
+    }
+
     /// Divides at the commas outside parentheses and double quotes.
     private static func split(_ text: String) throws -> [String] {
         var (parts, depth, quoted) = ([""], 0, false)
@@ -116,7 +124,9 @@ public struct RewardSpecification: Sendable, Equatable {
             guard depth >= 0 else { break }
             parts[parts.count - 1].append(character)
         }
-        guard depth == 0, !quoted else { throw RewardError("reward `\(text)`: a parenthesis or quote lacks its other half") }
+        guard depth == 0, !quoted else {
+            throw RewardError("reward `\(text)`: a parenthesis or quote lacks its other half; what has one goes between double quotes")
+        }
         return parts
     }
 }

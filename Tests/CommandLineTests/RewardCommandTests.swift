@@ -80,7 +80,7 @@ import Testing
     /// A crash is one line, whatever the language's runtime would like to print.
     @Test func crashesAreOneLine() throws {
         let outcome = try reward(["score", "\(plugin("faulty")),fault=segv", picture])
-        #expect(outcome.error.split(separator: "\n").count == 1 && outcome.error.contains("SIGSEGV"), "\(outcome.error)")
+        #expect(outcome.error.isEmpty && outcome.out.contains("twice: it was ended by SIGSEGV"), "\(outcome)")
     }
 
     /// A parent that ignores SIGCHLD does not keep this program from learning how its processes ended.
@@ -90,7 +90,7 @@ import Testing
             return try Program.run("/bin/sh", ["-c", "trap '' CHLD; exec \"$0\" \"$@\"", dagReward] + arguments, in: folder)
         }
         let faulty = try plugin("faulty")
-        #expect(try ignoring(["score", "\(faulty),fault=segv", picture]).error.contains("SIGSEGV"))
+        #expect(try ignoring(["score", "\(faulty),fault=segv", picture]).out.contains("SIGSEGV"))
         let start = Date()
         #expect(try ignoring(["check", faulty, "--only", "create", "--time-limit", "60"]).status == 0)
         #expect(Date().timeIntervalSince(start) < 30)
@@ -195,7 +195,11 @@ import Testing
     @Test func filesThatAreNoPictures() throws {
         let text = folder.appendingPathComponent("text.png").path
         try "not a picture".write(toFile: text, atomically: true, encoding: .utf8)
-        for (file, part) in [(text, "neither a PNG nor a JPEG"), ("/no/file.png", "no such file")] {
+        let empty = folder.appendingPathComponent("empty.png").path
+        try Data().write(to: URL(fileURLWithPath: empty))
+        for (file, part) in [
+            (text, "neither a PNG nor a JPEG"), ("/no/file.png", "no such file"), (empty, "it is empty"), (folder.path, "it is a folder"),
+        ] {
             let outcome = try reward(["score", "warmth", file])
             #expect(outcome.status == 1 && outcome.error.contains(file) && outcome.error.contains(part), "\(outcome)")
         }
@@ -205,12 +209,40 @@ import Testing
         #expect(metadata.status == 2 && metadata.error.contains("--metadata [1] is not a JSON object"), "\(metadata)")
     }
 
+    /// Which score is shown, and what becomes of pictures without one, is as for training.
+    @Test func scoreKeepsToTheSettings() throws {
+        let root = Program.repository.path
+        let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
+        let one = try reward(["score", "jpeg_compressibility,objective=incompressibility"] + pictures)
+        #expect(one.status == 0 && one.out.contains("incompressibility") && !one.out.contains("  compressibility"), "\(one)")
+        let none = try reward(["score", "jpeg_compressibility,objective=size"] + pictures)
+        #expect(none.status == 1 && none.error.contains("has no objective size"), "\(none)")
+        // A crash over one picture leaves the others theirs.
+        let faulty = try plugin("faulty")
+        let failed = try reward(["score", "\(faulty),fault=segv,at=1"] + pictures)
+        #expect(failed.status == 1 && failed.out.contains("words.png  255") && failed.out.contains("SIGSEGV"), "\(failed)")
+        #expect(try reward(["score", "\(faulty),fault=segv,at=1,on_failure=drop"] + pictures).status == 0)
+        let assumed = try reward(["score", "\(faulty),fault=segv,at=1,on_failure=impute:-3"] + pictures)
+        #expect(assumed.status == 0 && assumed.out.contains("lines.png  -3 (assumed)"), "\(assumed)")
+    }
+
+    /// Columns stand under each other whatever characters are in them.
+    @Test func columnsAreAligned() throws {
+        let names = ["aa.png", "e\u{301}e\u{301}.png", "\u{1F469}\u{200D}\u{1F467}x.png"]
+        for name in names { try FileManager.default.copyItem(atPath: picture, toPath: folder.appendingPathComponent(name).path) }
+        let outcome = try reward(["score", "warmth,objective=warmth"] + names)
+        let widths = outcome.out.split(separator: "\n").dropFirst().map(\.count)
+        #expect(widths.count == 3 && Set(widths).count == 1, "\(outcome)")
+    }
+
     /// One that cannot be scored has its row, and the others theirs.
     @Test func failuresAreRows() throws {
         let root = Program.repository.path
         let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
         let outcome = try reward(["score", "\(plugin("faulty")),fault=nan,at=1"] + pictures)
-        #expect(outcome.status == 1 && outcome.out.contains("cannot be scored: nan as byte") && outcome.out.contains("255"), "\(outcome)")
+        #expect(
+            outcome.status == 1 && outcome.out.contains("faulty cannot score sample 1: nan as byte") && outcome.out.contains("255"),
+            "\(outcome)")
     }
 
     @Test func infoAndList() throws {
@@ -226,13 +258,25 @@ import Testing
         try FileManager.default.createDirectory(at: shadow, withIntermediateDirectories: true)
         try FileManager.default.copyItem(
             at: folder.appendingPathComponent("libminimal.so"), to: shadow.appendingPathComponent("libminimal.so"))
-        let list = try reward(["list"], environment: ["DAG_REWARD_PATH": "\(folder.path):\(shadow.path)"])
+        // Whatever looks like a plugin is listed.
+        func place(_ name: String) -> String { folder.appendingPathComponent(name).path }
+        try FileManager.default.copyItem(atPath: place("libminimal.so"), toPath: place("mine.so"))
+        try FileManager.default.createDirectory(atPath: place("libfolder.so"), withIntermediateDirectories: true)
+        for name in ["libtext.so", "file"] { try "text".write(toFile: place(name), atomically: true, encoding: .utf8) }
+        let other = try Program.run("/usr/bin/cc", ["-shared", "-x", "c", "-o", place("libother.so"), "/dev/null"], in: folder)
+        #expect(other.status == 0)
+        let file = place("file")
+        let list = try reward(["list"], environment: ["DAG_REWARD_PATH": "\(folder.path):\(shadow.path):\(file):/no/folder"])
         #expect(list.status == 0, "\(list)")
+        let listed = list.out.replacing(/\ +/, with: " ")
         for part in [
             "brightness 1", "cannot be used: reward plugin libprobe.so answered ABI version 99",
-            "not used by name: \(folder.path)/libminimal.so", "warmth 1",
+            "not used by name: \(folder.path)/libminimal.so", "warmth 1", "\(file): not a folder", "/no/folder: no such folder",
+            "mine.so brightness 1", "libother.so cannot be used: it does not export dag_reward_entry",
+            "libtext.so cannot be used: it is no shared library", "libfolder.so cannot be used: it is no file",
         ] {
-            #expect(list.out.contains(part), "\(part) in \(list.out)")
+            #expect(listed.contains(part), "\(part) in \(list.out)")
         }
+        #expect(!list.out.contains("libdagcore.so"))
     }
 }

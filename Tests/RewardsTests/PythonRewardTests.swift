@@ -73,6 +73,8 @@ import Testing
         ("def setup(size=3): pass\ndef score(a, b, c): pass", "siez=1", "has no option siez; it knows size"),
         ("def setup(weight=3): pass\ndef score(a, b, c): pass", "", "declares the option weight"),
         ("OBJECTIVES = {'a': 'up'}\ndef score(a, b, c): pass", "", "it must be maximize or minimize"),
+        ("OBJECTIVES = {'a/b c': 'maximize'}\ndef score(a, b, c): pass", "", "calls its objective `a/b c`, which is not lower-case words"),
+        ("NAME = 'My Reward, v2'\ndef score(a, b, c): pass", "", "calls its reward `My Reward, v2`, which is not lower-case words"),
         ("OBJECTIVES = {1: 'maximize'}\ndef score(a, b, c): pass", "", "OBJECTIVES has the key 1, which is not of type str"),
         ("DEVICES = ['cpu', 1]\ndef score(a, b, c): pass", "", "DEVICES holds 1, which is not of type str"),
         ("LARGEST_BATCH = -1\ndef score(a, b, c): pass", "", "LARGEST_BATCH is -1; it must be"),

@@ -26,6 +26,33 @@ import Testing
         #expect(message.contains(part), "\(message)")
     }
 
+    /// Quotes are for what has commas and parentheses; those round all of a library or value are taken off.
+    @Test func quotesAreTakenOff() throws {
+        let quoted = try RewardSpecification(#""./a,b/(1/lib.so",note="x, (y",weight="2",score=f(const char *language = "eng")"#)
+        #expect(quoted.library == "./a,b/(1/lib.so" && quoted.weight == 2)
+        #expect(quoted.options == ["note": "x, (y", "score": #"f(const char *language = "eng")"#])
+        #expect(try RewardSpecification(#"c:"./a,b.so",score=int f(void)"#).library == "c:./a,b.so")
+        #expect(try RewardSpecification(#"x,a="b" and "c""#).options == ["a": #""b" and "c""#])
+        #expect(errorMessage { try RewardSpecification("./a,b/lib.so") }.contains("what has a comma goes between double quotes"))
+        #expect(errorMessage { try RewardSpecification("./(a/lib.so") }.contains("goes between double quotes"))
+    }
+
+    /// A reward's own words do not pass for the name of who said them.
+    @Test func failuresNameRewardAndSample() throws {
+        for policy: RewardSpecification.FailurePolicy in [.fail, .drop] {
+            let rude = RudeReward(failure: "reward model is not reachable")
+            var specification = RewardSpecification(library: "rude")
+            specification.onFailure = policy
+            let evaluator = try RewardEvaluator([(specification, rude)])
+            let line = "reward rude cannot score sample 2: reward model is not reachable"
+            if policy == .fail {
+                #expect(errorMessage { try evaluator.score(RewardFixture.batch(count: 2)) } == line)
+            } else {
+                #expect(try evaluator.score(RewardFixture.batch(count: 2)).firstFailure == line)
+            }
+        }
+    }
+
     @Test(arguments: ["hps", "libhps.so"]) func looksInThreePlaces(name: String) throws {
         try RewardFixture.withFolder { folder in
             let places = ["lib/dag/rewards", "bin", "second"].map { folder.appendingPathComponent($0) }
@@ -64,6 +91,14 @@ import Testing
     @Test func pathsAreNotLookedUp() {
         #expect(errorMessage { try RewardSpecification("./nowhere/libhps.so").path() } == "reward ./nowhere/libhps.so: no such file")
     }
+}
+
+/// Cannot score the second sample, and says why.
+private final class RudeReward: Reward {
+    let (name, fingerprint, objectives) = ("rude", "rude", [RewardObjective("score")])
+    let failure: String
+    init(failure: String) { self.failure = failure }
+    func score(_ batch: RewardBatch) throws -> RewardScores { try RewardScores([1, 1], failures: [1: failure], of: self, for: batch) }
 }
 
 @Suite struct RewardEvaluatorTests {

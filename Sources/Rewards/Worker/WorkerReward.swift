@@ -26,7 +26,7 @@ final class WorkerPool: RewardFactory, @unchecked Sendable {
                     "\(program.path) is of another release than this program: it speaks version \(version) and not "
                         + "\(WorkerProtocol.version); install both anew")
             }
-            try description.checkKeys()
+            try description.checkNames("reward \(name)")
             (self.description, idle) = (description, process)
         } catch let ended as WorkerProcess.Ended {
             throw RewardError("reward \(name) cannot be opened: its worker \(ended.reason)")

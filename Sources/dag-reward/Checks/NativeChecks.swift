@@ -65,12 +65,9 @@ extension Checks {
 
     private static func description(_ plugin: RawPlugin) throws -> CheckOutcome {
         let d = plugin.description
-        func isWords(_ text: String) -> Bool {
-            !text.isEmpty && text.allSatisfy { $0.isASCII && ($0.isLowercase || $0.isNumber || $0 == "_") }
-        }
-        for (kind, name) in [("name", d.name)] + d.objectives.map({ ("objective", $0.name) }) + d.options.map({ ("option", $0.key) })
-        where !isWords(name) {
-            throw CheckFailure("the \(kind) `\(name)` is not lower-case words joined by _")
+        // That the name and those of the objectives are words was seen when the library was opened.
+        for key in d.options.map(\.key) where !RewardDescription.isName(key) {
+            throw CheckFailure("the option `\(key)` is not lower-case words joined by _")
         }
         guard Set(d.options.map(\.key)).count == d.options.count else { throw CheckFailure("an option is declared twice") }
         let lines =
