@@ -83,9 +83,7 @@ static void *end_with_host(void *unused) {
 static int is_leaving;
 
 static void end_leaving(void) {
-    if (!is_leaving) return;
-    fflush(NULL);
-    kill_group();
+    if (is_leaving) dag_worker_leave(0);
 }
 
 // A thread, since a plugin has its way with signals. What it waits on stays open for it whatever is closed meanwhile.
@@ -101,9 +99,12 @@ void dag_worker_end_with_host(void) {
     atexit(end_leaving);  // registered first, called last
 }
 
-void dag_worker_leave(void) {
+void dag_worker_leave(int handlers) {
     is_leaving = 1;
-    exit(0);
+    if (handlers) exit(0);
+    fflush(NULL);
+    kill_group();
+    _exit(0);
 }
 
 void dag_worker_print_lines(void) { setvbuf(stdout, NULL, _IOLBF, BUFSIZ); }

@@ -23,8 +23,9 @@ int dag_worker_memory(void);
 /// children of the plugin included. Nothing that the plugin does about signals or descriptors changes that.
 void dag_worker_end_with_host(void);
 
-/// Ends such a process as exit(0) does, and all of its group with it: the host may be gone already, and could not do that.
-_Noreturn void dag_worker_leave(void);
+/// Ends such a process, and all of its group with it: the host may be gone already, and could not do that. What was printed is written out.
+/// `handlers`: whether functions that are registered to be called at exit are called, as exit(0) does.
+_Noreturn void dag_worker_leave(int handlers);
 
 /// Prints what is written to standard output line by line, also if that is no terminal.
 void dag_worker_print_lines(void);

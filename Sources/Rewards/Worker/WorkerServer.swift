@@ -48,7 +48,8 @@ public enum WorkerServer {
             }
         } catch WorkerConnection.Problem.closed {
             reward = nil
-            dag_worker_leave()
+            // Nobody has told a C library to free what it was told to make: what it does at exit would complain of that.
+            dag_worker_leave(kind == "c" ? 0 : 1)
         } catch {
             return Int32(DAG_WORKER_CUT_OFF)
         }
