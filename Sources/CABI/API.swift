@@ -84,6 +84,11 @@ public func dag_trainer_add_callback(_ trainer: OpaquePointer!, _ callback: Unsa
     }
 }
 
+/// What is wrong with a reward before it was asked anything is the caller's to put right.
+private func invalid(_ body: () throws -> Void) throws {
+    do { try body() } catch let error as RewardError { throw Refusal(DAG_INVALID, error.description) }
+}
+
 @c @implementation
 public func dag_trainer_set_observer(_ trainer: OpaquePointer!, _ observer: UnsafePointer<dag_observer>!) -> Int32 {
     call(on: trainer) { trainer in trainer.observe(try observer.map { try read($0, "observer") }) }

@@ -62,11 +62,6 @@ private func line(for error: any Error) -> String {
     }
 }
 
-/// A reward that cannot be made is the caller's to put right, one that cannot score is not.
-func invalid<Value>(_ body: () throws -> Value) throws -> Value {
-    do { return try body() } catch let error as RewardError { throw Refusal(DAG_INVALID, error.description) }
-}
-
 /// A text argument.
 func text(_ pointer: UnsafePointer<CChar>?, _ argument: String) throws -> String {
     guard let pointer else { throw Refusal.null(argument) }
@@ -77,12 +72,7 @@ func text(_ pointer: UnsafePointer<CChar>?, _ argument: String) throws -> String
 /// A struct of the caller's, as far as the caller's version of it goes; the rest is zero. All structs of the API are plain data.
 func read<Struct: BitwiseCopyable>(_ pointer: UnsafePointer<Struct>?, _ argument: String) throws -> Struct {
     guard let pointer else { throw Refusal.null(argument) }
-    return try withUnsafeTemporaryAllocation(of: Struct.self, capacity: 1) { buffer in
-        let (bytes, size) = (UnsafeMutableRawPointer(buffer.baseAddress!), try size(of: pointer, argument))
-        bytes.initializeMemory(as: UInt8.self, repeating: 0, count: MemoryLayout<Struct>.size)
-        bytes.copyMemory(from: pointer, byteCount: min(size, MemoryLayout<Struct>.size))
-        return bytes.load(as: Struct.self)
-    }
+    return plainData(at: pointer, size: try size(of: pointer, argument))
 }
 
 /// Fills a struct of the caller's, as far as the caller's version of it goes.

@@ -103,7 +103,14 @@ final class EmbeddedTrainer: @unchecked Sendable {
 
     func start() throws {
         guard trainer == nil else { throw Refusal(DAG_ORDER, "the trainer is started already") }
-        let made = try invalid { try run.prepare(rewards: rewards) }
+        let made: Trainer
+        do {
+            made = try run.prepare(rewards: rewards) { [unowned self] in !isCancelled.load(ordering: .relaxed) }
+        } catch let error as RewardError {
+            if isCancelled.exchange(false, ordering: .relaxed) { throw Cancelled() }
+            // A reward that cannot be made is the caller's to put right, one that cannot score is not.
+            throw Refusal(DAG_INVALID, error.description)
+        }
         made.shouldStop = { [unowned self] in stop != nil || isCancelled.load(ordering: .relaxed) }
         made.onStep = { [unowned self] step in
             metrics = (try? step.json()).map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .newlines) }
@@ -119,7 +126,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
             notify { guard_progress($0, Int32(phase), UInt64(done), UInt64(total), $1, $2) }
         }
         func log(_ level: Int) -> (String) -> Void {
-            { [unowned self] line in notify { guard_log($0, Int32(level), ErrorReport.line(line), $1, $2) } }
+            { [unowned self] line in notify { guard_log($0, Int32(level), line.oneLine, $1, $2) } }
         }
         (made.onNote, made.onWarning) = (log(DAG_LOG_NOTE), log(DAG_LOG_WARNING))
         trainer = made

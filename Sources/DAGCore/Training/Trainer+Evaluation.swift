@@ -21,13 +21,14 @@ extension Trainer {
         let batch = max(1, configuration.sampleBatchSize)
         var reports: [RewardReport] = []
         for start in stride(from: 0, to: prompts.count, by: batch) {
-            onProgress(.evaluating, start, prompts.count)
+            report(.evaluating, start, prompts.count)
             let range = start..<min(start + batch, prompts.count)
             let images = try sampler.pictures(Array(prompts[range]), seeds: Array(seeds[range]), batch: batch, check: checkCancellation)
             reports.append(
                 try evaluator.score(
                     RewardBatch(
-                        images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range]))))
+                        images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range])),
+                    check: checkWhileWaiting))
         }
         let report = RewardReport(concatenating: reports)
         let evaluation = Evaluation(report, of: evaluator)
@@ -44,9 +45,8 @@ extension Trainer {
     func calibrateRewards() throws {
         let (prompts, seeds) = fixedSamples(configuration.sampleBatchSize)
         let images = try sampler.pictures(prompts, seeds: seeds, check: checkCancellation)
-        evaluator.observe(
-            try evaluator.score(RewardBatch(images: images, prompts: prompts, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds))
-                .objectives)
+        let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds)
+        evaluator.observe(try evaluator.score(batch, check: checkWhileWaiting).objectives)
     }
 
     /// Pictures with the current adapter, of the run's steps, eta and guidance; picture k is a function of prompt k and seed k alone.

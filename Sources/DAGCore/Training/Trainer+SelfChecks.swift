@@ -22,10 +22,10 @@ extension Trainer {
         let seeds = seeds.batch(.selfCheck, count: count)
         let rollout = try sampler.rollOut(
             chosen, seeds: seeds, ids: (0..<count).map(UInt64.init), evaluator: evaluator, lookahead: false, check: checkCancellation
-        ).scored()
+        ).scored(check: checkWhileWaiting)
         report.append(try checkRatio(rollout))
         let pictures = try sampler.pictures(Array(chosen.prefix(4)), seeds: Array(seeds.prefix(4)))
-        try evaluator.selfCheck(images: pictures, prompts: Array(chosen.prefix(4)))
+        for gap in try evaluator.selfCheck(images: pictures, prompts: Array(chosen.prefix(4)), check: checkWhileWaiting) { onWarning(gap) }
         report.append("rewards answer sanely: \(evaluator.objectiveNames.joined(separator: ", "))")
         return report
     }

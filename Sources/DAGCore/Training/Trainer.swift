@@ -63,6 +63,7 @@ public final class Trainer {
     /// Whether what the settings ask for after the newest epoch is still to be written.
     private var owesWriting = false
     private let cancelled = Atomic(false)
+    private var latestProgress = (phase: Phase.sampling, done: 0, total: 0)
 
     /// How far the epoch under way is.
     private enum Stage {
@@ -140,13 +141,26 @@ public final class Trainer {
     }
 
     /// Asks the work under way, or the next if that is complete before it looks, to end by throwing `Cancelled`; it may then be asked for
-    /// again. An optimiser step that is not complete leaves no trace. May be called from any thread.
+    /// again. An optimiser step that is not complete leaves no trace. Rewards that are being asked are not waited for. May be called from
+    /// any thread.
     public func cancel() { cancelled.store(true, ordering: .relaxed) }
 
     /// Throws `Cancelled` if `cancel` was called, once, or if `shouldStop`.
     public func checkCancellation() throws { if shouldStop() || cancelled.exchange(false, ordering: .relaxed) { throw Cancelled() } }
 
     private var isCancelled: Bool { cancelled.load(ordering: .relaxed) || shouldStop() }
+
+    /// Reports how far the work is.
+    func report(_ phase: Phase, _ done: Int, _ total: Int) {
+        latestProgress = (phase, done, total)
+        onProgress(phase, done, total)
+    }
+
+    /// While rewards are waited for: reports the same again, so that whoever watches may cancel. Throws `Cancelled`.
+    func checkWhileWaiting() throws {
+        onProgress(latestProgress.phase, latestProgress.done, latestProgress.total)
+        try checkCancellation()
+    }
 
     /// Epochs that are complete, by this run and those that it continues.
     public var epochsDone: Int { progress.epoch }
@@ -178,7 +192,9 @@ public final class Trainer {
             if case .sampled = stage { try score() }
             while try !update() {}
         } catch {
-            do { try save() } catch { onWarning("what was learned since the newest checkpoint is not saved: \(ErrorReport.line(for: error))") }
+            do { try save() } catch {
+                onWarning("what was learned since the newest checkpoint is not saved: \(ErrorReport.line(for: error))")
+            }
             throw error
         }
     }
@@ -214,11 +230,11 @@ public final class Trainer {
                 lookahead: objective.usesFlow && c.forwardLooking == .rollout, reference: c.target == .anchored
             ) {
                 try checkCancellation()
-                onProgress(.sampling, done, batches.count * kernels.steps.count)
+                report(.sampling, done, batches.count * kernels.steps.count)
                 done += 1
             }
             // One batch is scored while the next is sampled, and no more are kept waiting.
-            if let last { scored.append(try last.scored()) }
+            if let last { scored.append(try last.scored(check: checkWhileWaiting)) }
             last = next
         }
         return last.map { .sampled(scored: scored, last: $0) } ?? .start
@@ -229,7 +245,7 @@ public final class Trainer {
         guard case .sampled(let scored, let last) = stage else { throw OrderError("there are no trajectories to score: roll out first") }
         stage = .start  // Scores that failed are not asked for again: their trajectories are sampled anew.
         defer { evaluator.abandon() }
-        let rollout = Rollout(concatenating: scored + [try last.scored()])
+        let rollout = Rollout(concatenating: scored + [try last.scored(check: checkWhileWaiting)])
         try report(rollout)
         progress.advantages =
             configuration.perPromptStatistics

@@ -30,12 +30,16 @@ public struct TrainingRun {
     }
 
     /// Loads rewards and model, and puts a continued run where its newest checkpoint stands. Nothing is written but empty folders.
-    /// - Parameter rewards: those that the settings do not name.
-    public func prepare(rewards: [(RewardSpecification, any Reward)] = []) throws -> Trainer {
+    /// - Parameters:
+    ///   - rewards: those that the settings do not name.
+    ///   - isWanted: whether the trainer is still wanted; asked while rewards load.
+    public func prepare(
+        rewards: [(RewardSpecification, any Reward)] = [], isWanted: @escaping @Sendable () -> Bool = { true }
+    ) throws -> Trainer {
         let prompts = try configuration.prompts.isEmpty ? PromptSet.none : PromptSet.load(configuration.prompts)
         let named = try configuration.rewardPlugin.map { text in
             let specification = try RewardSpecification(text)
-            return (specification, try specification.load() as any Reward)
+            return (specification, try specification.load(isWanted: isWanted) as any Reward)
         }
         let trainer = try Trainer(
             configuration, evaluator: RewardEvaluator(named + rewards), prompts: prompts, output: output)

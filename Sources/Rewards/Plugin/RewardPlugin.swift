@@ -64,10 +64,11 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
     }
 
     private static func ownFingerprint(_ library: RewardLibrary, _ instance: UnsafeMutableRawPointer?) -> String {
-        guard let find = library.functions.extension, let table = find(DAG_REWARD_FINGERPRINT) else { return "" }
+        guard let table = library.functions.extension?(DAG_REWARD_FINGERPRINT)?.assumingMemoryBound(to: dag_reward_fingerprint.self),
+            let extra = try? TableReader(subject: "reward \(library.description.name)").element(table, DAG_REWARD_FINGERPRINT)
+        else { return "" }
         var text = [CChar](repeating: 0, count: 1024)
-        let write = table.load(as: dag_reward_fingerprint.self).write
-        guard write?(instance, &text, text.count - 1) == Int32(DAG_REWARD_OK) else { return "" }
+        guard extra.write?(instance, &text, text.count - 1) == Int32(DAG_REWARD_OK) else { return "" }
         return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 }
