@@ -96,7 +96,8 @@ typedef struct dag_callback {
     const dag_reward_objective *objectives;  ///< [objective_count], or NULL if that is 0
     void *context;                           ///< or NULL; passed to the functions
     /// Scores a batch as a plugin's `score` does: see dag_reward.h. Called on a thread of the library, one call at a time, while a call
-    /// on the trainer is going on, and between roll_out and score.
+    /// on the trainer is going on, and between roll_out and score. A call on the trainer that is cancelled does not wait for it: it may
+    /// still be at work afterwards, and is asked for no more. Only dag_trainer_destroy waits until it has returned.
     int32_t (*score)(void *context, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error);
     /// Called once when the trainer needs the context no more, on any thread; or NULL.
     void (*release)(void *context);
@@ -111,7 +112,8 @@ enum { DAG_SAMPLING = 1, DAG_TRAINING = 2, DAG_EVALUATING = 3 };
 /// How important a line is, for `dag_observer.log`.
 enum { DAG_LOG_NOTE = 1, DAG_LOG_WARNING = 2 };
 
-/// Who watches. Functions are called on the thread that called the trainer; each may be NULL. One that returns something other than 0
+/// Who watches. Functions are called on the thread that called the trainer; each may be NULL. While rewards are waited for, progress is
+/// reported ten times a second, as it was before. One that returns something other than 0
 /// cancels the call it was made from, which returns DAG_CANCELLED unless it is complete before it looks; other calls it does not concern.
 typedef struct dag_observer {
     uint32_t struct_size;
@@ -157,7 +159,8 @@ DAG_EXPORT int32_t dag_trainer_save(dag_trainer *trainer);
 /// time, also in a signal's thread but not in a signal handler.
 DAG_EXPORT int32_t dag_trainer_cancel(dag_trainer *trainer);
 
-/// Frees the trainer and ends its rewards' processes. What was not saved is lost. NULL is DAG_OK.
+/// Frees the trainer and ends its rewards' processes. Waits for a callback that is at work, which therefore must not wait for this. What
+/// was not saved is lost. NULL is DAG_OK.
 DAG_EXPORT int32_t dag_trainer_destroy(dag_trainer *trainer);
 
 /// Looking in ----------------------------------------------------------------------------------------------------------------------

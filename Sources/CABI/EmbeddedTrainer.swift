@@ -11,8 +11,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
     /// Changed only before start.
     private(set) var run: TrainingRun
     private var rewards: [(RewardSpecification, any Reward)] = []
-    /// Tells the owners of callbacks' contexts that these are needed no more.
-    private var releases: [() -> Void] = []
+    private var callbacks: [Callback] = []
     private var isClosed = false
     private var observer: dag_observer?
     /// How the call under way is to end, since the observer said so.
@@ -44,7 +43,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
         isClosed = true
         trainer?.abandonScores()
         (trainer, rewards) = (nil, [])
-        for release in releases { release() }
+        for callback in callbacks { callback.release() }
     }
 
     private var identity: UnsafeRawPointer { UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()) }
@@ -85,17 +84,12 @@ final class EmbeddedTrainer: @unchecked Sendable {
     func add(_ callback: dag_callback) throws {
         try checkNotStarted()
         guard callback.score != nil else { throw Refusal.null("callback->score") }
-        nonisolated(unsafe) var callback = callback
-        let owner = identity
-        let reward = try EmbeddedReward(callback) { batch, result, error in
-            let outer = guard_set_inside(owner)
-            defer { _ = guard_set_inside(outer) }
-            return guard_score(&callback, batch, result, error)
-        }
+        let function = Callback(callback, of: identity)
+        let reward = try EmbeddedReward(callback) { function.score($0, $1, $2) }
         guard !rewards.contains(where: { $0.1.name == reward.name }) else {
             throw Refusal(DAG_INVALID, "there is a callback \(reward.name) already; give each a name of its own")
         }
-        releases.append { guard_release(&callback) }
+        callbacks.append(function)
         rewards.append((reward.specification, reward))
     }
 
@@ -159,6 +153,33 @@ final class EmbeddedTrainer: @unchecked Sendable {
         let new = Lent()
         lent[purpose] = new
         return new
+    }
+}
+
+/// A reward function of the caller's: called once at a time, and no more when it is released.
+private final class Callback: @unchecked Sendable {
+    private var callback: dag_callback?
+    /// What its calls belong to.
+    private let owner: UnsafeRawPointer
+    private let use = NSLock()
+
+    init(_ callback: dag_callback, of owner: UnsafeRawPointer) { (self.callback, self.owner) = (callback, owner) }
+
+    func score(
+        _ batch: UnsafePointer<dag_reward_batch>, _ result: UnsafePointer<dag_reward_result>, _ error: UnsafeMutablePointer<dag_reward_error>
+    ) -> Int32 {
+        use.withLock {
+            // After a call that was cancelled one may have been left on its way here.
+            guard var callback else { return Int32(DAG_REWARD_INTERNAL) }
+            let outer = guard_set_inside(owner)
+            defer { _ = guard_set_inside(outer) }
+            return guard_score(&callback, batch, result, error)
+        }
+    }
+
+    /// Tells the owner of the context that it is needed no more, as soon as the function has returned.
+    func release() {
+        use.withLock { if var released = callback.take() { guard_release(&released) } }
     }
 }
 

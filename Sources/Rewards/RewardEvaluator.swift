@@ -58,7 +58,7 @@ public final class RewardEvaluator: @unchecked Sendable {
     /// Scores a batch on a background thread.
     /// - Parameter heldOut: as for `score`.
     public func submit(_ batch: RewardBatch, heldOut: Bool = true) -> PendingReward {
-        inBackground { isWanted in
+        Pending(on: self) { isWanted in
             var batch = batch
             batch.isWanted = isWanted
             return try self.evaluate(batch, heldOut: heldOut)
@@ -70,36 +70,30 @@ public final class RewardEvaluator: @unchecked Sendable {
     /// - Parameter check: as for `score`.
     /// - Returns: a line for each reward that cannot score some.
     public func selfCheck(images: ImageBatch, prompts: [String]? = nil, check: () throws -> Void = {}) throws -> [String] {
-        let checked = inBackground { isWanted in
+        let checked = Pending(on: self) { isWanted in
             try self.terms.compactMap { try $0.selfCheck(images: images, prompts: prompts, isWanted) }
         }
         return try finish(checked, check)
     }
 
-    /// Abandons the batches that wait, ends the scoring of the one that is at work, and waits for that: no reward is at work afterwards.
-    /// A worker process does not keep anybody waiting; a function of this program does.
-    public func abandon() {
-        lock.withLock { generation += 1 }
+    /// Abandons the batches that wait and the one that is being scored, until somebody waits for them again. A worker process that is at work
+    /// is killed; a function of this program goes on to its end.
+    public func abandon() { lock.withLock { generation += 1 } }
+
+    /// The same, and waits for that end: no reward is at work afterwards.
+    public func abandonAndWait() {
+        abandon()
         queue.sync {}
     }
 
     /// Works on the queue. The work is told whether it is still wanted.
-    private func inBackground<Value>(_ work: @escaping (_ isWanted: @escaping @Sendable () -> Bool) throws -> Value) -> Pending<Value> {
-        let pending = Pending<Value>()
+    fileprivate func inBackground(_ work: @escaping (_ isWanted: @escaping @Sendable () -> Bool) -> Void) {
         let generation = lock.withLock { self.generation }
         nonisolated(unsafe) let work = work
         queue.async {
             // Weak: a reward that holds on to its batch must not hold on to all rewards.
-            let isWanted: @Sendable () -> Bool = { [weak self] in
-                self.map { it in it.lock.withLock { it.generation == generation } } ?? false
-            }
-            pending.finish(
-                Result {
-                    guard isWanted() else { throw RewardError("a batch was abandoned") }
-                    return try work(isWanted)
-                })
+            work { [weak self] in self.map { it in it.lock.withLock { it.generation == generation } } ?? false }
         }
-        return pending
     }
 
     private func finish<Value>(_ pending: Pending<Value>, _ check: () throws -> Void) throws -> Value {
@@ -180,26 +174,45 @@ extension RewardEvaluator {
 /// A batch that is being scored.
 public typealias PendingReward = Pending<RewardReport>
 
-/// What is being found out on another thread.
+/// What is being found out on a thread of an evaluator's.
 public final class Pending<Value>: @unchecked Sendable {
+    fileprivate typealias Work = (_ isWanted: @escaping @Sendable () -> Bool) throws -> Value
+
     private let group = DispatchGroup()
-    /// Written once, before the group is left; read after it was waited for.
+    private let evaluator: RewardEvaluator
+    /// What finds it out; nil when that is done.
+    private var work: Work?
+    /// Written before the group is left, read after it was waited for; nil if the work was abandoned.
     private var result: Result<Value, any Error>?
 
-    fileprivate init() { group.enter() }
+    fileprivate init(on evaluator: RewardEvaluator, _ work: @escaping Work) {
+        (self.evaluator, self.work) = (evaluator, work)
+        begin()
+    }
 
-    fileprivate func finish(_ result: Result<Value, any Error>) {
-        self.result = result
-        group.leave()
+    private func begin() {
+        guard let work else { return }
+        group.enter()
+        evaluator.inBackground { [self] isWanted in
+            if isWanted() {
+                let result = Result { try work(isWanted) }
+                // What fails because nobody wants it says nothing of the reward.
+                if (try? result.get()) != nil || isWanted() { (self.result, self.work) = (result, nil) }
+            }
+            group.leave()
+        }
     }
 
     fileprivate var isFinished: Bool { group.wait(timeout: .now()) == .success }
 
-    /// The value, as soon as there is one; may be called again. Throws what was thrown instead.
+    /// The value, as soon as there is one; may be called again, and begins the work anew if that was abandoned. Throws what was thrown instead.
     /// - Parameter check: called ten times a second while waiting; what it throws ends the wait.
     public func wait(_ check: () throws -> Void = {}) throws -> Value {
-        while group.wait(timeout: .now() + 0.1) == .timedOut { try check() }
-        guard let result else { throw RewardError("a batch was not scored") }
-        return try result.get()
+        while true {
+            while group.wait(timeout: .now() + 0.1) == .timedOut { try check() }
+            if let result { return try result.get() }
+            try check()
+            begin()
+        }
     }
 }

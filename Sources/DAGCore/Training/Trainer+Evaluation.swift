@@ -23,7 +23,7 @@ extension Trainer {
         for start in stride(from: 0, to: prompts.count, by: batch) {
             report(.evaluating, start, prompts.count)
             let range = start..<min(start + batch, prompts.count)
-            let images = try sampler.pictures(Array(prompts[range]), seeds: Array(seeds[range]), batch: batch, check: checkCancellation)
+            let images = try sampler.pictures(Array(prompts[range]), seeds: Array(seeds[range]), batch: batch, check: checkWhileWaiting)
             reports.append(
                 try evaluator.score(
                     RewardBatch(
@@ -44,7 +44,7 @@ extension Trainer {
     /// Gives rewards that are to be normalised their first statistics: of one batch of pictures of the untrained model.
     func calibrateRewards() throws {
         let (prompts, seeds) = fixedSamples(configuration.sampleBatchSize)
-        let images = try sampler.pictures(prompts, seeds: seeds, check: checkCancellation)
+        let images = try sample(prompts, seeds: seeds)
         let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds)
         evaluator.observe(try evaluator.score(batch, check: checkWhileWaiting).objectives)
     }
@@ -54,20 +54,22 @@ extension Trainer {
     ///   - prompts: one a picture; "" for a model without text.
     ///   - seeds: one a picture.
     public func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch {
-        try sample(prompts, seeds: seeds, check: checkCancellation)
+        try sample(prompts, seeds: seeds, check: nil)
     }
 
-    private func sample(_ prompts: [String], seeds: [UInt64], check: () throws -> Void) throws -> ImageBatch {
+    private func sample(_ prompts: [String], seeds: [UInt64], check: (() throws -> Void)?) throws -> ImageBatch {
         guard !prompts.isEmpty, prompts.count == seeds.count else {
             throw ConfigurationError("\(prompts.count) prompts came with \(seeds.count) seeds; give one of each a picture")
         }
-        return try sampler.pictures(prompts, seeds: seeds, batch: configuration.sampleBatchSize, check: check)
+        let batch = configuration.sampleBatchSize
+        let steps = (prompts.count + batch - 1) / batch * kernels.steps.count
+        return try sampler.pictures(prompts, seeds: seeds, batch: batch, check: sampling(steps: steps, check: check))
     }
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
-    public func saveSamples() throws { try saveSamples(check: checkCancellation) }
+    public func saveSamples() throws { try saveSamples(check: nil) }
 
-    func saveSamples(check: () throws -> Void) throws {
+    func saveSamples(check: (() throws -> Void)?) throws {
         let (prompts, seeds) = fixedSamples(Self.sheetSize)
         try sample(prompts, seeds: seeds, check: check).writeSheet(columns: 4, to: output.sampleSheet(epoch: progress.epoch))
     }

@@ -24,8 +24,8 @@ extension Trainer {
             var laterRewards = block.map { rollout.rewards[$0] }
             var end = kernels.transitions
             while end > 0 {
-                try checkCancellation()
                 report(.training, done, passes)
+                try checkCancellation()
                 done += 1
                 let range = max(0, end - shape.steps)..<end
                 let pass = try self.pass(rollout, conditioning, block, range, laterRewards: laterRewards, balances: balances)

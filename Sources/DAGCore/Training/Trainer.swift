@@ -137,7 +137,7 @@ public final class Trainer {
     /// Gives scores up that are being waited for. No reward is at work when this returns; the epoch's trajectories have to be sampled anew.
     public func abandonScores() {
         if case .sampled = stage { stage = .start }
-        evaluator.abandon()
+        evaluator.abandonAndWait()
     }
 
     /// Asks the work under way, or the next if that is complete before it looks, to end by throwing `Cancelled`; it may then be asked for
@@ -154,6 +154,16 @@ public final class Trainer {
     func report(_ phase: Phase, _ done: Int, _ total: Int) {
         latestProgress = (phase, done, total)
         onProgress(phase, done, total)
+    }
+
+    /// To be called at each of so many steps of sampling: reports it, then checks, by default whether the work is cancelled.
+    func sampling(steps: Int, check: (() throws -> Void)? = nil) -> () throws -> Void {
+        var done = 0
+        return { [unowned self] in
+            report(.sampling, done, steps)
+            done += 1
+            if let check { try check() } else { try checkCancellation() }
+        }
     }
 
     /// While rewards are waited for: reports the same again, so that whoever watches may cancel. Throws `Cancelled`.
@@ -182,7 +192,7 @@ public final class Trainer {
     /// Trains until the last epoch; what ends it early, a stop or an error, is thrown after saving.
     public func run() throws {
         while progress.epoch < configuration.epochs { try runEpoch() }
-        try writeOwed(checkCancellation)
+        try writeOwed()
     }
 
     /// One epoch: roll out, score, update on all of it; what is under way already is completed. What ends it early is thrown after saving.
@@ -199,11 +209,11 @@ public final class Trainer {
         }
     }
 
-    /// Samples the trajectories of the next epoch, while they are being scored. When it throws, no reward is at work any more.
+    /// Samples the trajectories of the next epoch, while they are being scored. When it throws, no reward is asked any more.
     public func rollOut() throws {
         let epochs = configuration.epochs
         guard case .start = stage else { throw OrderError("the trajectories of epoch \(progress.epoch) are there: score them or update") }
-        try writeOwed(checkCancellation)
+        try writeOwed()
         guard progress.epoch < epochs else {
             throw OrderError("all \(epochs) epochs are done; go on with more by resuming with a larger epochs")
         }
@@ -220,19 +230,14 @@ public final class Trainer {
         // A trajectory is a function of its own seed, so batches may be larger than asked for where that costs no memory to speak of.
         let batch = max(c.sampleBatchSize, rowsPerPass / pipeline.rowsPerSample(guidance: c.guidanceScale))
         let batches = Array(0..<c.trajectoriesPerEpoch).blocks(of: batch)
-        var done = 0
+        let step = sampling(steps: batches.count * kernels.steps.count)
         var scored: [Rollout] = []
         var last: UnscoredRollout?
         for indices in batches {
             let next = try sampler.rollOut(
                 indices.map { prompts.prompts[Int(seeds(.prompt, epoch: epoch, index: $0) % UInt64(prompts.prompts.count))] },
                 seeds: indices.map { seeds(.rollout, epoch: epoch, index: $0) }, ids: indices.map(sampleID), evaluator: evaluator,
-                lookahead: objective.usesFlow && c.forwardLooking == .rollout, reference: c.target == .anchored
-            ) {
-                try checkCancellation()
-                report(.sampling, done, batches.count * kernels.steps.count)
-                done += 1
-            }
+                lookahead: objective.usesFlow && c.forwardLooking == .rollout, reference: c.target == .anchored, check: step)
             // One batch is scored while the next is sampled, and no more are kept waiting.
             if let last { scored.append(try last.scored(check: checkWhileWaiting)) }
             last = next
@@ -240,12 +245,17 @@ public final class Trainer {
         return last.map { .sampled(scored: scored, last: $0) } ?? .start
     }
 
-    /// Waits for the scores of the trajectories.
+    /// Waits for the scores of the trajectories. When it throws, no reward is asked any more.
     public func score() throws {
-        guard case .sampled(let scored, let last) = stage else { throw OrderError("there are no trajectories to score: roll out first") }
-        stage = .start  // Scores that failed are not asked for again: their trajectories are sampled anew.
+        let sampled = stage
+        guard case .sampled(let scored, let last) = sampled else { throw OrderError("there are no trajectories to score: roll out first") }
         defer { evaluator.abandon() }
-        let rollout = Rollout(concatenating: scored + [try last.scored(check: checkWhileWaiting)])
+        stage = .start  // Scores that failed are not asked for again: their trajectories are sampled anew.
+        let rollout: Rollout
+        do { rollout = Rollout(concatenating: scored + [try last.scored(check: checkWhileWaiting)]) } catch let cancelled as Cancelled {
+            stage = sampled
+            throw cancelled
+        }
         try report(rollout)
         progress.advantages =
             configuration.perPromptStatistics
@@ -317,7 +327,7 @@ public final class Trainer {
     }
 
     /// Writes what the settings ask for after the newest epoch, unless it is written. Until the next epoch the weights stay as they are.
-    private func writeOwed(_ check: () throws -> Void) throws {
+    private func writeOwed(check: (() throws -> Void)? = nil) throws {
         guard owesWriting else { return }
         if isDue(every: configuration.checkpointEvery) { try save() }
         if isDue(every: configuration.sampleEvery) { try saveSamples(check: check) }
