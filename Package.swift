@@ -74,7 +74,7 @@ let package = Package(
         .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
         .executableTarget(name: "dag-train", dependencies: ["Commands", "DAGCore"]),
         .executableTarget(name: "dag-sample", dependencies: ["Commands", "DAGCore"]),
-        .executableTarget(name: "dag-reward", dependencies: ["Commands", "Rewards", "CDAGCore"]),
+        .executableTarget(name: "dag-reward", dependencies: ["Commands", "Rewards", "CDAGCore", "CWorker"]),
         .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards"]),
         .target(name: "RewardKit", dependencies: ["Models", "CDAGCore"]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.

@@ -210,7 +210,7 @@ typedef struct dag_reward_plugin {
     /// a time, over all instances.
     int32_t (*create)(const dag_reward_host *host, const dag_reward_config *config, void **instance, dag_reward_error *error);
     /// Scores a batch (borrowed), and returns when all is written to `result`. A sample that cannot be scored gets a status of its
-    /// own, no scores, and a message in `error`, while the call returns DAG_REWARD_OK. Threads as `thread_mode` says.
+    /// own, no scores, and a message in `error`, one for all of the call, which returns DAG_REWARD_OK. Threads as `thread_mode` says.
     int32_t (*score)(void *instance, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error);
     /// Frees an instance. No call into it is going on, and none follows. One thread at a time, over all instances.
     void (*destroy)(void *instance);

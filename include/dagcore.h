@@ -45,7 +45,7 @@ enum {
     DAG_INVALID = 1,    ///< an argument, setting, model or file that is wrong: the caller has to change something
     DAG_ORDER = 2,      ///< not now: another call has to come first
     DAG_BUSY = 3,       ///< another call on this trainer is going on
-    DAG_CANCELLED = 4,  ///< ended by `dag_trainer_cancel` or by an observer; the same call may be made again
+    DAG_CANCELLED = 4,  ///< ended by `dag_trainer_cancel` or by an observer; the same call, made again, goes on
     DAG_FAILED = 5      ///< anything else: a reward that could not score, a disk that is full, memory, a loss that is not finite
 };
 
@@ -96,7 +96,8 @@ typedef struct dag_callback {
     const dag_reward_objective *objectives;  ///< [objective_count], or NULL if that is 0
     void *context;                           ///< or NULL; passed to the functions
     /// Scores a batch as a plugin's `score` does: see dag_reward.h. Called on a thread of the library, one call at a time, while a call
-    /// on the trainer is going on, and between roll_out and score.
+    /// on the trainer is going on, and between roll_out and score. A call on the trainer that is cancelled does not wait for it: it may
+    /// still be at work afterwards, and is asked for no more. Only dag_trainer_destroy waits until it has returned.
     int32_t (*score)(void *context, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error);
     /// Called once when the trainer needs the context no more, on any thread; or NULL.
     void (*release)(void *context);
@@ -111,8 +112,9 @@ enum { DAG_SAMPLING = 1, DAG_TRAINING = 2, DAG_EVALUATING = 3 };
 /// How important a line is, for `dag_observer.log`.
 enum { DAG_LOG_NOTE = 1, DAG_LOG_WARNING = 2 };
 
-/// Who watches. Functions are called on the thread that called the trainer; each may be NULL. One that returns something other than 0
-/// cancels: the call it was made from returns DAG_CANCELLED.
+/// Who watches. Functions are called on the thread that called the trainer; each may be NULL. While rewards are waited for, progress is
+/// reported ten times a second, as it was before. One that returns something other than 0
+/// cancels the call it was made from, which returns DAG_CANCELLED unless it is complete before it looks; other calls it does not concern.
 typedef struct dag_observer {
     uint32_t struct_size;
     uint32_t reserved;  ///< 0
@@ -129,18 +131,22 @@ DAG_EXPORT int32_t dag_trainer_set_observer(dag_trainer *trainer, const dag_obse
 
 /// Training ------------------------------------------------------------------------------------------------------------------------
 
-/// Loads rewards and model; a new run then goes through the self-checks, writes config.yaml and draws samples/epoch-0.png. After a
-/// failure it may be called again; rewards that were added stay.
+/// Loads rewards and model; a new run then goes through the self-checks, writes config.yaml and draws samples/epoch-0.png. A reward that
+/// cannot be loaded is DAG_INVALID, one that fails in the self-checks DAG_FAILED. After a failure it may be called again; rewards that
+/// were added stay.
 DAG_EXPORT int32_t dag_trainer_start(dag_trainer *trainer);
 
-/// Trains until the last epoch of the settings. Whatever ends it early, it has saved what there is.
+/// Trains until the last epoch of the settings. Whatever ends it early, it has saved what there is, or logged a warning that it could not.
 DAG_EXPORT int32_t dag_trainer_run(dag_trainer *trainer);
 
-/// One epoch, or what is left of the one that is under way. Saves as often as the settings say. DAG_ORDER when all epochs are done.
+/// One epoch, or what is left of the one that is under way. Saves as often as the settings say, and when it ends early, as run does.
+/// DAG_ORDER when all epochs are done.
 DAG_EXPORT int32_t dag_trainer_run_epoch(dag_trainer *trainer);
 
 /// The parts of an epoch, in this order: sample its trajectories (rewards are asked meanwhile), wait for their scores, and make optimiser
-/// steps until `*epoch_done`, which is lent, or NULL, is 1. A roll_out or score that failed starts the epoch anew.
+/// steps until `*epoch_done`, which is lent, or NULL, is 1. A roll_out or score that failed starts the epoch anew. The last update writes
+/// what the settings ask for after an epoch; if that fails it is DAG_FAILED, with `*epoch_done` 1, and if it is cancelled DAG_OK: the next
+/// roll_out or run makes up for it.
 DAG_EXPORT int32_t dag_trainer_roll_out(dag_trainer *trainer);
 DAG_EXPORT int32_t dag_trainer_score(dag_trainer *trainer);
 DAG_EXPORT int32_t dag_trainer_update(dag_trainer *trainer, int32_t *epoch_done);
@@ -148,11 +154,13 @@ DAG_EXPORT int32_t dag_trainer_update(dag_trainer *trainer, int32_t *epoch_done)
 /// Writes the LoRA and a checkpoint, whatever the settings say.
 DAG_EXPORT int32_t dag_trainer_save(dag_trainer *trainer);
 
-/// Asks the call that is going on, or the next one if there is none, to end with DAG_CANCELLED. Any thread, any time, also in a signal's
-/// thread but not in a signal handler.
+/// Asks the call that is going on, or the next one if there is none, to end with DAG_CANCELLED: a start, run, run_epoch, roll_out, score,
+/// update, sample or evaluate. If that call is complete before it looks, it returns DAG_OK, and the next one is ended. Any thread, any
+/// time, also in a signal's thread but not in a signal handler.
 DAG_EXPORT int32_t dag_trainer_cancel(dag_trainer *trainer);
 
-/// Frees the trainer and ends its rewards' processes. What was not saved is lost. NULL is DAG_OK.
+/// Frees the trainer and ends its rewards' processes. Waits for a callback that is at work, which therefore must not wait for this. What
+/// was not saved is lost. NULL is DAG_OK.
 DAG_EXPORT int32_t dag_trainer_destroy(dag_trainer *trainer);
 
 /// Looking in ----------------------------------------------------------------------------------------------------------------------

@@ -23,8 +23,9 @@ if [[ ${1:-} == --exports ]]; then
     trainer=$(sed -nE 's/^DAG_EXPORT [a-z0-9_ ]+[ *]\**(dag_[a-z_]+)\(.*/\1/p' include/dagcore.h | sort)
     for library; do
         case ${library##*/} in libdagcore.so*) wanted=$trainer ;; *) wanted=dag_reward_entry ;; esac
-        # Some linkers add the ends of their sections; what has a small letter is local. A version's name is no symbol.
-        symbols=$(nm -D --defined-only "$library" | awk '$(NF - 1) ~ /^[B-Z]$/ { sub(/@.*/, "", $NF); print $NF }' |
+        # Some linkers add the ends of their sections; what has a small letter is local, but for u, of which the loader lets a process have
+        # only one, and i. A version's name is no symbol.
+        symbols=$(nm -D --defined-only "$library" | awk '$(NF - 1) ~ /^[B-Zui]$/ { sub(/@.*/, "", $NF); print $NF }' |
             grep -vxE '__bss_start|_edata|_end|_init|_fini' | sort || true)
         missing=$(comm -23 <(echo "$wanted") <(echo "$symbols") | head -n 1)
         [[ -z $missing ]] || refuse "$library does not export $missing"

@@ -62,7 +62,6 @@ enum Faults {
     }
 
     static func run(runs: Int, python: String, folder: URL, root: URL) throws {
-        setenv("SWIFT_BACKTRACE", "enable=no", 1)
         say("| fault | runs | as the policy says | what the user sees with on_failure=fail |\n|---|---|---|---|")
         for fault in try faults(folder, root, python: python) {
             var (right, message, wrong) = (0, "", "")

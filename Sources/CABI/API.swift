@@ -84,7 +84,7 @@ public func dag_trainer_add_callback(_ trainer: OpaquePointer!, _ callback: Unsa
     }
 }
 
-/// A reward that cannot be made is the caller's to put right, one that cannot score is not.
+/// What is wrong with a reward before it was asked anything is the caller's to put right.
 private func invalid(_ body: () throws -> Void) throws {
     do { try body() } catch let error as RewardError { throw Refusal(DAG_INVALID, error.description) }
 }
@@ -98,7 +98,7 @@ public func dag_trainer_set_observer(_ trainer: OpaquePointer!, _ observer: Unsa
 
 @c @implementation
 public func dag_trainer_start(_ trainer: OpaquePointer!) -> Int32 {
-    call(on: trainer) { trainer in try invalid { try trainer.start() } }
+    call(on: trainer) { try $0.start() }
 }
 
 @c @implementation
@@ -117,7 +117,12 @@ public func dag_trainer_score(_ trainer: OpaquePointer!) -> Int32 { call(on: tra
 public func dag_trainer_update(_ trainer: OpaquePointer!, _ epoch_done: UnsafeMutablePointer<Int32>!) -> Int32 {
     call(on: trainer) { trainer in
         epoch_done?.pointee = 0
-        try trainer.work { if try $0.update() { epoch_done?.pointee = 1 } }
+        try trainer.work { trainer in
+            let epoch = trainer.epochsDone
+            // An epoch whose end cannot be written has ended.
+            defer { if trainer.epochsDone > epoch { epoch_done?.pointee = 1 } }
+            _ = try trainer.update()
+        }
     }
 }
 

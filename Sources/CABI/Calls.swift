@@ -47,16 +47,18 @@ private func status(of error: any Error) -> Int {
     }
 }
 
-private let settings: [String] = {
+private let settings: Set<String> = {
     let object = try? JSONSerialization.jsonObject(with: Data(TrainingConfiguration().json().utf8)) as? [String: Any]
-    return ((object ?? [:]).keys + ["output", "resume", "config"]).sorted { $0.count > $1.count }
+    return Set((object ?? [:]).keys).union(["output", "resume", "config"])
 }()
 
 /// An error as one line, in which settings go by their keys and not by dag-train's flags.
 private func line(for error: any Error) -> String {
     if error is Cancelled { return "cancelled" }
-    return settings.reduce(ErrorReport.line(for: error)) { line, key in
-        line.replacingOccurrences(of: "--" + key.replacingOccurrences(of: "_", with: "-"), with: key)
+    // Whole words alone: what looks like a flag within a path is the user's own text.
+    return ErrorReport.line(for: error).replacing(/(^|[ (])--([a-z-]+)(?=[ ,:;)]|$)/) { match in
+        let key = match.2.replacing("-", with: "_")
+        return settings.contains(String(key)) ? match.1 + key : match.0
     }
 }
 
@@ -70,12 +72,7 @@ func text(_ pointer: UnsafePointer<CChar>?, _ argument: String) throws -> String
 /// A struct of the caller's, as far as the caller's version of it goes; the rest is zero. All structs of the API are plain data.
 func read<Struct: BitwiseCopyable>(_ pointer: UnsafePointer<Struct>?, _ argument: String) throws -> Struct {
     guard let pointer else { throw Refusal.null(argument) }
-    return try withUnsafeTemporaryAllocation(of: Struct.self, capacity: 1) { buffer in
-        let (bytes, size) = (UnsafeMutableRawPointer(buffer.baseAddress!), try size(of: pointer, argument))
-        bytes.initializeMemory(as: UInt8.self, repeating: 0, count: MemoryLayout<Struct>.size)
-        bytes.copyMemory(from: pointer, byteCount: min(size, MemoryLayout<Struct>.size))
-        return bytes.load(as: Struct.self)
-    }
+    return plainData(at: pointer, size: try size(of: pointer, argument))
 }
 
 /// Fills a struct of the caller's, as far as the caller's version of it goes.

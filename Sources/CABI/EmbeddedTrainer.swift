@@ -4,27 +4,26 @@ import DAGCore
 import Foundation
 import Images
 import Rewards
+import Synchronization
 
 /// What a handle of the API stands for: a run, its trainer once started, and what was lent to the caller.
 final class EmbeddedTrainer: @unchecked Sendable {
     /// Changed only before start.
     private(set) var run: TrainingRun
     private var rewards: [(RewardSpecification, any Reward)] = []
-    /// Tells the owners of callbacks' contexts that these are needed no more.
-    private var releases: [() -> Void] = []
+    private var callbacks: [Callback] = []
     private var isClosed = false
     private var observer: dag_observer?
-    /// What an observer threw.
-    private var observerFailure: String?
+    /// How the call under way is to end, since the observer said so.
+    private var stop: Refusal?
     /// Of the newest optimiser step: the line of metrics.jsonl.
     private var metrics: String?
     /// What the caller borrows, by what it was lent for.
     private var lent: [String: Lent] = [:]
 
     private let use = NSLock()
-    /// What another thread's `cancel` needs: the trainer, or that it came before there was one.
-    private var cancellation: (trainer: Trainer?, isAsked: Bool) = (nil, false)
-    private let cancelling = NSLock()
+    /// What `cancel` asked and no call has answered.
+    private let isCancelled = Atomic(false)
     private(set) var trainer: Trainer?
 
     init(_ run: TrainingRun) { self.run = run }
@@ -43,9 +42,8 @@ final class EmbeddedTrainer: @unchecked Sendable {
     func close() {
         isClosed = true
         trainer?.abandonScores()
-        cancelling.withLock { cancellation = (nil, false) }
         (trainer, rewards) = (nil, [])
-        for release in releases { release() }
+        for callback in callbacks { callback.release() }
     }
 
     private var identity: UnsafeRawPointer { UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()) }
@@ -56,15 +54,12 @@ final class EmbeddedTrainer: @unchecked Sendable {
         return trainer
     }
 
-    /// Works with the trainer. If it was cancelled in the meantime, that is said now and not to the next call.
+    /// Works with the trainer. What the observer said is for this work alone, what `cancel` asked for the first work that it ends.
     func work<Value>(_ body: (Trainer) throws -> Value) throws -> Value {
-        let trainer = try started()
-        do {
-            let value = try body(trainer)
-            try trainer.checkCancellation()
-            return value
-        } catch let cancelled as Cancelled {
-            if let reason = observerFailure.take() { throw Refusal(DAG_CANCELLED, "cancelled by an observer: \(reason)") }
+        defer { stop = nil }
+        do { return try body(started()) } catch let cancelled as Cancelled {
+            if let stop { throw stop }
+            isCancelled.store(false, ordering: .relaxed)
             throw cancelled
         }
     }
@@ -89,17 +84,12 @@ final class EmbeddedTrainer: @unchecked Sendable {
     func add(_ callback: dag_callback) throws {
         try checkNotStarted()
         guard callback.score != nil else { throw Refusal.null("callback->score") }
-        nonisolated(unsafe) var callback = callback
-        let owner = identity
-        let reward = try EmbeddedReward(callback) { batch, result, error in
-            let outer = guard_set_inside(owner)
-            defer { _ = guard_set_inside(outer) }
-            return guard_score(&callback, batch, result, error)
-        }
+        let function = Callback(callback, of: identity)
+        let reward = try EmbeddedReward(callback) { function.score($0, $1, $2) }
         guard !rewards.contains(where: { $0.1.name == reward.name }) else {
             throw Refusal(DAG_INVALID, "there is a callback \(reward.name) already; give each a name of its own")
         }
-        releases.append { guard_release(&callback) }
+        callbacks.append(function)
         rewards.append((reward.specification, reward))
     }
 
@@ -107,26 +97,30 @@ final class EmbeddedTrainer: @unchecked Sendable {
 
     func start() throws {
         guard trainer == nil else { throw Refusal(DAG_ORDER, "the trainer is started already") }
-        let made = try run.prepare(rewards: rewards)
-        cancelling.withLock {
-            if cancellation.isAsked { made.cancel() }
-            cancellation = (made, false)
+        let made: Trainer
+        do {
+            made = try run.prepare(rewards: rewards) { [unowned self] in !isCancelled.load(ordering: .relaxed) }
+        } catch let error as RewardError {
+            if isCancelled.exchange(false, ordering: .relaxed) { throw Cancelled() }
+            // A reward that cannot be made is the caller's to put right, one that cannot score is not.
+            throw Refusal(DAG_INVALID, error.description)
         }
-        made.onStep = { [unowned self, unowned made] step in
+        made.shouldStop = { [unowned self] in stop != nil || isCancelled.load(ordering: .relaxed) }
+        made.onStep = { [unowned self] step in
             metrics = (try? step.json()).map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .newlines) }
-            notify(made) { guard_step($0, metrics, $1, $2) }
+            notify { guard_step($0, metrics, $1, $2) }
         }
-        made.onProgress = { [unowned self, unowned made] phase, done, total in
+        made.onProgress = { [unowned self] phase, done, total in
             let phase =
                 switch phase {
                 case .sampling: DAG_SAMPLING
                 case .training: DAG_TRAINING
                 case .evaluating: DAG_EVALUATING
                 }
-            notify(made) { guard_progress($0, Int32(phase), UInt64(done), UInt64(total), $1, $2) }
+            notify { guard_progress($0, Int32(phase), UInt64(done), UInt64(total), $1, $2) }
         }
         func log(_ level: Int) -> (String) -> Void {
-            { [unowned self, unowned made] line in notify(made) { guard_log($0, Int32(level), line, $1, $2) } }
+            { [unowned self] line in notify { guard_log($0, Int32(level), line.oneLine, $1, $2) } }
         }
         (made.onNote, made.onWarning) = (log(DAG_LOG_NOTE), log(DAG_LOG_WARNING))
         trainer = made
@@ -135,37 +129,57 @@ final class EmbeddedTrainer: @unchecked Sendable {
             try work { try $0.begin() }
         } catch {
             trainer = nil
-            cancelling.withLock { cancellation = (nil, false) }
             throw error
         }
     }
 
     /// Calls a function of the observer's, which cancels by returning something other than 0.
-    private func notify(
-        _ trainer: Trainer, _ function: (UnsafePointer<dag_observer>, UnsafeMutablePointer<CChar>, Int) -> Int32
-    ) {
+    private func notify(_ function: (UnsafePointer<dag_observer>, UnsafeMutablePointer<CChar>, Int) -> Int32) {
         guard var observer else { return }
         var message = [CChar](repeating: 0, count: 512)
         let outer = guard_set_inside(identity)
         let answer = function(&observer, &message, message.count)
         _ = guard_set_inside(outer)
-        guard answer != 0 else { return }
-        if message[0] != 0 { observerFailure = message.withUnsafeBufferPointer { String(cString: $0.baseAddress!) } }
-        trainer.cancel()
+        guard answer != 0, stop == nil else { return }
+        let reason = String(decoding: message.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        stop = Refusal(DAG_CANCELLED, reason.isEmpty ? "cancelled" : "cancelled by an observer: \(reason)")
     }
 
     /// May be called at any time.
-    func cancel() {
-        cancelling.withLock {
-            if let trainer = cancellation.trainer { trainer.cancel() } else { cancellation.isAsked = true }
-        }
-    }
+    func cancel() { isCancelled.store(true, ordering: .relaxed) }
 
     /// Lends texts, numbers or pictures, in place of what was lent for the same purpose before.
     func lend(_ purpose: String) -> Lent {
         let new = Lent()
         lent[purpose] = new
         return new
+    }
+}
+
+/// A reward function of the caller's: called once at a time, and no more when it is released.
+private final class Callback: @unchecked Sendable {
+    private var callback: dag_callback?
+    /// What its calls belong to.
+    private let owner: UnsafeRawPointer
+    private let use = NSLock()
+
+    init(_ callback: dag_callback, of owner: UnsafeRawPointer) { (self.callback, self.owner) = (callback, owner) }
+
+    func score(
+        _ batch: UnsafePointer<dag_reward_batch>, _ result: UnsafePointer<dag_reward_result>, _ error: UnsafeMutablePointer<dag_reward_error>
+    ) -> Int32 {
+        use.withLock {
+            // After a call that was cancelled one may have been left on its way here.
+            guard var callback else { return Int32(DAG_REWARD_INTERNAL) }
+            let outer = guard_set_inside(owner)
+            defer { _ = guard_set_inside(outer) }
+            return guard_score(&callback, batch, result, error)
+        }
+    }
+
+    /// Tells the owner of the context that it is needed no more, as soon as the function has returned.
+    func release() {
+        use.withLock { if var released = callback.take() { guard_release(&released) } }
     }
 }
 

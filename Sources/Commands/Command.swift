@@ -20,6 +20,7 @@ extension Command {
     /// Runs the program. Exit codes: 0 done, 2 a usage error, 1 anything else (model, plugin, folder, run).
     public static func main() {
         signal(SIGPIPE, SIG_IGN)
+        signal(SIGCHLD, SIG_DFL)  // a parent may have it ignored, and then nobody learns how a reward's process ended
         do {
             var command = try parseAsRoot()
             guard var own = command as? any Command else { return try command.run() }  // --help and --version are commands of their own

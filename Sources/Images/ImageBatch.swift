@@ -56,6 +56,16 @@ public struct ImageBatch: @unchecked Sendable, Equatable {
         withUnsafeBytes { Array($0[index * bytesPerImage..<(index + 1) * bytesPerImage]) }
     }
 
+    /// Copies of some pictures, by their places. Throws `ImageError` if there are none.
+    public func picking(_ places: some Collection<Int>) throws -> ImageBatch {
+        var pixels: [UInt8] = []
+        pixels.reserveCapacity(places.count * bytesPerImage)
+        withUnsafeBytes { all in
+            for place in places { pixels.append(contentsOf: all[place * bytesPerImage..<(place + 1) * bytesPerImage]) }
+        }
+        return try ImageBatch(pixels: pixels, count: places.count, height: height, width: width)
+    }
+
     /// The same pictures.
     public static func == (a: ImageBatch, b: ImageBatch) -> Bool {
         a.count == b.count && a.height == b.height && a.width == b.width && a.pixels == b.pixels

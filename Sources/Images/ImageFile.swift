@@ -5,9 +5,13 @@ import Foundation
 public enum ImageFile {
     /// Reads a file as one picture, 8-bit sRGB. Throws `ImageError` that names the file.
     public static func read(_ path: String) throws -> ImageBatch {
-        guard let start = FileHandle(forReadingAtPath: path).flatMap({ try? $0.read(upToCount: 3) }) else {
-            throw ImageError("cannot read \(path): \(FileManager.default.fileExists(atPath: path) ? "no permission" : "no such file")")
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+            throw ImageError("cannot read \(path): no such file")
         }
+        guard !isFolder.boolValue else { throw ImageError("cannot read \(path): it is a folder") }
+        guard let file = FileHandle(forReadingAtPath: path) else { throw ImageError("cannot read \(path): no permission") }
+        guard let start = try file.read(upToCount: 3), !start.isEmpty else { throw ImageError("cannot read \(path): it is empty") }
         if start.elementsEqual([0xff, 0xd8, 0xff]) { return try readJPEG(path) }
         guard start.elementsEqual([0x89, 0x50, 0x4e]) else { throw ImageError("cannot read \(path): neither a PNG nor a JPEG file") }
         let (pixels, height, width) = try PNG.read(path)

@@ -1,13 +1,13 @@
 import CWorker
 import Foundation
 
-/// Where the other parts of this package lie: beside this code, wherever that was installed.
+/// Where files lie: the other parts of this package, beside this code, wherever that was installed; and what users name.
 public enum InstalledFiles {
-    /// Folders of the executable and of the file that holds this code, which may be a shared library in another program.
+    /// Folders of the file that holds this code, which may be a shared library in another program, and then of the executable.
     private static let homes: [URL] = {
-        let library = dag_own_file().map { URL(fileURLWithPath: String(cString: $0)) }
+        let own = dag_own_file().map { URL(fileURLWithPath: String(cString: $0)) }
         var folders: [URL] = []
-        for file in [URL(fileURLWithPath: "/proc/self/exe"), library].compactMap({ $0 }) {
+        for file in [own, URL(fileURLWithPath: "/proc/self/exe")].compactMap({ $0 }) {
             let folder = file.resolvingSymlinksInPath().deletingLastPathComponent()
             if !folders.contains(folder) { folders.append(folder) }
         }
@@ -34,5 +34,17 @@ public enum InstalledFiles {
                 "dag-reward-worker is missing, looked for in \(places.joined(separator: ", ")); install it there, or use isolation=none")
         }
         return found
+    }
+
+    /// A path that stays right when this program goes to another folder. Links stay: the interpreter of a virtual environment is one.
+    static func absolute(_ path: String) -> String {
+        path.hasPrefix("/") ? path : "\(FileManager.default.currentDirectoryPath)/\(path)"
+    }
+
+    /// A program as a shell would find it; its name alone if there is none.
+    static func program(_ name: String) -> String {
+        guard !name.contains("/") else { return absolute(name) }
+        let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")
+        return folders.lazy.map { absolute("\($0)/\(name)") }.first(where: FileManager.default.isExecutableFile(atPath:)) ?? name
     }
 }

@@ -9,28 +9,29 @@ extension Reward {
     ///
     /// - Parameter prompts: one for each picture; nil: "a thing" for all.
     public func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws {
-        let ids = (0..<UInt64(images.count)).map { $0 }
-        let prompts = prompts ?? Array(repeating: "a thing", count: images.count)
-        let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: ids)
-        func values(_ batch: RewardBatch) throws -> [Float] {
+        try selfCheck(images: images, prompts: prompts) { batch in
             let scores = try score(batch)
             if let (sample, reason) = scores.failures.min(by: { $0.key < $1.key }) {
                 throw RewardError("reward \(name) cannot score sample \(batch.sampleIDs[sample]): \(reason)")
             }
             return scores.values
         }
-        let first = try values(batch)
+    }
+
+    /// The same with scores from a function: `[count, objectives]`, NaN for a sample without scores, which is compared with nothing.
+    func selfCheck(images: ImageBatch, prompts: [String]?, scores: (RewardBatch) throws -> [Float]) throws {
+        let ids = (0..<UInt64(images.count)).map { $0 }
+        let prompts = prompts ?? Array(repeating: "a thing", count: images.count)
+        let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: ids)
+        let first = try scores(batch)
         guard isDeterministic else { return }
         let count = objectives.count
         let tolerance = ScoreTolerance(first, objectives: count)
-        guard try tolerance.firstDifference(first, values(batch)) == nil else {
+        guard try tolerance.firstDifference(first, scores(batch)) == nil else {
             throw RewardError(
                 "reward \(name) calls itself deterministic but scored the same pictures differently; fix its seeds or drop the claim")
         }
-        let reversedImages = try ImageBatch(
-            pixels: (0..<images.count).reversed().flatMap { images[$0] }, count: images.count, height: images.height, width: images.width)
-        let reversed = try values(
-            RewardBatch(images: reversedImages, prompts: prompts.reversed(), sampleIDs: ids.reversed(), seeds: ids.reversed()))
+        let reversed = try scores(batch.part((0..<images.count).reversed()))
         let back = (0..<images.count).reversed().flatMap { reversed[$0 * count..<($0 + 1) * count] }
         if let index = tolerance.firstDifference(first, back) {
             throw RewardError(
@@ -40,23 +41,22 @@ extension Reward {
     }
 }
 
-/// Which scores are the same but for rounding, which changes with the place in a batch: those that differ by no more than 0.1% of the
-/// largest of their objective.
+/// Which scores are the same but for rounding, which changes with the place in a batch: those that differ by no more than 0.1% of what
+/// scores of their objective differ among themselves, and what sums of so large numbers are rounded by.
 public struct ScoreTolerance: Sendable {
     private let tolerances: [Float]
 
     /// - Parameter scores: `[count, objectives]`, to take the measure from.
     public init(_ scores: [Float], objectives: Int) {
         tolerances = (0..<objectives).map { objective in
-            1e-3 * stride(from: objective, to: scores.count, by: objectives).map { abs(scores[$0]) }.filter(\.isFinite).reduce(0, max)
+            let column = stride(from: objective, to: scores.count, by: objectives).map { scores[$0] }.filter(\.isFinite)
+            guard let least = column.min(), let most = column.max() else { return 0 }
+            return 1e-3 * (most - least) + 32 * max(abs(least), abs(most)).ulp
         }
     }
 
-    /// The first place where two answers `[any count, objectives]` differ; nil if they do not. NaN, for no score, is like NaN alone.
+    /// The first place where two answers `[any count, objectives]` differ; nil if they do not. NaN, for no score, is compared with nothing.
     public func firstDifference(_ one: [Float], _ other: [Float]) -> Int? {
-        zip(one, other).enumerated().first { index, scores in
-            let (a, b) = scores
-            return a != b && !(abs(a - b) <= tolerances[index % tolerances.count]) && !(a.isNaN && b.isNaN)
-        }?.offset
+        zip(one, other).enumerated().first { abs($1.0 - $1.1) > tolerances[$0 % tolerances.count] }?.offset
     }
 }

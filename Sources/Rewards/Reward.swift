@@ -61,20 +61,22 @@ public struct RewardBatch: Sendable {
     public let seeds: [UInt64]
     /// `[count]` JSON objects.
     public let metadata: [String]
+    /// Whether anybody still waits for the scores. A reward that takes long may ask now and then, and throw if nobody does.
+    public internal(set) var isWanted: @Sendable () -> Bool = { true }
+    /// How many processes may die over it before that is an error.
+    var attempts = 2
 
     /// Number of pictures.
     public var count: Int { images.count }
 
-    /// A run of its samples.
-    func part(_ range: Range<Int>) throws -> RewardBatch {
-        let bytes = images.bytesPerImage
-        return try RewardBatch(
-            images: ImageBatch(
-                pixels: images.withUnsafeBytes { Array($0[range.lowerBound * bytes..<range.upperBound * bytes]) }, count: range.count,
-                height: images.height,
-                width: images.width),
-            prompts: Array(prompts[range]), sampleIDs: Array(sampleIDs[range]), seeds: Array(seeds[range]), metadata: Array(metadata[range])
+    /// Some of its samples, by their places.
+    func part(_ places: some Collection<Int>) throws -> RewardBatch {
+        func pick<Element>(_ all: [Element]) -> [Element] { places.map { all[$0] } }
+        var part = try RewardBatch(
+            images: images.picking(places), prompts: pick(prompts), sampleIDs: pick(sampleIDs), seeds: pick(seeds), metadata: pick(metadata)
         )
+        (part.isWanted, part.attempts) = (isWanted, attempts)
+        return part
     }
 
     /// Its samples in messages: `sample 3`, `samples 3 to 9`, or `4 samples from 3 to 9` if some between are not among them.
@@ -125,7 +127,7 @@ public struct RewardScores: Sendable, Equatable {
                 "\(value.isNaN ? "nan" : "\(value)") as \(objectives[index % objectives.count].name); scores must be finite"
         }
         self.values = values
-        self.failures = failures
+        self.failures = failures.mapValues(\.oneLine)
     }
 
     /// The answer to several batches, in order.
@@ -151,8 +153,8 @@ public struct RewardError: Error, CustomStringConvertible {
     /// One line: the culprit and the remedy.
     public let description: String
 
-    /// - Parameter description: one line that names the culprit.
-    public init(_ description: String) { self.description = description }
+    /// - Parameter description: a line that names the culprit; what a reward adds to it may be anything.
+    public init(_ description: String) { self.description = description.oneLine }
 }
 
 /// A reward that is a Swift function, for embedding and tests.

@@ -60,10 +60,29 @@ public struct RewardDescription: Sendable, Equatable, Codable {
         case largestBatch = "largest_batch"
     }
 
-    /// Refuses options by the names of the host's own keys.
-    func checkKeys() throws {
-        if let taken = options.map(\.key).first(where: RewardSpecification.hostKeys.contains) {
-            throw RewardError("reward \(name) declares the option \(taken), which is this program's own; rename it")
+    /// Whether a text is lower-case words joined by `_`: names become keys in logs.
+    public static func isName(_ text: String) -> Bool {
+        !text.isEmpty && text.allSatisfy { $0.isASCII && ($0.isLowercase || $0.isNumber || $0 == "_") }
+    }
+
+    /// The name of a reward whose file is called so and that has no other.
+    static func name(ofFile stem: String) -> String {
+        stem.lowercased().split { !$0.isASCII || !($0.isLetter || $0.isNumber) }.joined(separator: "_")
+    }
+
+    /// Refuses names that cannot be keys, and options that nobody could give: because they are written so, or are the host's own.
+    /// - Parameter subject: whose they are, at the start of messages.
+    func checkNames(_ subject: String) throws {
+        for (kind, name) in [("reward", name)] + objectives.map({ ("objective", $0.name) }) where !Self.isName(name) {
+            throw RewardError("\(subject) calls its \(kind) `\(name)`, which is not lower-case words joined by _")
+        }
+        for key in options.map(\.key) {
+            if key.isEmpty || key.contains(where: { ",=\"()".contains($0) || $0.isWhitespace }) {
+                throw RewardError("\(subject) declares the option `\(key)`, which nobody could give a value; rename it")
+            }
+            if RewardSpecification.hostKeys.contains(key) {
+                throw RewardError("\(subject) declares the option \(key), which is this program's own; rename it")
+            }
         }
     }
 
@@ -76,7 +95,9 @@ public struct RewardDescription: Sendable, Equatable, Codable {
         let others = given.keys.filter { !known.contains($0) }.sorted()
         if !others.isEmpty, !takesOtherOptions {
             let list = known.isEmpty ? "it has none" : "it knows \(known.joined(separator: ", "))"
-            throw RewardError("reward \(name) has no option \(others.joined(separator: ", ")); \(list)")
+            throw RewardError(
+                "reward \(name) has no option \(others.joined(separator: ", ")); \(list); "
+                    + "this program's own are \(RewardSpecification.hostKeys.joined(separator: ", "))")
         }
     }
 }

@@ -48,35 +48,59 @@ public final class RewardEvaluator: @unchecked Sendable {
     public var imagesScored: Int { lock.withLock { counters.images } }
 
     /// Scores a batch and waits for it. Throws what a reward throws.
-    /// - Parameter heldOut: whether rewards that are not trained on are asked as well.
-    public func score(_ batch: RewardBatch, heldOut: Bool = true) throws -> RewardReport {
-        try submit(batch, heldOut: heldOut).wait()
+    /// - Parameters:
+    ///   - heldOut: whether rewards that are not trained on are asked as well.
+    ///   - check: called now and then while waiting; what it throws ends the wait, and everything that is being scored with it.
+    public func score(_ batch: RewardBatch, heldOut: Bool = true, check: () throws -> Void = {}) throws -> RewardReport {
+        try finish(submit(batch, heldOut: heldOut), check)
     }
 
     /// Scores a batch on a background thread.
     /// - Parameter heldOut: as for `score`.
     public func submit(_ batch: RewardBatch, heldOut: Bool = true) -> PendingReward {
-        let pending = PendingReward()
-        let generation = lock.withLock { self.generation }
-        queue.async {
-            pending.finish(
-                Result {
-                    guard self.lock.withLock({ self.generation == generation }) else { throw RewardError("a batch was abandoned") }
-                    return try self.evaluate(batch, heldOut: heldOut)
-                })
+        Pending(on: self) { isWanted in
+            var batch = batch
+            batch.isWanted = isWanted
+            return try self.evaluate(batch, heldOut: heldOut)
         }
-        return pending
     }
 
-    /// Abandons the batches that wait, and waits for the one that is being scored: no reward is at work afterwards.
-    public func abandon() {
-        lock.withLock { generation += 1 }
+    /// Has every reward answer for a few pictures before they are relied on: see `Reward.selfCheck`. Of a reward whose failures do not end
+    /// the run, the pictures that it can score have to do.
+    /// - Parameter check: as for `score`.
+    /// - Returns: a line for each reward that cannot score some.
+    public func selfCheck(images: ImageBatch, prompts: [String]? = nil, check: () throws -> Void = {}) throws -> [String] {
+        let checked = Pending(on: self) { isWanted in
+            try self.terms.compactMap { try $0.selfCheck(images: images, prompts: prompts, isWanted) }
+        }
+        return try finish(checked, check)
+    }
+
+    /// Abandons the batches that wait and the one that is being scored, until somebody waits for them again. A worker process that is at work
+    /// is killed; a function of this program goes on to its end.
+    public func abandon() { lock.withLock { generation += 1 } }
+
+    /// The same, and waits for that end: no reward is at work afterwards.
+    public func abandonAndWait() {
+        abandon()
         queue.sync {}
     }
 
-    /// Has every reward answer for a few pictures before they are relied on: see `Reward.selfCheck`.
-    public func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws {
-        for term in terms { try term.reward.selfCheck(images: images, prompts: prompts) }
+    /// Works on the queue. The work is told whether it is still wanted.
+    fileprivate func inBackground(_ work: @escaping (_ isWanted: @escaping @Sendable () -> Bool) -> Void) {
+        let generation = lock.withLock { self.generation }
+        nonisolated(unsafe) let work = work
+        queue.async {
+            // Weak: a reward that holds on to its batch must not hold on to all rewards.
+            work { [weak self] in self.map { it in it.lock.withLock { it.generation == generation } } ?? false }
+        }
+    }
+
+    private func finish<Value>(_ pending: Pending<Value>, _ check: () throws -> Void) throws -> Value {
+        do { return try pending.wait(check) } catch {
+            if !pending.isFinished { abandon() }
+            throw error
+        }
     }
 
     private func evaluate(_ batch: RewardBatch, heldOut: Bool) throws -> RewardReport {
@@ -103,7 +127,8 @@ public final class RewardEvaluator: @unchecked Sendable {
         }
         return RewardReport(
             reward: mixed, objectives: columns, imputed: answers.reduce(0) { $0 + $1.imputed },
-            firstFailure: answers.lazy.compactMap(\.firstFailure).first, seconds: monotonicSeconds() - start)
+            failures: answers.reduce(into: [:]) { all, answer in all.merge(answer.failures) { first, _ in first } },
+            seconds: monotonicSeconds() - start)
     }
 }
 
@@ -147,22 +172,47 @@ extension RewardEvaluator {
 }
 
 /// A batch that is being scored.
-public final class PendingReward: @unchecked Sendable {
+public typealias PendingReward = Pending<RewardReport>
+
+/// What is being found out on a thread of an evaluator's.
+public final class Pending<Value>: @unchecked Sendable {
+    fileprivate typealias Work = (_ isWanted: @escaping @Sendable () -> Bool) throws -> Value
+
     private let group = DispatchGroup()
-    /// Written once, before the group is left; read after it was waited for.
-    private var result: Result<RewardReport, any Error>?
+    private let evaluator: RewardEvaluator
+    /// What finds it out; nil when that is done.
+    private var work: Work?
+    /// Written before the group is left, read after it was waited for; nil if the work was abandoned.
+    private var result: Result<Value, any Error>?
 
-    fileprivate init() { group.enter() }
-
-    fileprivate func finish(_ result: Result<RewardReport, any Error>) {
-        self.result = result
-        group.leave()
+    fileprivate init(on evaluator: RewardEvaluator, _ work: @escaping Work) {
+        (self.evaluator, self.work) = (evaluator, work)
+        begin()
     }
 
-    /// The report, as soon as there is one; may be called again. Throws what a reward threw.
-    public func wait() throws -> RewardReport {
-        group.wait()
-        guard let result else { throw RewardError("a batch was not scored") }
-        return try result.get()
+    private func begin() {
+        guard let work else { return }
+        group.enter()
+        evaluator.inBackground { [self] isWanted in
+            if isWanted() {
+                let result = Result { try work(isWanted) }
+                // What fails because nobody wants it says nothing of the reward.
+                if (try? result.get()) != nil || isWanted() { (self.result, self.work) = (result, nil) }
+            }
+            group.leave()
+        }
+    }
+
+    fileprivate var isFinished: Bool { group.wait(timeout: .now()) == .success }
+
+    /// The value, as soon as there is one; may be called again, and begins the work anew if that was abandoned. Throws what was thrown instead.
+    /// - Parameter check: called ten times a second while waiting; what it throws ends the wait.
+    public func wait(_ check: () throws -> Void = {}) throws -> Value {
+        while true {
+            while group.wait(timeout: .now() + 0.1) == .timedOut { try check() }
+            if let result { return try result.get() }
+            try check()
+            begin()
+        }
     }
 }

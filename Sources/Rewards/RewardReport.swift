@@ -7,22 +7,30 @@ public struct RewardReport: Sendable {
     public let objectives: [String: [Float]]
     /// Samples that a reward could not score and for which a number was assumed.
     public let imputed: Int
-    /// The first sample that a reward could not score, and why.
-    public let firstFailure: String?
+    /// Why samples have no score of some reward, by their place in the batch: lines that name reward and sample.
+    public let failures: [Int: String]
     /// Wall-clock time of scoring.
     public let seconds: Double
 }
 
 extension RewardReport {
+    /// The first sample that a reward could not score, and why.
+    public var firstFailure: String? { failures.min { $0.key < $1.key }?.value }
+
     /// Several batches as one.
     public init(concatenating parts: [RewardReport]) {
+        var (failures, offset) = ([Int: String](), 0)
+        for part in parts {
+            for (place, reason) in part.failures { failures[offset + place] = reason }
+            offset += part.reward.count
+        }
         self.init(
             reward: parts.flatMap(\.reward),
             objectives: Dictionary(
                 uniqueKeysWithValues: (parts.first?.objectives.keys ?? [:].keys).map { name in
                     (name, parts.flatMap { $0.objectives[name]! })
                 }),
-            imputed: parts.reduce(0) { $0 + $1.imputed }, firstFailure: parts.lazy.compactMap(\.firstFailure).first,
+            imputed: parts.reduce(0) { $0 + $1.imputed }, failures: failures,
             seconds: parts.reduce(0) { $0 + $1.seconds })
     }
 }
@@ -47,9 +55,15 @@ public struct RunningMoments: Codable, Equatable, Sendable {
         squares += difference * (Double(value) - mean)
     }
 
-    /// The value in standard deviations from the mean; unchanged as long as there are too few numbers to tell.
+    /// How many standard deviations from the mean are told apart.
+    private static let bound: Float = 10
+
+    /// The value in standard deviations from the mean, of which ten are the most; unchanged as long as there are too few numbers to tell.
+    /// Numbers that differ by no more than they are rounded have no deviation to speak of: their mean alone is taken away then.
     func normalized(_ value: Float) -> Float {
-        let deviation = (squares / max(1, count - 1)).squareRoot()
-        return count < 2 ? value : Float((Double(value) - mean) / max(deviation, 1e-8))
+        guard count >= 2 else { return value }
+        let deviation = (squares / (count - 1)).squareRoot()
+        let scaled = Float((Double(value) - mean) / (deviation > 1e-6 * abs(mean) ? deviation : 1))
+        return scaled.magnitude > Self.bound ? Self.bound * (scaled < 0 ? -1 : 1) : scaled
     }
 }

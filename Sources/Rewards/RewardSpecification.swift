@@ -3,6 +3,7 @@ import Foundation
 /// A reward as the user writes it: `LIB[,key=value...]`, such as `jpeg_compressibility,objective=incompressibility,quality=90`.
 ///
 /// Some keys are the host's (`hostKeys`); all others are the reward's own. A comma between parentheses or double quotes separates nothing.
+/// Quotes round a library or a value are taken off.
 public struct RewardSpecification: Sendable, Equatable {
     /// What becomes of samples that a reward cannot score.
     public enum FailurePolicy: Sendable, Equatable {
@@ -51,15 +52,15 @@ public struct RewardSpecification: Sendable, Equatable {
     /// Parses `LIB[,key=value...]`. Throws `RewardError` that quotes what it cannot read.
     public init(_ text: String) throws {
         let parts = try Self.split(text)
-        let library = parts[0]
+        let library = parts[0].hasPrefix("c:") ? "c:" + Self.unquoted(String(parts[0].dropFirst(2))) : Self.unquoted(parts[0])
         guard !library.isEmpty else { throw RewardError("reward `\(text)` names no library; write LIB[,key=value...]") }
         var settings: [String: String] = [:]
         for part in parts.dropFirst() {
             guard let equals = part.firstIndex(of: "="), equals > part.startIndex else {
-                throw RewardError("reward \(library): `\(part)` is not key=value")
+                throw RewardError("reward \(library): `\(part)` is not key=value; what has a comma goes between double quotes")
             }
             let key = String(part[..<equals])
-            guard settings.updateValue(String(part[part.index(after: equals)...]), forKey: key) == nil else {
+            guard settings.updateValue(Self.unquoted(String(part[part.index(after: equals)...])), forKey: key) == nil else {
                 throw RewardError("reward \(library): \(key) is given twice")
             }
         }
@@ -103,6 +104,13 @@ public struct RewardSpecification: Sendable, Equatable {
         }
     }
 
+    /// What is between double quotes, if that is all of it.
+    private static func unquoted(_ text: String) -> String {
+        guard text.count > 1, text.hasPrefix("\""), text.hasSuffix("\"") else { return text }
+        let inside = text.dropFirst().dropLast()
+        return inside.contains("\"") ? text : String(inside)
+    }
+
     /// Divides at the commas outside parentheses and double quotes.
     private static func split(_ text: String) throws -> [String] {
         var (parts, depth, quoted) = ([""], 0, false)
@@ -116,7 +124,9 @@ public struct RewardSpecification: Sendable, Equatable {
             guard depth >= 0 else { break }
             parts[parts.count - 1].append(character)
         }
-        guard depth == 0, !quoted else { throw RewardError("reward `\(text)`: a parenthesis or quote lacks its other half") }
+        guard depth == 0, !quoted else {
+            throw RewardError("reward `\(text)`: a parenthesis or quote lacks its other half; what has one goes between double quotes")
+        }
         return parts
     }
 }
@@ -136,16 +146,19 @@ extension RewardSpecification {
     public var kind: Kind { library.hasPrefix("c:") ? .cLibrary : library.hasSuffix(".py") ? .python : .plugin }
 
     /// Opens the library, in a worker process unless isolation is off; no model is loaded. Throws `RewardError`.
-    public func open() throws -> any RewardFactory {
+    /// - Parameter isWanted: whether that, and what is made then, is still wanted; asked while waiting for a worker process.
+    public func open(isWanted: @escaping @Sendable () -> Bool = { true }) throws -> any RewardFactory {
         let path = try path()
         guard isIsolated else { return try Self.open(path, kind: kind) }
         return try WorkerPool(
-            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout)
+            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout, isWanted: isWanted
+        )
     }
 
     /// Opens the library and loads the model: a reward that is ready to score. Throws `RewardError`.
-    public func load() throws -> any Reward {
-        try open().make(options: options, device: device, timeout: timeout)
+    /// - Parameter isWanted: as for `open`.
+    public func load(isWanted: @escaping @Sendable () -> Bool = { true }) throws -> any Reward {
+        try open(isWanted: isWanted).make(options: options, device: device, timeout: timeout)
     }
 
     /// Opens a library in this process.
@@ -159,11 +172,12 @@ extension RewardSpecification {
             return WorkerProcess.Program(path: try InstalledFiles.worker(), arguments: [kind == .cLibrary ? "c" : "plugin", path])
         }
         let source = String(decoding: PackageResources.worker_py, as: UTF8.self)
-        return WorkerProcess.Program(path: python, arguments: ["-c", source, path])
+        return WorkerProcess.Program(path: InstalledFiles.program(python), arguments: ["-u", "-c", source, path])
     }
 
-    /// The file to open. A plugin without a slash is looked for in the folders of `DAG_REWARD_PATH` (separated by colons), beside the
-    /// program and in the installed folder; a C library without a slash is left to the system's search. Throws `RewardError`.
+    /// The file to open, by a path that is absolute, or the name of a C library. A plugin without a slash is looked for in the folders of
+    /// `DAG_REWARD_PATH` (separated by colons), beside this code and in the installed folder; a C library without a slash is left to the
+    /// system's search. Throws `RewardError`.
     public func path(in folders: [String] = InstalledFiles.rewardFolders()) throws -> String {
         if kind == .cLibrary {
             let name = String(library.dropFirst(2))
@@ -171,17 +185,17 @@ extension RewardSpecification {
             guard !name.contains("/") || FileManager.default.fileExists(atPath: name) else {
                 throw RewardError("reward \(library): no such file")
             }
-            return name
+            return name.contains("/") ? InstalledFiles.absolute(name) : name
         }
         if library.contains("/") || kind == .python {
             guard FileManager.default.fileExists(atPath: library) else { throw RewardError("reward \(library): no such file") }
-            return library
+            return InstalledFiles.absolute(library)
         }
         let file = library.hasSuffix(".so") ? library : "lib\(library).so"
         guard let folder = folders.first(where: { FileManager.default.fileExists(atPath: "\($0)/\(file)") }) else {
             throw RewardError(
                 "reward \(library): no \(file) in \(folders.joined(separator: ", ")); give a path with a slash or set DAG_REWARD_PATH")
         }
-        return "\(folder)/\(file)"
+        return InstalledFiles.absolute("\(folder)/\(file)")
     }
 }

@@ -1,4 +1,4 @@
-import Foundation
+import Images
 
 /// One reward of a mixture: its weight, which objective is trained, and what becomes of samples that it cannot score.
 struct RewardTerm: Sendable {
@@ -8,6 +8,7 @@ struct RewardTerm: Sendable {
     let names: [String]
     /// Index of the trained objective.
     let trained: Int
+    private let salvage: Salvage
     /// Weight and direction. 0: held out, which is to say watched and not trained on.
     let factor: Float
     var isHeldOut: Bool { factor == 0 }
@@ -20,6 +21,7 @@ struct RewardTerm: Sendable {
                 "reward \(reward.name) has no objective \(specification.objective ?? ""); it has \(own.joined(separator: ", "))")
         }
         (self.specification, self.reward, self.trained) = (specification, reward, trained)
+        salvage = Salvage(timeout: specification.timeout)
         names = own.map { "\(prefix)/\($0)" }
         factor = Float(specification.weight) * reward.objectives[trained].direction.sign
     }
@@ -36,63 +38,50 @@ struct RewardTerm: Sendable {
         /// `[count]`: the trained objective, NaN for a sample to drop.
         let trained: [Float]
         let imputed: Int
-        let firstFailure: String?
+        /// Why samples have no scores: as in `RewardReport`.
+        let failures: [Int: String]
     }
 
     /// Scores a batch. Throws `RewardError` if that fails, or if samples do and the policy is to fail.
     func score(_ batch: RewardBatch) throws -> Answer {
-        let scores = try attempt(batch)
+        let found = try find(batch)
         let objectives = reward.objectives.count
-        var columns = (0..<objectives).map { index in
-            stride(from: index, to: scores.values.count, by: objectives).map { scores.values[$0] }
-        }
-        for sample in scores.failures.keys { for index in columns.indices { columns[index][sample] = .nan } }
-        let firstFailure = scores.failures.min { $0.key < $1.key }.map { sample, reason in
-            // A reason that is the reward's own error names itself.
-            reason.hasPrefix("reward ") ? reason : "reward \(reward.name) cannot score sample \(batch.sampleIDs[sample]): \(reason)"
+        let columns = (0..<objectives).map { index in
+            stride(from: index, to: found.values.count, by: objectives).map { found.values[$0] }
         }
         var values = columns[trained]
         var imputed = 0
-        switch specification.onFailure {
-        case .fail: if let firstFailure { throw RewardError(firstFailure) }
-        case .drop: break
-        case .impute(let value):
-            for sample in scores.failures.keys { values[sample] = value }
-            imputed = scores.failures.count
+        if case .impute(let value) = specification.onFailure {
+            for sample in found.failures.keys { values[sample] = value }
+            imputed = found.failures.count
         }
-        return Answer(columns: columns, trained: values, imputed: imputed, firstFailure: firstFailure)
+        return Answer(columns: columns, trained: values, imputed: imputed, failures: found.failures)
     }
 
-    /// Scores a batch; where the run is to go on without the samples that cannot be scored, finds out which those are.
-    private func attempt(_ batch: RewardBatch) throws -> RewardScores {
-        do {
-            return try reward.score(batch)
-        } catch let error as RewardError where specification.onFailure != .fail {
-            return try salvage(batch, error)
+    /// Sees that the reward answers sanely, if it can for these pictures: see `Reward.selfCheck`.
+    /// - Returns: a line if it has no scores for some of them and the policy is to go on without. Throws `RewardError` if it has for none.
+    func selfCheck(images: ImageBatch, prompts: [String]?, _ isWanted: @escaping @Sendable () -> Bool) throws -> String? {
+        var missing: String?
+        try reward.selfCheck(images: images, prompts: prompts) { batch in
+            var batch = batch
+            batch.isWanted = isWanted
+            let found = try find(batch)
+            if let first = found.failures.min(by: { $0.key < $1.key }) {
+                let what = "\(found.failures.count) of \(batch.count) pictures of the self-check cannot be scored: \(first.value)"
+                guard found.failures.count < batch.count else { throw RewardError(what) }
+                missing = missing ?? what
+            }
+            return found.values
         }
+        return missing
     }
 
-    /// Halves a batch that failed as a whole, and the halves that fail, again and again. Two pictures at fault are found whatever the batch;
-    /// what still fails after so many calls is given up.
-    private func salvage(_ batch: RewardBatch, _ error: RewardError) throws -> RewardScores {
-        var calls = 4 * Int(log2(Double(batch.count)).rounded(.up)) + 8
-        var failing = [(range: 0..<batch.count, error: error)]
-        var done: [(range: Range<Int>, scores: RewardScores)] = []
-        while !failing.isEmpty {
-            let (range, error) = failing.removeFirst()
-            guard range.count > 1, calls > 0 else {
-                done.append((range, RewardScores(failing: range.count, objectives: reward.objectives.count, because: error.description)))
-                continue
-            }
-            let middle = range.lowerBound + range.count / 2
-            for half in [range.lowerBound..<middle, middle..<range.upperBound] {
-                calls -= 1
-                do { done.append((half, try reward.score(batch.part(half)))) } catch let error as RewardError {
-                    failing.append((half, error))
-                }
-            }
-        }
-        done.sort { $0.range.lowerBound < $1.range.lowerBound }
-        return RewardScores(concatenating: done.map(\.scores), counts: done.map(\.range.count))
+    /// What a reward says of a batch, sample by sample. Throws `RewardError` if that ends the run by the policy.
+    private func find(_ batch: RewardBatch) throws -> Findings {
+        guard specification.onFailure == .fail else { return try salvage.find(batch, reward) }
+        var found = Findings(batch, reward)
+        found.take(try reward.score(batch), for: Array(0..<batch.count))
+        if let first = found.failures.min(by: { $0.key < $1.key }) { throw RewardError(first.value) }
+        return found
     }
 }

@@ -54,9 +54,7 @@ struct CheckCommand: Command {
     }
 
     private static func show(_ check: Check, _ outcome: CheckOutcome) {
-        let mark = outcome.status.rawValue.uppercased().padding(toLength: 4, withPad: " ", startingAt: 0)
-        say(
-            "\(mark)  \(check.name.padding(toLength: 22, withPad: " ", startingAt: 0))  \(outcome.detail.isEmpty ? check.what : outcome.detail)"
-        )
+        let mark = outcome.status.rawValue.uppercased().padded(4)
+        say("\(mark)  \(check.name.padded(22))  \(outcome.detail.isEmpty ? check.what : outcome.detail.oneLine)")
     }
 }

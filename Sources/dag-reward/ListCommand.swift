@@ -17,24 +17,34 @@ struct ListCommand: Command {
         let shadowedBy: String?
     }
 
+    /// A place where plugins are looked for.
+    private struct Folder {
+        let path: String
+        /// Why nothing is found in it; nil: it is a folder.
+        let problem: String?
+        let entries: [Entry]
+    }
+
     mutating func execute() throws {
         var seen: [String: String] = [:]
-        let folders = InstalledFiles.rewardFolders().map { folder -> (folder: String, isThere: Bool, entries: [Entry]) in
-            let files = try? FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasPrefix("lib") && $0.hasSuffix(".so") }
-                .sorted()
-            let entries = (files ?? []).compactMap { name -> Entry? in
-                let file = "\(folder)/\(name)"
-                guard Self.mentionsTheEntry(file) else { return nil }
+        let folders = InstalledFiles.rewardFolders().map { path -> Folder in
+            var isFolder: ObjCBool = false
+            let isThere = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
+            let files = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+            // The trainer itself may lie beside its plugins.
+            let libraries = files.filter { $0.hasSuffix(".so") && $0 != "libdagcore.so" }.sorted()
+            let entries = libraries.map { name in
+                let file = "\(path)/\(name)"
                 defer { seen[name] = seen[name] ?? file }
                 return Entry(file: file, plugin: Self.describe(file), shadowedBy: seen[name])
             }
-            return (folder, files != nil, entries)
+            return Folder(path: path, problem: isFolder.boolValue ? nil : isThere ? "not a folder" : "no such folder", entries: entries)
         }
         if json { return try printJSON(folders) }
-        for (folder, isThere, entries) in folders {
-            say(folder + (!isThere ? ": no such folder" : entries.isEmpty ? ": no plugins" : ""))
+        for folder in folders {
+            say(folder.path + (folder.problem.map { ": \($0)" } ?? (folder.entries.isEmpty ? ": no plugins" : "")))
             table(
-                entries.map { entry in
+                folder.entries.map { entry in
                     let name = URL(fileURLWithPath: entry.file).lastPathComponent
                     let text =
                         switch entry.plugin {
@@ -46,23 +56,23 @@ struct ListCommand: Command {
         }
     }
 
-    /// Whether a library can be a plugin at all; the others are not opened.
-    private static func mentionsTheEntry(_ file: String) -> Bool {
-        let data = try? Data(contentsOf: URL(fileURLWithPath: file), options: .alwaysMapped)
-        return data?.range(of: Data("dag_reward_entry\0".utf8)) != nil
-    }
-
+    /// What a file is. One that is no plugin at first sight is not opened.
     private static func describe(_ file: String) -> Result<RewardDescription, RewardError> {
+        guard let data = try? Data(contentsOf: URL(fileURLWithPath: file), options: .alwaysMapped) else {
+            return .failure(RewardError("it is no file that can be read"))
+        }
+        guard data.starts(with: Data("\u{7f}ELF".utf8)) else { return .failure(RewardError("it is no shared library")) }
+        guard data.range(of: Data("dag_reward_entry\0".utf8)) != nil else {
+            return .failure(RewardError("it does not export dag_reward_entry"))
+        }
         var specification = RewardSpecification(library: file)
         specification.timeout = 20
-        do { return .success(try specification.open().description) } catch {
-            return .failure(RewardError("\(error)"))
-        }
+        do { return .success(try specification.open().description) } catch { return .failure(RewardError("\(error)")) }
     }
 
-    private func printJSON(_ folders: [(folder: String, isThere: Bool, entries: [Entry])]) throws {
-        let object = try folders.map { folder, isThere, entries -> [String: Any] in
-            let plugins = try entries.map { entry -> [String: Any] in
+    private func printJSON(_ folders: [Folder]) throws {
+        let object = try folders.map { folder -> [String: Any] in
+            let plugins = try folder.entries.map { entry -> [String: Any] in
                 var object: [String: Any] = ["file": entry.file]
                 switch entry.plugin {
                 case .success(let found): object["description"] = try JSONSerialization.jsonObject(with: JSONEncoder().encode(found))
@@ -71,7 +81,7 @@ struct ListCommand: Command {
                 object["shadowed_by"] = entry.shadowedBy
                 return object
             }
-            return ["folder": folder, "exists": isThere, "plugins": plugins]
+            return ["folder": folder.path, "exists": folder.problem == nil, "plugins": plugins]
         }
         say(try jsonText(object))
     }

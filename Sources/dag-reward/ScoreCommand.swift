@@ -7,7 +7,10 @@ import Rewards
 struct ScoreCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "score", abstract: "Scores picture files.",
-        discussion: "Exit code 0 if every picture has its scores, 1 if one could not be scored.")
+        discussion: """
+            With objective=NAME that score alone is shown. A picture that cannot be scored says why in its row, and the exit code is 1, unless \
+            on_failure=drop or on_failure=impute:NUMBER says that this is all right.
+            """)
 
     @Argument(help: .reward) var reward: String
     @Argument(help: "PNG or JPEG files, of any sizes.") var images: [String]
@@ -25,28 +28,36 @@ struct ScoreCommand: Command {
     }
 
     mutating func execute() throws {
-        let reward = try RewardSpecification(reward).load()
+        let specification = try RewardSpecification(reward)
+        var lenient = specification
+        if lenient.onFailure == .fail { lenient.onFailure = .drop }  // which pictures are at fault is to be seen
+        let evaluator = try RewardEvaluator([(lenient, lenient.load())])
         let pictures = try images.map(ImageFile.read)
         let texts = try promptTexts()
-        var rows = [Result<[Float], RewardError>?](repeating: nil, count: pictures.count)
+        var rows = [Row?](repeating: nil, count: pictures.count)
         // One batch for each size.
         let groups = Dictionary(grouping: pictures.indices) { [pictures[$0].height, pictures[$0].width] }
         for (_, group) in groups.sorted(by: { $0.value[0] < $1.value[0] }) {
             let ids = group.map(UInt64.init)
-            let scores = try reward.score(
+            let report = try evaluator.score(
                 RewardBatch(
                     images: ImageBatch(concatenating: group.map { pictures[$0] }), prompts: group.map { texts[$0] }, sampleIDs: ids,
-                    seeds: ids,
-                    metadata: group.map { _ in metadata }))
-            let width = reward.objectives.count
+                    seeds: ids, metadata: group.map { _ in metadata }))
             for (place, index) in group.enumerated() {
-                rows[index] =
-                    scores.failures[place].map { .failure(RewardError($0)) }
-                    ?? .success(Array(scores.values[place * width..<(place + 1) * width]))
+                rows[index] = Row(
+                    scores: evaluator.objectiveNames.map { report.objectives[$0]![place] }, failure: report.failures[place])
             }
         }
-        try show(rows.map { $0! }, reward: reward, prompts: texts)
-        if rows.contains(where: { if case .failure = $0! { true } else { false } }) { throw ExitCode(1) }
+        try show(rows.map { $0! }, evaluator.objectiveNames, specification, prompts: texts)
+        if specification.onFailure == .fail, rows.contains(where: { $0!.failure != nil }) { throw ExitCode(1) }
+    }
+
+    /// What is known of a picture.
+    private struct Row {
+        /// Of every objective; NaN where there is none.
+        let scores: [Float]
+        /// Why it has none.
+        let failure: String?
     }
 
     private func promptTexts() throws -> [String] {
@@ -62,44 +73,29 @@ struct ScoreCommand: Command {
         return lines
     }
 
-    private func show(_ rows: [Result<[Float], RewardError>], reward: any Reward, prompts: [String]) throws {
-        let names = reward.objectives.map(\.name)
+    /// - Parameter names: of all objectives, such as `warmth/red`.
+    private func show(_ rows: [Row], _ names: [String], _ specification: RewardSpecification, prompts: [String]) throws {
+        let parts = names.map { $0.split(separator: "/", maxSplits: 1).map(String.init) }
+        let shown = names.indices.filter { specification.objective == nil || specification.objective == parts[$0][1] }
+        // The objective that a number is assumed for.
+        var assumed: Float?
+        if case .impute(let value) = specification.onFailure { assumed = value }
         if json {
             let entries = zip(zip(images, prompts), rows).map { picture, row -> [String: Any] in
                 var entry: [String: Any] = ["image": picture.0, "prompt": picture.1]
-                switch row {
-                case .success(let scores): entry["scores"] = Dictionary(uniqueKeysWithValues: zip(names, scores.map(Double.init)))
-                case .failure(let error): entry["error"] = error.description
-                }
+                entry["error"] = row.failure
+                let scores = shown.map { (parts[$0][1], row.failure == nil ? row.scores[$0] : $0 == shown[0] ? assumed : nil) }
+                let known = scores.compactMap { name, score in score.map { (name, Double($0)) } }
+                if !known.isEmpty { entry["scores"] = Dictionary(uniqueKeysWithValues: known) }
                 return entry
             }
-            return say(try jsonText(["reward": reward.name, "images": entries]))
+            return say(try jsonText(["reward": parts[0][0], "images": entries]))
         }
         let cells = rows.map { row -> [String] in
-            switch row {
-            case .success(let scores): scores.map { String(format: "%.6g", $0) }
-            case .failure(let error): ["cannot be scored: \(error)"]
-            }
+            guard let failure = row.failure else { return shown.map { String(format: "%.6g", row.scores[$0]) } }
+            guard let assumed else { return [failure] }
+            return shown.map { $0 == shown[0] ? String(format: "%.6g (assumed)", assumed) : "-" }
         }
-        table([["picture"] + names] + zip(images, cells).map { [$0] + $1 })
-    }
-}
-
-/// JSON with sorted keys.
-func jsonText(_ object: Any) throws -> String {
-    String(
-        decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]),
-        as: UTF8.self)
-}
-
-/// Prints rows in columns.
-func table(_ rows: [[String]]) {
-    let columns = rows.map(\.count).max() ?? 0
-    let widths = (0..<columns).map { column in rows.filter { $0.count == columns }.map { $0[column].count }.max() ?? 0 }
-    for row in rows {
-        let cells = row.enumerated().map { column, cell in
-            column < row.count - 1 ? cell.padding(toLength: max(widths[column], cell.count), withPad: " ", startingAt: 0) : cell
-        }
-        say(cells.joined(separator: "  "))
+        table([["picture"] + shown.map { parts[$0][1] }] + zip(images, cells).map { [$0] + $1 })
     }
 }

@@ -15,6 +15,7 @@ int32_t fixture_score(void *context, const dag_reward_batch *batch, const dag_re
     if (f->calls == f->fail_at) {
         if (f->throws == 1) throw std::runtime_error("no such model");
         if (f->throws == 2) throw 7;
+        if (f->throws == 3) return dag_reward_fail(error, DAG_REWARD_IO, "the service\r\n\tis\x1b[31m down\n");
         return dag_reward_fail(error, DAG_REWARD_IO, "the service is down");
     }
     for (uint32_t n = 0; n < batch->count; n++) {

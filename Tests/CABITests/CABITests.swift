@@ -22,6 +22,13 @@ import Testing
 
     static var lastError: String { String(cString: dag_last_error()) }
 
+    /// The LoRA of a run that nothing happens to.
+    static let straight = Result {
+        let session = try Session()
+        #expect(dag_trainer_start(session.trainer) == DAG_OK && dag_trainer_run(session.trainer) == DAG_OK, "\(lastError)")
+        return try session.lora
+    }
+
     /// A trainer with a callback and an observer that share a fixture; destroyed and removed at the end.
     final class Session {
         var trainer: OpaquePointer?
@@ -176,8 +183,6 @@ import Testing
     /// Cancelled by another thread's call, by a callback's, by the observer's answer or by what it throws: the call says so, and the same
     /// call goes on to the same weights.
     @Test(arguments: ["callback", "observer", "exception", "thread"]) func cancelling(by who: String) throws {
-        let straight = try Session()
-        #expect(dag_trainer_start(straight.trainer) == DAG_OK && dag_trainer_run(straight.trainer) == DAG_OK)
         let session = try Session()
         #expect(dag_trainer_start(session.trainer) == DAG_OK)
         let fixture = session.fixture
@@ -191,26 +196,141 @@ import Testing
         #expect(Self.lastError == expected)
         #expect(session.status.epoch < 2)
         #expect(dag_trainer_run(session.trainer) == DAG_OK, "\(Self.lastError)")
-        #expect(try session.lora == straight.lora)
+        #expect(try session.lora == Self.straight.get())
+    }
+
+    /// Nobody waits for a reward that hangs, while it is made or asked, once the call is cancelled.
+    @Test func cancellingDoesNotWaitForRewards() throws {
+        let library = FileManager.default.temporaryDirectory.appendingPathComponent("libfaulty-\(UUID()).so").path
+        defer { try? FileManager.default.removeItem(atPath: library) }
+        let root = URL(fileURLWithPath: Self.model).deletingLastPathComponent().deletingLastPathComponent().path
+        let compiler = try Process.run(
+            URL(fileURLWithPath: "/usr/bin/cc"),
+            arguments: ["-shared", "-fPIC", "-I", "\(root)/include", "-o", library, "\(root)/Tests/Plugins/faulty.c"])
+        compiler.waitUntilExit()
+        let start = Date()
+        nonisolated(unsafe) var trainer: OpaquePointer?
+        func cancelledInASecond(_ call: () -> Int32) {
+            Thread.detachNewThread {
+                sleep(1)
+                dag_trainer_cancel(trainer)
+            }
+            #expect(call() == DAG_CANCELLED, "\(Self.lastError)")
+        }
+        for fault in ["create_hang", "hang"] {
+            let session = try Session(["reward_plugin": ["\(library),fault=\(fault),at=8,timeout=600"]], adding: false)
+            trainer = session.trainer
+            if fault == "create_hang" {
+                cancelledInASecond { dag_trainer_start(session.trainer) }
+            } else {
+                #expect(dag_trainer_start(session.trainer) == DAG_OK && dag_trainer_run_epoch(session.trainer) == DAG_OK)
+                cancelledInASecond { dag_trainer_run_epoch(session.trainer) }
+                // Nor does the end.
+                #expect(dag_trainer_roll_out(session.trainer) == DAG_OK)
+            }
+            #expect(dag_trainer_destroy(session.trainer) == DAG_OK)
+        }
+        #expect(Date().timeIntervalSince(start) < 120)
     }
 
     @Test(arguments: [
         (0, "the service is down"), (1, "it threw a C++ exception: no such model"), (2, "something that is no std::exception"),
+        (3, "the service is [31m down"),
     ])
     func failingCallbacks(throwing: Int, message: String) throws {
         let session = try Session()
+        session.fixture.pointee.throws = Int32(throwing)
+        session.fixture.pointee.fail_at = 1
+        #expect(dag_trainer_start(session.trainer) == DAG_FAILED && Self.lastError.contains(message))
         #expect(dag_trainer_start(session.trainer) == DAG_OK)
         session.fixture.pointee.fail_at = session.fixture.pointee.calls + 3
-        session.fixture.pointee.throws = Int32(throwing)
         #expect(dag_trainer_run(session.trainer) == DAG_FAILED)
         #expect(Self.lastError.contains("reward brightness failed on samples 0 to 7: ") && Self.lastError.contains(message))
         #expect(dag_trainer_run(session.trainer) == DAG_OK, "\(Self.lastError)")
         #expect(session.fixture.pointee.released == 0)
     }
 
+    /// What an observer says counts for the call that it was said in, what another thread asks for the first call that it can end. A call
+    /// that is complete is not said to be cancelled.
+    @Test func whatIsCompleteIsNotCancelled() throws {
+        let session = try Session(["sample_every": 1, "epochs": 3])
+        func sheet(_ epoch: Int, _ session: Session) -> Bool {
+            FileManager.default.fileExists(atPath: session.folder.appendingPathComponent("samples/epoch-\(epoch).png").path)
+        }
+        #expect(dag_trainer_start(session.trainer) == DAG_OK && dag_trainer_roll_out(session.trainer) == DAG_OK)
+        var done: Int32 = 0
+        #expect(dag_trainer_score(session.trainer) == DAG_OK && dag_trainer_update(session.trainer, &done) == DAG_OK && done == 0)
+        session.fixture.pointee.stop_at = 2
+        #expect(dag_trainer_update(session.trainer, &done) == DAG_OK && done == 1)
+        // Only the drawing after the epoch was cancelled; it is made up for.
+        #expect(session.status.epoch == 1 && !sheet(1, session))
+        #expect(dag_trainer_roll_out(session.trainer) == DAG_OK && sheet(1, session))
+
+        // Saving cannot be cancelled; what can be comes next.
+        #expect(dag_trainer_cancel(session.trainer) == DAG_OK && dag_trainer_save(session.trainer) == DAG_OK)
+        #expect(dag_trainer_run_epoch(session.trainer) == DAG_CANCELLED)
+        #expect(dag_trainer_run_epoch(session.trainer) == DAG_OK && sheet(2, session))
+
+        // After the last epoch, in this process or in another.
+        session.fixture.pointee.stop_at = 6
+        #expect(dag_trainer_run(session.trainer) == DAG_CANCELLED && session.status.epoch == 3 && !sheet(3, session))
+        let resumed = try Session(resuming: session)
+        #expect(dag_trainer_run(session.trainer) == DAG_OK && sheet(3, session))
+        #expect(dag_trainer_start(resumed.trainer) == DAG_OK && dag_trainer_run(resumed.trainer) == DAG_OK && sheet(3, resumed))
+    }
+
+    /// An epoch that cannot be written has ended all the same, and is written when it can be.
+    @Test func anEpochThatCannotBeWritten() throws {
+        let session = try Session()
+        let checkpoints = session.folder.appendingPathComponent("checkpoints")
+        #expect(dag_trainer_start(session.trainer) == DAG_OK && dag_trainer_roll_out(session.trainer) == DAG_OK)
+        var done: Int32 = 0
+        #expect(dag_trainer_score(session.trainer) == DAG_OK && dag_trainer_update(session.trainer, &done) == DAG_OK && done == 0)
+        try FileManager.default.removeItem(at: checkpoints)
+        #expect(dag_trainer_update(session.trainer, &done) == DAG_FAILED && done == 1)
+        #expect(Self.lastError.contains("cannot be written") && session.status.epoch == 1)
+        try FileManager.default.createDirectory(at: checkpoints, withIntermediateDirectories: false)
+        #expect(dag_trainer_roll_out(session.trainer) == DAG_OK)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: checkpoints.path).count == 1)
+    }
+
+    /// A run that is stopped in its first epoch, or before it, can be gone on with in another process.
+    @Test(arguments: [true, false]) func stoppedBeforeTheFirstCheckpoint(starting: Bool) throws {
+        let session = try Session()
+        if starting {
+            session.fixture.pointee.cancels_at = 4  // the last call of the self-checks: the sample sheet is next
+            #expect(dag_trainer_start(session.trainer) == DAG_CANCELLED)
+        } else {
+            #expect(dag_trainer_start(session.trainer) == DAG_OK)
+            session.fixture.pointee.stop_at = 1
+            #expect(dag_trainer_run_epoch(session.trainer) == DAG_CANCELLED && session.status.update == 1)
+        }
+        let resumed = try Session(resuming: session)
+        #expect(dag_trainer_start(resumed.trainer) == DAG_OK, "\(Self.lastError)")
+        #expect(resumed.status.step == (starting ? 0 : 1))
+        #expect(dag_trainer_run(resumed.trainer) == DAG_OK, "\(Self.lastError)")
+        #expect(try resumed.lora == Self.straight.get())
+        // The trainer itself goes on as well.
+        if starting { #expect(dag_trainer_start(session.trainer) == DAG_OK, "\(Self.lastError)") }
+        #expect(dag_trainer_run(session.trainer) == DAG_OK, "\(Self.lastError)")
+        #expect(try session.lora == Self.straight.get())
+    }
+
+    /// Settings are named by their keys, and what only looks like one of dag-train's flags is left as it is.
+    @Test func messagesLeaveTheUsersTextAlone() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-cabi-\(UUID())--seed")
+        for (key, value) in [("model", folder.path), ("prompts", folder.path + " --seed.txt")] {
+            let session = try Session([key: value])
+            #expect(dag_trainer_start(session.trainer) == DAG_INVALID && Self.lastError.contains(value), "\(Self.lastError)")
+        }
+    }
+
     @Test func callbacksAreReleasedOnce() throws {
         let session = try Session()
         #expect(session.add("brightness") == DAG_INVALID && Self.lastError.contains("there is a callback brightness already"))
+        for name in ["", "Bright", "two words", "line\nbreak", "brightness,weight=2"] {
+            #expect(session.add(name) == DAG_INVALID && Self.lastError.hasSuffix("is not lower-case words joined by _"))
+        }
         #expect(session.add("other", settings: "weight=two") == DAG_INVALID && Self.lastError.contains("weight=two is not a finite number"))
         #expect(session.add("other", settings: "timeout=3") == DAG_INVALID)
         #expect(Self.lastError.contains("a callback knows weight, objective, normalize and on_failure"))

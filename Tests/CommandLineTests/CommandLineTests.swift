@@ -132,6 +132,19 @@ import Testing
         #expect(try run("dag-sample", ["--model", model, "--output", picture]).status == 2)
     }
 
+    /// Ctrl-C does not wait for a reward that hangs.
+    @Test func stopsWhileARewardHangs() throws {
+        let library = folder.appendingPathComponent("libfaulty.so").path
+        let source = Program.repository.appendingPathComponent("Tests/Plugins/faulty.c").path
+        let include = Program.repository.appendingPathComponent("include").path
+        #expect(try Program.run("/usr/bin/cc", ["-shared", "-fPIC", "-I", include, "-o", library, source], in: folder).status == 0)
+        let start = Date()
+        let stopped = try train(["--reward-plugin", "\(library),fault=hang,at=5,timeout=600"], interruptAfter: "epoch   0")
+        #expect(stopped.status == 130 && stopped.out.contains("stopped and saved"), "\(stopped)")
+        #expect(Date().timeIntervalSince(start) < 120)
+        #expect(FileManager.default.fileExists(atPath: output + "/checkpoints"))
+    }
+
     @Test func help() throws {
         for program in ["dag-train", "dag-sample"] {
             let help = try run(program, ["--help"])

@@ -33,7 +33,7 @@ import Testing
         let library = ["minimal", "careless"].contains(name) ? try plugin(name) : name
         let (status, findings) = try check(library)
         let bad = findings.filter { !["pass", "info", "warn"].contains($0.status) }
-        #expect(status == 0 && bad.isEmpty && findings.count == 23, "\(bad)")
+        #expect(status == 0 && bad.isEmpty && findings.count == 25, "\(bad)")
     }
 
     private static let bugs: [(bug: String, check: String, part: String)] = [
@@ -51,7 +51,9 @@ import Testing
         ("one_too_many", "scores_in_bounds", "SIGSEGV"),
         ("one_too_few", "scores_in_bounds", "SIGSEGV"), ("leak", "memory", "bytes are lost"), ("small_leak", "memory", "bytes are lost"),
         ("descriptors", "memory", "descriptors"),
-        ("double_free", "unload", "SIGABRT"),
+        ("double_free", "unload", "SIGABRT"), ("largest", "batch_sizes", "SIGABRT"), ("create_leak", "create", "bytes are lost"),
+        ("plain", "plain_pictures", "a black picture"), ("no_end", "all_written", "without a NUL"),
+        ("offset", "repeatable", "a second time"),
     ]
 
     /// Each bug is found by the check that is there for it.
@@ -73,6 +75,43 @@ import Testing
         #expect(left.isEmpty)
     }
 
+    private var picture: String { "\(Program.repository.path)/Tests/Goldens/rewards/words.png" }
+
+    /// A crash is one line, whatever the language's runtime would like to print.
+    @Test func crashesAreOneLine() throws {
+        let outcome = try reward(["score", "\(plugin("faulty")),fault=segv", picture])
+        #expect(outcome.error.isEmpty && outcome.out.contains("twice: it was ended by SIGSEGV"), "\(outcome)")
+    }
+
+    /// A parent that ignores SIGCHLD does not keep this program from learning how its processes ended.
+    @Test func ignoredSignalsAreRestored() throws {
+        func ignoring(_ arguments: [String]) throws -> Outcome {
+            let dagReward = Program.binaries.appendingPathComponent("dag-reward").path
+            return try Program.run("/bin/sh", ["-c", "trap '' CHLD; exec \"$0\" \"$@\"", dagReward] + arguments, in: folder)
+        }
+        let faulty = try plugin("faulty")
+        #expect(try ignoring(["score", "\(faulty),fault=segv", picture]).out.contains("SIGSEGV"))
+        let start = Date()
+        #expect(try ignoring(["check", faulty, "--only", "create", "--time-limit", "60"]).status == 0)
+        #expect(Date().timeIntervalSince(start) < 30)
+    }
+
+    /// What a Python file prints arrives, also what it prints last; and what lies in the current folder is nothing to it.
+    @Test func pythonFilesPrintAndImportTheirOwn() throws {
+        let python = "\(Program.repository.path)/.venv/bin/python"
+        let file = folder.appendingPathComponent("prints.py").path
+        try "import atexit\natexit.register(print, 'bye')\ndef score(a, b, c):\n  print('scoring')\n  return [1] * len(a)".write(
+            toFile: file, atomically: true, encoding: .utf8)
+        let current = folder.appendingPathComponent("current")
+        try FileManager.default.createDirectory(at: current, withIntermediateDirectories: true)
+        for name in ["json", "socket", "numpy"] {
+            try "raise SystemExit('not this one')".write(
+                to: current.appendingPathComponent("\(name).py"), atomically: true, encoding: .utf8)
+        }
+        let outcome = try Program.run("dag-reward", ["score", "\(file),python=\(python)", picture], in: current)
+        #expect(outcome.status == 0 && outcome.error == "scoring\nbye\n", "\(outcome)")
+    }
+
     /// Scores of a reward that calls itself random may differ, but they have to be there.
     @Test func randomRewardsAreNotCompared() throws {
         let library = try plugin("careless", ["-DRANDOM"])
@@ -89,15 +128,35 @@ import Testing
             try check(plugin("careless", ["-DNAME=\"Two Words\""]), ["--only", "description"]).findings[0].detail.contains(
                 "lower-case words"))
         #expect(try check(plugin("careless", ["-DANOTHER_SYMBOL"]), ["--only", "exports"]).findings[0].detail.contains("another_symbol"))
+        let most = try check("\(plugin("careless", ["-DLARGEST=128"])),bug=largest", ["--only", "batch_sizes"]).findings[0]
+        #expect(most.status == "fail" && most.detail.contains("SIGABRT"), "\(most)")
+        let serialized = try plugin("careless", ["-DMODE=DAG_REWARD_SERIALIZED"])
+        #expect(try check(serialized, ["--only", "threads"]).status == 0)
+        #expect(try check("\(serialized),bug=thread", ["--only", "threads"]).findings[0].detail.contains("another thread"))
         #expect(try check(plugin("careless", ["-DOPEN"]), ["--only", "unknown_options"]).findings[0].detail.contains("no_such_option"))
     }
 
     @Test func cFunctionsAreCheckedToo() throws {
         let (status, findings) = try check(
             "c:libz.so.1,score=unsigned long crc32(unsigned long start = 0, const uint8_t *pixels, unsigned int size)")
-        #expect(status == 0 && findings.count == 9, "\(findings)")
+        #expect(status == 0 && findings.count == 10, "\(findings)")
         let wrong = try check("c:libz.so.1,score=int nothing(int width)", ["--only", "opens"])
         #expect(wrong.status == 1 && wrong.findings[0].detail.contains("no function nothing"), "\(wrong)")
+    }
+
+    @Test func pythonFilesAreCheckedToo() throws {
+        func check(_ body: String, only check: String) throws -> Finding {
+            let file = folder.appendingPathComponent("r.py").path
+            try "import os, struct\nkept = []\ndef score(images, prompts, metadata):\n  \(body)".write(
+                toFile: file, atomically: true, encoding: .utf8)
+            return try self.check("\(file),python=\(Program.repository.path)/.venv/bin/python", ["--only", check]).findings[0]
+        }
+        #expect(try check("return images[:, 0, 0, 0]", only: "memory").status == "pass")
+        let leak = try check("kept.append(bytearray(100000)); return images[:, 0, 0, 0]", only: "memory")
+        #expect(leak.status == "fail" && leak.detail.contains("bytes are lost with each batch of 4"), "\(leak)")
+        // Noise is not hidden by how large scores are.
+        let noise = try check("return [1000 + os.urandom(1)[0] / 256 for _ in images]", only: "repeatable")
+        #expect(noise.status == "fail" && noise.detail.contains("a second time"), "\(noise)")
     }
 
     @Test func scoresFiles() throws {
@@ -136,7 +195,11 @@ import Testing
     @Test func filesThatAreNoPictures() throws {
         let text = folder.appendingPathComponent("text.png").path
         try "not a picture".write(toFile: text, atomically: true, encoding: .utf8)
-        for (file, part) in [(text, "neither a PNG nor a JPEG"), ("/no/file.png", "no such file")] {
+        let empty = folder.appendingPathComponent("empty.png").path
+        try Data().write(to: URL(fileURLWithPath: empty))
+        for (file, part) in [
+            (text, "neither a PNG nor a JPEG"), ("/no/file.png", "no such file"), (empty, "it is empty"), (folder.path, "it is a folder"),
+        ] {
             let outcome = try reward(["score", "warmth", file])
             #expect(outcome.status == 1 && outcome.error.contains(file) && outcome.error.contains(part), "\(outcome)")
         }
@@ -146,12 +209,40 @@ import Testing
         #expect(metadata.status == 2 && metadata.error.contains("--metadata [1] is not a JSON object"), "\(metadata)")
     }
 
+    /// Which score is shown, and what becomes of pictures without one, is as for training.
+    @Test func scoreKeepsToTheSettings() throws {
+        let root = Program.repository.path
+        let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
+        let one = try reward(["score", "jpeg_compressibility,objective=incompressibility"] + pictures)
+        #expect(one.status == 0 && one.out.contains("incompressibility") && !one.out.contains("  compressibility"), "\(one)")
+        let none = try reward(["score", "jpeg_compressibility,objective=size"] + pictures)
+        #expect(none.status == 1 && none.error.contains("has no objective size"), "\(none)")
+        // A crash over one picture leaves the others theirs.
+        let faulty = try plugin("faulty")
+        let failed = try reward(["score", "\(faulty),fault=segv,at=1"] + pictures)
+        #expect(failed.status == 1 && failed.out.contains("words.png  255") && failed.out.contains("SIGSEGV"), "\(failed)")
+        #expect(try reward(["score", "\(faulty),fault=segv,at=1,on_failure=drop"] + pictures).status == 0)
+        let assumed = try reward(["score", "\(faulty),fault=segv,at=1,on_failure=impute:-3"] + pictures)
+        #expect(assumed.status == 0 && assumed.out.contains("lines.png  -3 (assumed)"), "\(assumed)")
+    }
+
+    /// Columns stand under each other whatever characters are in them.
+    @Test func columnsAreAligned() throws {
+        let names = ["aa.png", "e\u{301}e\u{301}.png", "\u{1F469}\u{200D}\u{1F467}x.png"]
+        for name in names { try FileManager.default.copyItem(atPath: picture, toPath: folder.appendingPathComponent(name).path) }
+        let outcome = try reward(["score", "warmth,objective=warmth"] + names)
+        let widths = outcome.out.split(separator: "\n").dropFirst().map(\.count)
+        #expect(widths.count == 3 && Set(widths).count == 1, "\(outcome)")
+    }
+
     /// One that cannot be scored has its row, and the others theirs.
     @Test func failuresAreRows() throws {
         let root = Program.repository.path
         let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
         let outcome = try reward(["score", "\(plugin("faulty")),fault=nan,at=1"] + pictures)
-        #expect(outcome.status == 1 && outcome.out.contains("cannot be scored: nan as byte") && outcome.out.contains("255"), "\(outcome)")
+        #expect(
+            outcome.status == 1 && outcome.out.contains("faulty cannot score sample 1: nan as byte") && outcome.out.contains("255"),
+            "\(outcome)")
     }
 
     @Test func infoAndList() throws {
@@ -167,13 +258,25 @@ import Testing
         try FileManager.default.createDirectory(at: shadow, withIntermediateDirectories: true)
         try FileManager.default.copyItem(
             at: folder.appendingPathComponent("libminimal.so"), to: shadow.appendingPathComponent("libminimal.so"))
-        let list = try reward(["list"], environment: ["DAG_REWARD_PATH": "\(folder.path):\(shadow.path)"])
+        // Whatever looks like a plugin is listed.
+        func place(_ name: String) -> String { folder.appendingPathComponent(name).path }
+        try FileManager.default.copyItem(atPath: place("libminimal.so"), toPath: place("mine.so"))
+        try FileManager.default.createDirectory(atPath: place("libfolder.so"), withIntermediateDirectories: true)
+        for name in ["libtext.so", "file"] { try "text".write(toFile: place(name), atomically: true, encoding: .utf8) }
+        let other = try Program.run("/usr/bin/cc", ["-shared", "-x", "c", "-o", place("libother.so"), "/dev/null"], in: folder)
+        #expect(other.status == 0)
+        let file = place("file")
+        let list = try reward(["list"], environment: ["DAG_REWARD_PATH": "\(folder.path):\(shadow.path):\(file):/no/folder"])
         #expect(list.status == 0, "\(list)")
+        let listed = list.out.replacing(/\ +/, with: " ")
         for part in [
             "brightness 1", "cannot be used: reward plugin libprobe.so answered ABI version 99",
-            "not used by name: \(folder.path)/libminimal.so", "warmth 1",
+            "not used by name: \(folder.path)/libminimal.so", "warmth 1", "\(file): not a folder", "/no/folder: no such folder",
+            "mine.so brightness 1", "libother.so cannot be used: it does not export dag_reward_entry",
+            "libtext.so cannot be used: it is no shared library", "libfolder.so cannot be used: it is no file",
         ] {
-            #expect(list.out.contains(part), "\(part) in \(list.out)")
+            #expect(listed.contains(part), "\(part) in \(list.out)")
         }
+        #expect(!list.out.contains("libdagcore.so"))
     }
 }

@@ -159,6 +159,18 @@ import Testing
         #expect(try trainer.weights() == straight.weights())
     }
 
+    /// A run that is stopped and cannot save says so.
+    @Test func whatIsNotSavedIsSaid() throws {
+        let folder = try TemporaryFolder()
+        let trainer = try trainer(smallConfiguration(), folder)
+        var warnings: [String] = []
+        trainer.onWarning = { warnings.append($0) }
+        trainer.onStep = { _ in trainer.cancel() }
+        try FileManager.default.removeItem(at: folder.url.appendingPathComponent("run/checkpoints"))
+        #expect(throws: Cancelled.self) { try trainer.run() }
+        #expect(warnings.count == 1 && warnings[0].contains("is not saved: ") && warnings[0].contains("cannot be written"))
+    }
+
     /// A loss that is not finite stops before it reaches the weights.
     @Test func divergenceKeepsTheWeights() throws {
         let folder = try TemporaryFolder()

@@ -9,6 +9,7 @@
 
 static int calls;
 static atomic_int calls_going_on;
+static __thread int made_here;
 static float shared;
 static char bug[64];
 
@@ -20,6 +21,8 @@ static int32_t create(const dag_reward_host *host, const dag_reward_config *conf
     const char *level = dag_reward_value(config, "level");
     if (is("silent") && strcmp(level, "1") != 0) return DAG_REWARD_INVALID;
     if (is("create_twice") && calls++ > 2) abort();
+    if (is("create_leak")) memset(malloc(100000), 1, 100000);
+    made_here = 1;
     *instance = calloc(1, 16);
     return DAG_REWARD_OK;
 }
@@ -46,6 +49,9 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
     if (is("child") && batch->count == 7 && fork() == 0) sleep(60), _exit(0);
     if (is("exit") && batch->count == 7) exit(0);
     if (is("many") && batch->count > 32) return dag_reward_fail(error, DAG_REWARD_MEMORY, "too many");
+    if (is("largest") && batch->count > 100) abort();
+    if (is("no_end")) memset(error->message, 'x', error->capacity);
+    if (is("thread") && !made_here) return dag_reward_fail(error, DAG_REWARD_INTERNAL, "another thread");
     if (is("prompt") && batch->prompts[0].size == 0) return dag_reward_fail(error, DAG_REWARD_INVALID, "no prompt");
     if (is("collide")) {
         int others = atomic_fetch_add(&calls_going_on, 1);
@@ -66,6 +72,8 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
         if (is("status") && n == 2) result->statuses[n] = 99;
         if (is("late") && batch->deadline) *target = 5;
         if (is("flat")) *target = 1;
+        if (is("plain") && *target == 0) *target = NAN;
+        if (is("offset")) *target = 1000 + *target * 1e-3f + (float)(calls++ % 2) * 0.5f;
         if (is("race")) {
             shared = *target;
             usleep(100);
@@ -88,6 +96,12 @@ static void destroy(void *instance) {
 #ifndef NAME
 #define NAME "careless"
 #endif
+#ifndef MODE
+#define MODE DAG_REWARD_CONCURRENT
+#endif
+#ifndef LARGEST
+#define LARGEST 0
+#endif
 static const dag_reward_objective objectives[] = {{sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, "mean", "mean byte, 0 to 255"}};
 static const dag_reward_option options[] = {
     {sizeof(dag_reward_option), 0, "bug", "none", "the rule that is broken"},
@@ -105,7 +119,7 @@ static const dag_reward_info info = {
 #endif
     , .name = NAME, .version = "1", .description = "breaks rules", .license = "Apache-2.0", .source = "the tests", .objective_count = 1,
     .option_count = 2, .image_format_count = 1, .device_count = 1, .objectives = objectives, .options = options, .image_formats = formats,
-    .devices = devices, .thread_mode = DAG_REWARD_CONCURRENT,
+    .devices = devices, .thread_mode = MODE, .largest_batch = LARGEST,
 };
 #ifdef ANY_VERSION
 DAG_REWARD_EXPORT int32_t dag_reward_entry(const dag_reward_host *host, const dag_reward_plugin **plugin, dag_reward_error *error) {

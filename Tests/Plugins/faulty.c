@@ -1,5 +1,6 @@
 // Does what a plugin must not do, when it comes to the sample whose number is the option `at`; else its score is a picture's first byte.
-// In `once`, a file that does not exist yet, it notes that it has happened, and behaves from then on.
+// In `once`, a file that does not exist yet, it notes that it has happened, and behaves from then on. With the fault `farewell` it notes
+// there that it was destroyed.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <math.h>
@@ -52,6 +53,8 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
         if (strcmp(fault, "too_few") == 0) return memcpy(result->scores + n, &(uint32_t){DAG_REWARD_UNWRITTEN}, 4), DAG_REWARD_OK;
         if (strcmp(fault, "error") == 0) return dag_reward_fail(error, DAG_REWARD_IO, "the service is down");
         if (strcmp(fault, "fork") == 0 && fork() == 0) pause();
+        if (strcmp(fault, "stubborn") == 0) signal(SIGTERM, SIG_IGN), fork(), pause();
+        if (strcmp(fault, "regroup") == 0) setpgid(0, getpgid(getppid())), pause();
         if (strcmp(fault, "close") == 0) for (int i = 3; i < 64; i++) close(i);
         if (strcmp(fault, "noise") == 0) printf("noise on stdout\n"), fflush(stdout), fprintf(stderr, "noise on stderr\n");
         if (strcmp(fault, "write") == 0) picture[0] = 0;
@@ -59,6 +62,16 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
         if (strcmp(fault, "garbage") == 0 && write(3, "garbage that is no message", 26) != 26) abort();
     }
     return DAG_REWARD_OK;
+}
+
+static void destroy(void *instance) {
+    const faulty *self = instance;
+    if (strcmp(self->fault, "farewell") == 0) {
+        FILE *note = fopen(self->once, "w");
+        if (note) fclose(note);
+    }
+    if (strcmp(self->fault, "linger") == 0) pause();
+    free(instance);
 }
 
 static const dag_reward_objective objectives[] = {{sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, "byte", "the first byte"}};
@@ -74,4 +87,4 @@ static const dag_reward_info info = {
     .license = "Apache-2.0", .source = "the tests", .objective_count = 1, .option_count = 3, .image_format_count = 1, .device_count = 1,
     .objectives = objectives, .options = options, .image_formats = formats, .devices = devices, .thread_mode = DAG_REWARD_SERIALIZED,
 };
-DAG_REWARD_PLUGIN(info, create, score, free, NULL)
+DAG_REWARD_PLUGIN(info, create, score, destroy, NULL)

@@ -1,3 +1,4 @@
+import CDAGCore
 import Foundation
 import Testing
 
@@ -111,6 +112,14 @@ import Testing
             #expect(try exports().contains("abi_gate: exported symbols are as they should be"))
             try RewardFixture.compile(["-Dstatic="] + arguments)
             #expect(try exports().contains("symbols besides dag_reward_entry, such as"))
+            // Of a unique symbol the loader lets a process have only one.
+            let unique = folder.appendingPathComponent("unique.s").path
+            try ".globl unique\n.type unique, @gnu_unique_object\n.data\nunique: .long 1\n.size unique, 4\n".write(
+                toFile: unique, atomically: true, encoding: .utf8)
+            try RewardFixture.compile(["-fvisibility=hidden"] + arguments + [unique])
+            #expect(try exports().contains("exports 1 symbols besides dag_reward_entry, such as unique"))
+            let check = try Shell.run([RewardFixture.program("dag-reward"), "check", library, "--only", "exports"], in: folder)
+            #expect(check.output.contains("WARN") && check.output.contains("exports 1 more symbols, such as unique"), "\(check.output)")
             try RewardFixture.compile(["-Ddag_reward_entry=other"] + arguments)
             #expect(try exports().contains("does not export dag_reward_entry"))
         }
@@ -149,6 +158,43 @@ import Testing
     }
 
     private static func firstLine(_ text: String) -> Substring { text.split(separator: "\n").first ?? "" }
+}
+
+/// Structs of the header's first release are read when the header has more.
+@Suite struct GrowthTests {
+    private struct Grown: GrowingStruct {
+        var struct_size: UInt32 = 0
+        var number: UInt32 = 0
+        var appended: UInt64 = 0
+        static var firstSize: Int { 8 }
+    }
+
+    private func read(_ words: [UInt32], count: UInt32) throws -> [Grown] {
+        try words.withUnsafeBytes { bytes in
+            try TableReader(subject: "a plugin").elements(bytes.baseAddress!.assumingMemoryBound(to: Grown.self), count, "things")
+        }
+    }
+
+    @Test func shorterAndLongerStructsAreRead() throws {
+        let old = try read([8, 11, 8, 12], count: 2)
+        #expect(old.map(\.number) == [11, 12] && old.map(\.appended) == [0, 0])
+        let new = try read([24, 11, 7, 0, 99, 99, 24, 12, 8, 0, 99, 99], count: 2)
+        #expect(new.map(\.number) == [11, 12] && new.map(\.appended) == [7, 8])
+        #expect(
+            errorMessage { try read([4, 0], count: 1) } == "a plugin gives struct_size 4 in its things, where version 1 has at least 8")
+    }
+
+    /// The sizes are those that the C side asserts.
+    @Test func firstSizesAreThoseOfTheFirstRelease() throws {
+        let anchor = try String(contentsOf: RewardFixture.root.appendingPathComponent("include/anchor.c"), encoding: .utf8)
+        let sizes: [(String, any GrowingStruct.Type)] = [
+            ("error", dag_reward_error.self), ("host", dag_reward_host.self), ("objective", dag_reward_objective.self),
+            ("option", dag_reward_option.self), ("info", dag_reward_info.self), ("config", dag_reward_config.self),
+            ("images", dag_reward_images.self), ("batch", dag_reward_batch.self), ("result", dag_reward_result.self),
+            ("plugin", dag_reward_plugin.self), ("fingerprint", dag_reward_fingerprint.self),
+        ]
+        for (name, type) in sizes { #expect(anchor.contains("GROWS(dag_reward_\(name), \(type.firstSize));")) }
+    }
 }
 
 /// A plugin built with the first release's header keeps working, and so does one whose structs are longer than today's.

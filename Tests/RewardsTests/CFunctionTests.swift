@@ -32,6 +32,15 @@ import Testing
         _Bool counter_add(struct counter *counter, const char *prompt) { return (counter->calls += strlen(prompt)) > 9; }
         int counter_value(const struct counter *counter) { return counter->calls; }
         int fill(uint8_t *buffer, size_t buffer_size) { memset(buffer, 1, buffer_size); return (int)buffer_size; }
+        int invert(unsigned char *pixels, int size) {
+            for (int i = 0; i < size; i++) pixels[i] = 255 - pixels[i];
+            return pixels[0];
+        }
+        unsigned flags(unsigned flags) { return flags; }
+        unsigned long long wide(unsigned long long number) { return number >> 60; }
+        int mark(char *buffer, unsigned long id) { return id == 1 ? buffer[0] = 7 : 0; }
+        int first(const char *buffer) { return buffer[0]; }
+        int shout(char *prompt) { return prompt[0] = '!'; }
         double not_a_number(void) { return 0.0 / 0.0; }
         int large_status(void) { return 16777217; }
         static int going_on;
@@ -81,6 +90,12 @@ import Testing
                 + "int counter_value(void *counter)", 1
         ),
         ("score=int fill(uint8_t *buffer, size_t buffer_size)", 65656),
+        ("score=unsigned flags(unsigned flags = 0x1F)", 31),
+        ("score=unsigned long long wide(unsigned long long n = 0xF000000000000000)", 15),
+        ("score=int 0x1f = flags(unsigned flags = 31); int gray_at_0(const uint8_t *gray)", 9),
+        // What is not const may be written to, and calls of a picture see what the ones before have written.
+        ("score=int invert(unsigned char *pixels, int size); double mean(const uint8_t *pixels, int width, int height)", 246),
+        ("score=int shout(char *prompt)", 33),
         // A result of the setup is no score, whatever it is called.
         ("setup=int score = large_status(),score=int gray_at_0(const uint8_t *gray)", 9),
         ("score=int 16777217 = large_status(); int gray_at_0(const uint8_t *gray)", 9),
@@ -88,7 +103,40 @@ import Testing
 
     @Test(arguments: programs) func functionsAreCalledByTheirPrototypes(settings: String, expected: Float) throws {
         #expect(try reward(settings).score(Self.batch.get()).reward == [expected])
-        #expect(try reward(settings + ",isolation=none").score(Self.batch.get()).reward == [expected])
+        let batch = try Self.batch.get()
+        #expect(try reward(settings + ",isolation=none").score(batch).reward == [expected])
+        #expect(batch.images.pixels == [UInt8](repeating: 9, count: 60) && batch.prompts == ["four"], "nothing was changed")
+    }
+
+    /// What is written for one picture is gone for the next.
+    @Test func picturesDoNotShareWhatIsWritten() throws {
+        let batch = try RewardFixture.batch(count: 3)
+        #expect(
+            try reward("score=int mark(char *buffer, unsigned long id); int first(const char *buffer)").score(batch).reward == [7, 0, 0])
+        #expect(try reward("score=int invert(unsigned char *pixels, int size)").score(batch).reward == [255, 254, 253])
+    }
+
+    /// Whoever writes a prototype that cannot be called is shown what can be.
+    @Test(arguments: [
+        "double mean(const uint8_t *image, int width, int height)", "double mean(int pixels)", "double mean(uint8_t *width)",
+        "mean(int width)",
+        "double mean(const uint8_t *, int)", "double mean", "void mean(int width)", "int flags(unsigned flags = 1.5)",
+        "int flags(unsigned flags = 10u)",
+        "int mean(float4 width)", "", "double mean(struct picture pixels)",
+    ])
+    func refusalsShowWhatMayBeWritten(prototype: String) throws {
+        let text = errorMessage { try reward("score=\(prototype)") }
+        #expect(text.contains("the words are *pixels") && text.contains("the types are void, float"), "\(text)")
+        #expect(text.components(separatedBy: "the words are").count == 2)
+    }
+
+    /// The page for users has every word, and the program that is tried here.
+    @Test func theVocabularyIsDocumented() throws {
+        let page = try String(contentsOf: RewardFixture.root.appendingPathComponent("docs/reward-plugins.md"), encoding: .utf8)
+        for word in CFunctionReward.vocabulary {
+            #expect(page.contains("\n| `\(word.isPointer ? "*" : "")\(word.name)` |"), "\(word.name)")
+        }
+        #expect(page.contains("'\(Self.reader)'"))
     }
 
     private static let mistakes: [(settings: String, part: String)] = [
@@ -125,6 +173,12 @@ import Testing
     }
 
     @Test func librariesAreNamed() throws {
+        try RewardFixture.withFolder { folder in
+            let copy = folder.appendingPathComponent("libfunctions.so.2.1").path
+            try FileManager.default.copyItem(atPath: Self.library.get(), toPath: copy)
+            let settings = "score=int gray_at_0(const uint8_t *gray)"
+            #expect(try RewardEvaluator(plugins: ["c:\(copy),\(settings)"]).fingerprint == reward(settings).fingerprint, "wherever it lies")
+        }
         let made = try RewardSpecification("c:\(Self.library.get())").open().description
         #expect(made.name == "functions" && made.version == "2.1")
         #expect(errorMessage { try RewardEvaluator(plugins: ["c:libnowhere.so"]) }.contains("libnowhere.so cannot be loaded"))
@@ -142,15 +196,16 @@ import Testing
     }
     .first(where: FileManager.default.fileExists(atPath:))
 
+    private static let reader =
+        "c:libtesseract.so.5,"
+        + #"setup=void *api = TessBaseAPICreate(); int 0 = TessBaseAPIInit3(void *api, const char *path = NULL, const char *language = "eng"),"#
+        + "score=void TessBaseAPISetImage(void *api, const unsigned char *pixels, int width, int height, int channels, int stride); "
+        + "int 0 = TessBaseAPIRecognize(void *api, void *monitor = NULL); int TessBaseAPIMeanTextConf(void *api)"
+
     /// A real library: how sure Tesseract is of the text that a picture contains.
     @Test(.enabled(if: tesseract != nil, "needs libtesseract5 and tesseract-ocr-eng, which scripts/setup.sh --python installs"))
     func textInAPicture() throws {
-        let evaluator = try RewardEvaluator(plugins: [
-            "c:libtesseract.so.5,"
-                + #"setup=void *api = TessBaseAPICreate(); int 0 = TessBaseAPIInit3(void *api, const char *path = NULL, const char *language = "eng"),"#
-                + "score=void TessBaseAPISetImage(void *api, const unsigned char *pixels, int width, int height, int channels, int stride); "
-                + "int 0 = TessBaseAPIRecognize(void *api, void *monitor = NULL); int TessBaseAPIMeanTextConf(void *api)"
-        ])
+        let evaluator = try RewardEvaluator(plugins: [Self.reader])
         let pictures = try ["words", "lines"].map { try PNG.read(RewardFixture.root.path + "/Tests/Goldens/rewards/\($0).png").pixels }
         let scores = try evaluator.score(RewardFixture.batch(pictures, height: 96, width: 256)).reward
         #expect(scores[0] > 80 && scores[1] < 60, "\(scores)")

@@ -73,6 +73,8 @@ import Testing
         ("def setup(size=3): pass\ndef score(a, b, c): pass", "siez=1", "has no option siez; it knows size"),
         ("def setup(weight=3): pass\ndef score(a, b, c): pass", "", "declares the option weight"),
         ("OBJECTIVES = {'a': 'up'}\ndef score(a, b, c): pass", "", "it must be maximize or minimize"),
+        ("OBJECTIVES = {'a/b c': 'maximize'}\ndef score(a, b, c): pass", "", "calls its objective `a/b c`, which is not lower-case words"),
+        ("NAME = 'My Reward, v2'\ndef score(a, b, c): pass", "", "calls its reward `My Reward, v2`, which is not lower-case words"),
         ("OBJECTIVES = {1: 'maximize'}\ndef score(a, b, c): pass", "", "OBJECTIVES has the key 1, which is not of type str"),
         ("DEVICES = ['cpu', 1]\ndef score(a, b, c): pass", "", "DEVICES holds 1, which is not of type str"),
         ("LARGEST_BATCH = -1\ndef score(a, b, c): pass", "", "LARGEST_BATCH is -1; it must be"),
@@ -121,7 +123,95 @@ import Testing
                 open(__file__, "a").write("\\n")
                 os._exit(3)
             """
-        #expect(errorMessage { try score(source) }.hasPrefix("reward my_reward changed during the run: its new process is `my_reward 0 "))
+        let text = errorMessage { try score(source) }
+        #expect(
+            text.hasPrefix(
+                "reward my_reward failed on samples 1 to 3: it ended itself with exit code 3, and a new process could not be made: "
+                    + "the reward changed during the run, its new process is `my_reward 0 "), "\(text)")
+    }
+
+    /// A process that cannot be started again does not hide why that had to be.
+    @Test func aReloadThatFailsTellsWhatCameBefore() throws {
+        let source = """
+            import os
+            if os.path.exists(__file__ + ".flag"):
+                raise RuntimeError("out of memory while loading")
+            def score(a, b, c):
+                open(__file__ + ".flag", "w").close()
+                os.kill(os.getpid(), 9)
+            """
+        try RewardFixture.withFolder { folder in
+            let evaluator = try evaluator(source, in: folder)
+            let reason =
+                "a new process could not be made: reward my_reward.py cannot be opened: RuntimeError: out of memory while loading (line 3)"
+            let first = errorMessage { try evaluator.score(RewardFixture.batch(count: 3)) }
+            #expect(
+                first
+                    == "reward my_reward failed on samples 1 to 3: it was ended by SIGKILL (perhaps for using too much memory), "
+                    + "and \(reason)")
+            let second = errorMessage { try evaluator.score(RewardFixture.batch(count: 3)) }
+            #expect(second == "reward my_reward failed on samples 1 to 3: \(reason)")
+        }
+    }
+
+    /// Workers load at the same time, and the process that said what the file is is one of them.
+    @Test func workersLoadTogether() throws {
+        let source = """
+            import glob, os, time
+            mine = f"{__file__}.{os.getpid()}"
+            def setup():
+                open(mine, "w").close()
+                for _ in range(1000):
+                    if len(glob.glob(__file__ + ".*")) >= 2:
+                        return
+                    time.sleep(0.02)
+                raise RuntimeError("alone")
+            def score(a, b, c): return [1] * len(a)
+            """
+        try RewardFixture.withFolder { folder in
+            let report = try evaluator(source, "workers=2", in: folder).score(RewardFixture.batch(count: 3))
+            #expect(report.reward == [1, 1, 1])
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 3)
+        }
+    }
+
+    /// Processes that the file has started end with the host, however that ends, while a call hangs.
+    @Test func childrenEndWithTheHost() throws {
+        let source = """
+            import subprocess, sys, time
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", __file__])
+            def score(a, b, c): time.sleep(600)
+            """
+        try RewardFixture.withFolder { folder in
+            let file = folder.appendingPathComponent("my_reward.py").path
+            try source.write(toFile: file, atomically: true, encoding: .utf8)
+            let host = Process()
+            host.executableURL = URL(fileURLWithPath: try RewardFixture.program("dag-reward"))
+            let picture = RewardFixture.root.appendingPathComponent("Tests/Goldens/rewards/words.png").path
+            host.arguments = try ["score", "\(file),python=\(#require(Self.interpreter))", picture]
+            try host.run()
+            #expect(try RewardFixture.wait { try RewardFixture.processes(file).count == 3 })
+            kill(host.processIdentifier, SIGKILL)
+            #expect(try RewardFixture.wait { try RewardFixture.processes(file).isEmpty })
+        }
+    }
+
+    /// A file that closes what is not its own is told from one that ends.
+    @Test func closedDescriptorsAreExplained() throws {
+        let text = errorMessage { try score("import os\nos.close(3)\ndef score(a, b, c): return [1] * 3") }
+        #expect(text.contains("lost its connection to the host"), "\(text)")
+    }
+
+    /// A worker that speaks another version is refused. The first did not say which one it spoke.
+    @Test func workersOfAnotherReleaseAreRefused() throws {
+        try RewardFixture.withFolder { folder in
+            let file = folder.appendingPathComponent("my_reward.py").path
+            try "def score(a, b, c): pass".write(toFile: file, atomically: true, encoding: .utf8)
+            let source = String(decoding: PackageResources.worker_py, as: UTF8.self).replacing(#", "protocol": PROTOCOL"#, with: "")
+            let program = WorkerProcess.Program(path: try #require(Self.interpreter), arguments: ["-c", source, file])
+            let text = errorMessage { try WorkerPool(name: "r", program: program, count: 1, timeout: 30) { true } }
+            #expect(text.hasSuffix("is of another release than this program: it speaks version 1 and not 2; install both anew"), "\(text)")
+        }
     }
 
     @Test func interpretersAndFilesThatAreNotThere() throws {

@@ -39,6 +39,32 @@ enum RewardFixture {
         try #require(compiler.terminationStatus == 0, "cc \(arguments.joined(separator: " "))")
     }
 
+    /// The built programs.
+    static func program(_ name: String) throws -> String {
+        URL(fileURLWithPath: try InstalledFiles.worker()).deletingLastPathComponent().appendingPathComponent(name).path
+    }
+
+    /// Processes whose command line has a text in it.
+    static func processes(_ text: String) throws -> [pid_t] {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter {
+            (try? Data(contentsOf: URL(fileURLWithPath: "/proc/\($0)/cmdline")))?.range(of: Data(text.utf8)) != nil
+        }
+    }
+
+    /// Waits for something to come about, ten seconds at most. Returns whether it has.
+    static func wait(for condition: () throws -> Bool) throws -> Bool {
+        let patience = Date(timeIntervalSinceNow: 10)
+        while try !condition(), Date() < patience { usleep(10_000) }
+        return try condition()
+    }
+
+    /// Seconds that something takes.
+    static func seconds(_ body: () throws -> Void) rethrows -> Double {
+        let start = monotonicSeconds()
+        try body()
+        return monotonicSeconds() - start
+    }
+
     /// A picture `[height, width, 3]` from a function of row, column and channel.
     static func picture(height: Int, width: Int, _ value: (Int, Int, Int) -> Int) -> [UInt8] {
         var pixels: [UInt8] = []

@@ -80,6 +80,58 @@ import Testing
         #expect(text.contains("probe") && text.contains(part), "\(text)")
     }
 
+    /// Names become keys, and options have to be given: both are seen to when a library is opened.
+    @Test func namesAreChecked() throws {
+        func description(_ name: String, objective: String = "score", option: String = "size") -> RewardDescription {
+            RewardDescription(
+                name: name, version: "1", detail: "", license: "", source: "", objectives: [RewardObjective(objective)],
+                options: [.init(key: option, defaultValue: "", detail: "")], takesOtherOptions: false, devices: ["cpu"],
+                threadMode: .serialized, isDeterministic: true, largestBatch: 0)
+        }
+        try description("clip_score_2").checkNames("reward x")
+        let refused = [
+            (description("My Reward"), "calls its reward `My Reward`"), (description(""), "calls its reward ``"),
+            (description("a", objective: "a/b"), "calls its objective `a/b`"),
+            (description("a", option: "a=b"), "declares the option `a=b`"),
+            (description("a", option: ""), "declares the option ``"), (description("a", option: "timeout"), "declares the option timeout"),
+        ]
+        for (description, part) in refused {
+            let text = errorMessage { try description.checkNames("reward plugin libx.so") }
+            #expect(text.hasPrefix("reward plugin libx.so \(part)"), "\(text)")
+        }
+        #expect(errorMessage { try RewardFixture.library("careless", ["-DNAME=\"Two Words\""]) }.contains("`Two Words`"))
+        #expect(RewardDescription.name(ofFile: "SDL2-2") == "sdl2_2" && RewardDescription.name(ofFile: "Über my.Reward") == "ber_my_reward")
+    }
+
+    /// Whatever a plugin says is one line, and none of it a command to the terminal.
+    @Test func messagesAreOneLine() throws {
+        let text = RewardError("one\r\ntwo\u{1b}[31m red\u{9b}m\u{2028}three\n").description
+        #expect(text == "one two [31m red m three")
+        let batch = try RewardFixture.batch(count: 1)
+        let reward = CallbackReward(name: "x") { _ in [1] }
+        #expect(try RewardScores([1], failures: [0: "a\nb"], of: reward, for: batch).failures == [0: "a b"])
+    }
+
+    /// A call has one message: who shares it is told so, beside the status that is each sample's own.
+    @Test func samplesThatShareAMessageSaySo() throws {
+        func failures(_ statuses: [Int32]) throws -> [Int: String] {
+            let function = ScoreFunction(largestBatch: 0, timeout: nil) { _, result, error in
+                for (sample, status) in statuses.enumerated() {
+                    (result.pointee.scores[sample], result.pointee.statuses[sample]) = (1, status)
+                }
+                strcpy(error.pointee.message, "no face")
+                return 0
+            }
+            return try function.score(RewardFixture.batch(count: 3), of: CallbackReward(name: "x") { _ in [] }).failures
+        }
+        #expect(try failures([0, 1, 0]) == [1: "no face"])
+        #expect(
+            try failures([1, 0, 3]) == [
+                0: "invalid setting or input; one message for the 2 that failed in this call: no face",
+                2: "a file or service could not be reached; one message for the 2 that failed in this call: no face",
+            ])
+    }
+
     @Test func filesThatAreNoLibrariesAreRefused() throws {
         try RewardFixture.withFolder { folder in
             let path = folder.appendingPathComponent("libtext.so").path
@@ -92,9 +144,9 @@ import Testing
     @Test func unknownKeysAndDevicesAreErrors() throws {
         let library = try RewardFixture.library("probe")
         let key = errorMessage { try RewardPlugin(library, options: ["qualty": "9"]) }
-        #expect(key == "reward probe has no option qualty; it knows fault")
+        #expect(key.hasPrefix("reward probe has no option qualty; it knows fault; this program's own are weight, "))
         let none = errorMessage { try RewardPlugin(RewardFixture.library("minimal"), options: ["a": "1"]) }
-        #expect(none == "reward brightness has no option a; it has none")
+        #expect(none.hasPrefix("reward brightness has no option a; it has none; this program's own are weight, "))
         let device = errorMessage { try RewardPlugin(library, device: "cuda:0") }
         #expect(device == "reward probe does not run on cuda:0; it runs on cpu")
     }

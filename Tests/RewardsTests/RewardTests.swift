@@ -26,6 +26,33 @@ import Testing
         #expect(message.contains(part), "\(message)")
     }
 
+    /// Quotes are for what has commas and parentheses; those round all of a library or value are taken off.
+    @Test func quotesAreTakenOff() throws {
+        let quoted = try RewardSpecification(#""./a,b/(1/lib.so",note="x, (y",weight="2",score=f(const char *language = "eng")"#)
+        #expect(quoted.library == "./a,b/(1/lib.so" && quoted.weight == 2)
+        #expect(quoted.options == ["note": "x, (y", "score": #"f(const char *language = "eng")"#])
+        #expect(try RewardSpecification(#"c:"./a,b.so",score=int f(void)"#).library == "c:./a,b.so")
+        #expect(try RewardSpecification(#"x,a="b" and "c""#).options == ["a": #""b" and "c""#])
+        #expect(errorMessage { try RewardSpecification("./a,b/lib.so") }.contains("what has a comma goes between double quotes"))
+        #expect(errorMessage { try RewardSpecification("./(a/lib.so") }.contains("goes between double quotes"))
+    }
+
+    /// A reward's own words do not pass for the name of who said them.
+    @Test func failuresNameRewardAndSample() throws {
+        for policy: RewardSpecification.FailurePolicy in [.fail, .drop] {
+            let rude = RudeReward(failure: "reward model is not reachable")
+            var specification = RewardSpecification(library: "rude")
+            specification.onFailure = policy
+            let evaluator = try RewardEvaluator([(specification, rude)])
+            let line = "reward rude cannot score sample 2: reward model is not reachable"
+            if policy == .fail {
+                #expect(errorMessage { try evaluator.score(RewardFixture.batch(count: 2)) } == line)
+            } else {
+                #expect(try evaluator.score(RewardFixture.batch(count: 2)).firstFailure == line)
+            }
+        }
+    }
+
     @Test(arguments: ["hps", "libhps.so"]) func looksInThreePlaces(name: String) throws {
         try RewardFixture.withFolder { folder in
             let places = ["lib/dag/rewards", "bin", "second"].map { folder.appendingPathComponent($0) }
@@ -45,9 +72,33 @@ import Testing
         }
     }
 
+    /// What is opened is found again from another folder.
+    @Test func pathsAreAbsolute() throws {
+        try RewardFixture.withFolder { folder in
+            let here = FileManager.default.currentDirectoryPath
+            let up = here.split(separator: "/").map { _ in ".." }.joined(separator: "/")
+            for (kind, name) in [("", "libx.so"), ("c:", "libx.so"), ("", "x.py")] {
+                try Data().write(to: folder.appendingPathComponent(name))
+                let path = try RewardSpecification("\(kind)\(up)\(folder.path)/\(name)").path()
+                #expect(path == "\(here)/\(up)\(folder.path)/\(name)")
+            }
+            #expect(try RewardSpecification("c:libz.so.1").path() == "libz.so.1")
+            #expect(InstalledFiles.program("./x") == "\(here)/./x" && InstalledFiles.program("sh").hasSuffix("/sh"))
+            #expect(InstalledFiles.program("no_such_program") == "no_such_program")
+        }
+    }
+
     @Test func pathsAreNotLookedUp() {
         #expect(errorMessage { try RewardSpecification("./nowhere/libhps.so").path() } == "reward ./nowhere/libhps.so: no such file")
     }
+}
+
+/// Cannot score the second sample, and says why.
+private final class RudeReward: Reward {
+    let (name, fingerprint, objectives) = ("rude", "rude", [RewardObjective("score")])
+    let failure: String
+    init(failure: String) { self.failure = failure }
+    func score(_ batch: RewardBatch) throws -> RewardScores { try RewardScores([1, 1], failures: [1: failure], of: self, for: batch) }
 }
 
 @Suite struct RewardEvaluatorTests {
@@ -161,6 +212,42 @@ import Testing
         #expect(calls == 1 + 4 * 7 + 8)
     }
 
+    /// Calls that fail when their time is up are few, and the trajectories that were given up over them are not tried again.
+    @Test func slowFailuresAreBounded() throws {
+        nonisolated(unsafe) var calls: [(attempts: Int, isSlow: Bool)] = []
+        func evaluator(badOnes: Set<UInt64>) throws -> RewardEvaluator {
+            let hanging = CallbackReward(name: "hanging") { batch in
+                let isBad = !badOnes.isDisjoint(with: batch.sampleIDs)
+                calls.append((batch.attempts, isBad))
+                guard isBad else { return batch.sampleIDs.map { Float($0) } }
+                usleep(20_000)
+                throw RewardError("reward hanging failed on \(batch.names()): it hung")
+            }
+            var specification = RewardSpecification(library: "hanging")
+            (specification.onFailure, specification.timeout) = (.drop, 0.02)
+            return try RewardEvaluator([(specification, hanging)])
+        }
+        let batch = try RewardFixture.batch(count: 64)
+        let one = try evaluator(badOnes: [50])
+        let first = try one.score(batch)
+        // Four halvings of 64 leave four.
+        #expect(first.failures.keys.sorted() == [48, 49, 50, 51] && first.reward.count { $0.isNaN } == 4)
+        #expect(calls.count { $0.isSlow } == 5)
+        // What fails in parts has been forgiven once.
+        #expect(calls[0].attempts == 2 && calls.dropFirst().allSatisfy { $0.attempts == 1 })
+        calls = []
+        let second = try one.score(batch)
+        #expect(calls.count == 1 && !calls[0].isSlow && second.failures.keys.sorted() == [48, 49, 50, 51])
+        #expect(second.firstFailure == "reward hanging is not asked for sample 49 again: another picture of it took too long")
+        // The same number with another seed is another trajectory.
+        let other = try RewardBatch(images: batch.images.picking([0]), prompts: [""], sampleIDs: [50], seeds: [7])
+        #expect(try one.score(other).firstFailure == "reward hanging failed on sample 50: it hung")
+
+        calls = []
+        #expect(try evaluator(badOnes: Set(1...64)).score(batch).failures.count == 64)
+        #expect(calls.count { $0.isSlow } <= 6)
+    }
+
     @Test func batchesMustFitTogether() throws {
         let images = try RewardFixture.batch(count: 2).images
         let text = errorMessage { try RewardBatch(images: images, prompts: [""], sampleIDs: [1, 2], seeds: [1, 2]) }
@@ -191,6 +278,23 @@ import Testing
         restored.normalization = try JSONDecoder().decode([RunningMoments].self, from: JSONEncoder().encode(evaluator.normalization))
         #expect(try restored.score(batch).reward == report.reward)
         #expect(evaluator.fingerprint == "2.0 * normalized score of byte")
+    }
+
+    /// Scores that hardly differ are not blown up, and no score counts for more than ten deviations.
+    @Test func normalizationIsBounded() {
+        func normalized(_ value: Float, after values: [Float]) -> Float {
+            var moments = RunningMoments()
+            for value in values { moments.add(value) }
+            return moments.normalized(value)
+        }
+        let half: Float = 0.5
+        #expect(normalized(0.75, after: [half, half, half]) == 0.25)
+        #expect(normalized(0.75, after: [half, half.nextUp, half]) < 0.2501)
+        #expect(normalized(0.25, after: [0, 0, 0, 0]) == 0.25)
+        #expect(normalized(1e6, after: [half, half]) == 10 && normalized(-1e6, after: [half, half]) == -10)
+        #expect(normalized(7, after: [0, 1e-3, 0, 1e-3]) == 10)
+        #expect(normalized(.nan, after: [0, 1]).isNaN)
+        #expect(normalized(1e6, after: [3]) == 1e6, "one number is too few to tell")
     }
 
     /// Whoever waited for scores may take rewards down at once, whatever their threads still do.

@@ -7,8 +7,6 @@ import Testing
 @Suite(.serialized) struct WorkerTests {
     private static let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-worker-tests-\(getpid())")
     private static let faulty = Result {
-        // Crashes are meant here; nobody wants to read about each.
-        setenv("SWIFT_BACKTRACE", "enable=no", 1)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         return try RewardFixture.plugin("faulty", in: folder)
     }
@@ -64,12 +62,7 @@ import Testing
 
     /// All processes of a worker's group are gone with it: the worker, and a child that the plugin forked.
     @Test func nothingIsLeftBehind() throws {
-        func workers() throws -> [String] {
-            try FileManager.default.contentsOfDirectory(atPath: "/proc").filter { Int($0) != nil }.filter {
-                guard let line = try? Data(contentsOf: URL(fileURLWithPath: "/proc/\($0)/cmdline")) else { return false }
-                return String(decoding: line, as: UTF8.self).contains(Self.folder.path)
-            }
-        }
+        func workers() throws -> [pid_t] { try RewardFixture.processes(Self.folder.path) }
         do {
             let evaluator = try reward("fault=fork,at=4,workers=2")
             _ = try evaluator.score(RewardFixture.batch(count: 7))
@@ -80,9 +73,95 @@ import Testing
             }
         }
         // The evaluator's queue lets go of it a moment later.
-        let patience = Date(timeIntervalSinceNow: 10)
-        while try !workers().isEmpty, Date() < patience { usleep(10_000) }
-        #expect(try workers().isEmpty)
+        #expect(try RewardFixture.wait { try workers().isEmpty })
+    }
+
+    /// A host that is killed cannot tell its workers to end; nothing that they do about signals keeps them.
+    @Test func workersEndWithTheirHost() throws {
+        let library = try Self.faulty.get()
+        let picture = RewardFixture.root.appendingPathComponent("Tests/Goldens/rewards/words.png").path
+        let host = Process()
+        host.executableURL = URL(fileURLWithPath: try RewardFixture.program("dag-reward"))
+        host.arguments = ["score", "\(library),fault=stubborn,timeout=60", picture]
+        try host.run()
+        // Host, worker, and the worker's child.
+        #expect(try RewardFixture.wait { try RewardFixture.processes(library).count == 3 })
+        kill(host.processIdentifier, SIGKILL)
+        #expect(try RewardFixture.wait { try RewardFixture.processes(library).isEmpty })
+    }
+
+    /// A worker that is no longer needed destroys its reward, for which it has a second.
+    @Test func rewardsAreDestroyed() throws {
+        try RewardFixture.withFolder { folder in
+            let note = "\(folder.path)/destroyed"
+            _ = try reward("fault=farewell,once=\(note)")
+            #expect(FileManager.default.fileExists(atPath: note))
+        }
+        let seconds = try RewardFixture.seconds { _ = try reward("fault=linger,workers=3") }
+        #expect(seconds < 5, "all three at the same time")
+        #expect(try RewardFixture.processes(Self.folder.path).isEmpty)
+    }
+
+    /// A worker that has gone to another process group is killed all the same.
+    @Test func workersCannotLeaveTheirGroup() throws {
+        let evaluator = try reward("fault=regroup,at=4,timeout=0.2")
+        #expect(errorMessage { try evaluator.score(RewardFixture.batch(count: 7)) }.contains("did not answer within 0.2 s"))
+        #expect(try evaluator.score(RewardFixture.batch(count: 2)).reward == [0, 1])
+    }
+
+    @Test func faultsCostNoDescriptors() throws {
+        func descriptors() throws -> Int { try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count }
+        let evaluator = try reward("fault=abort,at=4")
+        _ = errorMessage { try evaluator.score(RewardFixture.batch(count: 7)) }
+        let before = try descriptors()
+        for _ in 0..<5 { _ = errorMessage { try evaluator.score(RewardFixture.batch(count: 7)) } }
+        for _ in 0..<5 { _ = try reward("fault=none,workers=2") }
+        #expect(try descriptors() <= before)
+        #expect(try RewardFixture.processes(Self.folder.path).count <= 1)
+    }
+
+    /// Where something else in the program waits for children, a process's status is lost but not that it has ended.
+    @Test func endsAreSeenWithoutAStatus() throws {
+        var (pid, attributes) = (pid_t(), posix_spawnattr_t())
+        posix_spawnattr_init(&attributes)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
+        defer { posix_spawnattr_destroy(&attributes) }
+        let arguments = [strdup("true"), nil]
+        defer { free(arguments[0]) }
+        for isReaped in [false, true] {
+            #expect(posix_spawn(&pid, "/bin/true", nil, &attributes, arguments, nil) == 0)
+            let group = try ChildGroup(pid)
+            #expect(group.hasEnded(within: 10))
+            if isReaped { waitpid(pid, nil, 0) }
+            #expect(group.end() == (isReaped ? .unknown : .itself(status: 0)))
+        }
+    }
+
+    /// Nobody waits for a reward that hangs once its scores are not wanted any more, and it is there for the next batch.
+    @Test func abandoningEndsAHang() throws {
+        struct Stop: Error {}
+        for policy in ["fail", "drop"] {
+            let evaluator = try reward("fault=hang,at=4,timeout=60,on_failure=\(policy)")
+            let pending = try evaluator.submit(RewardFixture.batch(count: 7))
+            #expect(throws: Stop.self) { try pending.wait { throw Stop() } }
+            #expect(RewardFixture.seconds { evaluator.abandon() } < 5)
+            let seconds = RewardFixture.seconds {
+                #expect(throws: Stop.self) { try evaluator.score(RewardFixture.batch(count: 7)) { throw Stop() } }
+            }
+            #expect(seconds < 5)
+            #expect(try evaluator.score(RewardFixture.batch(count: 2)).reward == [0, 1])
+        }
+    }
+
+    /// Nor while it is being made.
+    @Test func loadingCanBeCalledOff() throws {
+        let library = try Self.faulty.get()
+        let end = monotonicSeconds() + 0.5
+        let seconds = try RewardFixture.seconds {
+            let specification = try RewardSpecification("\(library),fault=create_hang,timeout=60")
+            #expect(errorMessage { try specification.load { monotonicSeconds() < end } }.contains("nobody waits"))
+        }
+        #expect(seconds < 5)
     }
 
     @Test func workersShareABatch() throws {
@@ -111,7 +190,9 @@ import Testing
         #expect(errorMessage { try reward("fault=create") } == "reward faulty cannot be made: no weights")
         #expect(errorMessage { try reward("fault=create_segv") }.contains("cannot be made: its worker was ended by SIGSEGV"))
         #expect(errorMessage { try reward("fault=create_hang,timeout=0.2") }.contains("did not answer within 0.2 s"))
-        #expect(errorMessage { try reward("fualt=none") } == "reward faulty has no option fualt; it knows fault, once, at")
+        #expect(
+            errorMessage { try reward("fualt=none") } == "reward faulty has no option fualt; it knows fault, once, at; "
+                + "this program's own are weight, objective, normalize, on_failure, timeout, isolation, workers, device, python")
         #expect(errorMessage { try reward("device=cuda") } == "reward faulty does not run on cuda; it runs on cpu")
         let text = errorMessage { try RewardEvaluator(plugins: ["/lib/x86_64-linux-gnu/libm.so.6"]) }
         #expect(text.contains("does not export dag_reward_entry"), "\(text)")
@@ -126,7 +207,18 @@ import Testing
 
     @Test func selfCheckRunsInTheWorker() throws {
         let images = try RewardFixture.batch(count: 4).images
-        try reward("fault=segv,at=9").selfCheck(images: images)
+        #expect(try reward("fault=segv,at=9").selfCheck(images: images) == [])
         #expect(errorMessage { try reward("fault=segv,at=2").selfCheck(images: images) }.contains("SIGSEGV"))
+    }
+
+    /// The self-check is as lenient as the run that follows: what it can score is compared.
+    @Test(arguments: ["nan", "segv", "error", "hang"]) func selfCheckKeepsToThePolicy(fault: String) throws {
+        let images = try RewardFixture.batch(count: 4).images
+        let gaps = try reward("fault=\(fault),at=2,on_failure=drop,timeout=0.2").selfCheck(images: images)
+        #expect(gaps.count == 1 && gaps[0].hasPrefix("1 of 4 pictures of the self-check cannot be scored: reward faulty "), "\(gaps)")
+        #expect(try reward("fault=\(fault),at=2,on_failure=impute:0,timeout=0.2").selfCheck(images: images).count == 1)
+        let alone = try RewardFixture.batch(count: 1).images
+        let text = errorMessage { try reward("fault=\(fault),at=0,on_failure=drop,timeout=0.2").selfCheck(images: alone) }
+        #expect(text.hasPrefix("1 of 1 pictures of the self-check cannot be scored: reward faulty "), "\(text)")
     }
 }

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import venv
 from pathlib import Path
 
@@ -122,6 +123,16 @@ def test_ctrl_c_stops_cleanly(tmp_path, expected):
         assert trainer.status.epoch < 2
         trainer.run()
     assert trainer.lora.read_bytes() == expected
+
+
+def test_ctrl_c_does_not_wait_for_a_reward_that_hangs(tmp_path):
+    file = tmp_path / "hangs.py"
+    file.write_text("import time\n\ndef score(images, prompts, metadata):\n    time.sleep(600)\n")
+    start = time.monotonic()
+    threading.Timer(5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        dagcore.Trainer(SMALL, rewards=[f"{file},python={sys.executable},timeout=600"], output=tmp_path / "run")
+    assert time.monotonic() - start < 60
 
 
 def test_cancel_from_another_thread(tmp_path):

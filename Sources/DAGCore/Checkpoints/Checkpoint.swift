@@ -84,6 +84,11 @@ struct Checkpoint {
             folder.checkpoints.appendingPathComponent)
     }
 
+    /// Whether a run has got as far as its first checkpoint, which comes with a LoRA.
+    static func exists(in folder: OutputFolder) -> Bool {
+        !files(folder).isEmpty || FileManager.default.fileExists(atPath: folder.lora.path)
+    }
+
     /// The newest checkpoint of a run that can be read.
     init(newestOf folder: OutputFolder) throws {
         let files = Self.files(folder)

@@ -20,6 +20,8 @@ public struct OutputFolder: Sendable {
 
     var metrics: URL { url.appendingPathComponent("metrics.jsonl") }
     var samples: URL { url.appendingPathComponent("samples") }
+    /// Pictures of fixed prompts and seeds after so many epochs.
+    func sampleSheet(epoch: Int) -> URL { samples.appendingPathComponent("epoch-\(epoch).png") }
     var checkpoints: URL { url.appendingPathComponent("checkpoints") }
     /// The settings of the run.
     public var configuration: URL { url.appendingPathComponent("config.yaml") }

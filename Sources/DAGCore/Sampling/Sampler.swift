@@ -4,7 +4,10 @@ import Rewards
 import Tensors
 
 /// Thrown when a run is asked to stop.
-public struct Cancelled: Error {}
+public struct Cancelled: Error {
+    /// A request to stop.
+    public init() {}
+}
 
 /// Trajectories of the current policy, from noise to data: all that an epoch of training needs.
 public struct Rollout {
@@ -143,10 +146,10 @@ struct UnscoredRollout {
     let lookahead: [PendingReward]
     let final: PendingReward
 
-    /// Waits for the scores. Throws what a reward threw.
-    func scored() throws -> Rollout {
-        let early = try lookahead.map { try $0.wait() }
-        let final = try final.wait()
+    /// Waits for the scores. Throws what a reward threw, or what `check`, which is called while waiting, throws.
+    func scored(check: () throws -> Void) throws -> Rollout {
+        let early = try lookahead.map { try $0.wait(check) }
+        let final = try final.wait(check)
         let all = [final] + early
         return Rollout(
             prompts: prompts, states: states, logForward: logForward, guided: guided, logReference: logReference,

@@ -21,13 +21,14 @@ extension Trainer {
         let batch = max(1, configuration.sampleBatchSize)
         var reports: [RewardReport] = []
         for start in stride(from: 0, to: prompts.count, by: batch) {
-            onProgress(.evaluating, start, prompts.count)
+            report(.evaluating, start, prompts.count)
             let range = start..<min(start + batch, prompts.count)
-            let images = try sampler.pictures(Array(prompts[range]), seeds: Array(seeds[range]), batch: batch, check: checkCancellation)
+            let images = try sampler.pictures(Array(prompts[range]), seeds: Array(seeds[range]), batch: batch, check: checkWhileWaiting)
             reports.append(
                 try evaluator.score(
                     RewardBatch(
-                        images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range]))))
+                        images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range])),
+                    check: checkWhileWaiting))
         }
         let report = RewardReport(concatenating: reports)
         let evaluation = Evaluation(report, of: evaluator)
@@ -43,10 +44,9 @@ extension Trainer {
     /// Gives rewards that are to be normalised their first statistics: of one batch of pictures of the untrained model.
     func calibrateRewards() throws {
         let (prompts, seeds) = fixedSamples(configuration.sampleBatchSize, of: prompts)
-        let images = try sampler.pictures(prompts, seeds: seeds, check: checkCancellation)
-        evaluator.observe(
-            try evaluator.score(RewardBatch(images: images, prompts: prompts, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds))
-                .objectives)
+        let images = try sample(prompts, seeds: seeds)
+        let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds)
+        evaluator.observe(try evaluator.score(batch, check: checkWhileWaiting).objectives)
     }
 
     /// Pictures with the current adapter, of the run's steps, eta and guidance; picture k is a function of prompt k and seed k alone.
@@ -54,17 +54,23 @@ extension Trainer {
     ///   - prompts: one a picture; "" for a model without text.
     ///   - seeds: one a picture.
     public func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch {
+        try sample(prompts, seeds: seeds, check: nil)
+    }
+
+    private func sample(_ prompts: [String], seeds: [UInt64], check: (() throws -> Void)?) throws -> ImageBatch {
         guard !prompts.isEmpty, prompts.count == seeds.count else {
             throw ConfigurationError("\(prompts.count) prompts came with \(seeds.count) seeds; give one of each a picture")
         }
-        return try sampler.pictures(prompts, seeds: seeds, batch: configuration.sampleBatchSize, check: checkCancellation)
+        let batch = configuration.sampleBatchSize
+        let steps = (prompts.count + batch - 1) / batch * kernels.steps.count
+        return try sampler.pictures(prompts, seeds: seeds, batch: batch, check: sampling(steps: steps, check: check))
     }
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
-    public func saveSamples() throws {
+    public func saveSamples() throws { try saveSamples(check: nil) }
+
+    func saveSamples(check: (() throws -> Void)?) throws {
         let (prompts, seeds) = fixedSamples(Self.sheetSize, of: prompts)
-        let images = try sample(prompts, seeds: seeds)
-        let file = output.samples.appendingPathComponent("epoch-\(progress.epoch).png")
-        try images.writeSheet(columns: 4, to: file)
+        try sample(prompts, seeds: seeds, check: check).writeSheet(columns: 4, to: output.sampleSheet(epoch: progress.epoch))
     }
 }

@@ -20,12 +20,13 @@ extension Trainer {
         let count = max(4, configuration.trainBatchSize)
         let chosen = (0..<count).map { prompts.prompts[$0 % prompts.prompts.count] }
         let seeds = seeds.batch(.selfCheck, count: count)
+        let step = sampling(steps: 2 * kernels.steps.count)
         let rollout = try sampler.rollOut(
-            chosen, seeds: seeds, ids: (0..<count).map(UInt64.init), evaluator: evaluator, lookahead: false, check: checkCancellation
-        ).scored()
+            chosen, seeds: seeds, ids: (0..<count).map(UInt64.init), evaluator: evaluator, lookahead: false, check: step
+        ).scored(check: checkWhileWaiting)
         report.append(try checkRatio(rollout))
-        let pictures = try sampler.pictures(Array(chosen.prefix(4)), seeds: Array(seeds.prefix(4)))
-        try evaluator.selfCheck(images: pictures, prompts: Array(chosen.prefix(4)))
+        let pictures = try sampler.pictures(Array(chosen.prefix(4)), seeds: Array(seeds.prefix(4)), check: step)
+        for gap in try evaluator.selfCheck(images: pictures, prompts: Array(chosen.prefix(4)), check: checkWhileWaiting) { onWarning(gap) }
         report.append("rewards answer sanely: \(evaluator.objectiveNames.joined(separator: ", "))")
         return report
     }

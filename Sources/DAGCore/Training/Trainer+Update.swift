@@ -24,8 +24,8 @@ extension Trainer {
             var laterRewards = block.map { rollout.rewards[$0] }
             var end = kernels.transitions
             while end > 0 {
+                report(.training, done, passes)
                 try checkCancellation()
-                onProgress(.training, done, passes)
                 done += 1
                 let range = max(0, end - shape.steps)..<end
                 let pass = try self.pass(rollout, conditioning, block, range, laterRewards: laterRewards, balances: balances)
@@ -204,7 +204,7 @@ extension Trainer {
             RewardBatch(
                 images: images, prompts: trajectories.map { rollout.prompts[$0] },
                 sampleIDs: trajectories.map { sampleID($0) },
-                seeds: trajectories.map { seeds(.rollout, epoch: progress.epoch, index: $0) }), heldOut: false)
+                seeds: trajectories.map { seeds(.rollout, epoch: progress.epoch, index: $0) }), heldOut: false, check: checkWhileWaiting)
         return (report.reward.blocks(of: block.count), report)
     }
 

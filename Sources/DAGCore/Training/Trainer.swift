@@ -34,6 +34,8 @@ public final class Trainer {
     public var onWarning: (String) -> Void = { _ in }
     /// Called with a line about what was checked or written.
     public var onNote: (String) -> Void = { _ in }
+    /// Asked as the work goes on, on its thread: whether it is to end by throwing `Cancelled`.
+    public var shouldStop: () -> Bool = { false }
     /// What a progress report is about.
     public enum Phase: String, Sendable { case sampling, training, evaluating }
     /// The newest epoch's pictures and their scores, until the next epoch's: nil before the first.
@@ -60,7 +62,10 @@ public final class Trainer {
         let hasRollout: Bool
     }
     private var saved: SavedState?
+    /// Whether what the settings ask for after the newest epoch is still to be written.
+    private var owesWriting = false
     private let cancelled = Atomic(false)
+    private var latestProgress = (phase: Phase.sampling, done: 0, total: 0)
 
     /// How far the epoch under way is.
     private enum Stage {
@@ -139,15 +144,40 @@ public final class Trainer {
     /// Gives scores up that are being waited for. No reward is at work when this returns; the epoch's trajectories have to be sampled anew.
     public func abandonScores() {
         if case .sampled = stage { stage = .start }
-        evaluator.abandon()
+        evaluator.abandonAndWait()
     }
 
-    /// Asks the work under way, or the next if there is none, to end by throwing `Cancelled`; it may then be asked for again. An
-    /// optimiser step that is not complete leaves no trace. May be called from any thread.
+    /// Asks the work under way, or the next if that is complete before it looks, to end by throwing `Cancelled`; it may then be asked for
+    /// again. An optimiser step that is not complete leaves no trace. Rewards that are being asked are not waited for. May be called from
+    /// any thread.
     public func cancel() { cancelled.store(true, ordering: .relaxed) }
 
-    /// Throws `Cancelled` if `cancel` was called, once.
-    public func checkCancellation() throws { if cancelled.exchange(false, ordering: .relaxed) { throw Cancelled() } }
+    /// Throws `Cancelled` if `cancel` was called, once, or if `shouldStop`.
+    public func checkCancellation() throws { if shouldStop() || cancelled.exchange(false, ordering: .relaxed) { throw Cancelled() } }
+
+    private var isCancelled: Bool { cancelled.load(ordering: .relaxed) || shouldStop() }
+
+    /// Reports how far the work is.
+    func report(_ phase: Phase, _ done: Int, _ total: Int) {
+        latestProgress = (phase, done, total)
+        onProgress(phase, done, total)
+    }
+
+    /// To be called at each of so many steps of sampling: reports it, then checks, by default whether the work is cancelled.
+    func sampling(steps: Int, check: (() throws -> Void)? = nil) -> () throws -> Void {
+        var done = 0
+        return { [unowned self] in
+            report(.sampling, done, steps)
+            done += 1
+            if let check { try check() } else { try checkCancellation() }
+        }
+    }
+
+    /// While rewards are waited for: reports the same again, so that whoever watches may cancel. Throws `Cancelled`.
+    func checkWhileWaiting() throws {
+        onProgress(latestProgress.phase, latestProgress.done, latestProgress.total)
+        try checkCancellation()
+    }
 
     /// Epochs that are complete, by this run and those that it continues.
     public var epochsDone: Int { progress.epoch }
@@ -168,26 +198,29 @@ public final class Trainer {
 
     /// Trains until the last epoch; what ends it early, a stop or an error, is thrown after saving.
     public func run() throws {
+        while progress.epoch < configuration.epochs { try runEpoch() }
+        try writeOwed()
+    }
+
+    /// One epoch: roll out, score, update on all of it; what is under way already is completed. What ends it early is thrown after saving.
+    public func runEpoch() throws {
         do {
-            while progress.epoch < configuration.epochs { try runEpoch() }
+            if case .start = stage { try rollOut() }
+            if case .sampled = stage { try score() }
+            while try !update() {}
         } catch {
-            // The weights are those of the last optimiser step; if they cannot be saved, the first error says why.
-            try? save()
+            do { try save() } catch {
+                onWarning("what was learned since the newest checkpoint is not saved: \(ErrorReport.line(for: error))")
+            }
             throw error
         }
     }
 
-    /// One epoch: roll out, score, update on all of it; what is under way already is completed.
-    public func runEpoch() throws {
-        if case .start = stage { try rollOut() }
-        if case .sampled = stage { try score() }
-        while try !update() {}
-    }
-
-    /// Samples the trajectories of the next epoch, while they are being scored. When it throws, no reward is at work any more.
+    /// Samples the trajectories of the next epoch, while they are being scored. When it throws, no reward is asked any more.
     public func rollOut() throws {
         let epochs = configuration.epochs
         guard case .start = stage else { throw OrderError("the trajectories of epoch \(progress.epoch) are there: score them or update") }
+        try writeOwed()
         guard progress.epoch < epochs else {
             throw OrderError("all \(epochs) epochs are done; go on with more by resuming with a larger epochs")
         }
@@ -204,32 +237,32 @@ public final class Trainer {
         // A trajectory is a function of its own seed, so batches may be larger than asked for where that costs no memory to speak of.
         let batch = max(c.sampleBatchSize, rowsPerPass / pipeline.rowsPerSample(guidance: c.guidanceScale))
         let batches = Array(0..<c.trajectoriesPerEpoch).blocks(of: batch)
-        var done = 0
+        let step = sampling(steps: batches.count * kernels.steps.count)
         var scored: [Rollout] = []
         var last: UnscoredRollout?
         for indices in batches {
             let next = try sampler.rollOut(
                 indices.map { prompts.prompts[Int(seeds(.prompt, epoch: epoch, index: $0) % UInt64(prompts.prompts.count))] },
                 seeds: indices.map { seeds(.rollout, epoch: epoch, index: $0) }, ids: indices.map(sampleID), evaluator: evaluator,
-                lookahead: objective.usesFlow && c.forwardLooking == .rollout, reference: c.target == .anchored
-            ) {
-                try checkCancellation()
-                onProgress(.sampling, done, batches.count * kernels.steps.count)
-                done += 1
-            }
+                lookahead: objective.usesFlow && c.forwardLooking == .rollout, reference: c.target == .anchored, check: step)
             // One batch is scored while the next is sampled, and no more are kept waiting.
-            if let last { scored.append(try last.scored()) }
+            if let last { scored.append(try last.scored(check: checkWhileWaiting)) }
             last = next
         }
         return last.map { .sampled(scored: scored, last: $0) } ?? .start
     }
 
-    /// Waits for the scores of the trajectories.
+    /// Waits for the scores of the trajectories. When it throws, no reward is asked any more.
     public func score() throws {
-        guard case .sampled(let scored, let last) = stage else { throw OrderError("there are no trajectories to score: roll out first") }
-        stage = .start  // Scores that failed are not asked for again: their trajectories are sampled anew.
+        let sampled = stage
+        guard case .sampled(let scored, let last) = sampled else { throw OrderError("there are no trajectories to score: roll out first") }
         defer { evaluator.abandon() }
-        let rollout = Rollout(concatenating: scored + [try last.scored()])
+        stage = .start  // Scores that failed are not asked for again: their trajectories are sampled anew.
+        let rollout: Rollout
+        do { rollout = Rollout(concatenating: scored + [try last.scored(check: checkWhileWaiting)]) } catch let cancelled as Cancelled {
+            stage = sampled
+            throw cancelled
+        }
         try report(rollout)
         progress.advantages =
             configuration.perPromptStatistics
@@ -267,6 +300,7 @@ public final class Trainer {
     }
 
     /// One optimiser step on the next of the epoch's trajectories. The last one ends the epoch: it saves, as often as the settings say.
+    /// What of that fails, or is cancelled, is made up for before the next epoch.
     /// - Returns: whether the epoch is complete.
     public func update() throws -> Bool {
         guard case .scored(let epoch) = stage else { throw OrderError("there are no scored trajectories: roll out and score first") }
@@ -283,7 +317,8 @@ public final class Trainer {
         if isLast { close(epoch) }
         try output.append(metrics.json())
         onStep(metrics)
-        if isLast { try saveAsPlanned() }
+        // The step is made: who cancels now cancels the next call.
+        if isLast { do { try writeOwed { [self] in if isCancelled { throw Cancelled() } } } catch is Cancelled {} }
         return isLast
     }
 
@@ -295,14 +330,20 @@ public final class Trainer {
         stage = .start
         progress.epoch += 1
         progress.update = 0
+        owesWriting = true
     }
 
-    /// After an epoch: what is to be written as often as the settings say.
-    private func saveAsPlanned() throws {
-        if progress.epoch == configuration.epochs || progress.epoch % configuration.checkpointEvery == 0 { try save() }
-        if configuration.sampleEvery > 0, progress.epoch == configuration.epochs || progress.epoch % configuration.sampleEvery == 0 {
-            try saveSamples()
-        }
+    /// Writes what the settings ask for after the newest epoch, unless it is written. Until the next epoch the weights stay as they are.
+    private func writeOwed(check: (() throws -> Void)? = nil) throws {
+        guard owesWriting else { return }
+        if isDue(every: configuration.checkpointEvery) { try save() }
+        if isDue(every: configuration.sampleEvery) { try saveSamples(check: check) }
+        owesWriting = false
+    }
+
+    /// Whether what is written every so many epochs, 0 for never, and after the last one is due after the newest.
+    private func isDue(every epochs: Int) -> Bool {
+        epochs > 0 && (progress.epoch == configuration.epochs || progress.epoch % epochs == 0)
     }
 
     /// Says what could not be scored. Throws `TrainingError` if that is all of it.
@@ -355,5 +396,9 @@ public final class Trainer {
         try output.truncateMetrics(to: progress.metricsLength)
         epochStart = .now
         if let rollout = checkpoint.rollout { try begin(rollout.moved(to: pipeline.device)) }
+        // A run may have been stopped while it drew its sheet.
+        owesWriting =
+            progress.epoch > 0 && rollout == nil && isDue(every: configuration.sampleEvery)
+            && !FileManager.default.fileExists(atPath: output.sampleSheet(epoch: progress.epoch).path)
     }
 }

@@ -30,19 +30,26 @@ public struct TrainingRun {
     }
 
     /// Loads rewards and model, and puts a continued run where its newest checkpoint stands. Nothing is written but empty folders.
-    /// - Parameter rewards: those that the settings do not name.
-    public func prepare(rewards: [(RewardSpecification, any Reward)] = []) throws -> Trainer {
+    /// - Parameters:
+    ///   - rewards: those that the settings do not name.
+    ///   - isWanted: whether the trainer is still wanted; asked while rewards load.
+    public func prepare(
+        rewards: [(RewardSpecification, any Reward)] = [], isWanted: @escaping @Sendable () -> Bool = { true }
+    ) throws -> Trainer {
         func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
         let (prompts, evaluationPrompts) = (try load(configuration.prompts), try load(configuration.evaluationPrompts))
         let named = try configuration.rewardPlugin.map { text in
             let specification = try RewardSpecification(text)
-            return (specification, try specification.load() as any Reward)
+            return (specification, try specification.load(isWanted: isWanted) as any Reward)
         }
         let trainer = try Trainer(
             configuration, evaluator: RewardEvaluator(named + rewards), prompts: prompts ?? .none, evaluationPrompts: evaluationPrompts,
             output: output)
         try output.prepare()
-        if isContinued { try trainer.resume(from: output) }
+        if isContinued {
+            // A run that was stopped before its first checkpoint starts anew.
+            if Checkpoint.exists(in: output) { try trainer.resume(from: output) } else { try output.truncateMetrics(to: 0) }
+        }
         return trainer
     }
 }

@@ -17,19 +17,19 @@ final class CFunctionReward: Reward, @unchecked Sendable {
 
     /// What is known about a picture.
     static let vocabulary: [(name: String, isPointer: Bool, detail: String)] = [
-        ("pixels", true, "uint8, red, green, blue, row by row"),
+        ("pixels", true, "uint8, red, green, blue, row by row; without const, a copy that may be changed"),
         ("gray", true, "uint8, one luma byte a pixel, row by row"),
         ("width", false, "pixels"), ("height", false, "pixels"),
         ("channels", false, "3"), ("stride", false, "bytes of a row of pixels"), ("size", false, "bytes of pixels"),
         ("prompt", true, "char, UTF-8, NUL-terminated"), ("metadata", true, "char, a JSON object"),
         ("id", false, "number of the sample"), ("seed", false, "for random numbers"),
-        ("buffer", true, "room to write to"), ("buffer_size", false, "its bytes, twice the picture and 65536"),
+        ("buffer", true, "room to write to, zeros at first"), ("buffer_size", false, "its bytes, twice the picture and 65536"),
     ]
 
     private static var help: String {
         "the words are "
             + vocabulary.map { "\($0.isPointer ? "*" : "")\($0.name) (\($0.detail))" }.joined(separator: ", ")
-            + "; or write `name = 3`, NULL or \"text\" for a constant, or the name of an earlier result"
+            + "; or write `name = 3`, 0x10, NULL or \"text\" for a constant, or the name of an earlier result; the types are \(CType.known)"
     }
 
     /// - Parameters:
@@ -44,7 +44,9 @@ final class CFunctionReward: Reward, @unchecked Sendable {
                     + "score=double sharpness(const uint8_t *pixels, int width, int height); \(Self.help)")
         }
         (self.score, counting, texts, constants) = try Self.prepare(library, score: score, setup: setup)
-        fingerprint = "\(name) \(description.version) library=\(description.source) setup=\(setup) score=\(score)"
+        // Where the file lies changes no score.
+        let file = URL(fileURLWithPath: description.source).lastPathComponent
+        fingerprint = "\(name) \(description.version) library=\(file) setup=\(setup) score=\(score)"
     }
 
     /// Reads the programs, finds the functions and makes the calls of the setup. Errors begin with the reward's name.
@@ -52,10 +54,7 @@ final class CFunctionReward: Reward, @unchecked Sendable {
         _ library: CLibrary, score: String, setup: String
     ) throws -> ([CFunction], Int, [String: UnsafeMutablePointer<CChar>], [String: CValue]) {
         do {
-            let (setupCalls, scoreCalls) = (try CCall.program(setup), try CCall.program(score))
-            let made = try check(setupCalls, known: [:])
-            _ = try check(scoreCalls, known: words.merging(made) { own, _ in own })
-            let counting = try counting(scoreCalls)
+            let (setupCalls, scoreCalls, counting) = try read(setup: setup, score: score)
             let functions = try scoreCalls.map { try CFunction($0, in: library) }
             let texts = texts(setupCalls + scoreCalls)
             var constants: [String: CValue] = [:]
@@ -66,44 +65,43 @@ final class CFunctionReward: Reward, @unchecked Sendable {
         }
     }
 
+    /// Reads the programs and sees that they can be called. Errors show what may be written.
+    private static func read(setup: String, score: String) throws -> (setup: [CCall], score: [CCall], counting: Int) {
+        do {
+            let (setupCalls, scoreCalls) = (try CCall.program(setup), try CCall.program(score))
+            let made = try check(setupCalls, known: [:])
+            _ = try check(scoreCalls, known: words.merging(made) { own, _ in own })
+            return (setupCalls, scoreCalls, try counting(scoreCalls))
+        } catch let error as RewardError {
+            throw RewardError("\(error); \(help)")
+        }
+    }
+
     deinit { for text in texts.values { free(text) } }
 
     func score(_ batch: RewardBatch) throws -> RewardScores {
         lock.lock()
         defer { lock.unlock() }
         let images = batch.images
-        var gray = [UInt8](repeating: 0, count: images.height * images.width)
-        var buffer = [UInt8](repeating: 0, count: 2 * images.bytesPerImage + 65536)
-        let needsGray = score.contains { $0.call.arguments.contains { $0.source == .name("gray") } }
+        let scratch = Scratch(images, for: score)
         var (values, failures) = ([Float](), [Int: String]())
         for sample in 0..<batch.count {
             do {
                 let value = try images.withUnsafeBytes { bytes in
-                    let pixels = UnsafeMutableRawPointer(mutating: bytes.baseAddress! + sample * images.bytesPerImage)
-                    if needsGray { Self.luma(pixels, &gray) }
-                    return try batch.prompts[sample].withCString { prompt in
-                        try batch.metadata[sample].withCString { metadata in
-                            try gray.withUnsafeMutableBytes { gray in
-                                try buffer.withUnsafeMutableBytes { buffer in
-                                    var known = constants
-                                    known["pixels"] = .pointer(pixels)
-                                    known["gray"] = .pointer(gray.baseAddress)
-                                    known["width"] = .integer(Int64(images.width))
-                                    known["height"] = .integer(Int64(images.height))
-                                    known["channels"] = .integer(3)
-                                    known["stride"] = .integer(Int64(images.width * 3))
-                                    known["size"] = .integer(Int64(images.bytesPerImage))
-                                    known["prompt"] = .pointer(UnsafeMutableRawPointer(mutating: prompt))
-                                    known["metadata"] = .pointer(UnsafeMutableRawPointer(mutating: metadata))
-                                    known["id"] = .integer(Int64(bitPattern: batch.sampleIDs[sample]))
-                                    known["seed"] = .integer(Int64(bitPattern: batch.seeds[sample]))
-                                    known["buffer"] = .pointer(buffer.baseAddress)
-                                    known["buffer_size"] = .integer(Int64(buffer.count))
-                                    return try score.map { try Self.run($0, &known, texts: texts) }[counting]
-                                }
-                            }
-                        }
-                    }
+                    let texts = [strdup(batch.prompts[sample]), strdup(batch.metadata[sample])]
+                    defer { for text in texts { free(text) } }
+                    var known = constants
+                    known.merge(scratch.prepare(bytes.baseAddress! + sample * images.bytesPerImage)) { _, new in new }
+                    known["width"] = .integer(Int64(images.width))
+                    known["height"] = .integer(Int64(images.height))
+                    known["channels"] = .integer(3)
+                    known["stride"] = .integer(Int64(images.width * 3))
+                    known["size"] = .integer(Int64(images.bytesPerImage))
+                    known["prompt"] = .pointer(texts[0])
+                    known["metadata"] = .pointer(texts[1])
+                    known["id"] = .integer(Int64(bitPattern: batch.sampleIDs[sample]))
+                    known["seed"] = .integer(Int64(bitPattern: batch.seeds[sample]))
+                    return try score.map { try Self.run($0, &known, texts: self.texts) }[counting]
                 }
                 values.append(Self.number(value))
             } catch {
@@ -123,13 +121,13 @@ final class CFunctionReward: Reward, @unchecked Sendable {
             call.arguments.map { argument in
                 switch argument.source {
                 case .name(let name): known[name]!
-                case .number(let digits): Int64(digits).map(CValue.integer) ?? .floating(Double(digits)!)
+                case .number(let number): number
                 case .text(let text): .pointer(texts[text])
                 case .null: .pointer(nil)
                 }
             })
-        if Double(call.resultName) != nil {
-            guard isEqual(result, call.resultName) else {
+        if let wanted = CValue(number: call.resultName) {
+            guard isEqual(result, wanted) else {
                 throw RewardError("\(call.function) returned \(result) and not \(call.resultName)")
             }
         } else if !call.resultName.isEmpty {
@@ -140,11 +138,14 @@ final class CFunctionReward: Reward, @unchecked Sendable {
     }
 
     /// Whether a result is what a number in a program says, exactly.
-    private static func isEqual(_ value: CValue, _ digits: String) -> Bool {
-        switch value {
-        case .integer(let number): Int64(digits).map { $0 == number } ?? (Double(number) == Double(digits))
-        case .floating(let number): number == Double(digits)
-        case .pointer(let pointer): (pointer == nil ? 0 : 1) == Double(digits)
+    private static func isEqual(_ value: CValue, _ wanted: CValue) -> Bool {
+        switch (value, wanted) {
+        case (.integer(let one), .integer(let other)): one == other
+        case (.integer(let one), .floating(let other)): Double(one) == other
+        case (.floating(let one), .integer(let other)): one == Double(other)
+        case (.floating(let one), .floating(let other)): one == other
+        case (.pointer(let pointer), _): isEqual(.integer(pointer == nil ? 0 : 1), wanted)
+        case (_, .pointer): false
         }
     }
 
@@ -166,22 +167,22 @@ final class CFunctionReward: Reward, @unchecked Sendable {
                 let isPointer: Bool
                 switch argument.source {
                 case .name(let name):
-                    guard let found = known[name] else { throw RewardError("`\(call.text)`: `\(name)` is not known; \(help)") }
+                    guard let found = known[name] else { throw RewardError("`\(call.text)`: `\(name)` is not known") }
                     isPointer = found
                 case .text, .null: isPointer = true
-                case .number(let digits):
+                case .number(let number):
                     isPointer = false
-                    if case .integer = argument.type, Int64(digits) == nil {
-                        throw RewardError("`\(call.text)`: \(digits) is not a whole number, as its type asks")
+                    if case .integer = argument.type, case .floating = number {
+                        throw RewardError("`\(call.text)`: \(number) is not a whole number, as its type asks")
                     }
                 }
                 guard isPointer == (argument.type == .pointer), argument.type != .void else {
                     throw RewardError(
-                        "`\(call.text)`: \(argument.source) is \(isPointer ? "a pointer" : "a number"), which does not fit its type; \(help)"
+                        "`\(call.text)`: \(argument.source) is \(isPointer ? "a pointer" : "a number"), which does not fit its type"
                     )
                 }
             }
-            if !call.resultName.isEmpty, Double(call.resultName) == nil { known[call.resultName] = call.result == .pointer }
+            if !call.resultName.isEmpty, CValue(number: call.resultName) == nil { known[call.resultName] = call.result == .pointer }
         }
         return known
     }
@@ -203,10 +204,41 @@ final class CFunctionReward: Reward, @unchecked Sendable {
         }
         return Dictionary(uniqueKeysWithValues: Set(all).map { ($0, strdup($0)!) })
     }
+}
+
+/// Memory that functions are lent: what they may write to is theirs for one picture.
+private final class Scratch {
+    private let height, width: Int
+    private let gray, buffer, copy: UnsafeMutableRawBufferPointer?
+    private var bytes: Int { height * width * 3 }
+
+    /// - Parameter functions: what they are not passed is not made.
+    init(_ images: ImageBatch, for functions: [CFunction]) {
+        (height, width) = (images.height, images.width)
+        let arguments = functions.flatMap(\.call.arguments)
+        func room(_ count: Int, if isNeeded: (CCall.Argument) -> Bool) -> UnsafeMutableRawBufferPointer? {
+            arguments.contains(where: isNeeded) ? .allocate(byteCount: count, alignment: 64) : nil
+        }
+        gray = room(height * width) { $0.source == .name("gray") }
+        buffer = room(2 * images.bytesPerImage + 65536) { $0.source == .name("buffer") || $0.source == .name("buffer_size") }
+        copy = room(images.bytesPerImage) { $0.source == .name("pixels") && $0.isWritable }
+    }
+
+    deinit { for room in [gray, buffer, copy] { room?.deallocate() } }
+
+    /// What is known of a picture's pixels.
+    func prepare(_ picture: UnsafeRawPointer) -> [String: CValue] {
+        if let gray { luma(picture.assumingMemoryBound(to: UInt8.self), gray) }
+        if let buffer { memset(buffer.baseAddress!, 0, buffer.count) }
+        if let copy { copy.baseAddress!.copyMemory(from: picture, byteCount: bytes) }
+        return [
+            "pixels": .pointer(copy?.baseAddress ?? UnsafeMutableRawPointer(mutating: picture)), "gray": .pointer(gray?.baseAddress),
+            "buffer": .pointer(buffer?.baseAddress), "buffer_size": .integer(Int64(buffer?.count ?? 0)),
+        ]
+    }
 
     /// ITU-R 601 luma, as Pillow's conversion to `L`.
-    private static func luma(_ pixels: UnsafeMutableRawPointer, _ gray: inout [UInt8]) {
-        let rgb = pixels.assumingMemoryBound(to: UInt8.self)
+    private func luma(_ rgb: UnsafePointer<UInt8>, _ gray: UnsafeMutableRawBufferPointer) {
         for index in gray.indices {
             let (red, green, blue) = (Int(rgb[3 * index]), Int(rgb[3 * index + 1]), Int(rgb[3 * index + 2]))
             gray[index] = UInt8((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16)

@@ -2,10 +2,25 @@ import CFFI
 import Foundation
 
 /// A value on its way into or out of a C function.
-enum CValue: CustomStringConvertible {
+enum CValue: CustomStringConvertible, Equatable {
     case integer(Int64)
     case floating(Double)
     case pointer(UnsafeMutableRawPointer?)
+
+    /// A number as C writes it, in decimal or hexadecimal digits; nil for any other word.
+    init?(number word: String) {
+        let digits = word.drop { "+-".contains($0) }
+        guard let first = digits.first, first.isNumber || first == "." else { return nil }
+        let isHexadecimal = digits.lowercased().hasPrefix("0x")
+        let (text, radix) = isHexadecimal ? (word.prefix(word.count - digits.count) + digits.dropFirst(2), 16) : (word[...], 10)
+        if let number = Int64(text, radix: radix) ?? UInt64(text, radix: radix).map(Int64.init(bitPattern:)) {
+            self = .integer(number)
+        } else if let number = Double(word) {
+            self = .floating(number)
+        } else {
+            return nil
+        }
+    }
 
     var description: String {
         switch self {

@@ -16,8 +16,9 @@ final class CLibrary: RewardFactory, @unchecked Sendable {
         lock = NSLock.ofLibrary(handle)
         let file = URL(fileURLWithPath: path).lastPathComponent
         let stem = file.split(separator: ".").first.map(String.init) ?? file
+        let name = stem.hasPrefix("lib") && stem.count > 3 ? String(stem.dropFirst(3)) : stem
         description = RewardDescription(
-            name: stem.hasPrefix("lib") && stem.count > 3 ? String(stem.dropFirst(3)) : stem, version: Self.version(of: file),
+            name: RewardDescription.name(ofFile: name), version: Self.version(of: file),
             detail: "functions of a C library, called once for each picture", license: "the library's", source: path,
             objectives: [RewardObjective("score", detail: "what the function returns")],
             options: [

@@ -19,6 +19,11 @@ enum CType: Equatable {
         }
     }
 
+    /// What can be written.
+    static let known =
+        "void, float, double, bool, char, short, int, long, long long, with signed or unsigned, int8_t to int64_t, uint8_t to uint64_t, "
+        + "size_t, ssize_t, ptrdiff_t, intptr_t, uintptr_t, and pointers to anything"
+
     private static let named: [String: CType] = {
         var types: [String: CType] = ["void": .void, "float": .float, "double": .double]
         for bytes in [1, 2, 4, 8] {
@@ -35,15 +40,26 @@ enum CType: Equatable {
 /// One call of a C function: `int bad = TessBaseAPIInit3(void *api, const char *path = NULL, const char *language = "eng")`.
 struct CCall {
     /// Where an argument comes from.
-    enum Source: Equatable {
+    enum Source: Equatable, CustomStringConvertible {
         case name(String)
-        case number(String)
+        case number(CValue)
         case text(String)
         case null
+
+        var description: String {
+            switch self {
+            case .name(let name): "`\(name)`"
+            case .number(let number): "\(number)"
+            case .text(let text): "\"\(text)\""
+            case .null: "NULL"
+            }
+        }
     }
 
     struct Argument: Equatable {
         let type: CType
+        /// Whether it is a pointer to something that is not const.
+        let isWritable: Bool
         let source: Source
     }
 
@@ -88,7 +104,9 @@ struct CCall {
                 throw tokens.problem("a type and a name: the name says what is passed")
             }
             let type = try Self.type(words, in: tokens)
-            arguments.append(Argument(type: type, source: tokens.take("=") ? try tokens.literal() : .name(name)))
+            let isWritable = type == .pointer && !words.prefix { $0 != "*" }.contains("const")
+            arguments.append(
+                Argument(type: type, isWritable: isWritable, source: tokens.take("=") ? try tokens.literal() : .name(name)))
         }
         self.arguments = arguments
         text = tokens.text(from: start)
@@ -164,8 +182,10 @@ private struct Tokens {
         position += 1
         if next.first == "\"" { return .text(String(next.dropFirst().dropLast())) }
         if next == "NULL" { return .null }
-        guard Double(next) != nil else { throw RewardError("`\(source)`: `\(next)` is neither a number nor NULL nor \"text\"") }
-        return .number(next)
+        guard let number = CValue(number: next) else {
+            throw RewardError("`\(source)`: `\(next)` is neither a number nor NULL nor \"text\"")
+        }
+        return .number(number)
     }
 
     func text(from start: Int) -> String { start < position ? String(source[tokens[start].start..<tokens[position - 1].end]) : "" }

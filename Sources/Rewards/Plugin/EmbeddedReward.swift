@@ -27,6 +27,9 @@ public final class EmbeddedReward: Reward, @unchecked Sendable {
         objectives =
             callback.objective_count == 0
             ? [RewardObjective("score")] : try reader.objectives(callback.objectives, callback.objective_count)
+        for name in [name] + objectives.map(\.name) where !RewardDescription.isName(name) {
+            throw RewardError("callback \(self.name): the name `\(name)` is not lower-case words joined by _")
+        }
         fingerprint = "\(name) callback " + (callback.fingerprint.map { String(cString: $0) } ?? "")
         isDeterministic = callback.flags & UInt32(DAG_REWARD_DETERMINISTIC) != 0
         function = ScoreFunction(largestBatch: Int(callback.largest_batch), timeout: nil, function: score)

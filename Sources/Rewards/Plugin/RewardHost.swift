@@ -19,7 +19,7 @@ enum RewardHost {
             struct_size: UInt32(MemoryLayout<dag_reward_log>.size), reserved: 0,
             write: { line in
                 guard let line else { return }
-                try? FileHandle.standardError.write(contentsOf: Data("reward: \(String(cString: line))\n".utf8))
+                try? FileHandle.standardError.write(contentsOf: Data("reward: \(String(cString: line).oneLine)\n".utf8))
             }))
 
     private static func constant<Value>(_ value: Value) -> UnsafePointer<Value> {

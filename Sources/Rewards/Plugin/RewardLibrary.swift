@@ -1,4 +1,4 @@
-import CDAGCore
+public import CDAGCore
 import Foundation
 
 /// A reward plugin's shared library and what it says about itself; no model is loaded.
@@ -10,7 +10,8 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
     /// What it says about itself.
     public let description: RewardDescription
 
-    let functions: dag_reward_plugin
+    /// Its functions.
+    public let functions: dag_reward_plugin
     /// Held during calls that must not overlap with others into this library.
     let lock: NSLock
 
@@ -40,7 +41,7 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
             devices: try reader.values(info.devices, info.device_count, "devices").map { try reader.text($0, "device") },
             threadMode: modes[Int(info.thread_mode)], isDeterministic: info.flags & UInt32(DAG_REWARD_DETERMINISTIC) != 0,
             largestBatch: Int(info.largest_batch))
-        try description.checkKeys()
+        try description.checkNames(reader.subject)
         let formats = try reader.values(info.image_formats, info.image_format_count, "image formats")
         guard formats.contains(Int32(DAG_REWARD_U8_NHWC)) else {
             throw RewardError("reward plugin \(file) does not accept the image format DAG_REWARD_U8_NHWC, which every plugin must")

@@ -64,10 +64,11 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
 
     /// What an extension writes that is a `dag_reward_fingerprint`; nil if the plugin does not have it.
     private static func text(_ name: String, _ library: RewardLibrary, _ instance: UnsafeMutableRawPointer?) -> String? {
-        guard let find = library.functions.extension, let table = find(name) else { return nil }
+        guard let table = library.functions.extension?(name)?.assumingMemoryBound(to: dag_reward_fingerprint.self),
+            let write = try? TableReader(subject: "reward \(library.description.name)").element(table, name).write
+        else { return nil }
         var text = [CChar](repeating: 0, count: 1024)
-        let write = table.load(as: dag_reward_fingerprint.self).write
-        guard write?(instance, &text, text.count - 1) == Int32(DAG_REWARD_OK) else { return nil }
+        guard write(instance, &text, text.count - 1) == Int32(DAG_REWARD_OK) else { return nil }
         return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 }

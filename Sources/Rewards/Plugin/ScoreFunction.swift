@@ -28,8 +28,12 @@ struct ScoreFunction {
                     let note = try RewardHost.call("reward \(reward.name) failed on \(batch.names(start..<start + count))") { error in
                         call(batch, start, count, objectives.count, prompts, metadata, &scores, &statuses, deadline, error)
                     }
-                    for sample in start..<start + count where statuses[sample] != Int32(DAG_REWARD_OK) {
-                        failures[sample] = note.isEmpty ? RewardHost.describe(statuses[sample]) : note
+                    let failed = (start..<start + count).filter { statuses[$0] != Int32(DAG_REWARD_OK) }
+                    for sample in failed {
+                        let status = RewardHost.describe(statuses[sample])
+                        // A call has one message, and nobody can tell which of them it is about.
+                        let shared = "\(status); one message for the \(failed.count) that failed in this call: \(note)"
+                        failures[sample] = note.isEmpty ? status : failed.count == 1 ? note : shared
                     }
                 }
             }

@@ -10,21 +10,23 @@ struct TableReader {
         return String(cString: pointer)
     }
 
-    func element<Element>(_ base: UnsafePointer<Element>?, _ what: String) throws -> Element {
+    func element<Element: GrowingStruct & BitwiseCopyable>(_ base: UnsafePointer<Element>?, _ what: String) throws -> Element {
         try elements(base, 1, what)[0]
     }
 
-    /// An array of structs: the first one's `struct_size` is the stride.
-    func elements<Element>(_ base: UnsafePointer<Element>?, _ count: UInt32, _ what: String) throws -> [Element] {
+    /// An array of structs of the plugin's version: the first one's `struct_size` is the stride.
+    func elements<Element: GrowingStruct & BitwiseCopyable>(
+        _ base: UnsafePointer<Element>?, _ count: UInt32, _ what: String
+    ) throws -> [Element] {
         guard count > 0 else { return [] }
         guard let base else { throw RewardError("\(subject) gives no \(what)") }
         let stride = Int(UnsafeRawPointer(base).load(as: UInt32.self))
-        guard stride >= MemoryLayout<Element>.size, stride % MemoryLayout<Element>.alignment == 0 else {
+        guard stride >= Element.firstSize, stride % MemoryLayout<Element>.alignment == 0 else {
             throw RewardError(
-                "\(subject) gives struct_size \(stride) in its \(what), where version \(DAG_REWARD_ABI_VERSION) has "
-                    + "\(MemoryLayout<Element>.size)")
+                "\(subject) gives struct_size \(stride) in its \(what), where version \(DAG_REWARD_ABI_VERSION) has at least "
+                    + "\(Element.firstSize)")
         }
-        return (0..<Int(count)).map { UnsafeRawPointer(base).load(fromByteOffset: $0 * stride, as: Element.self) }
+        return (0..<Int(count)).map { plainData(at: UnsafeRawPointer(base) + $0 * stride, size: stride) }
     }
 
     /// An array of plain values.

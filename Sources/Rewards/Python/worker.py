@@ -1,13 +1,44 @@
-# Serves a Python reward to dag-train or dag-reward, which run this file with the user's own interpreter: python3 -c <this> my_reward.py
+# Serves a Python reward to dag-train or dag-reward, which run this file with the user's own interpreter: python3 -u -c <this> my_reward.py
 # Messages are described in WorkerMessages.swift. What a reward file may contain is described in docs/reward-plugins.md.
-import importlib.util, inspect, json, math, mmap, os, socket, struct, sys, traceback
+import sys
 
-SOCKET, MEMORY = 3, 4
+if sys.path and sys.path[0] == "":
+    del sys.path[0]  # the current folder, where -c looks first: whatever a json.py there is, it is not meant
+import atexit, importlib.util, inspect, json, math, mmap, os, re, select, signal, socket, struct, threading, traceback
+
+SOCKET, MEMORY, HOST = 3, 4, 5
+PROTOCOL, CUT_OFF = 2, 113
 DIRECTIONS = ("maximize", "minimize")
 
 
 class Refusal(Exception):
     """What the user is to be told, without a traceback."""
+
+
+leaving = threading.Event()  # the host needs no more answers, or is no more
+
+
+def kill_group():
+    try:
+        os.killpg(os.getpid(), signal.SIGKILL)
+    finally:
+        os.kill(os.getpid(), signal.SIGKILL)  # it may have gone to another group
+
+
+def end_with_host():
+    """Has this process and all of its group end once the host has, whatever the reward does about signals."""
+    os.set_inheritable(HOST, False)
+    host = select.poll()
+    host.register(HOST, select.POLLIN)
+
+    def wait():
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        host.poll()
+        kill_group()
+
+    threading.Thread(target=wait, daemon=True).start()
+    # Registered first, called last: what the reward has started ends with it, also if there is no host any more that would see to it.
+    atexit.register(lambda: leaving.is_set() and kill_group())
 
 
 def load(path):
@@ -56,9 +87,10 @@ def describe(module, path):
     largest = constant(module, "LARGEST_BATCH", 0, int)
     if largest < 0:
         raise Refusal(f"LARGEST_BATCH is {largest}; it must be a number of pictures, or 0 for any")
+    stem = os.path.splitext(os.path.basename(path))[0]
     first_line = (inspect.getdoc(module) or "a Python reward").split("\n")[0]
     return {
-        "name": constant(module, "NAME", os.path.splitext(os.path.basename(path))[0], str),
+        "name": constant(module, "NAME", re.sub("[^a-z0-9]+", "_", stem.lower()), str),
         "version": constant(module, "VERSION", "0", str),
         "description": constant(module, "DESCRIPTION", first_line, str),
         "license": constant(module, "LICENSE", "unknown", str),
@@ -120,7 +152,8 @@ def array(answer):
 
 
 def score(module, description, batch, images):
-    """Scores as float32 bytes [count, objectives]; NaN where the reward gives none."""
+    """Scores as float32 bytes [count, objectives]; NaN where the reward gives none. `images` is the host's own memory, which has the next
+    batch's pictures as soon as this one is answered: nothing is copied."""
     import numpy
 
     names = [objective["name"] for objective in description["objectives"]]
@@ -143,11 +176,12 @@ def score(module, description, batch, images):
 
 
 def main(path):
+    end_with_host()
     path = os.path.abspath(path)  # as tracebacks have it
     connection = socket.socket(fileno=SOCKET)
     for descriptor in (SOCKET, MEMORY):
         os.set_inheritable(descriptor, False)
-    memory, reward, description, problem = None, None, None, None
+    memory, reward, description = None, None, None
 
     def told(error):
         """An error in a line: where in the user's file, and what."""
@@ -164,7 +198,7 @@ def main(path):
         while len(data) < count:
             part = connection.recv(count - len(data))
             if not part:
-                os._exit(0)  # the host went away
+                raise ConnectionResetError
             data += part
         return bytes(data)
 
@@ -178,7 +212,7 @@ def main(path):
                 reward = load(path)
                 description = describe(reward, path)
             if call == "describe":
-                answer = {"description": description}
+                answer = {"description": description, "protocol": PROTOCOL}
             elif call == "make":
                 what = "cannot be made"
                 answer = {"made": f"{description['name']} {description['version']} {make(reward, arguments['options'], arguments['device'])}"}
@@ -200,4 +234,9 @@ def main(path):
         connection.sendall(struct.pack("=II", len(text), len(data)) + text + data)
 
 
-main(sys.argv[1])
+try:
+    main(sys.argv[1])
+except (ConnectionResetError, BrokenPipeError):
+    leaving.set()
+except OSError:
+    os._exit(CUT_OFF)

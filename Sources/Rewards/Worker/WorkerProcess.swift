@@ -1,5 +1,6 @@
 import CWorker
 import Foundation
+import Images
 
 /// A process that serves a reward. Not for several threads at once.
 final class WorkerProcess {
@@ -15,49 +16,70 @@ final class WorkerProcess {
         let reason: String
     }
 
-    private let pid: pid_t
+    /// Seconds in which a process that is no longer needed may destroy its reward and print what is left to print.
+    private static let farewell = 1.0
+
+    private let group: ChildGroup
     private let connection: WorkerConnection
-    private let watch: Int32
-    private var isRunning = true
+    private let memory: SharedPictures
+    /// When it is killed, if it has been told to end.
+    private var limit: Double?
+
+    var pid: pid_t { group.pid }
 
     /// Starts the program. Throws `RewardError` if that is impossible.
-    init(_ program: Program, memory: SharedPictures) throws {
+    init(_ program: Program) throws {
+        memory = try SharedPictures()
         var sockets: [Int32] = [-1, -1]
         guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &sockets) == 0 else {
             throw RewardError("no socket for a worker process: \(String(cString: strerror(errno)))")
         }
         defer { close(sockets[1]) }
-        let (failure, started) = Spawner.run { [sockets] in
-            let arguments = ([program.path] + program.arguments).map { strdup($0) } + [nil]
-            defer { for argument in arguments { free(argument) } }
-            var pid: pid_t = 0
-            return (dag_worker_spawn(arguments, sockets[1], memory.descriptor, &pid), pid)
-        }
-        guard failure == 0 else {
-            if started > 0 { waitpid(started, nil, 0) }
+        do { group = try Self.start(program, sockets[1], memory) } catch {
             close(sockets[0])
+            throw error
+        }
+        _ = fcntl(sockets[0], F_SETFL, O_NONBLOCK)
+        connection = WorkerConnection(socket: sockets[0], peer: group.watch)
+    }
+
+    private static func start(_ program: Program, _ socket: Int32, _ memory: SharedPictures) throws -> ChildGroup {
+        let arguments = ([program.path] + program.arguments).map { strdup($0) } + [nil]
+        defer { for argument in arguments { free(argument) } }
+        var pid: pid_t = 0
+        let failure = dag_worker_spawn(arguments, socket, memory.descriptor, &pid)
+        guard failure == 0 else {
+            if pid > 0 { waitpid(pid, nil, 0) }
             throw RewardError("\(program.path) cannot be started: \(String(cString: strerror(failure)))")
         }
-        pid = started
-        watch = dag_worker_watch(pid)
-        _ = fcntl(sockets[0], F_SETFL, O_NONBLOCK)
-        connection = WorkerConnection(socket: sockets[0], peer: watch)
+        return try ChildGroup(pid)
     }
 
     deinit {
-        end()
+        dismiss()
+        _ = group.hasEnded(within: max(0, (limit ?? 0) - monotonicSeconds()))
+        group.end()
         close(connection.socket)
-        if watch >= 0 { close(watch) }
     }
+
+    /// Tells it to end, for which it has a moment; whoever lets go of it then waits for that.
+    func dismiss() {
+        guard limit == nil else { return }
+        limit = monotonicSeconds() + Self.farewell
+        shutdown(connection.socket, Int32(SHUT_RDWR))
+    }
+
+    /// Lends it pictures, in place of those that it was lent before.
+    func share(_ images: ImageBatch) throws { try memory.write(images) }
 
     /// Asks and waits for the answer. Throws `RewardError` if the reward says that it cannot, `Ended` if the process is of no more use: it is
     /// killed then.
-    func call(_ request: WorkerRequest, timeout: Double) throws -> (WorkerAnswer, Data) {
+    func call(_ request: WorkerRequest, timeout: Double, isWanted: @escaping @Sendable () -> Bool) throws -> (WorkerAnswer, Data) {
         // A reward that gives up by itself at the deadline has this long to say so.
-        let deadline = monotonicSeconds() + timeout + min(1, timeout / 4)
+        let patience = Patience(deadline: monotonicSeconds() + timeout + min(1, timeout / 4), isWanted: isWanted)
         do {
-            try connection.send(request, until: deadline)
-            let (answer, data) = try connection.receive(WorkerAnswer.self, until: deadline)
+            try connection.send(request, .init(start: nil, count: 0), patience)
+            let (answer, data) = try connection.receive(WorkerAnswer.self, patience)
             if case .error(let text) = answer { throw RewardError(text) }
             return (answer, data)
         } catch let problem as WorkerConnection.Problem {
@@ -65,43 +87,24 @@ final class WorkerProcess {
         }
     }
 
+    /// Ends it, and says why.
     private func reason(_ problem: WorkerConnection.Problem, _ timeout: Double) -> String {
+        // A process that is gone may need a moment to be seen as such; one that only closed its end may stay for ever.
+        if case .closed = problem { _ = group.hasEnded(within: 0.2) }
+        let ending = group.end()
         switch problem {
-        case .timedOut:
-            end()
-            return "did not answer within \(timeout.formatted()) s (timeout=SECONDS allows more) and was killed"
-        case .garbled:
-            end()
-            return "sent something other than an answer and was killed"
-        case .closed:
-            // A process that is still there closed its end, and may do so for ever.
-            let status = end(patience: 0.2)
-            guard let status, status != Int32(DAG_WORKER_CUT_OFF) << 8 else {
-                return "lost its connection to the host: something closed descriptors that are not its own"
-            }
+        case .timedOut: return "did not answer within \(timeout.formatted()) s (timeout=SECONDS allows more) and was killed"
+        case .unwanted: return "was killed because nobody waits for its answer any more"
+        case .garbled: return "sent something other than an answer and was killed"
+        case .closed, .lost: break
+        }
+        switch ending {
+        case .unknown: return "ended, how is unknown: this program ignores SIGCHLD or waits for children that are not its own"
+        case .itself(let status) where status != Int32(DAG_WORKER_CUT_OFF) << 8:
             let signal = status & 0x7f
             return signal == 0 ? "ended itself with exit code \(status >> 8 & 0xff)" : "was ended by \(Self.name(ofSignal: signal))"
+        case .itself, .killed: return "lost its connection to the host: something closed descriptors that are not its own"
         }
-    }
-
-    /// Kills the process and its children, and takes note of its end.
-    /// - Parameter patience: seconds that it has to end by itself.
-    /// - Returns: its wait status if it ended by itself.
-    @discardableResult private func end(patience: Double = 0) -> Int32? {
-        guard isRunning else { return nil }
-        isRunning = false
-        var information = siginfo_t()
-        let limit = monotonicSeconds() + patience
-        var own = false
-        repeat {
-            // Without taking its place in the process table away, which keeps its group's number from being given to others.
-            own = waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT) == 0 && information._sifields._sigchld.si_pid == pid
-            if !own, patience > 0 { usleep(1000) }
-        } while !own && monotonicSeconds() < limit
-        kill(-pid, SIGKILL)
-        var status: Int32 = 0
-        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
-        return own ? status : nil
     }
 
     private static func name(ofSignal number: Int32) -> String {
@@ -112,41 +115,5 @@ final class WorkerProcess {
             SIGTERM: "SIGTERM", SIGPIPE: "SIGPIPE",
         ]
         return names[number] ?? "signal \(number)"
-    }
-}
-
-/// The one thread that starts workers: they are tied to the life of the thread that started them, so it never ends.
-private enum Spawner {
-    private final class Job: @unchecked Sendable {
-        let work: () -> (failure: Int32, pid: pid_t)
-        var result: (failure: Int32, pid: pid_t) = (0, 0)
-        let done = DispatchSemaphore(value: 0)
-        init(_ work: @escaping () -> (failure: Int32, pid: pid_t)) { self.work = work }
-    }
-
-    private nonisolated(unsafe) static var jobs: [Job] = []
-    private static let lock = NSLock()
-    private static let arrived = DispatchSemaphore(value: 0)
-    private nonisolated(unsafe) static let thread: Thread = {
-        let thread = Thread {
-            while true {
-                arrived.wait()
-                let job = lock.withLock { jobs.removeFirst() }
-                job.result = job.work()
-                job.done.signal()
-            }
-        }
-        thread.name = "dag.workers"
-        thread.start()
-        return thread
-    }()
-
-    static func run(_ work: @escaping () -> (failure: Int32, pid: pid_t)) -> (failure: Int32, pid: pid_t) {
-        _ = thread
-        let job = Job(work)
-        lock.withLock { jobs.append(job) }
-        arrived.signal()
-        job.done.wait()
-        return job.result
     }
 }

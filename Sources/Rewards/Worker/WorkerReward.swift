@@ -2,21 +2,32 @@ import Foundation
 import Images
 
 /// Worker processes that serve one library. Each has its own copy of whatever the reward loads.
-final class WorkerPool: RewardFactory {
+final class WorkerPool: RewardFactory, @unchecked Sendable {
     let description: RewardDescription
-    /// The library's file, for messages.
-    private let name: String
     private let program: WorkerProcess.Program
     private let count: Int
+    private let isWanted: @Sendable () -> Bool
+    private let lock = NSLock()
+    /// The process that said what the library is, until a reward is made in it.
+    private var idle: WorkerProcess?
 
     /// Asks a first process what the library is. Throws `RewardError` if it cannot say.
-    init(name: String, program: WorkerProcess.Program, count: Int, timeout: Double) throws {
-        (self.name, self.program, self.count) = (name, program, count)
+    /// - Parameters:
+    ///   - name: the library's file, for messages.
+    ///   - isWanted: whether a reward is still wanted; asked while waiting for one.
+    init(name: String, program: WorkerProcess.Program, count: Int, timeout: Double, isWanted: @escaping @Sendable () -> Bool) throws {
+        (self.program, self.count, self.isWanted) = (program, count, isWanted)
         do {
-            let answer = try WorkerProcess(program, memory: SharedPictures()).call(.describe, timeout: timeout).0
-            guard case .description(let description) = answer else { throw WorkerProcess.Ended(reason: "answered something else") }
-            try description.checkKeys()
-            self.description = description
+            let process = try WorkerProcess(program)
+            guard case .description(let description, let version) = try process.call(.describe, timeout: timeout, isWanted: isWanted).0
+            else { throw WorkerProcess.Ended(reason: "answered something else") }
+            guard version == WorkerProtocol.version else {
+                throw RewardError(
+                    "\(program.path) is of another release than this program: it speaks version \(version) and not "
+                        + "\(WorkerProtocol.version); install both anew")
+            }
+            try description.checkNames("reward \(name)")
+            (self.description, idle) = (description, process)
         } catch let ended as WorkerProcess.Ended {
             throw RewardError("reward \(name) cannot be opened: its worker \(ended.reason)")
         }
@@ -24,30 +35,42 @@ final class WorkerPool: RewardFactory {
 
     func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward {
         try description.check(options: options, device: device)
-        let request = WorkerRequest.make(options: options, device: device, timeout: timeout)
-        let timeout = timeout ?? .infinity
-        let workers = try (0..<count).map { _ in
-            try RewardWorker(name: description.name, program: program, request: request, timeout: timeout)
+        let serving = ServedReward(
+            name: description.name, program: program, request: .make(options: options, device: device, timeout: timeout),
+            timeout: timeout ?? .infinity)
+        nonisolated(unsafe) let first = lock.withLock { idle.take() }
+        let workers = concurrently(count) { [isWanted] index in
+            Result { try RewardWorker(serving, in: index == 0 ? first : nil, isWanted) }
         }
-        return WorkerReward(description, workers: workers)
+        return WorkerReward(description, workers: try workers.map { try $0.get() })
     }
 }
 
 /// A reward in processes of its own, among which a batch is divided.
-final class WorkerReward: Reward {
-    let name: String
-    let objectives: [RewardObjective]
-    let fingerprint: String
-    let isDeterministic: Bool
+public final class WorkerReward: Reward {
+    /// Name in logs and messages.
+    public let name: String
+    /// What it scores, in the order of the scores.
+    public let objectives: [RewardObjective]
+    /// Of code, weights and settings.
+    public let fingerprint: String
+    /// Whether equal pictures get equal scores.
+    public let isDeterministic: Bool
+    /// The numbers of its processes.
+    public var processes: [pid_t] { workers.compactMap(\.pid) }
     private let workers: [RewardWorker]
 
-    init(_ description: RewardDescription, workers: [RewardWorker]) {
+    fileprivate init(_ description: RewardDescription, workers: [RewardWorker]) {
         (name, objectives, isDeterministic) = (description.name, description.objectives, description.isDeterministic)
         fingerprint = workers[0].fingerprint
         self.workers = workers
     }
 
-    func score(_ batch: RewardBatch) throws -> RewardScores {
+    // All end at the same time, and not one after the other.
+    deinit { for worker in workers { worker.dismiss() } }
+
+    /// Scores a batch.
+    public func score(_ batch: RewardBatch) throws -> RewardScores {
         guard workers.count > 1, batch.count > 1 else { return try workers[0].score(batch, of: self) }
         let parts = min(workers.count, batch.count)
         let ranges = (0..<parts).map { batch.count * $0 / parts..<batch.count * ($0 + 1) / parts }
@@ -59,7 +82,7 @@ final class WorkerReward: Reward {
 }
 
 /// Runs `body` for 0..<count, each on a thread of its own, and waits for all. Nothing holds `body`, or what it holds, any more afterwards.
-func concurrently<Value>(_ count: Int, _ body: @escaping @Sendable (Int) -> Value) -> [Value] {
+public func concurrently<Value>(_ count: Int, _ body: @escaping @Sendable (Int) -> Value) -> [Value] {
     let shared = ConcurrentCalls(count, body)
     let group = DispatchGroup()
     for index in 0..<count {
@@ -93,79 +116,108 @@ private final class ConcurrentCalls<Value>: @unchecked Sendable {
     }
 }
 
+/// What a worker serves.
+private struct ServedReward: Sendable {
+    let name: String
+    let program: WorkerProcess.Program
+    /// Has the reward made.
+    let request: WorkerRequest
+    let timeout: Double
+
+    /// Has it made in a process, a new one if none is given. Returns its fingerprint too. Throws `RewardError`, or `WorkerProcess.Ended`.
+    func start(in process: WorkerProcess? = nil, _ isWanted: @escaping @Sendable () -> Bool) throws -> (WorkerProcess, String) {
+        let process = try process ?? WorkerProcess(program)
+        guard case .made(let fingerprint) = try process.call(request, timeout: timeout, isWanted: isWanted).0 else {
+            throw WorkerProcess.Ended(reason: "answered something else")
+        }
+        return (process, fingerprint)
+    }
+}
+
 /// One process with the model loaded; another takes its place when it dies.
-final class RewardWorker: @unchecked Sendable {
+private final class RewardWorker: @unchecked Sendable {
     let fingerprint: String
-    private let name: String
-    private let program: WorkerProcess.Program
-    private let request: WorkerRequest
-    private let timeout: Double
-    private let memory: SharedPictures
+    private let served: ServedReward
     private let lock = NSLock()
     private var process: WorkerProcess?
 
-    /// Starts a process and has it load the model. Throws `RewardError`.
-    init(name: String, program: WorkerProcess.Program, request: WorkerRequest, timeout: Double) throws {
-        (self.name, self.program, self.request, self.timeout) = (name, program, request, timeout)
-        memory = try SharedPictures()
+    /// Why there is no process, as the end of "a new process could not be made: ...".
+    private struct Irreplaceable: Error { let reason: String }
+
+    /// Has the model loaded. Throws `RewardError`.
+    /// - Parameter process: one that runs already; nil: a new one.
+    init(_ served: ServedReward, in process: WorkerProcess?, _ isWanted: @escaping @Sendable () -> Bool) throws {
+        self.served = served
         do {
-            (process, fingerprint) = try Self.start(program, memory, request, timeout)
+            (self.process, fingerprint) = try served.start(in: process, isWanted)
         } catch let ended as WorkerProcess.Ended {
-            throw RewardError("reward \(name) cannot be made: its worker \(ended.reason)")
+            throw RewardError("reward \(served.name) cannot be made: its worker \(ended.reason)")
         }
     }
+
+    var pid: pid_t? { lock.withLock { process?.pid } }
+
+    /// Tells the process to end.
+    func dismiss() { lock.withLock { process?.dismiss() } }
 
     /// Scores a batch; if the process dies over it, a new one tries once more. Throws `RewardError` that tells what happened both times.
     func score(_ batch: RewardBatch, of reward: WorkerReward) throws -> RewardScores {
         try lock.withLock {
-            let first: String
-            do { return try attempt(batch, of: reward) } catch let ended as WorkerProcess.Ended { first = ended.reason }
-            do {
-                return try attempt(batch, of: reward)
-            } catch let ended as WorkerProcess.Ended {
-                let both = ended.reason == first ? "twice: it \(first)" : "twice: it \(first), and in a new process it \(ended.reason)"
-                throw RewardError("reward \(name) failed on \(batch.names()) \(both)")
-            }
+            var ends: [String] = []
+            repeat {
+                do {
+                    return try attempt(batch, of: reward)
+                } catch let ended as WorkerProcess.Ended {
+                    ends.append(ended.reason)
+                } catch let error as Irreplaceable {
+                    let before = ends.isEmpty ? "" : "it \(ends[0]), and "
+                    throw RewardError(
+                        "reward \(served.name) failed on \(batch.names()): \(before)a new process could not be made: \(error.reason)")
+                }
+            } while ends.count < batch.attempts && batch.isWanted()
+            let what =
+                ends.count == 1
+                ? ": it \(ends[0])"
+                : ends[0] == ends[1] ? " twice: it \(ends[0])" : " twice: it \(ends[0]), and in a new process it \(ends[1])"
+            throw RewardError("reward \(served.name) failed on \(batch.names())\(what)")
         }
     }
 
     private func attempt(_ batch: RewardBatch, of reward: WorkerReward) throws -> RewardScores {
+        let process = try process ?? successor(batch.isWanted)
+        self.process = process
         do {
-            let process = try process ?? restart()
-            self.process = process
-            try memory.write(batch.images)
+            try process.share(batch.images)
             let (answer, data) = try process.call(
                 .score(
                     batch: .init(
                         count: batch.count, height: batch.images.height, width: batch.images.width, prompts: batch.prompts,
-                        metadata: batch.metadata, ids: batch.sampleIDs, seeds: batch.seeds)), timeout: timeout)
+                        metadata: batch.metadata, ids: batch.sampleIDs, seeds: batch.seeds)), timeout: served.timeout,
+                isWanted: batch.isWanted)
             guard case .scores(let failures) = answer, data.count % 4 == 0 else {
                 throw WorkerProcess.Ended(reason: "answered something other than scores")
             }
             let values = data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
             return try RewardScores(values, failures: failures, of: reward, for: batch)
         } catch let ended as WorkerProcess.Ended {
-            process = nil
+            self.process = nil
             throw ended
         }
     }
 
-    /// A new process. Throws `RewardError` if what it serves is no longer what the old one served.
-    private func restart() throws -> WorkerProcess {
-        let (process, new) = try Self.start(program, memory, request, timeout)
-        guard new == fingerprint else {
-            throw RewardError("reward \(name) changed during the run: its new process is `\(new)`, the first was `\(fingerprint)`")
+    /// A new process. Throws `Irreplaceable` if there is none, or if what it serves is no longer what the old one served.
+    private func successor(_ isWanted: @escaping @Sendable () -> Bool) throws -> WorkerProcess {
+        do {
+            let (process, new) = try served.start(isWanted)
+            guard new == fingerprint else {
+                throw Irreplaceable(
+                    reason: "the reward changed during the run, its new process is `\(new)`, the first was `\(fingerprint)`")
+            }
+            return process
+        } catch let ended as WorkerProcess.Ended {
+            throw Irreplaceable(reason: "it \(ended.reason)")
+        } catch let error as RewardError {
+            throw Irreplaceable(reason: error.description)
         }
-        return process
-    }
-
-    private static func start(
-        _ program: WorkerProcess.Program, _ memory: SharedPictures, _ request: WorkerRequest, _ timeout: Double
-    ) throws -> (WorkerProcess, String) {
-        let process = try WorkerProcess(program, memory: memory)
-        guard case .made(let fingerprint) = try process.call(request, timeout: timeout).0 else {
-            throw WorkerProcess.Ended(reason: "answered something else")
-        }
-        return (process, fingerprint)
     }
 }

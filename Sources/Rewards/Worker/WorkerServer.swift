@@ -4,15 +4,19 @@ import Images
 
 /// The other side of `WorkerProcess`: serves one library to the host that started this process.
 public enum WorkerServer {
-    /// Ends this process, which must be the head of a process group, and all of that group when its parent ends.
-    public static func endWithHost() { dag_worker_end_with_host() }
+    /// In a process that may end at any time, the head of a process group: prints what a reward prints line by line, and ends with the
+    /// host, as all of the group does.
+    public static func prepare() {
+        dag_worker_end_with_host()
+        dag_worker_print_lines()
+    }
 
-    /// Answers until the host goes away; returns an exit code.
+    /// Answers until the host needs no more answers, then destroys the reward and ends. Returns an exit code if it cannot go on.
     /// - Parameters:
     ///   - kind: `plugin` or `c`.
     ///   - path: the library.
     public static func run(kind: String, path: String) -> Int32 {
-        endWithHost()
+        prepare()
         // Children of the plugin must not hold the host's connection open.
         for descriptor in [Int32(DAG_WORKER_SOCKET), Int32(DAG_WORKER_MEMORY)] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let connection = WorkerConnection(socket: Int32(DAG_WORKER_SOCKET), peer: -1)
@@ -21,12 +25,12 @@ public enum WorkerServer {
         var view = PictureView()
         do {
             while true {
-                let request = try connection.receive(WorkerRequest.self, until: .infinity).0
+                let request = try connection.receive(WorkerRequest.self).0
                 var values: [Float] = []
                 var answer: WorkerAnswer
                 do {
                     switch request {
-                    case .describe: answer = .description(try library.get().description)
+                    case .describe: answer = .description(try library.get().description, version: WorkerProtocol.version)
                     case .make(let options, let device, let timeout):
                         let made = try library.get().make(options: options, device: device, timeout: timeout)
                         reward = made
@@ -40,10 +44,13 @@ public enum WorkerServer {
                 } catch {
                     answer = .error("\(error)")
                 }
-                try values.withUnsafeBytes { try connection.send(answer, $0, until: .infinity) }
+                try values.withUnsafeBytes { try connection.send(answer, $0) }
             }
+        } catch WorkerConnection.Problem.closed {
+            reward = nil
+            // Nobody has told a C library to free what it was told to make: what it does at exit would complain of that.
+            dag_worker_leave(kind == "c" ? 0 : 1)
         } catch {
-            // The host went away, which ends this process anyhow, or a plugin closed what is not its own.
             return Int32(DAG_WORKER_CUT_OFF)
         }
     }

@@ -36,7 +36,7 @@ enum Checks {
 
     /// Runs a check in this process and prints its outcome as JSON.
     static func runHere(_ name: String, _ specification: RewardSpecification) throws {
-        WorkerServer.endWithHost()
+        WorkerServer.prepare()
         // What the reward prints must not mix with the outcome, and no program that it starts has a hold on it.
         let output = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
         dup2(STDERR_FILENO, STDOUT_FILENO)

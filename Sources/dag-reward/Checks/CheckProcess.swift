@@ -1,3 +1,4 @@
+import CWorker
 import Foundation
 import Rewards
 
@@ -5,7 +6,7 @@ import Rewards
 final class CheckProcess {
     let output: Capture
     let errors: Capture
-    private let pid: pid_t
+    private let group: ChildGroup
 
     /// Throws `RewardError` if it cannot be started.
     init(_ arguments: [String]) throws {
@@ -15,6 +16,9 @@ final class CheckProcess {
         posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_adddup2(&files, output.descriptor, STDOUT_FILENO)
         posix_spawn_file_actions_adddup2(&files, errors.descriptor, STDERR_FILENO)
+        let host = dag_worker_watch(getpid())
+        defer { close(host) }
+        posix_spawn_file_actions_adddup2(&files, host, Int32(DAG_WORKER_HOST))
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
@@ -29,24 +33,14 @@ final class CheckProcess {
         var pid: pid_t = 0
         let failure = posix_spawn(&pid, "/proc/self/exe", &files, &attributes, argv, envp)
         guard failure == 0 else { throw RewardError("a check cannot be started: \(String(cString: strerror(failure)))") }
-        self.pid = pid
+        group = try ChildGroup(pid)
     }
 
     /// Waits for its end, and kills what is left of its group then, or all of it after so many seconds. May be called once.
     /// - Returns: its wait status; nil if it took longer.
     func wait(_ seconds: Double) -> Int32? {
-        let limit = DispatchTime.now() + seconds
-        var information = siginfo_t()
-        var hasEnded: Bool { information._sifields._sigchld.si_pid == pid }
-        repeat {
-            usleep(2000)
-            // Its place in the process table is kept for now, so that its group's number is given to no others.
-            waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT)
-        } while !hasEnded && DispatchTime.now() < limit
-        kill(-pid, SIGKILL)
-        var status: Int32 = 0
-        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
-        return hasEnded ? status : nil
+        _ = group.hasEnded(within: seconds)
+        return if case .itself(let status) = group.end() { status } else { nil }
     }
 }
 

@@ -8,16 +8,17 @@ extension Checks {
         check("exports", "the library exports dag_reward_entry and nothing else", exports),
         check("versions", "entry refuses versions of the ABI that it does not speak, with a reason", versions),
         check("description", "the plugin describes itself completely", description),
-        check("create", "instances can be made and destroyed again and again", create),
+        check("create", "instances can be made and destroyed again and again, and no memory is lost", create),
         check("unknown_options", "settings that the plugin does not know are refused by name", unknownOptions),
         check("bad_values", "settings without sense are refused with a message, or taken", badValues),
         check("newer_host", "structs of a later version of the ABI, with more at their end, are no problem", newerHost),
+        check("older_host", "structs of the first release, without what was appended since, are no problem", olderHost),
         check("padded_rows", "strides are respected: padded rows and pictures score the same", paddedRows),
         check("scores_in_bounds", "nothing is written beyond scores and statuses, and nothing read beyond the input", inBounds),
         check("inputs_untouched", "nothing that is passed in is written to", inputsUntouched),
         check("all_written", "every score is written, and finite where the status is OK", allWritten),
         check("deadline", "a deadline that has passed gives scores or DAG_REWARD_DEADLINE", deadline),
-        check("threads", "calls that overlap as the thread mode allows give the scores of calls that do not", threads),
+        check("threads", "calls from other threads, overlapping as the thread mode allows, give the usual scores", threads),
         check("unload", "an instance is destroyed, the library closed and the process ended in peace", unload),
     ]
 
@@ -35,9 +36,9 @@ extension Checks {
         let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
         guard process.terminationStatus == 0 else { return .skip("needs nm, of binutils") }
-        // Small letters are symbols that nobody outside can see.
+        // Small letters are symbols that nobody outside can see, but for u, which the loader has only one of in a process, and i.
         let visible = text.split(separator: "\n").map { $0.split(separator: " ") }.filter {
-            $0.count > 1 && $0[$0.count - 2].allSatisfy(\.isUppercase)
+            $0.count > 1 && $0[$0.count - 2].allSatisfy { $0.isUppercase || $0 == "u" || $0 == "i" }
         }
         let others = visible.map { String($0[$0.count - 1]) }.filter {
             !["dag_reward_entry", "__bss_start", "_edata", "_end", "_init", "_fini"].contains($0)  // the linker's own
@@ -49,13 +50,13 @@ extension Checks {
 
     private static func versions(_ plugin: RawPlugin) throws -> CheckOutcome {
         var table: UnsafePointer<dag_reward_plugin>?
-        let (status, message) = RawPlugin.withError { plugin.entry(RawPlugin.host(versions: 1000...2000), &table, $0) }
+        let (status, message) = try RawPlugin.withError { plugin.entry(RawPlugin.host(versions: 1000...2000), &table, $0) }
         guard status == Int32(DAG_REWARD_UNSUPPORTED) else {
             throw CheckFailure(
                 "a host that speaks versions 1000 to 2000 got status \(status); return DAG_REWARD_UNSUPPORTED (DAG_REWARD_PLUGIN does)")
         }
         guard !message.isEmpty else { throw CheckFailure("refused versions 1000 to 2000 without a message") }
-        let (wide, reason) = RawPlugin.withError { plugin.entry(RawPlugin.host(versions: 1...1000), &table, $0) }
+        let (wide, reason) = try RawPlugin.withError { plugin.entry(RawPlugin.host(versions: 1...1000), &table, $0) }
         guard wide == 0, table?.pointee.abi_version == 1 else {
             throw CheckFailure("a host that speaks versions 1 to 1000 got status \(wide) \(reason); answer with version 1")
         }
@@ -64,12 +65,9 @@ extension Checks {
 
     private static func description(_ plugin: RawPlugin) throws -> CheckOutcome {
         let d = plugin.description
-        func isWords(_ text: String) -> Bool {
-            !text.isEmpty && text.allSatisfy { $0.isASCII && ($0.isLowercase || $0.isNumber || $0 == "_") }
-        }
-        for (kind, name) in [("name", d.name)] + d.objectives.map({ ("objective", $0.name) }) + d.options.map({ ("option", $0.key) })
-        where !isWords(name) {
-            throw CheckFailure("the \(kind) `\(name)` is not lower-case words joined by _")
+        // That the name and those of the objectives are words was seen when the library was opened.
+        for key in d.options.map(\.key) where !RewardDescription.isName(key) {
+            throw CheckFailure("the option `\(key)` is not lower-case words joined by _")
         }
         guard Set(d.options.map(\.key)).count == d.options.count else { throw CheckFailure("an option is declared twice") }
         let lines =
@@ -86,12 +84,13 @@ extension Checks {
         let pair = try (plugin.create(), plugin.create())
         plugin.destroy(pair.0)
         plugin.destroy(pair.1)
+        try Losses.check("instance") { plugin.destroy(try plugin.create()) }
         return .pass
     }
 
     private static func unknownOptions(_ plugin: RawPlugin) throws -> CheckOutcome {
         guard plugin.description.takesOtherOptions else { return .pass }  // the host refuses them
-        let (status, message, _) = plugin.tryCreate(["no_such_option": "1"])
+        let (status, message, _) = try plugin.tryCreate(["no_such_option": "1"])
         guard status == Int32(DAG_REWARD_INVALID), message.contains("no_such_option") else {
             throw CheckFailure(
                 "create with no_such_option=1 gave status \(status) `\(message)`: refuse it with DAG_REWARD_INVALID and name it")
@@ -102,7 +101,7 @@ extension Checks {
     private static func badValues(_ plugin: RawPlugin) throws -> CheckOutcome {
         for key in plugin.description.options.map(\.key) {
             for value in ["", "\u{1}", String(repeating: "9", count: 1000), "/no/such/file", "nan"] {
-                let (status, message, instance) = plugin.tryCreate([key: value])
+                let (status, message, instance) = try plugin.tryCreate([key: value])
                 if status == 0 { plugin.destroy(instance) }
                 guard status == 0 || !message.isEmpty else { throw CheckFailure("\(key)=\(value.prefix(20)) is refused without a message") }
                 guard !message.contains("\n") else {
@@ -115,11 +114,18 @@ extension Checks {
 
     private static func newerHost(_ plugin: RawPlugin) throws -> CheckOutcome {
         var table: UnsafePointer<dag_reward_plugin>?
-        let (status, message) = RawPlugin.withError { plugin.entry(RawPlugin.host(growth: 64), &table, $0) }
+        let (status, message) = try RawPlugin.withError { plugin.entry(RawPlugin.host(.later), &table, $0) }
         guard status == 0 else {
             throw CheckFailure("a host struct with 64 bytes more is refused: \(message); compare struct_size with >=")
         }
-        return try compare(plugin, RawPlugin.Layout(growth: 64), "with larger structs")
+        return try compare(plugin, RawPlugin.Layout(version: .later), "with larger structs")
+    }
+
+    private static func olderHost(_ plugin: RawPlugin) throws -> CheckOutcome {
+        var table: UnsafePointer<dag_reward_plugin>?
+        let (status, message) = try RawPlugin.withError { plugin.entry(RawPlugin.host(.first), &table, $0) }
+        guard status == 0 else { throw CheckFailure("the host struct of the first release is refused: \(message); see DAG_REWARD_HAS") }
+        return try compare(plugin, RawPlugin.Layout(version: .first), "with the structs of the first release")
     }
 
     private static func paddedRows(_ plugin: RawPlugin) throws -> CheckOutcome {
@@ -141,7 +147,7 @@ extension Checks {
     private static func allWritten(_ plugin: RawPlugin) throws -> CheckOutcome {
         let instance = try plugin.create()
         let count = min(7, largest(plugin))
-        let answer = plugin.score(instance, try Samples.batch(0..<count))
+        let answer = try plugin.score(instance, Samples.batch(0..<count))
         plugin.destroy(instance)
         guard answer.status == 0 else { throw CheckFailure("score failed with status \(answer.status): \(answer.message)") }
         for (index, score) in answer.scores.enumerated() {
@@ -163,8 +169,8 @@ extension Checks {
     private static func deadline(_ plugin: RawPlugin) throws -> CheckOutcome {
         let instance = try plugin.create()
         let batch = try Samples.batch(0..<min(4, largest(plugin)))
-        let usual = plugin.score(instance, batch)
-        let late = plugin.score(instance, batch, RawPlugin.Layout(deadline: 1))
+        let usual = try plugin.score(instance, batch)
+        let late = try plugin.score(instance, batch, RawPlugin.Layout(deadline: 1))
         plugin.destroy(instance)
         if late.status != Int32(DAG_REWARD_DEADLINE), let fault = fault(in: late, beside: usual, plugin) {
             throw CheckFailure("after its deadline \(fault); return DAG_REWARD_DEADLINE or ignore it")
@@ -174,16 +180,20 @@ extension Checks {
 
     private static func threads(_ plugin: RawPlugin) throws -> CheckOutcome {
         let mode = plugin.description.threadMode
-        guard mode != .serialized else { return .pass }  // the host sees to it
+        guard mode != .serialized else { return try changingThreads(plugin) }
         nonisolated(unsafe) let (plugin, instances) = (plugin, try (0..<4).map { _ in try plugin.create() })
         let count = min(3, largest(plugin))
         let batches = try (0..<4).map { k in try Samples.batch(k * 10..<k * 10 + count, height: 64, width: 64) }
-        let alone = batches.map { plugin.score(instances[0], $0) }
+        let alone = try batches.map { try plugin.score(instances[0], $0) }
         let faults = Faults()
         DispatchQueue.concurrentPerform(iterations: 4) { k in
             for _ in 0..<50 {
-                let answer = plugin.score(instances[mode == .concurrent ? 0 : k], batches[k])
-                if let fault = fault(in: answer, beside: alone[k], plugin) { faults.add(fault) }
+                do {
+                    let answer = try plugin.score(instances[mode == .concurrent ? 0 : k], batches[k])
+                    if let fault = fault(in: answer, beside: alone[k], plugin) { faults.add(fault) }
+                } catch {
+                    faults.add("\(error)")
+                }
             }
         }
         for instance in instances { plugin.destroy(instance) }
@@ -195,9 +205,27 @@ extension Checks {
         return .pass
     }
 
+    /// Calls one after the other, each from a new thread.
+    private static func changingThreads(_ plugin: RawPlugin) throws -> CheckOutcome {
+        nonisolated(unsafe) let plugin = plugin
+        nonisolated(unsafe) let instance = try onNewThread { try plugin.create() }
+        let batch = try Samples.batch(0..<min(3, largest(plugin)))
+        let usual = try onNewThread { try plugin.score(instance, batch) }
+        for _ in 0..<3 {
+            let answer = try onNewThread { try plugin.score(instance, batch) }
+            if let fault = fault(in: answer, beside: usual, plugin) { throw CheckFailure("called from another thread \(fault)") }
+        }
+        try onNewThread { plugin.destroy(instance) }
+        return .pass
+    }
+
+    private static func onNewThread<Value>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
+        try concurrently(1) { _ in Result { try body() } }[0].get()
+    }
+
     private static func unload(_ plugin: RawPlugin) throws -> CheckOutcome {
         let instance = try plugin.create()
-        _ = plugin.score(instance, try Samples.batch(0..<1))
+        _ = try plugin.score(instance, Samples.batch(0..<1))
         plugin.destroy(instance)
         dlclose(plugin.handle)
         return .pass
@@ -212,7 +240,7 @@ extension Checks {
         let instance = try plugin.create()
         defer { plugin.destroy(instance) }
         let batch = try Samples.batch(0..<min(5, largest(plugin)), height: height, width: width)
-        let (usual, strange) = (plugin.score(instance, batch), plugin.score(instance, batch, layout))
+        let (usual, strange) = try (plugin.score(instance, batch), plugin.score(instance, batch, layout))
         if let fault = fault(in: strange, beside: usual, plugin) { throw CheckFailure("\(what) \(fault)") }
         return .pass
     }

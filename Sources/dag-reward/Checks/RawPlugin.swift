@@ -23,57 +23,72 @@ final class RawPlugin {
         handle = dlopen(path, RTLD_NOW | RTLD_LOCAL)!
         entry = unsafeBitCast(dlsym(handle, "dag_reward_entry"), to: Entry.self)
         self.specification = specification
-        var table: UnsafePointer<dag_reward_plugin>?
-        let (status, message) = Self.withError { [entry] in entry(Self.host(), &table, $0) }
-        guard status == 0, let table else { throw CheckFailure("entry refused this host: \(message)") }
-        functions = table.pointee
+        functions = library.functions
     }
 
     var description: RewardDescription { library.description }
 
-    /// Lives as long as the process.
-    /// - Parameters:
-    ///   - versions: the range that the host claims to speak.
-    ///   - growth: bytes that a later version of the struct has more.
-    static func host(versions: ClosedRange<UInt32> = 1...1, growth: Int = 0) -> UnsafePointer<dag_reward_host> {
+    /// Which version of the header structs are of.
+    enum Version {
+        case first, own
+        /// With 64 bytes more than today's.
+        case later
+
+        fileprivate func size<Struct: GrowingStruct>(of _: Struct.Type) -> Int {
+            switch self {
+            case .first: Struct.firstSize
+            case .own: MemoryLayout<Struct>.size
+            case .later: MemoryLayout<Struct>.size + 64
+            }
+        }
+    }
+
+    private nonisolated(unsafe) static let usualHost = host()
+
+    /// A host that lives as long as the process.
+    /// - Parameter versions: the range that it claims to speak.
+    static func host(versions: ClosedRange<UInt32> = 1...1, _ version: Version = .own) -> UnsafePointer<dag_reward_host> {
         let host = dag_reward_host(
             struct_size: 0, abi_min: versions.lowerBound, abi_max: versions.upperBound, reserved: 0,
             name: UnsafePointer(strdup("dag-reward check")),
             version: UnsafePointer(strdup("1")), extension: { _ in nil })
-        return UnsafePointer(Unmanaged.passRetained(grown(host, growth)).takeUnretainedValue().pointer())
+        return UnsafePointer(Unmanaged.passRetained(placed(host, version)).takeUnretainedValue().pointer())
     }
 
-    /// A copy of a struct with its size, and bytes of a later version after it, where memory ends.
-    private static func grown<Struct>(_ value: Struct, _ growth: Int = 0) -> GuardedMemory {
-        let memory = GuardedMemory(MemoryLayout<Struct>.size + growth)
+    /// A copy of a struct with its size, where memory ends.
+    private static func placed<Struct: GrowingStruct>(_ value: Struct, _ version: Version = .own) -> GuardedMemory {
+        let memory = GuardedMemory(version.size(of: Struct.self))
         memset(memory.bytes.baseAddress!, 0xAA, memory.bytes.count)
-        withUnsafeBytes(of: value) { memory.bytes.copyMemory(from: $0) }
+        withUnsafeBytes(of: value) { memory.bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0.prefix(memory.bytes.count))) }
         memory.bytes.storeBytes(of: UInt32(memory.bytes.count), as: UInt32.self)
         return memory
     }
 
-    /// Calls with an error buffer of the least size, which ends where memory ends. Throws if what is in it is no text with an end.
-    static func withError(_ body: (UnsafeMutablePointer<dag_reward_error>) -> Int32) -> (status: Int32, message: String) {
+    /// Calls with an error buffer of the least size, which ends where memory ends. Throws `CheckFailure` if the message in it has no end.
+    static func withError(_ body: (UnsafeMutablePointer<dag_reward_error>) -> Int32) throws -> (status: Int32, message: String) {
         let buffer = GuardedMemory(256)
-        let error = grown(dag_reward_error(struct_size: 0, capacity: 256, message: buffer.pointer()))
+        let error = placed(dag_reward_error(struct_size: 0, capacity: 256, message: buffer.pointer()))
         let status = withExtendedLifetime(error) { body(error.pointer()) }
         let bytes = buffer.bytes.prefix { $0 != 0 }
-        return (status, bytes.count == 256 ? "(a message without its NUL)" : String(decoding: bytes, as: UTF8.self))
+        guard bytes.count < 256 else {
+            throw CheckFailure("an error's message fills all of its 256 bytes without a NUL at the end (dag_reward_fail writes one)")
+        }
+        return (status, String(decoding: bytes, as: UTF8.self))
     }
 
     /// Makes an instance with the user's options, and `changes` to them. Throws `CheckFailure`.
     func create(_ changes: [String: String] = [:]) throws -> UnsafeMutableRawPointer? {
-        let (status, message, instance) = tryCreate(changes)
+        let (status, message, instance) = try tryCreate(changes)
         guard status == 0 else { throw CheckFailure("create failed with status \(status): \(message)") }
         return instance
     }
 
-    func tryCreate(_ changes: [String: String]) -> (status: Int32, message: String, instance: UnsafeMutableRawPointer?) {
+    func tryCreate(_ changes: [String: String]) throws -> (status: Int32, message: String, instance: UnsafeMutableRawPointer?) {
         let given = specification.options.merging(changes) { _, new in new }
         var instance: UnsafeMutableRawPointer?
-        let (status, message) = Self.withError { error in
+        let (status, message) = try Self.withError { error in
             RewardSettings(given, for: description).withConfig(device: specification.device) {
-                functions.create(Self.host(), $0, &instance, error)
+                functions.create(Self.usualHost, $0, &instance, error)
             }
         }
         return (status, message, instance)
@@ -85,8 +100,8 @@ final class RawPlugin {
     struct Layout {
         /// Bytes after each row and after each picture.
         var rowPadding = 0, picturePadding = 0
-        /// Bytes that a later version of the structs has more.
-        var growth = 0
+        /// Of the structs.
+        var version = Version.own
         /// Which end of every array touches forbidden memory.
         var edge = GuardedMemory.Edge.end
         /// Whether what is passed in cannot be written.
@@ -102,7 +117,7 @@ final class RawPlugin {
         let statuses: [Int32]
     }
 
-    func score(_ instance: UnsafeMutableRawPointer?, _ batch: RewardBatch, _ layout: Layout = Layout()) -> Answer {
+    func score(_ instance: UnsafeMutableRawPointer?, _ batch: RewardBatch, _ layout: Layout = Layout()) throws -> Answer {
         let (n, height, width, m) = (batch.count, batch.images.height, batch.images.width, description.objectives.count)
         let rowStride = width * 3 + layout.rowPadding
         let pictureStride = rowStride * height + layout.picturePadding
@@ -123,23 +138,23 @@ final class RawPlugin {
         let scores = GuardedMemory([UInt32](repeating: DAG_REWARD_UNWRITTEN, count: n * m), edge: layout.edge)
         let statuses = GuardedMemory(n * 4, edge: layout.edge)
         let inputs = promptBytes + metadataBytes + [prompts, metadata, ids, seeds, pixels]
-        let images = Self.grown(
+        let images = Self.placed(
             dag_reward_images(
                 struct_size: 0, format: Int32(DAG_REWARD_U8_NHWC), data: UnsafeRawPointer(pixels.bytes.baseAddress!),
                 height: UInt32(height),
-                width: UInt32(width), strides: (Int64(pictureStride), Int64(rowStride), 3, 1)), layout.growth)
-        let call = Self.grown(
+                width: UInt32(width), strides: (Int64(pictureStride), Int64(rowStride), 3, 1)), layout.version)
+        let call = Self.placed(
             dag_reward_batch(
                 struct_size: 0, count: UInt32(n), images: images.pointer(), prompts: prompts.pointer(), metadata: metadata.pointer(),
                 sample_ids: ids.pointer(),
-                seeds: seeds.pointer(), deadline: layout.deadline), layout.growth)
-        let result = Self.grown(
+                seeds: seeds.pointer(), deadline: layout.deadline), layout.version)
+        let result = Self.placed(
             dag_reward_result(struct_size: 0, objective_count: UInt32(m), scores: scores.pointer(), statuses: statuses.pointer()),
-            layout.growth)
+            layout.version)
         let structs = [images, call, result]
         if layout.isProtected { for memory in inputs + structs { memory.protect() } }
-        return withExtendedLifetime(inputs + structs) {
-            let (status, message) = Self.withError { functions.score(instance, call.pointer(), result.pointer(), $0) }
+        return try withExtendedLifetime(inputs + structs) {
+            let (status, message) = try Self.withError { functions.score(instance, call.pointer(), result.pointer(), $0) }
             let found = Array(statuses.bytes.bindMemory(to: Int32.self))
             let values = scores.bytes.bindMemory(to: Float.self).enumerated().map { found[$0 / m] == 0 ? $1 : .nan }
             return Answer(status: status, message: message, scores: values, statuses: found)

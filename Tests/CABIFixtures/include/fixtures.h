@@ -14,7 +14,7 @@ typedef struct fixture {
     int32_t calls;       ///< of `score`
     int32_t delay;       ///< of `score`, microseconds
     int32_t fail_at;     ///< the call at which `score` fails; 0: never
-    int32_t throws;      ///< 1: it fails by a std::exception, 2: by an int, 0: by its status
+    int32_t throws;      ///< 1: it fails by a std::exception, 2: by an int, 3: by its status with a message of several lines, 0: by its status
     int32_t cancels_at;  ///< the call at which `score` cancels; 0: never
     int32_t reentered;   ///< status of dag_trainer_status called by `score`
     int32_t released;

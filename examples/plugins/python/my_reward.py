@@ -21,7 +21,11 @@ def setup(limit=0.05):
 
 
 def score(images, prompts, metadata):
-    """images: uint8 [n, height, width, 3]; prompts: n strings; metadata: n dicts. One number a picture, 0 to 1: `limit` is sharp enough."""
+    """One number a picture, 0 to 1: `limit` is sharp enough.
+
+    images: uint8 [n, height, width, 3], the host's own memory: read-only, and valid until this returns; take images.copy() to keep it.
+    prompts: n strings; metadata: n dicts.
+    """
     grey = images.astype(np.float64) @ [0.299, 0.587, 0.114] / 255
     grey = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
     centre = grey[:, 1:-1, 1:-1]
