@@ -217,19 +217,26 @@ import Testing
             }
             #expect(call() == DAG_CANCELLED, "\(Self.lastError)")
         }
-        for fault in ["create_hang", "hang"] {
+        func session(_ fault: String) throws -> Session {
             let session = try Session(["reward_plugin": ["\(library),fault=\(fault),at=8,timeout=600"]], adding: false)
             trainer = session.trainer
-            if fault == "create_hang" {
-                cancelledInASecond { dag_trainer_start(session.trainer) }
-            } else {
-                #expect(dag_trainer_start(session.trainer) == DAG_OK && dag_trainer_run_epoch(session.trainer) == DAG_OK)
-                cancelledInASecond { dag_trainer_run_epoch(session.trainer) }
-                // Nor does the end.
-                #expect(dag_trainer_roll_out(session.trainer) == DAG_OK)
-            }
-            #expect(dag_trainer_destroy(session.trainer) == DAG_OK)
+            return session
         }
+        let loading = try session("create_hang")
+        cancelledInASecond { dag_trainer_start(loading.trainer) }
+        #expect(dag_trainer_destroy(loading.trainer) == DAG_OK)
+
+        let asking = try session("hang")
+        #expect(dag_trainer_start(asking.trainer) == DAG_OK && dag_trainer_run_epoch(asking.trainer) == DAG_OK)
+        cancelledInASecond { dag_trainer_run_epoch(asking.trainer) }
+        // The trajectories are kept: the next call asks for their scores anew.
+        cancelledInASecond { dag_trainer_score(asking.trainer) }
+        #expect(dag_trainer_destroy(asking.trainer) == DAG_OK)
+
+        let ending = try session("hang")
+        #expect(dag_trainer_start(ending.trainer) == DAG_OK && dag_trainer_run_epoch(ending.trainer) == DAG_OK)
+        #expect(dag_trainer_roll_out(ending.trainer) == DAG_OK)
+        #expect(dag_trainer_destroy(ending.trainer) == DAG_OK)
         #expect(Date().timeIntervalSince(start) < 120)
     }
 

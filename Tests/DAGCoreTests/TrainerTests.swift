@@ -198,7 +198,7 @@ import Testing
         let (rows, pictures) = (trainer.pipeline.work.unetRows, evaluator.imagesScored)
         try trainer.runEpoch()
         #expect(trainer.kernels.transitions == 3)
-        #expect(trainer.pipeline.work.unetRows - rows == 8 * (4 + 3))
+        #expect(trainer.pipeline.work.unetRows - rows == 8 * (4 + 3 + 3))
         #expect(evaluator.imagesScored - pictures == 8 * (3 + 1))
         try trainer.saveSamples()
     }
