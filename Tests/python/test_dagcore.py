@@ -41,6 +41,14 @@ def compiled(source, *arguments):
     run("cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", HERE / source, *arguments)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Python's own handler, also where the tests run in the background of a shell, which has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     """The LoRA of a run in Python."""
