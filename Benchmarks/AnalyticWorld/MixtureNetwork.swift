@@ -16,6 +16,8 @@ public final class MixtureNetwork: DenoisingNetwork {
     public let linears: [String: Linear]
     /// There is no text.
     public let textWidth: Int? = nil
+    /// Widths of the hidden layers of its small network.
+    public let channels: [Int]
     private let alphas: Tensor
     private let means, logWeights: Tensor
     private let variance: Double
@@ -25,6 +27,7 @@ public final class MixtureNetwork: DenoisingNetwork {
     ///   - width: of the hidden layers.
     ///   - alphasCumprod: abar(t) of the schedule.
     public init(_ mixture: Mixture, width: Int = 64, alphasCumprod: [Double]) throws {
+        channels = [width, width]
         alphas = Tensor(alphasCumprod.map(Float.init))
         means = Tensor(mixture.components.map { Float($0.mean) }, shape: [1, mixture.components.count, 1])
         logWeights = Tensor(mixture.components.map { Float(log($0.weight)) })

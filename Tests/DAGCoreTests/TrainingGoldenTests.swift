@@ -67,7 +67,8 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
         let trainer = try Trainer(
             configuration,
             pipeline: DiffusionPipeline(unet: unet, scheduler: scheduler(stableDiffusionSchedule), sampleShape: [4, 16, 16]),
-            evaluator: brightness(), prompts: PromptSet.load("tiny-sd"), output: OutputFolder(folder.url.path))
+            evaluator: brightness(), prompts: PromptSet.load("tiny-sd"), output: OutputFolder(folder.url.path)
+        ) { try StateFlow($0, sampleShape: [4, 16, 16], textWidth: unet.textWidth, dtype: .float32) }  // of the paper's widths
         let initial = try LoRAAdapters(
             contentsOf: goldens.appendingPathComponent("train/lora_initial.safetensors"),
             attachingTo: UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1"))).linears, device: .cpu)

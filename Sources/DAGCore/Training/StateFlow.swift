@@ -17,8 +17,8 @@ public protocol FlowNetwork {
 
 /// f_phi(x_t, t, e(c)): the learned part of the state flow, the down half of a small U-Net pooled to a scalar (paper, appendix).
 ///
-/// Channels (64, 128, 256, 256) with one layer each, cross-attention in all but the last block; fewer blocks where samples are small,
-/// no cross-attention where the model has no text. Weights are float32 and computed with in the pipeline's type.
+/// Channels (64, 128, 256, 256) with one layer each, cross-attention in all but the fourth block; fewer blocks where samples are small,
+/// narrower ones beside a U-Net that is narrower, no cross-attention where the model has no text. Weights are float32 and computed with in the pipeline's type.
 public final class StateFlow: FlowNetwork {
     /// The trained tensors in the order of their keys.
     public let parameters: [(name: String, tensor: Tensor)]
@@ -29,18 +29,30 @@ public final class StateFlow: FlowNetwork {
     private let linearOut: Linear
     private let dtype: DType
 
+    /// Channels of the blocks (paper, appendix).
+    public static let widths = [64, 128, 256, 256]
+    private static let groups = 32
+
+    /// The paper's channels, but none wider than a U-Net's: at the full size of pictures the flow would cost more than what it serves.
+    /// - Parameter channels: of the U-Net's blocks.
+    static func widths(beside channels: [Int]) -> [Int] {
+        widths.enumerated().map { k, width in min(width, max(groups, channels[min(k, channels.count - 1)])) }
+    }
+
     /// - Parameters:
     ///   - store: of an initialiser or a checkpoint; keys `conv_in`, `time_embedding`, `down_blocks`, `linear_out`.
     ///   - sampleShape: [C, H, W].
     ///   - textWidth: width of the text embedding; nil without text.
+    ///   - widths: channels of four blocks, multiples of 32.
     ///   - dtype: type to compute in.
-    public init(_ store: ParameterStore, sampleShape: [Int], textWidth: Int?, dtype: DType) throws {
-        let widths = [64, 128, 256, 256]
+    public init(
+        _ store: ParameterStore, sampleShape: [Int], textWidth: Int?, widths: [Int] = StateFlow.widths, dtype: DType
+    ) throws {
         let size = min(sampleShape[1], sampleShape[2])
         // Every block halves the sample; at least two positions are left for the last one.
         let used = size < 64 ? Array(widths.prefix(max(1, Int(log2(Double(size))) - 1))) : widths
         let settings = BlockSettings(
-            timeChannels: 256, groups: 32, eps: 1e-5, downsamplePadding: 1, contextChannels: textWidth, linearProjection: false)
+            timeChannels: 256, groups: Self.groups, eps: 1e-5, downsamplePadding: 1, contextChannels: textWidth, linearProjection: false)
         let scope = store.root
         timeEmbedding = TimestepEmbedding(64, 256, scope / "time_embedding")
         convIn = Conv2d(sampleShape[0], widths[0], kernel: 3, padding: 1, scope / "conv_in")

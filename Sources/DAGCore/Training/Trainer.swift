@@ -128,7 +128,9 @@ public final class Trainer {
         lora = LoRAAdapters(rank: c.loraRank, seed: seeds(.loraInitialization), attachingTo: pipeline.unet.linears, device: device)
         policyOptimizer = AdamW(lora.parameters, learningRate: c.learningRate, weightDecay: c.weightDecay)
         func newFlow(_ store: ParameterStore) throws -> any FlowNetwork {
-            try StateFlow(store, sampleShape: pipeline.sampleShape, textWidth: pipeline.textWidth, dtype: pipeline.unet.dtype)
+            try StateFlow(
+                store, sampleShape: pipeline.sampleShape, textWidth: pipeline.textWidth,
+                widths: StateFlow.widths(beside: pipeline.unet.channels), dtype: pipeline.unet.dtype)
         }
         flow = objective.usesFlow ? try (makeFlow ?? newFlow)(ParameterStore(seed: seeds(.flowInitialization), device: device)) : nil
         flowOptimizer = flow.map { AdamW($0.parameters, learningRate: c.flowLearningRate, weightDecay: c.weightDecay) }

@@ -9,6 +9,8 @@ public protocol DenoisingNetwork: AnyObject {
     var linears: [String: Linear] { get }
     /// Width of the text embedding that it attends to; nil without text.
     var textWidth: Int? { get }
+    /// Channels of its blocks, from the largest resolution to the smallest.
+    var channels: [Int] { get }
     /// The prediction, of `x`'s shape.
     /// - Parameters:
     ///   - x: [n, C, H, W].

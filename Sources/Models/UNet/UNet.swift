@@ -10,6 +10,8 @@ public final class UNet: DenoisingNetwork {
     public let dtype: DType
     /// Width of the text embedding; nil without text.
     public var textWidth: Int? { configuration.isConditional ? configuration.crossAttentionDim : nil }
+    /// Channels of its blocks, from the largest resolution to the smallest.
+    public var channels: [Int] { configuration.blockOutChannels }
     /// Every linear layer by key, for adapters.
     public let linears: [String: Linear]
 
