@@ -13,13 +13,14 @@ PREFIX ?= /usr/local
 SWIFT_SOURCES = $(wildcard Package.swift Sources Tests Plugins Benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test install uninstall wheel format lint clean
+.PHONY: help setup build demo test study install uninstall wheel format lint clean
 
 help:
 	@echo 'make setup    install what the build needs: system packages, libtorch (SETUP_FLAGS="--cpu" or "--cuda" to choose)'
 	@echo 'make build    build the programs, libdagcore.so and the reward plugins into $(BIN)'
 	@echo 'make demo     setup, build, and train the shipped little model'
 	@echo 'make test     setup, build, and run all tests, Swift and Python'
+	@echo 'make study    setup, build, and compare all objectives (two hours on two cores): runs/study/report.html'
 	@echo 'make install  copy all that was built, and what it needs, to PREFIX (/usr/local); make uninstall removes it'
 	@echo 'make wheel    a Python wheel with libdagcore.so and all that it needs, in python/dist'
 	@echo 'make lint     check the formatting of the Swift code;  make format repairs it'
@@ -42,6 +43,11 @@ demo: setup
 test:
 	scripts/setup.sh --python $(SETUP_FLAGS)
 	scripts/test.sh
+
+study:
+	scripts/setup.sh --study $(SETUP_FLAGS)
+	@$(MAKE) --no-print-directory build
+	.venv/bin/python Benchmarks/Study/study.py $(STUDY_FLAGS)
 
 install:
 	scripts/install.sh $(abspath $(PREFIX))

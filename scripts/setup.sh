@@ -5,9 +5,10 @@ set -euo pipefail
 
 usage() {
     cat <<'HELP'
-Usage: scripts/setup.sh [--python] [--cpu | --cuda]
+Usage: scripts/setup.sh [--python] [--study] [--cpu | --cuda]
 
   --python   also install what only the tests need: abigail-tools, and .venv with the Python packages that they compare with
+  --study    that, and what only the study needs: pictures of clothes, and matplotlib in .venv
   --cpu      a libtorch without CUDA (the default where no NVIDIA GPU is found)
   --cuda     a libtorch with CUDA, a download of several GB (the default where one is)
 
@@ -30,10 +31,11 @@ die() {
 }
 older() { [[ $1 != "$2" && $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
 
-with_python=no flavour=auto
+with_python=no with_study=no flavour=auto
 for word; do
     case $word in
     --python) with_python=yes ;;
+    --study) with_python=yes with_study=yes ;;
     --cpu | --cuda) flavour=${word#--} ;;
     -h | --help) usage && exit ;;
     *) usage >&2 && exit 2 ;;
@@ -66,6 +68,8 @@ python=${PYTHON:-python3}
 packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev zlib1g-dev pkg-config make g++ patchelf)
 # What the tests compare the plugin ABI with, and a C library that they use as a reward.
 if [[ $with_python == yes ]]; then packages+=(abigail-tools libtesseract5 tesseract-ocr-eng); fi
+# What the classifiers and models of the study are trained on, and compared with.
+if [[ $with_study == yes ]]; then packages+=(dataset-fashion-mnist); fi
 command -v git >/dev/null || packages+=(git)
 command -v "$python" >/dev/null || packages+=(python3)
 # ensurepip is what Debian takes out of Python; python3-venv brings it back.
@@ -230,6 +234,16 @@ if [[ $with_python == yes ]]; then
         echo "$stamp" >.venv/stamp
         note "done, in .venv ($(du -sh .venv | cut -f 1))"
     fi
+fi
+if [[ $with_study == yes ]]; then
+    say "Python packages for the study"
+    pip=(.venv/bin/python -m pip)
+    pip_target=()
+    log=$(mktemp)
+    first_that_works "$log" "-r Benchmarks/Study/requirements.txt" ||
+        die "pip could not install Benchmarks/Study/requirements.txt; the last it said:" "$(last_words "$log")" "$(pip_help)" "(Whole log: $log)"
+    rm -f "$log"
+    note "all there, in .venv"
 fi
 
 say "Ready. Next: make demo"
