@@ -4,7 +4,7 @@ from pathlib import Path
 import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np, torch, yaml
+import numpy as np, torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -77,16 +77,6 @@ def measures(pictures, nets, reference):
     shares = [float((best == c).mean()) for c in CLASSES]
     return {"reward": liked(logs), "held_out_reward": liked(judged), **dict(zip(LIKED, shares)), "other": 1 - sum(shares),
             "entropy": entropy(shares), "diversity": spread(features, best), "frechet": frechet(features, reference)}
-
-
-def reweighted(pictures, net, beta):
-    """What the anchored target, base times R^beta, has: the base's pictures, weighted."""
-    logs, _ = look(net, pictures)
-    liked = np.log(np.exp(logs[:, CLASSES]).sum(1).clip(1e-30))
-    weights = np.exp(beta * liked)
-    weights /= weights.sum()
-    shares = [float(weights[logs.argmax(1) == c].sum()) for c in CLASSES]
-    return {"reward": float((weights * liked).sum()), **dict(zip(LIKED, shares)), "other": 1 - sum(shares), "entropy": entropy(shares)}
 
 
 # --- Curves -----------------------------------------------------------------------------------------------------------------------------
@@ -261,13 +251,8 @@ def experiment_part(page, folder, experiment, nets):
     keys = ["reward", "held_out_reward", *LIKED, "other", "entropy", "diversity", "frechet", "base_kl"]
     digits = dict(zip(keys, [2, 2, *[2] * 4, 2, 2, 2, 1, 0]))
     table = [["base", *(f"{untrained[k]:.{digits[k]}f}" for k in keys)]]
-    settings = yaml.safe_load((Path(__file__).parent / f"{experiment.name}.yaml").read_text())
     for m in runs:
         table.append([m, *(mean_and_spread([row[k] for row in rows[m]], digits[k]) for k in keys)])
-    beta = anchored_beta(experiment, settings)
-    if beta is not None:
-        ideal = reweighted(base, nets[0], beta)
-        table.append([f"base · R^{beta:g}, exact", *(f"{ideal[k]:.{digits[k]}f}" if k in ideal else "" for k in keys)])
     page.table(header, table, "After training, on pictures of fixed seeds. Entropy over the liked classes, at most 1.39. Diversity: distance of two pictures of a class in "
                "the classifier's features. Fréchet: distance to real pictures of the liked classes in these features.")
     if level is not None:
@@ -286,12 +271,6 @@ def experiment_part(page, folder, experiment, nets):
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5)), axis.set_ylabel("share"), axis.tick_params(axis="x", rotation=20)
     page.figure(figure, f"{experiment.name}-classes", "Shares of the classes after training, means over seeds.")
     return results, curves
-
-
-def anchored_beta(experiment, settings):
-    """The exponent of the anchored methods' target: with means of log-densities it counts as many times as there are dimensions."""
-    own = settings | experiment.own.get("dag-db-anchored", {})
-    return own["beta"] if own.get("log_prob") == "sum" else None
 
 
 def order(pictures, experiment):
