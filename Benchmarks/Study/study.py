@@ -24,18 +24,16 @@ METHODS = {
     "dag-db-anchored": {"algorithm": "dag-db", "target": "anchored"},
     "dag-tb-anchored": {"algorithm": "dag-tb", "target": "anchored"},
 }
-# Those that are compared on pictures; the line has all.
-ON_PICTURES = ["dag-db", "dag-kl", "ddpo", "dag-db-anchored"]
 
 
 class Experiment:
     """Settings that all methods share (NAME.yaml), and what each has of its own, found with a seed that is not among the study's."""
 
-    def __init__(self, name, model, prompts, pictures, steps, own):
-        self.name, self.model, self.prompts, self.pictures, self.steps, self.own = name, model, prompts, pictures, steps, own
+    def __init__(self, name, model, prompts, pictures, steps, methods):
+        self.name, self.model, self.prompts, self.pictures, self.steps, self.methods = name, model, prompts, pictures, steps, methods
 
     def flags(self, method):
-        settings = METHODS[method] | self.own.get(method, {})
+        settings = METHODS[method] | self.methods[method]
         return [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), str(value))]
 
     def sample(self):
@@ -44,11 +42,12 @@ class Experiment:
         return ["--model", ROOT / self.model, *text, "--count", self.pictures, "--steps", self.steps, "--seed", 1 << 32, "--batch-size", 128]
 
 
+POLICY_GRADIENT = {"learning_rate": 3e-3, "clip_range": 1e-2}
 EXPERIMENTS = [
     Experiment("pixels", "models/tiny-ddpm", None, 1024, 20, {
-        "dag-kl": {"learning_rate": 3e-3, "clip_range": 1e-2}, "ddpo": {"learning_rate": 3e-3, "clip_range": 1e-2}}),
+        "dag-db": {}, "dag-kl": POLICY_GRADIENT, "ddpo": POLICY_GRADIENT, "dag-db-anchored": {}}),
     Experiment("text", "models/tiny-sd", "models/tiny-sd/open-things.txt", 60, 10, {
-        "dag-kl": {"learning_rate": 3e-3, "clip_range": 1e-2}, "ddpo": {"learning_rate": 3e-3, "clip_range": 1e-2}}),
+        "dag-db": {}, "dag-kl": POLICY_GRADIENT, "ddpo": POLICY_GRADIENT}),
 ]
 
 
@@ -162,7 +161,7 @@ if __name__ == "__main__":
                 for method in a.methods:
                     jobs.append(pool.submit(density, a.output, METHODS[method]["algorithm"], METHODS[method].get("target", "reward"), seed))
             for experiment in chosen:
-                jobs += [pool.submit(train, experiment, method, seed, a.output, weights) for method in ON_PICTURES if method in a.methods]
+                jobs += [pool.submit(train, experiment, method, seed, a.output, weights) for method in experiment.methods if method in a.methods]
         failures = [job.exception() for job in concurrent.futures.as_completed(jobs) if job.exception()]
     from report import report
     report(a.output)
