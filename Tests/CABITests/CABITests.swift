@@ -379,6 +379,14 @@ import Testing
         ("{\"model\": \"m\", \"epochs\": \"many\"}", "bad value for 'epochs'"), ("{}", "model is missing"),
         ("{\"model\": \"m\", \"beta\": null}", "beta"), ("", "config: "),
         ("{\"model\": \"m\", \"sample_batch_size\": 7}", "(sample_batch_size x batches_per_epoch)"),
+        (
+            "{\"model\": \"m\", \"sample_batch_size\": 1000, \"batches_per_epoch\": 1001}",
+            "an epoch of 1000 x 1001 trajectories (sample_batch_size x batches_per_epoch) is more than 1000000"
+        ),
+        ("{\"model\": \"m\", \"batches_per_epoch\": 9223372036854775807}", "batches_per_epoch must be from 1 to 1000000"),
+        ("{\"model\": \"m\", \"threads\": 1025}", "threads must be from 0 to 1024, not 1025"),
+        ("reward_plugin: [&a [x, x], &b [*a, *a], [*b, *b]]", "'reward_plugin' takes a value or a list of values, and nothing nested"),
+        ("beta: {at: 1}", "'beta' takes a value or a list of values"),
     ]) func wrongSettings(config: String, message: String) {
         var trainer: OpaquePointer? = OpaquePointer(bitPattern: 1)
         #expect(dag_trainer_create(config, "/tmp/dag-none", &trainer) == DAG_INVALID)
