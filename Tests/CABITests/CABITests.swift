@@ -33,14 +33,15 @@ import Testing
     final class Session {
         var trainer: OpaquePointer?
         let fixture: UnsafeMutablePointer<CABIFixtures.fixture>
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-cabi-\(UUID())")
+        let folder: URL
         var lora: Data { get throws { try Data(contentsOf: folder.appendingPathComponent("pytorch_lora_weights.safetensors")) } }
 
-        init(_ changes: [String: Any] = [:], resuming other: Session? = nil, adding: Bool = true) throws {
+        init(_ changes: [String: Any] = [:], resuming other: Session? = nil, in place: URL? = nil, adding: Bool = true) throws {
+            folder = place ?? FileManager.default.temporaryDirectory.appendingPathComponent("dag-cabi-\(UUID())")
             fixture = .allocate(capacity: 1)
             fixture.initialize(to: .init())
             if let other {
-                try FileManager.default.copyItem(at: other.folder, to: folder)
+                if place == nil { try FileManager.default.copyItem(at: other.folder, to: folder) }
                 #expect(dag_trainer_resume(folder.path, nil, &trainer) == DAG_OK, "\(lastError)")
             } else {
                 #expect(dag_trainer_create(try config(changes), folder.path, &trainer) == DAG_OK, "\(lastError)")
@@ -323,6 +324,29 @@ import Testing
             let session = try Session([key: value])
             #expect(dag_trainer_start(session.trainer) == DAG_INVALID && Self.lastError.contains(value), "\(Self.lastError)")
         }
+    }
+
+    /// A folder is one trainer's while that lives, in this process and for others.
+    @Test func aFolderIsOneTrainers() throws {
+        let first = try Session()
+        let second = try Session(in: first.folder)
+        #expect(dag_trainer_start(first.trainer) == DAG_OK)
+        #expect(dag_trainer_start(second.trainer) == DAG_FAILED)
+        #expect(Self.lastError.hasPrefix("\(first.folder.path): is in use by another trainer"), "\(Self.lastError)")
+        #expect(dag_trainer_run_epoch(first.trainer) == DAG_OK)
+        #expect(dag_trainer_destroy(first.trainer) == DAG_OK)
+        // What was made for a new folder does not write over what has come into it.
+        #expect(dag_trainer_start(second.trainer) == DAG_FAILED && Self.lastError.contains("is not empty"), "\(Self.lastError)")
+        #expect(dag_trainer_destroy(second.trainer) == DAG_OK)
+
+        let third = try Session(resuming: first, in: first.folder)
+        let descriptor = open(first.folder.path, O_RDONLY)
+        defer { close(descriptor) }
+        #expect(flock(descriptor, LOCK_EX | LOCK_NB) == 0)  // as another process would
+        #expect(dag_trainer_start(third.trainer) == DAG_FAILED && Self.lastError.contains("is in use"))
+        #expect(flock(descriptor, LOCK_UN) == 0)
+        #expect(dag_trainer_start(third.trainer) == DAG_OK && dag_trainer_run(third.trainer) == DAG_OK, "\(Self.lastError)")
+        #expect(try third.lora == Self.straight.get())
     }
 
     @Test func callbacksAreReleasedOnce() throws {
