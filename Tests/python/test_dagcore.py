@@ -326,7 +326,21 @@ with dagcore.Trainer(json.loads({json.dumps(SMALL)!r}), rewards=[redness], outpu
     assert (tmp_path / "run/pytorch_lora_weights.safetensors").read_bytes() == expected
 
 
-def test_uninstalling_leaves_nothing(tmp_path):
-    run(ROOT / "scripts/install.sh", tmp_path / "prefix")
-    run(ROOT / "scripts/install.sh", "--uninstall", tmp_path / "prefix")
-    assert [path for path in (tmp_path / "prefix").rglob("*") if not path.is_dir()] == []
+def test_uninstalling_removes_what_was_installed(tmp_path):
+    prefix = tmp_path / "prefix"
+    (prefix / "bin").mkdir(parents=True)
+    run(ROOT / "scripts/install.sh", prefix)
+    # An older version's file goes with the next one.
+    (prefix / "lib/libold.so").touch()
+    with (prefix / "lib/dag/manifest").open("a") as manifest:
+        manifest.write("lib/libold.so\n")
+    run(ROOT / "scripts/install.sh", prefix)
+    assert not (prefix / "lib/libold.so").exists()
+    mine = prefix / "lib/dag/rewards/libmine.so"
+    mine.touch()
+    run(ROOT / "scripts/install.sh", "--uninstall", prefix)
+    assert set(prefix.rglob("*")) == {prefix / "bin", mine, *list(mine.parents)[:3]}
+
+    run(ROOT / "scripts/install.sh", tmp_path / "new")
+    run(ROOT / "scripts/install.sh", "--uninstall", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
