@@ -2,6 +2,7 @@
 
     scripts/install.sh /tmp/prefix && DAG_BIN=.build/release DAG_PREFIX=/tmp/prefix pytest Tests/python/test_dagcore.py
 """
+import ctypes
 import gc
 import json
 import os
@@ -12,12 +13,14 @@ import sys
 import threading
 import time
 import venv
+import weakref
 from pathlib import Path
 
 import numpy
 import pytest
 
 import dagcore
+from dagcore import _library
 from redness import redness
 
 HERE = Path(__file__).resolve().parent
@@ -266,6 +269,71 @@ def test_making_and_destroying_leaves_no_memory(tmp_path):
     compiled("embed.c", "-o", tmp_path / "embed", *flags)
     first, last = map(int, run(tmp_path / "embed", json.dumps(SMALL), tmp_path / "none", 1000).split())
     assert last - first < 1000, f"{first} KB after 10 cycles, {last} KB after 1000"
+
+
+def test_starting_and_closing_leaves_no_memory(tmp_path):
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+    sizes = []
+    for k in range(20):
+        dagcore.Trainer(SMALL, rewards=[redness], output=tmp_path / str(k)).close()
+        sizes.append(resident())
+    assert sizes[-1] - sizes[4] < 10, f"MB after each: {sizes}"
+
+
+def test_structs_are_those_of_the_header(tmp_path):
+    """Sizes and offsets as a C compiler sees them."""
+    structs = {
+        "text": _library.Text, "error": _library.Error, "objective": _library.Objective, "images": _library.Images, "batch": _library.Batch,
+        "result": _library.Result,
+    }
+    structs = {f"dag_reward_{name}": struct for name, struct in structs.items()}
+    structs |= {
+        "dag_callback": _library.Callback, "dag_observer": _library.Observer, "dag_status": _library.CStatus,
+        "dag_samples": _library.CSamples, "dag_pictures": _library.Pictures,
+    }
+    assert {id(s) for s in structs.values()} == {id(s) for s in vars(_library).values() if isinstance(s, type) and issubclass(s, ctypes.Structure)} - {
+        id(ctypes.Structure)
+    }
+    lines, expected = [], []
+    for name, struct in structs.items():
+        lines.append(f"{name} %zu\\n\", sizeof({name}));")
+        expected.append(f"{name} {ctypes.sizeof(struct)}")
+        for field, _ in struct._fields_:
+            lines.append(f"{name}.{field} %zu %zu\\n\", offsetof({name}, {field}), sizeof((({name} *)0)->{field}));")
+            expected.append(f"{name}.{field} {getattr(struct, field).offset} {getattr(struct, field).size}")
+    body = "\n".join(f'printf("{line}' for line in lines)
+    (tmp_path / "layout.c").write_text(f"#include <dagcore.h>\n#include <stdio.h>\nint main(void) {{\n{body}\n}}\n")
+    compiled(tmp_path / "layout.c", "-I", PREFIX / "include", "-o", tmp_path / "layout")
+    assert run(tmp_path / "layout").splitlines() == expected
+
+
+def test_where_the_library_is_looked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(_library, "_candidates", lambda: ["/nowhere/libdagcore.so.1", str(tmp_path), "libz.so.1"])
+    with pytest.raises(ImportError, match=rf"Tried: /nowhere/libdagcore.so.1: .*; {tmp_path}: .*; .*dag_api_version"):
+        _library._load.__wrapped__()
+    monkeypatch.undo()
+    monkeypatch.delenv("DAGCORE_LIBRARY")
+    places = _library._candidates()
+    assert places[0].endswith("dagcore/lib/libdagcore.so.1") and places[-1] == f"{ROOT}/.build/release/libdagcore.so"
+
+    built = f"{os.environ['DAG_BIN']}/libdagcore.so"
+    code = "import dagcore; print(dagcore.version(), dagcore.library_path())"
+    environment = {"DAGCORE_LIBRARY": built, "PYTHONPATH": str(ROOT / "python")}
+    assert run(sys.executable, "-c", code, **environment).split() == [dagcore.__version__, built]
+    with pytest.raises(AssertionError, match=f"ImportError: .*Tried: {built}: was not installed"):
+        run(sys.executable, "-c", "import sys; sys.modules['torch'] = None; " + code, **environment)
+
+
+def test_the_library_stays_loaded():
+    code = """
+import _ctypes, ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+_ctypes.dlclose(library._handle)
+assert sys.argv[1] in open("/proc/self/maps").read()
+"""
+    run(sys.executable, "-c", code, f"{PREFIX}/lib/libdagcore.so.1")
 
 
 TOGETHER = """
