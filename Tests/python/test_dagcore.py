@@ -138,6 +138,90 @@ def test_ctrl_c_does_not_wait_for_a_reward_that_hangs(tmp_path):
     assert time.monotonic() - start < 60
 
 
+def test_ctrl_c_does_not_wait_for_a_function(tmp_path):
+    started, ended = threading.Event(), threading.Event()
+
+    def waits(images, prompts, metadata):
+        if started.is_set():
+            ended.wait(20)
+        return redness(images, prompts, metadata)
+
+    with dagcore.Trainer(SMALL, rewards=[waits], output=tmp_path / "run") as trainer:
+        started.set()
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+        assert time.monotonic() - start < 10
+        ended.set()
+
+
+ENDING = """
+import atexit, ctypes, os, sys, threading, time
+import dagcore, test_dagcore
+seconds = 0
+def slow(images, prompts, metadata):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.001)
+    return test_dagcore.redness(images, prompts, metadata)
+def children():
+    lines = test_dagcore.run("ps", "-o", "pid=,comm=", "--ppid", os.getpid()).splitlines()
+    return [line for line in lines if "dag-reward-work" in line]
+trainer = dagcore.Trainer(test_dagcore.SMALL, epochs=1000, rewards=[slow, "libwarmth.so"], output=sys.argv[1])
+{ending}
+"""
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "seconds = 1; trainer.roll_out()",
+        "threading.Thread(target=trainer.run, daemon=True).start(); time.sleep(1)",
+        # A trainer that nothing frees: its thread is ended while Python is.
+        "atexit.unregister(dagcore._trainer._close_all); ctypes.pythonapi.Py_IncRef(ctypes.py_object(trainer)); seconds = 60; trainer.roll_out()",
+        # What a child leaves is not the child's.
+        "workers = children(); child = os.fork()\nif not child: sys.exit()\n"
+        "assert os.waitpid(child, 0)[1] == 0; trainer.run_epoch(); assert children() == workers",
+    ],
+    ids=["scores", "daemon", "leak", "child"],
+)
+def test_python_may_end_at_any_time(tmp_path, ending):
+    run(sys.executable, "-c", ENDING.format(ending=ending), tmp_path / "run", PYTHONPATH=f"{ROOT / 'python'}:{HERE}")
+
+
+def test_pictures_are_lent_for_the_call(tmp_path):
+    kept = []
+
+    def keeps(images, prompts, metadata):
+        kept.append(images[0])
+        return redness(images, prompts, metadata)
+
+    with pytest.raises(dagcore.DagError, match="reward keeps failed on samples 0 to 3: RuntimeError: .* keep images.copy"):
+        dagcore.Trainer(SMALL, rewards=[keeps], output=tmp_path / "keeps")
+    kept.clear()
+
+    def litters(images, prompts, metadata):
+        loop = [images]
+        loop.append(loop)
+        kept.append(images.copy())
+        return redness(images, prompts, metadata)
+
+    with dagcore.Trainer(SMALL, rewards=[litters], output=tmp_path / "litters") as trainer:
+        trainer.roll_out()
+    assert len({pictures.shape for pictures in kept}) > 0
+
+    def raises(images, prompts, metadata):
+        raise KeyError("no such colour")
+
+    with pytest.raises(dagcore.DagError) as caught:
+        dagcore.Trainer(SMALL, rewards=[raises], output=tmp_path / "raises")
+    trace = caught.value.__cause__.__traceback__
+    while trace:
+        assert "images" not in trace.tb_frame.f_locals
+        trace = trace.tb_next
+
+
 def test_cancel_from_another_thread(tmp_path):
     started = threading.Event()
     with dagcore.Trainer(
@@ -204,6 +288,51 @@ def test_wrong_input_is_an_exception_that_says_what(tmp_path):
         dagcore.Trainer(SMALL, rewards=[redness], output=ROOT / "docs")
 
 
+@pytest.mark.parametrize(
+    "error, message, arguments",
+    [
+        (TypeError, "config is a mapping of settings, not list", dict(config=[1])),
+        (TypeError, "setting beta: .* not object", dict(beta=object())),
+        (ValueError, "setting beta: Out of range", dict(beta=float("nan"))),
+        (TypeError, "output is a path, not NoneType", dict(output=None)),
+        (ValueError, "output has a NUL", dict(output="a\0b")),
+        (TypeError, "progress is a function, not int", dict(progress=1)),
+        (TypeError, "rewards is a sequence, not function", dict(rewards=redness)),
+        (TypeError, "rewards is a sequence, not str", dict(rewards="libwarmth.so")),
+        (TypeError, r"rewards\[1\] is a function, .* not int", dict(rewards=[redness, 7])),
+        (ValueError, r"rewards\[0\] has a NUL", dict(rewards=["lib\0.so"])),
+        (TypeError, "a reward's function", dict(rewards=[dagcore.Reward("redness")])),
+        (ValueError, "reward redness: largest_batch is from 0 to 4294967295, not -1", dict(rewards=[dagcore.Reward(redness, largest_batch=-1)])),
+        (TypeError, "reward redness: fingerprint is text, not int", dict(rewards=[dagcore.Reward(redness, fingerprint=1)])),
+        (TypeError, "the name of an objective is text", dict(rewards=[dagcore.Reward(redness, objectives={1: "maximize"})])),
+    ],
+)
+def test_arguments_that_are_wrong_are_named(tmp_path, error, message, arguments):
+    with pytest.raises(error, match=message):
+        dagcore.Trainer(**{"config": SMALL, "rewards": [redness], "output": tmp_path / "run", **arguments})
+    assert not (tmp_path / "run").exists()
+
+
+def test_arguments_of_numpy_and_paths(tmp_path):
+    settings = {**SMALL, "model": Path(SMALL["model"]), "steps": numpy.int64(3), "learning_rate": numpy.float32(1e-3), "beta": numpy.int32(10)}
+    with dagcore.Trainer(
+        settings, rewards=(dagcore.Reward(redness, largest_batch=numpy.uint8(8)), PREFIX / "lib/dag/rewards/libwarmth.so"), output=tmp_path / "run"
+    ) as trainer:
+        numpy.testing.assert_array_equal(trainer.sample(("a red boot",), numpy.array([7])), trainer.sample(["a red boot"], iter([7])))
+        for error, message, prompts, seeds in [
+            (TypeError, "prompts is a sequence, not str", "ab", [1, 2]),
+            (TypeError, r"prompts\[1\] is text, not NoneType", ["a", None], [1, 2]),
+            (ValueError, r"prompts\[0\] has a NUL", ["a\0b"], [1]),
+            (ValueError, r"prompts\[0\] is not Unicode text", ["\ud800"], [1]),
+            (TypeError, "seeds is a sequence, not int", ["a"], 7),
+            (TypeError, r"seeds\[0\] is a whole number, not float", ["a"], [1.5]),
+            (ValueError, r"seeds\[0\] is from 0 to 18446744073709551615, not -1", ["a"], [-1]),
+            (ValueError, "seeds is empty", [], []),
+        ]:
+            with pytest.raises(error, match=message):
+                trainer.sample(prompts, seeds)
+
+
 def test_several_objectives_and_plugins_mix(tmp_path):
     def colours(images, prompts, metadata):
         means = images.mean(axis=(1, 2)) / 255
@@ -229,11 +358,47 @@ def test_nothing_is_left_behind(tmp_path):
         trainer = dagcore.Trainer(SMALL, rewards=[redness, "libwarmth.so"], output=tmp_path / str(k))
         trainer.roll_out()
         assert children() == 1
-        del trainer
-        gc.collect()
+        trainer.close()
         assert children() == 0
         before = before or descriptors()
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("ending", ["whole", "reward", "progress", "cancel", "Ctrl-C"])
+def test_a_trainer_that_nobody_has_is_freed(tmp_path, ending):
+    """At once, by its references alone, whatever its last call raised."""
+    calls = 0
+
+    def score(images, prompts, metadata):
+        nonlocal calls
+        calls += 1
+        if calls > 5 and ending == "reward":
+            raise KeyError("no such colour")
+        if calls == 6 and ending == "Ctrl-C":
+            os.kill(os.getpid(), signal.SIGINT)
+        return redness(images, prompts, metadata)
+
+    def progress(phase, done, total):
+        if phase == "training" and ending == "progress":
+            raise ZeroDivisionError("enough")
+
+    gc.disable()
+    try:
+        trainer = dagcore.Trainer(SMALL, rewards=[score], output=tmp_path / "run", progress=progress)
+        raised = False
+        try:
+            if ending == "cancel":
+                trainer.cancel()
+            trainer.run()
+        except (dagcore.DagError, ZeroDivisionError, KeyboardInterrupt):
+            raised = True
+        assert raised == (ending != "whole")
+        (handle, gone) = (trainer._handle.value, weakref.ref(trainer))
+        del trainer
+        assert gone() is None
+        assert _library.library().dag_trainer_cancel(handle) == 1, "the library still has it"
+    finally:
+        gc.enable()
 
 
 def test_the_programs_in_c_and_swift_make_the_same_lora(tmp_path, expected):
