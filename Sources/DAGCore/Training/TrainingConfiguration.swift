@@ -238,7 +238,8 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
         }
         guard trajectoriesPerEpoch <= most else {
             throw refuse(
-                "an epoch of \(sampleBatchSize) x \(batchesPerEpoch) trajectories (--sample-batch-size x --batches-per-epoch) is more than \(most)")
+                "an epoch of \(sampleBatchSize) x \(batchesPerEpoch) trajectories (--sample-batch-size x --batches-per-epoch) is more than \(most)"
+            )
         }
         for (flag, value) in [
             ("--learning-rate", learningRate), ("--flow-learning-rate", flowLearningRate), ("--eta", eta), ("--max-grad-norm", maxGradNorm),
