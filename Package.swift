@@ -69,6 +69,8 @@ let package = Package(
                 .unsafeFlags([
                     "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/CABI/exports.map", "-Xlinker",
                     "-soname=libdagcore.so.1", "-use-ld=lld",
+                    // Threads of Swift's and libtorch's outlive every trainer: dlclose must not take their code away.
+                    "-Xlinker", "-z", "-Xlinker", "nodelete",
                 ])
             ]),
         .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),

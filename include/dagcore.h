@@ -133,7 +133,7 @@ DAG_EXPORT int32_t dag_trainer_set_observer(dag_trainer *trainer, const dag_obse
 
 /// Loads rewards and model; a new run then goes through the self-checks, writes config.yaml and draws samples/epoch-0.png. A reward that
 /// cannot be loaded is DAG_INVALID, one that fails in the self-checks DAG_FAILED. After a failure it may be called again; rewards that
-/// were added stay.
+/// were added stay. The output folder is the trainer's from now until it is destroyed: DAG_FAILED if it is another's, in any process.
 DAG_EXPORT int32_t dag_trainer_start(dag_trainer *trainer);
 
 /// Trains until the last epoch of the settings. Whatever ends it early, it has saved what there is, or logged a warning that it could not.

@@ -15,12 +15,12 @@ refuse() { # what broke, the whole report
     if [[ -n ${2:-} ]]; then printf '%s\n' "$2" | sed 's/^/    /'; fi
     exit 1
 }
+trainer=$(sed -nE 's/^DAG_EXPORT [a-z0-9_ ]+[ *]\**(dag_[a-z_]+)\(.*/\1/p' include/dagcore.h | sort)
 advice="Plugins that are built already would break. Leave fields and constants as they are; append new fields at the struct's end."
 
 if [[ ${1:-} == --exports ]]; then
     shift
     (($#)) || refuse "no library given"
-    trainer=$(sed -nE 's/^DAG_EXPORT [a-z0-9_ ]+[ *]\**(dag_[a-z_]+)\(.*/\1/p' include/dagcore.h | sort)
     for library; do
         case ${library##*/} in libdagcore.so*) wanted=$trainer ;; *) wanted=dag_reward_entry ;; esac
         # Some linkers add the ends of their sections; what has a small letter is local, but for u, of which the loader lets a process have
@@ -50,6 +50,8 @@ if ! cc -std=c11 -g -Wpadded -Wmissing-prototypes -Werror -shared -fPIC -fvisibi
     first=$(sed -n 's/.*error: //p' "$work/errors" | head -n 1)
     refuse "$(sed 's/static assertion failed[^"]*: *//; s/"//g' <<<"$first"). $advice" "$(cat "$work/errors")"
 fi
+unknown=$(comm -23 <(echo "$trainer") <(nm -D --defined-only "$work/surface.so" | awk '{ print $NF }' | sort) | head -n 1)
+[[ -z $unknown ]] || refuse "dagcore.h has $unknown, which nothing holds in place; give it a line in Tests/ABI/surface.c"
 
 note="the header is as released"
 if [[ -f $dump ]]; then

@@ -2,7 +2,7 @@
 # Copies what `make build` built, and what it needs at run time, to where users look for it. `make install` runs this.
 #
 #   scripts/install.sh PREFIX              programs, libdagcore.so, plugins, headers, pkg-config file, shell completions
-#   scripts/install.sh --uninstall PREFIX  removes exactly those again
+#   scripts/install.sh --uninstall PREFIX  removes exactly those again, and the folders made for them if nothing else is in them
 #   scripts/install.sh --flat FOLDER       libdagcore.so with plugins and all that they need in one folder, for the Python wheel
 #
 # DESTDIR is put before PREFIX, as packagers want it. LIBTORCH and SWIFT_FLAGS are those of the build.
@@ -30,12 +30,12 @@ manifest=$home/manifest
 
 if [[ $uninstall == yes ]]; then
     [[ -f $manifest ]] || die "$manifest is missing: nothing of this is installed in $prefix"
-    while IFS= read -r file; do
-        if [[ -n $file ]]; then rm -f -- "$destination/$file"; fi
-    done <"$manifest"
+    mapfile -t listed <"$manifest"
     rm -f -- "$manifest"
-    # Folders that were only ours, the innermost first; others are not empty.
-    for folder in lib/dag/rewards lib/dag libexec/dag lib/pkgconfig; do rmdir -- "$destination/$folder" 2>/dev/null || true; done
+    for place in "${listed[@]}"; do if [[ $place != */ ]]; then rm -f -- "$destination/$place"; fi; done
+    # The innermost first.
+    mapfile -t folders < <(printf '%s\n' "${listed[@]}" | grep '/$' | LC_ALL=C sort -r)
+    for place in "${folders[@]}"; do rmdir -- "$destination/${place#./}" 2>/dev/null || true; done
     echo "removed from $prefix"
     exit
 fi
@@ -48,9 +48,17 @@ torch=$(readlink -f "${LIBTORCH:-.libtorch/torch}")/lib
 [[ -f $torch/libtorch_cpu.so ]] || die "$torch/libtorch_cpu.so is missing; set LIBTORCH to the libtorch of the build"
 version=$(sed -n 's/.*text = "\(.*\)".*/\1/p' Sources/Rewards/Version.swift)
 
+# What the manifest lists, folders with a slash at their end.
 installed=()
+folder() { # place under the prefix
+    if [[ -d $destination/$1 ]]; then return; fi
+    if [[ $1 != . ]]; then folder "$(dirname "$1")"; fi
+    mkdir -p -- "$destination/$1"
+    installed+=("$1/")
+}
 put() { # mode, source, place under the prefix
-    install -D -m "$1" -- "$2" "$destination/$3"
+    folder "$(dirname "$3")"
+    install -m "$1" -- "$2" "$destination/$3"
     installed+=("$3")
 }
 under() { echo "${1#"$destination"/}"; }
@@ -118,7 +126,7 @@ fi
 ln -sf libdagcore.so.1 "$library/libdagcore.so"
 installed+=(lib/libdagcore.so)
 for header in dag_reward.h dagcore.h; do put 644 "include/$header" "include/$header"; done
-mkdir -p "$library/pkgconfig"
+folder lib/pkgconfig
 cat >"$library/pkgconfig/dagcore.pc" <<PC
 prefix=$prefix
 includedir=\${prefix}/include
@@ -134,7 +142,7 @@ PC
 installed+=(lib/pkgconfig/dagcore.pc)
 for program in dag-train dag-sample dag-reward; do
     complete() { # shell, place
-        mkdir -p "$(dirname "$destination/$2")"
+        folder "$(dirname "$2")"
         "$binaries/$program" --generate-completion-script "$1" >"$destination/$2"
         installed+=("$2")
     }
@@ -142,5 +150,12 @@ for program in dag-train dag-sample dag-reward; do
     complete zsh "share/zsh/site-functions/_$program"
     complete fish "share/fish/vendor_completions.d/$program.fish"
 done
+if [[ -f $manifest ]]; then
+    # A version that was here before: its folders are still ours, and files that are no more go.
+    mapfile -t folders < <(grep '/$' "$manifest")
+    mapfile -t stale < <(comm -23 <(grep -v '/$' "$manifest" | sort) <(printf '%s\n' "${installed[@]}" | sort))
+    for place in "${stale[@]}"; do rm -f -- "$destination/$place"; done
+    installed+=("${folders[@]}")
+fi
 printf '%s\n' "${installed[@]}" >"$manifest"
 echo "installed in $prefix ($(du -sh "$home" | cut -f 1) in lib/dag)"

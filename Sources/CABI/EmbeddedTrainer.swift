@@ -166,7 +166,8 @@ private final class Callback: @unchecked Sendable {
     init(_ callback: dag_callback, of owner: UnsafeRawPointer) { (self.callback, self.owner) = (callback, owner) }
 
     func score(
-        _ batch: UnsafePointer<dag_reward_batch>, _ result: UnsafePointer<dag_reward_result>, _ error: UnsafeMutablePointer<dag_reward_error>
+        _ batch: UnsafePointer<dag_reward_batch>, _ result: UnsafePointer<dag_reward_result>,
+        _ error: UnsafeMutablePointer<dag_reward_error>
     ) -> Int32 {
         use.withLock {
             // After a call that was cancelled one may have been left on its way here.

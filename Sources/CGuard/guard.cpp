@@ -1,5 +1,7 @@
 #include "cguard.h"
 
+#include <cxxabi.h>
+
 #include <exception>
 
 namespace {
@@ -10,6 +12,8 @@ template <typename Call>
 int32_t guarded(int32_t failure, char *message, size_t capacity, Call call) {
     try {
         return call();
+    } catch (const abi::__forced_unwind &) {
+        throw;  // the thread is being ended, by a Python that has ended for instance: who stops that ends the process
     } catch (const std::exception &exception) {
         snprintf(message, capacity, "it threw a C++ exception: %s", exception.what());
     } catch (...) {

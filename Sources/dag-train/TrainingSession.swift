@@ -7,7 +7,7 @@ import Yams
 
 /// One invocation of dag-train: settings from file and flags, the trainer, and what the terminal shows.
 final class TrainingSession {
-    private let training: TrainingRun
+    private var training: TrainingRun
 
     init(subject: SubjectOptions, method: MethodOptions, amounts: AmountOptions, machine: MachineOptions) throws {
         func resolve(_ base: TrainingConfiguration) throws -> TrainingConfiguration {

@@ -33,14 +33,15 @@ import Testing
     final class Session {
         var trainer: OpaquePointer?
         let fixture: UnsafeMutablePointer<CABIFixtures.fixture>
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-cabi-\(UUID())")
+        let folder: URL
         var lora: Data { get throws { try Data(contentsOf: folder.appendingPathComponent("pytorch_lora_weights.safetensors")) } }
 
-        init(_ changes: [String: Any] = [:], resuming other: Session? = nil, adding: Bool = true) throws {
+        init(_ changes: [String: Any] = [:], resuming other: Session? = nil, in place: URL? = nil, adding: Bool = true) throws {
+            folder = place ?? FileManager.default.temporaryDirectory.appendingPathComponent("dag-cabi-\(UUID())")
             fixture = .allocate(capacity: 1)
             fixture.initialize(to: .init())
             if let other {
-                try FileManager.default.copyItem(at: other.folder, to: folder)
+                if place == nil { try FileManager.default.copyItem(at: other.folder, to: folder) }
                 #expect(dag_trainer_resume(folder.path, nil, &trainer) == DAG_OK, "\(lastError)")
             } else {
                 #expect(dag_trainer_create(try config(changes), folder.path, &trainer) == DAG_OK, "\(lastError)")
@@ -217,26 +218,23 @@ import Testing
             }
             #expect(call() == DAG_CANCELLED, "\(Self.lastError)")
         }
-        func session(_ fault: String) throws -> Session {
+        for (fault, isCancelled) in [("create_hang", true), ("hang", true), ("hang", false)] {
             let session = try Session(["reward_plugin": ["\(library),fault=\(fault),at=8,timeout=600"]], adding: false)
             trainer = session.trainer
-            return session
+            if fault == "create_hang" {
+                cancelledInASecond { dag_trainer_start(session.trainer) }
+            } else {
+                #expect(dag_trainer_start(session.trainer) == DAG_OK && dag_trainer_run_epoch(session.trainer) == DAG_OK)
+                #expect(dag_trainer_roll_out(session.trainer) == DAG_OK)
+                // Nor does the end.
+                if isCancelled {
+                    cancelledInASecond { dag_trainer_score(session.trainer) }
+                    // The trajectories are kept, and asked about anew.
+                    cancelledInASecond { dag_trainer_score(session.trainer) }
+                }
+            }
+            #expect(dag_trainer_destroy(session.trainer) == DAG_OK)
         }
-        let loading = try session("create_hang")
-        cancelledInASecond { dag_trainer_start(loading.trainer) }
-        #expect(dag_trainer_destroy(loading.trainer) == DAG_OK)
-
-        let asking = try session("hang")
-        #expect(dag_trainer_start(asking.trainer) == DAG_OK && dag_trainer_run_epoch(asking.trainer) == DAG_OK)
-        cancelledInASecond { dag_trainer_run_epoch(asking.trainer) }
-        // The trajectories are kept: the next call asks for their scores anew.
-        cancelledInASecond { dag_trainer_score(asking.trainer) }
-        #expect(dag_trainer_destroy(asking.trainer) == DAG_OK)
-
-        let ending = try session("hang")
-        #expect(dag_trainer_start(ending.trainer) == DAG_OK && dag_trainer_run_epoch(ending.trainer) == DAG_OK)
-        #expect(dag_trainer_roll_out(ending.trainer) == DAG_OK)
-        #expect(dag_trainer_destroy(ending.trainer) == DAG_OK)
         #expect(Date().timeIntervalSince(start) < 120)
     }
 
@@ -332,6 +330,29 @@ import Testing
         }
     }
 
+    /// A folder is one trainer's while that lives, in this process and for others.
+    @Test func aFolderIsOneTrainers() throws {
+        let first = try Session()
+        let second = try Session(in: first.folder)
+        #expect(dag_trainer_start(first.trainer) == DAG_OK)
+        #expect(dag_trainer_start(second.trainer) == DAG_FAILED)
+        #expect(Self.lastError.hasPrefix("\(first.folder.path): is in use by another trainer"), "\(Self.lastError)")
+        #expect(dag_trainer_run_epoch(first.trainer) == DAG_OK)
+        #expect(dag_trainer_destroy(first.trainer) == DAG_OK)
+        // What was made for a new folder does not write over what has come into it.
+        #expect(dag_trainer_start(second.trainer) == DAG_FAILED && Self.lastError.contains("is not empty"), "\(Self.lastError)")
+        #expect(dag_trainer_destroy(second.trainer) == DAG_OK)
+
+        let third = try Session(resuming: first, in: first.folder)
+        let descriptor = open(first.folder.path, O_RDONLY)
+        defer { close(descriptor) }
+        #expect(flock(descriptor, LOCK_EX | LOCK_NB) == 0)  // as another process would
+        #expect(dag_trainer_start(third.trainer) == DAG_FAILED && Self.lastError.contains("is in use"))
+        #expect(flock(descriptor, LOCK_UN) == 0)
+        #expect(dag_trainer_start(third.trainer) == DAG_OK && dag_trainer_run(third.trainer) == DAG_OK, "\(Self.lastError)")
+        #expect(try third.lora == Self.straight.get())
+    }
+
     @Test func callbacksAreReleasedOnce() throws {
         let session = try Session()
         #expect(session.add("brightness") == DAG_INVALID && Self.lastError.contains("there is a callback brightness already"))
@@ -386,6 +407,14 @@ import Testing
         ("{\"model\": \"m\", \"epochs\": \"many\"}", "bad value for 'epochs'"), ("{}", "model is missing"),
         ("{\"model\": \"m\", \"beta\": null}", "beta"), ("", "config: "),
         ("{\"model\": \"m\", \"sample_batch_size\": 7}", "(sample_batch_size x batches_per_epoch)"),
+        (
+            "{\"model\": \"m\", \"sample_batch_size\": 1000, \"batches_per_epoch\": 1001}",
+            "an epoch of 1000 x 1001 trajectories (sample_batch_size x batches_per_epoch) is more than 1000000"
+        ),
+        ("{\"model\": \"m\", \"batches_per_epoch\": 9223372036854775807}", "batches_per_epoch must be from 1 to 1000000"),
+        ("{\"model\": \"m\", \"threads\": 1025}", "threads must be from 0 to 1024, not 1025"),
+        ("reward_plugin: [&a [x, x], &b [*a, *a], [*b, *b]]", "'reward_plugin' takes a value or a list of values, and nothing nested"),
+        ("beta: {at: 1}", "'beta' takes a value or a list of values"),
     ]) func wrongSettings(config: String, message: String) {
         var trainer: OpaquePointer? = OpaquePointer(bitPattern: 1)
         #expect(dag_trainer_create(config, "/tmp/dag-none", &trainer) == DAG_INVALID)

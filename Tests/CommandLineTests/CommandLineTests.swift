@@ -104,6 +104,14 @@ import Testing
         let occupied = try train([])
         #expect(occupied.status == 1 && occupied.error.contains("not empty"))
         #expect(try String(contentsOfFile: output + "/config.yaml", encoding: .utf8) == "precious")
+        // Nor do two write to one folder; here, this process is the other.
+        let shared = folder.appendingPathComponent("shared").path
+        try FileManager.default.createDirectory(atPath: shared, withIntermediateDirectories: true)
+        let descriptor = open(shared, O_RDONLY)
+        defer { close(descriptor) }
+        #expect(flock(descriptor, LOCK_EX) == 0)
+        let refused = try train(["--output", shared])
+        #expect(refused.status == 1 && refused.error.contains("\(shared): is in use by another trainer"), "\(refused.error)")
     }
 
     /// Train, stop with Ctrl-C, go on, and sample with the result.

@@ -34,7 +34,7 @@ import Testing
         }
         let prompts = folder.url.appendingPathComponent("held-out.txt")
         try Data("a red bag\na blue boot\n".utf8).write(to: prompts)
-        let run = try TrainingRun(
+        var run = try TrainingRun(
             smallConfiguration { ($0.rewardPlugin, $0.evaluationSamples, $0.evaluationPrompts) = ([], 3, prompts.path) },
             output: OutputFolder(folder.url.appendingPathComponent("run").path))
         let trainer = try run.prepare(rewards: [(RewardSpecification(library: "listens"), reward)])

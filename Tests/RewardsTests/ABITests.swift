@@ -74,6 +74,11 @@ import Testing
             testDescription: "removed function of the trainer's", old: "DAG_EXPORT int32_t dag_trainer_save(dag_trainer *trainer);\n",
             new: "", asserted: "no previous prototype for", found: "no previous prototype for", header: "dagcore.h"),
         Break(
+            testDescription: "function of the trainer's that is new to the gate", old: "DAG_EXPORT int32_t dag_trainer_save",
+            new: "DAG_EXPORT int32_t dag_trainer_pause(dag_trainer *trainer);\nDAG_EXPORT int32_t dag_trainer_save",
+            asserted: "dagcore.h has dag_trainer_pause, which nothing holds in place", found: "dagcore.h has dag_trainer_pause",
+            header: "dagcore.h"),
+        Break(
             testDescription: "changed status", old: "DAG_BUSY = 3", new: "DAG_BUSY = 6", asserted: "DAG_BUSY has changed its value",
             found: nil, header: "dagcore.h"),
     ]

@@ -2,6 +2,7 @@
 
     scripts/install.sh /tmp/prefix && DAG_BIN=.build/release DAG_PREFIX=/tmp/prefix pytest Tests/python/test_dagcore.py
 """
+import ctypes
 import gc
 import json
 import os
@@ -12,12 +13,14 @@ import sys
 import threading
 import time
 import venv
+import weakref
 from pathlib import Path
 
 import numpy
 import pytest
 
 import dagcore
+from dagcore import _library
 from redness import redness
 
 HERE = Path(__file__).resolve().parent
@@ -143,6 +146,90 @@ def test_ctrl_c_does_not_wait_for_a_reward_that_hangs(tmp_path):
     assert time.monotonic() - start < 60
 
 
+def test_ctrl_c_does_not_wait_for_a_function(tmp_path):
+    started, ended = threading.Event(), threading.Event()
+
+    def waits(images, prompts, metadata):
+        if started.is_set():
+            ended.wait(20)
+        return redness(images, prompts, metadata)
+
+    with dagcore.Trainer(SMALL, rewards=[waits], output=tmp_path / "run") as trainer:
+        started.set()
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+        assert time.monotonic() - start < 10
+        ended.set()
+
+
+ENDING = """
+import atexit, ctypes, os, sys, threading, time
+import dagcore, test_dagcore
+seconds = 0
+def slow(images, prompts, metadata):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.001)
+    return test_dagcore.redness(images, prompts, metadata)
+def children():
+    lines = test_dagcore.run("ps", "-o", "pid=,comm=", "--ppid", os.getpid()).splitlines()
+    return [line for line in lines if "dag-reward-work" in line]
+trainer = dagcore.Trainer(test_dagcore.SMALL, epochs=1000, rewards=[slow, "libwarmth.so"], output=sys.argv[1])
+{ending}
+"""
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "seconds = 1; trainer.roll_out()",
+        "threading.Thread(target=trainer.run, daemon=True).start(); time.sleep(1)",
+        # A trainer that nothing frees: its thread is ended while Python is.
+        "atexit.unregister(dagcore._trainer._close_all); ctypes.pythonapi.Py_IncRef(ctypes.py_object(trainer)); seconds = 60; trainer.roll_out()",
+        # What a child leaves is not the child's.
+        "workers = children(); child = os.fork()\nif not child: sys.exit()\n"
+        "assert os.waitpid(child, 0)[1] == 0; trainer.run_epoch(); assert children() == workers",
+    ],
+    ids=["scores", "daemon", "leak", "child"],
+)
+def test_python_may_end_at_any_time(tmp_path, ending):
+    run(sys.executable, "-c", ENDING.format(ending=ending), tmp_path / "run", PYTHONPATH=f"{ROOT / 'python'}:{HERE}")
+
+
+def test_pictures_are_lent_for_the_call(tmp_path):
+    kept = []
+
+    def keeps(images, prompts, metadata):
+        kept.append(images[0])
+        return redness(images, prompts, metadata)
+
+    with pytest.raises(dagcore.DagError, match="reward keeps failed on samples 0 to 3: RuntimeError: .* keep images.copy"):
+        dagcore.Trainer(SMALL, rewards=[keeps], output=tmp_path / "keeps")
+    kept.clear()
+
+    def litters(images, prompts, metadata):
+        loop = [images]
+        loop.append(loop)
+        kept.append(images.copy())
+        return redness(images, prompts, metadata)
+
+    with dagcore.Trainer(SMALL, rewards=[litters], output=tmp_path / "litters") as trainer:
+        trainer.roll_out()
+    assert len({pictures.shape for pictures in kept}) > 0
+
+    def raises(images, prompts, metadata):
+        raise KeyError("no such colour")
+
+    with pytest.raises(dagcore.DagError) as caught:
+        dagcore.Trainer(SMALL, rewards=[raises], output=tmp_path / "raises")
+    trace = caught.value.__cause__.__traceback__
+    while trace:
+        assert "images" not in trace.tb_frame.f_locals
+        trace = trace.tb_next
+
+
 def test_cancel_from_another_thread(tmp_path):
     started = threading.Event()
     with dagcore.Trainer(
@@ -209,6 +296,51 @@ def test_wrong_input_is_an_exception_that_says_what(tmp_path):
         dagcore.Trainer(SMALL, rewards=[redness], output=ROOT / "docs")
 
 
+@pytest.mark.parametrize(
+    "error, message, arguments",
+    [
+        (TypeError, "config is a mapping of settings, not list", dict(config=[1])),
+        (TypeError, "setting beta: .* not object", dict(beta=object())),
+        (ValueError, "setting beta: Out of range", dict(beta=float("nan"))),
+        (TypeError, "output is a path, not NoneType", dict(output=None)),
+        (ValueError, "output has a NUL", dict(output="a\0b")),
+        (TypeError, "progress is a function, not int", dict(progress=1)),
+        (TypeError, "rewards is a sequence, not function", dict(rewards=redness)),
+        (TypeError, "rewards is a sequence, not str", dict(rewards="libwarmth.so")),
+        (TypeError, r"rewards\[1\] is a function, .* not int", dict(rewards=[redness, 7])),
+        (ValueError, r"rewards\[0\] has a NUL", dict(rewards=["lib\0.so"])),
+        (TypeError, "a reward's function", dict(rewards=[dagcore.Reward("redness")])),
+        (ValueError, "reward redness: largest_batch is from 0 to 4294967295, not -1", dict(rewards=[dagcore.Reward(redness, largest_batch=-1)])),
+        (TypeError, "reward redness: fingerprint is text, not int", dict(rewards=[dagcore.Reward(redness, fingerprint=1)])),
+        (TypeError, "the name of an objective is text", dict(rewards=[dagcore.Reward(redness, objectives={1: "maximize"})])),
+    ],
+)
+def test_arguments_that_are_wrong_are_named(tmp_path, error, message, arguments):
+    with pytest.raises(error, match=message):
+        dagcore.Trainer(**{"config": SMALL, "rewards": [redness], "output": tmp_path / "run", **arguments})
+    assert not (tmp_path / "run").exists()
+
+
+def test_arguments_of_numpy_and_paths(tmp_path):
+    settings = {**SMALL, "model": Path(SMALL["model"]), "steps": numpy.int64(3), "learning_rate": numpy.float32(1e-3), "beta": numpy.int32(10)}
+    with dagcore.Trainer(
+        settings, rewards=(dagcore.Reward(redness, largest_batch=numpy.uint8(8)), PREFIX / "lib/dag/rewards/libwarmth.so"), output=tmp_path / "run"
+    ) as trainer:
+        numpy.testing.assert_array_equal(trainer.sample(("a red boot",), numpy.array([7])), trainer.sample(["a red boot"], iter([7])))
+        for error, message, prompts, seeds in [
+            (TypeError, "prompts is a sequence, not str", "ab", [1, 2]),
+            (TypeError, r"prompts\[1\] is text, not NoneType", ["a", None], [1, 2]),
+            (ValueError, r"prompts\[0\] has a NUL", ["a\0b"], [1]),
+            (ValueError, r"prompts\[0\] is not Unicode text", ["\ud800"], [1]),
+            (TypeError, "seeds is a sequence, not int", ["a"], 7),
+            (TypeError, r"seeds\[0\] is a whole number, not float", ["a"], [1.5]),
+            (ValueError, r"seeds\[0\] is from 0 to 18446744073709551615, not -1", ["a"], [-1]),
+            (ValueError, "seeds is empty", [], []),
+        ]:
+            with pytest.raises(error, match=message):
+                trainer.sample(prompts, seeds)
+
+
 def test_several_objectives_and_plugins_mix(tmp_path):
     def colours(images, prompts, metadata):
         means = images.mean(axis=(1, 2)) / 255
@@ -234,11 +366,47 @@ def test_nothing_is_left_behind(tmp_path):
         trainer = dagcore.Trainer(SMALL, rewards=[redness, "libwarmth.so"], output=tmp_path / str(k))
         trainer.roll_out()
         assert children() == 1
-        del trainer
-        gc.collect()
+        trainer.close()
         assert children() == 0
         before = before or descriptors()
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("ending", ["whole", "reward", "progress", "cancel", "Ctrl-C"])
+def test_a_trainer_that_nobody_has_is_freed(tmp_path, ending):
+    """At once, by its references alone, whatever its last call raised."""
+    calls = 0
+
+    def score(images, prompts, metadata):
+        nonlocal calls
+        calls += 1
+        if calls > 5 and ending == "reward":
+            raise KeyError("no such colour")
+        if calls == 6 and ending == "Ctrl-C":
+            os.kill(os.getpid(), signal.SIGINT)
+        return redness(images, prompts, metadata)
+
+    def progress(phase, done, total):
+        if phase == "training" and ending == "progress":
+            raise ZeroDivisionError("enough")
+
+    gc.disable()
+    try:
+        trainer = dagcore.Trainer(SMALL, rewards=[score], output=tmp_path / "run", progress=progress)
+        raised = False
+        try:
+            if ending == "cancel":
+                trainer.cancel()
+            trainer.run()
+        except (dagcore.DagError, ZeroDivisionError, KeyboardInterrupt):
+            raised = True
+        assert raised == (ending != "whole")
+        (handle, gone) = (trainer._handle.value, weakref.ref(trainer))
+        del trainer
+        assert gone() is None
+        assert _library.library().dag_trainer_cancel(handle) == 1, "the library still has it"
+    finally:
+        gc.enable()
 
 
 def test_the_programs_in_c_and_swift_make_the_same_lora(tmp_path, expected):
@@ -274,6 +442,71 @@ def test_making_and_destroying_leaves_no_memory(tmp_path):
     compiled("embed.c", "-o", tmp_path / "embed", *flags)
     first, last = map(int, run(tmp_path / "embed", json.dumps(SMALL), tmp_path / "none", 1000).split())
     assert last - first < 1000, f"{first} KB after 10 cycles, {last} KB after 1000"
+
+
+def test_starting_and_closing_leaves_no_memory(tmp_path):
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+    sizes = []
+    for k in range(20):
+        dagcore.Trainer(SMALL, rewards=[redness], output=tmp_path / str(k)).close()
+        sizes.append(resident())
+    assert sizes[-1] - sizes[4] < 10, f"MB after each: {sizes}"
+
+
+def test_structs_are_those_of_the_header(tmp_path):
+    """Sizes and offsets as a C compiler sees them."""
+    structs = {
+        "text": _library.Text, "error": _library.Error, "objective": _library.Objective, "images": _library.Images, "batch": _library.Batch,
+        "result": _library.Result,
+    }
+    structs = {f"dag_reward_{name}": struct for name, struct in structs.items()}
+    structs |= {
+        "dag_callback": _library.Callback, "dag_observer": _library.Observer, "dag_status": _library.CStatus,
+        "dag_samples": _library.CSamples, "dag_pictures": _library.Pictures,
+    }
+    assert {id(s) for s in structs.values()} == {id(s) for s in vars(_library).values() if isinstance(s, type) and issubclass(s, ctypes.Structure)} - {
+        id(ctypes.Structure)
+    }
+    lines, expected = [], []
+    for name, struct in structs.items():
+        lines.append(f"{name} %zu\\n\", sizeof({name}));")
+        expected.append(f"{name} {ctypes.sizeof(struct)}")
+        for field, _ in struct._fields_:
+            lines.append(f"{name}.{field} %zu %zu\\n\", offsetof({name}, {field}), sizeof((({name} *)0)->{field}));")
+            expected.append(f"{name}.{field} {getattr(struct, field).offset} {getattr(struct, field).size}")
+    body = "\n".join(f'printf("{line}' for line in lines)
+    (tmp_path / "layout.c").write_text(f"#include <dagcore.h>\n#include <stdio.h>\nint main(void) {{\n{body}\n}}\n")
+    compiled(tmp_path / "layout.c", "-I", PREFIX / "include", "-o", tmp_path / "layout")
+    assert run(tmp_path / "layout").splitlines() == expected
+
+
+def test_where_the_library_is_looked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(_library, "_candidates", lambda: ["/nowhere/libdagcore.so.1", str(tmp_path), "libz.so.1"])
+    with pytest.raises(ImportError, match=rf"Tried: /nowhere/libdagcore.so.1: .*; {tmp_path}: .*; .*dag_api_version"):
+        _library._load.__wrapped__()
+    monkeypatch.undo()
+    monkeypatch.delenv("DAGCORE_LIBRARY")
+    places = _library._candidates()
+    assert places[0].endswith("dagcore/lib/libdagcore.so.1") and places[-1] == f"{ROOT}/.build/release/libdagcore.so"
+
+    built = f"{os.environ['DAG_BIN']}/libdagcore.so"
+    code = "import dagcore; print(dagcore.version(), dagcore.library_path())"
+    environment = {"DAGCORE_LIBRARY": built, "PYTHONPATH": str(ROOT / "python")}
+    assert run(sys.executable, "-c", code, **environment).split() == [dagcore.__version__, built]
+    with pytest.raises(AssertionError, match=f"ImportError: .*Tried: {built}: was not installed"):
+        run(sys.executable, "-c", "import sys; sys.modules['torch'] = None; " + code, **environment)
+
+
+def test_the_library_stays_loaded():
+    code = """
+import _ctypes, ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+_ctypes.dlclose(library._handle)
+assert sys.argv[1] in open("/proc/self/maps").read()
+"""
+    run(sys.executable, "-c", code, f"{PREFIX}/lib/libdagcore.so.1")
 
 
 TOGETHER = """
@@ -334,7 +567,21 @@ with dagcore.Trainer(json.loads({json.dumps(SMALL)!r}), rewards=[redness], outpu
     assert (tmp_path / "run/pytorch_lora_weights.safetensors").read_bytes() == expected
 
 
-def test_uninstalling_leaves_nothing(tmp_path):
-    run(ROOT / "scripts/install.sh", tmp_path / "prefix")
-    run(ROOT / "scripts/install.sh", "--uninstall", tmp_path / "prefix")
-    assert [path for path in (tmp_path / "prefix").rglob("*") if not path.is_dir()] == []
+def test_uninstalling_removes_what_was_installed(tmp_path):
+    prefix = tmp_path / "prefix"
+    (prefix / "bin").mkdir(parents=True)
+    run(ROOT / "scripts/install.sh", prefix)
+    # An older version's file goes with the next one.
+    (prefix / "lib/libold.so").touch()
+    with (prefix / "lib/dag/manifest").open("a") as manifest:
+        manifest.write("lib/libold.so\n")
+    run(ROOT / "scripts/install.sh", prefix)
+    assert not (prefix / "lib/libold.so").exists()
+    mine = prefix / "lib/dag/rewards/libmine.so"
+    mine.touch()
+    run(ROOT / "scripts/install.sh", "--uninstall", prefix)
+    assert set(prefix.rglob("*")) == {prefix / "bin", mine, *list(mine.parents)[:3]}
+
+    run(ROOT / "scripts/install.sh", tmp_path / "new")
+    run(ROOT / "scripts/install.sh", "--uninstall", tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import functools
 import json
 import os
@@ -25,7 +24,7 @@ from ctypes import (
 )
 from typing import Any
 
-from ._errors import BY_STATUS
+from ._errors import BY_STATUS, DagError
 
 API_VERSION = 1
 
@@ -180,41 +179,48 @@ _TRAINER = {
 
 
 def _candidates() -> list[str]:
-    """Where the library may be: DAGCORE_LIBRARY alone if that is set, else the wheel, then what the system knows."""
+    """Where the library may be: DAGCORE_LIBRARY alone if that is set, else the wheel, what the system knows, installed, built."""
     named = os.environ.get("DAGCORE_LIBRARY")
     if named:
         return [named]
-    own = pathlib.Path(__file__).parent / "lib/libdagcore.so.1"
-    installed = [f"{prefix}/lib/libdagcore.so.1" for prefix in ("/usr/local", "/usr")]
-    return [str(own)] * own.exists() + ["libdagcore.so.1"] + [path for path in installed if os.path.exists(path)]
+    package = pathlib.Path(__file__).resolve().parent
+    installed = [f"{prefix}/lib/libdagcore.so.1" for prefix in (sys.prefix, "/usr/local", "/usr")]
+    return [f"{package}/lib/libdagcore.so.1", "libdagcore.so.1", *installed, f"{package.parents[1]}/.build/release/libdagcore.so"]
+
+
+def _opened(path: str) -> Any:
+    """The library in a file, its functions declared. Raises OSError if it cannot be used."""
+    if "torch" in sys.modules and os.path.isfile(path) and b"libdag_torch_cpu.so" not in pathlib.Path(path).read_bytes():
+        raise OSError(
+            f"{path}: was not installed: its libtorch goes by the names of the torch that is imported here, and two versions would crash; "
+            "use an installed copy (make install) or a wheel (make wheel)"
+        )
+    library = ctypes.CDLL(path)
+    try:
+        library.dag_api_version.restype = c_uint32
+        if library.dag_api_version() < API_VERSION:
+            raise OSError(f"{path}: speaks version {library.dag_api_version()} of the API, this package {API_VERSION}: install a newer one")
+        for name in ("dag_version", "dag_torch_version", "dag_last_error", "dag_default_config"):
+            getattr(library, name).restype = c_char_p
+        for name, parameters in _TRAINER.items():
+            function = getattr(library, f"dag_trainer_{name}")
+            function.restype, function.argtypes = c_int32, parameters
+    except AttributeError as error:  # which names the file
+        raise OSError(str(error)) from None
+    return library
 
 
 @functools.cache
 def _load() -> tuple[Any, str]:
     problems = []
     for path in _candidates():
-        if "torch" in sys.modules and os.path.exists(path) and b"libdag_torch_cpu.so" not in pathlib.Path(path).read_bytes():
-            raise ImportError(
-                f"{path} was not installed: its libtorch goes by the names of the torch that is imported here, and two versions would crash; "
-                "use an installed copy (make install) or a wheel (make wheel)"
-            )
         try:
-            library = ctypes.CDLL(path)
+            return _opened(path), path
         except OSError as error:
             problems.append(str(error))
-            continue
-        library.dag_api_version.restype = c_uint32
-        if library.dag_api_version() < API_VERSION:
-            raise ImportError(f"{path} speaks version {library.dag_api_version()} of the API, this package {API_VERSION}: install a newer one")
-        for name in ("dag_version", "dag_torch_version", "dag_last_error", "dag_default_config"):
-            getattr(library, name).restype = c_char_p
-        for name, arguments in _TRAINER.items():
-            function = getattr(library, f"dag_trainer_{name}")
-            function.restype, function.argtypes = c_int32, arguments
-        return library, path
     raise ImportError(
-        "libdagcore.so is not found: install a wheel that carries it, run `make install` in its repository, or set DAGCORE_LIBRARY to "
-        f"the file ({'; '.join(problems)})"
+        "there is no libdagcore.so to load: install a wheel that carries it, run `make install` in its repository, or set DAGCORE_LIBRARY to "
+        f"the file. Tried: {'; '.join(problems)}"
     )
 
 
@@ -243,7 +249,12 @@ def default_config() -> dict[str, Any]:
     return json.loads(library().dag_default_config())
 
 
+def failure(status: int, message: bytes) -> DagError:
+    """What a status other than DAG_OK stands for."""
+    return BY_STATUS.get(status, DagError)(message.decode(errors="replace"))
+
+
 def check(status: int) -> None:
     """Raises what a status stands for, with the calling thread's last error."""
     if status:
-        raise BY_STATUS.get(status, BY_STATUS[5])(library().dag_last_error().decode(errors="replace"))
+        raise failure(status, library().dag_last_error())

@@ -1,6 +1,8 @@
 """The trainer."""
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import json
 import logging
@@ -8,14 +10,17 @@ import os
 import pathlib
 import signal
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy
 
+from . import _arguments as arguments
 from . import _library as c
-from ._errors import Cancelled, DagError
+from ._errors import BusyError, Cancelled, DagError
 from ._rewards import Reward, Score
 
 _LOG = logging.getLogger("dagcore")
@@ -83,7 +88,7 @@ class Trainer:
     Not for several threads at once, but for `cancel`.
 
     :param config: settings.
-    :param rewards: functions, `dagcore.Reward`s, or what --reward-plugin takes, such as "libwarmth.so,weight=0.5".
+    :param rewards: functions, `dagcore.Reward`s, or what --reward-plugin takes, such as "libwarmth.so,weight=0.5" or a path.
     :param output: the folder of the run, new or empty.
     :param progress: called with the phase ("sampling", "training", "evaluating"), how much is done and of how much.
     :param settings: settings again, which win.
@@ -94,12 +99,12 @@ class Trainer:
         config: Mapping[str, Any] | None = None,
         *,
         output: str | os.PathLike[str],
-        rewards: Sequence[Score | Reward | str] = (),
+        rewards: Sequence[Score | Reward | str | os.PathLike[str]] = (),
         progress: Callable[[str, int, int], None] | None = None,
         **settings: Any,
     ) -> None:
-        text = json.dumps({**(config or {}), **settings}, default=os.fspath).encode()
-        self._open(output, rewards, progress, lambda *out: c.library().dag_trainer_create(text, os.fsencode(output), *out))
+        text, folder = arguments.settings(config, settings), arguments.path(output, "output")
+        self._open(output, rewards, progress, lambda *out: c.library().dag_trainer_create(text, folder, *out))
 
     @classmethod
     def resume(
@@ -116,66 +121,49 @@ class Trainer:
         :param settings: those that are to be others than before.
         """
         trainer = cls.__new__(cls)
-        text = json.dumps(settings, default=os.fspath).encode() if settings else None
-        trainer._open(output, rewards, progress, lambda *out: c.library().dag_trainer_resume(os.fsencode(output), text, *out))
+        text, folder = arguments.settings(None, settings) if settings else None, arguments.path(output, "output")
+        trainer._open(output, rewards, progress, lambda *out: c.library().dag_trainer_resume(folder, text, *out))
         return trainer
 
     def _open(self, output, rewards, progress, make) -> None:
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress is a function, not {type(progress).__name__}")
+        rewards = arguments.items(rewards, "rewards")
         self._handle = ctypes.c_void_p()
-        self._output = pathlib.Path(output)
-        self._progress = progress
-        self._steps: list[dict[str, Any]] = []
-        self._raised: BaseException | None = None
-        self._scoring: BaseException | None = None
+        self._output = pathlib.Path(os.fsdecode(output))
+        self._watch = _Watch(progress)
         c.check(make(ctypes.byref(self._handle)))
+        _open_trainers.add(self)
         try:
             self._callbacks = []
-            for reward in rewards:
-                if isinstance(reward, str):
-                    c.check(c.library().dag_trainer_add_plugin(self._handle, reward.encode()))
+            for k, reward in enumerate(rewards):
+                if isinstance(reward, (str, os.PathLike)):
+                    specification = arguments.text(os.fspath(reward), f"rewards[{k}]")
+                    c.check(c.library().dag_trainer_add_plugin(self._handle, specification))
                     continue
-                callback = (reward if isinstance(reward, Reward) else Reward(reward)).callback(self._score_failed)
+                if not isinstance(reward, Reward) and not callable(reward):
+                    raise TypeError(f"rewards[{k}] is a function, a dagcore.Reward, text or a path, not {type(reward).__name__}")
+                callback = (reward if isinstance(reward, Reward) else Reward(reward)).callback(self._watch.score_failed)
                 c.check(c.library().dag_trainer_add_callback(self._handle, ctypes.byref(callback)))
                 self._callbacks.append(callback)
-            self._observer = c.Observer(
-                struct_size=ctypes.sizeof(c.Observer),
-                progress=c.ProgressFunction(lambda _, phase, done, total: self._notify(self._progress, _PHASES.get(phase, ""), done, total)),
-                log=c.LogFunction(lambda _, level, line: self._notify(_LOG.log, logging.WARNING if level == 2 else logging.INFO, "%s", line.decode())),
-                step=c.StepFunction(lambda _, line: self._notify(self._steps.append, json.loads(line))),
-            )
+            self._observer = self._watch.observer()
             c.check(c.library().dag_trainer_set_observer(self._handle, ctypes.byref(self._observer)))
             self._call("start")
         except BaseException:
             self.close()
             raise
 
-    # What the library calls. Exceptions cannot cross it: they are kept, and raised when the call has returned.
-
-    def _notify(self, function, *arguments) -> int:
-        try:
-            if function is not None:
-                function(*arguments)
-        except BaseException as exception:
-            self._raised = self._raised or exception
-        return self._raised is not None
-
-    def _score_failed(self, exception: BaseException) -> None:
-        self._scoring = exception
-
-    def _call(self, name: str, *arguments) -> None:
+    def _call(self, name: str, *parameters) -> None:
         """A call that may take long: Ctrl-C cancels it, and what callbacks raised comes out of it."""
-        self._raised = self._scoring = None
+        self._watch.forget()
         function = getattr(c.library(), f"dag_trainer_{name}")
         with _Interruptible(self.cancel) as interruption:
-            status = function(self._handle, *arguments)
-            error = c.library().dag_last_error() if status else b""
+            status = function(self._handle, *parameters)
+            message = c.library().dag_last_error() if status else b""
         if interruption.signal is not None:
             interruption.deliver()
-        if self._raised is not None:
-            raise self._raised
-        if status:
-            error = c.BY_STATUS.get(status, DagError)(error.decode(errors="replace"))
-            raise error from (None if isinstance(error, Cancelled) else self._scoring)
+        # No variable here holds what is raised: it would hold this frame, and so the trainer, in a cycle.
+        self._watch.raise_for(status, message)
 
     # Training
 
@@ -185,9 +173,9 @@ class Trainer:
 
     def run_epoch(self) -> Epoch:
         """One epoch, or what is left of the one under way."""
-        first = len(self._steps)
+        first = len(self._watch.steps)
         self._call("run_epoch")
-        return Epoch(self.status.epoch - 1, self._steps[first:], self.samples)
+        return Epoch(self.status.epoch - 1, self._watch.steps[first:], self.samples)
 
     def __iter__(self) -> Iterator[Epoch]:
         """Trains epoch by epoch, to the last."""
@@ -244,7 +232,7 @@ class Trainer:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The lines of all optimiser steps that this object made."""
-        return list(self._steps)
+        return list(self._watch.steps)
 
     @property
     def samples(self) -> Samples:
@@ -272,12 +260,17 @@ class Trainer:
 
         :param prompts: as many as seeds; None for a model without text.
         """
-        if prompts is not None and len(prompts) != len(seeds):
-            raise ValueError(f"{len(prompts)} prompts came with {len(seeds)} seeds: give one of each a picture")
-        n = len(seeds)
-        texts = None if prompts is None else (ctypes.c_char_p * n)(*(prompt.encode() for prompt in prompts))
+        numbers = [arguments.integer(seed, f"seeds[{k}]", 64) for k, seed in enumerate(arguments.items(seeds, "seeds"))]
+        n, texts = len(numbers), None
+        if not n:
+            raise ValueError("seeds is empty: give one a picture")
+        if prompts is not None:
+            encoded = [arguments.text(prompt, f"prompts[{k}]") for k, prompt in enumerate(arguments.items(prompts, "prompts"))]
+            if len(encoded) != n:
+                raise ValueError(f"{len(encoded)} prompts came with {n} seeds: give one of each a picture")
+            texts = (ctypes.c_char_p * n)(*encoded)
         pictures = c.Pictures(struct_size=ctypes.sizeof(c.Pictures))
-        self._call("sample", texts, (ctypes.c_uint64 * n)(*seeds), n, ctypes.byref(pictures))
+        self._call("sample", texts, (ctypes.c_uint64 * n)(*numbers), n, ctypes.byref(pictures))
         return numpy.ctypeslib.as_array(pictures.images, shape=(n, pictures.height, pictures.width, 3)).copy()
 
     def evaluate(self) -> dict[str, Any]:
@@ -301,6 +294,7 @@ class Trainer:
         if getattr(self, "_handle", None):
             c.check(c.library().dag_trainer_destroy(self._handle))
             self._handle = ctypes.c_void_p()
+            _open_trainers.discard(self)
 
     def __enter__(self) -> Trainer:
         return self
@@ -311,8 +305,81 @@ class Trainer:
     def __del__(self) -> None:
         try:
             self.close()
-        except Exception:  # at the interpreter's end, or busy in another thread
+        except Exception:  # at the interpreter's end
             pass
+
+
+_open_trainers: weakref.WeakSet[Trainer] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A thread that came back to a Python that has ended would be ended itself, so no reward may be at work by then."""
+    for trainer in list(_open_trainers):
+        while trainer in _open_trainers:
+            try:
+                trainer.close()
+            except BusyError:  # in a daemon thread
+                with contextlib.suppress(DagError):
+                    trainer.cancel()
+                time.sleep(0.01)
+
+
+def _forget_all() -> None:
+    """Trainers are of the process that made them: a child that was forked has neither their threads nor the right to end their rewards."""
+    for trainer in list(_open_trainers):
+        trainer._handle = ctypes.c_void_p()
+    _open_trainers.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+class _Watch:
+    """What the library calls. Exceptions cannot cross it: they are kept, and raised when the call has returned.
+
+    The trainer has it, and it does not know the trainer: so one that nobody has any more is freed at once.
+    """
+
+    def __init__(self, progress: Callable[[str, int, int], None] | None) -> None:
+        self._progress = progress
+        self.steps: list[dict[str, Any]] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Before a call."""
+        self._raised: BaseException | None = None
+        self._scoring: BaseException | None = None
+
+    def observer(self) -> c.Observer:
+        """The C side of it, which has to be kept as long as it is used."""
+        return c.Observer(
+            struct_size=ctypes.sizeof(c.Observer),
+            progress=c.ProgressFunction(lambda _, phase, done, total: self._notify(self._progress, _PHASES.get(phase, ""), done, total)),
+            log=c.LogFunction(lambda _, level, line: self._notify(_LOG.log, logging.WARNING if level == 2 else logging.INFO, "%s", line.decode())),
+            step=c.StepFunction(lambda _, line: self._notify(self.steps.append, json.loads(line))),
+        )
+
+    def _notify(self, function, *parameters) -> int:
+        try:
+            if function is not None:
+                function(*parameters)
+        except BaseException as exception:
+            self._raised = self._raised or exception
+        return self._raised is not None
+
+    def score_failed(self, exception: BaseException) -> None:
+        self._scoring = exception
+
+    def raise_for(self, status: int, message: bytes) -> None:
+        """After a call: what was kept, or else what the call returned."""
+        try:
+            if self._raised is not None:
+                raise self._raised
+            if status:
+                raise c.failure(status, message) from (None if c.BY_STATUS.get(status) is Cancelled else self._scoring)
+        finally:
+            self.forget()
 
 
 class _Interruptible:
@@ -342,4 +409,5 @@ class _Interruptible:
 
     def deliver(self) -> None:
         """Has the handler that was there before do its work; Python's own raises KeyboardInterrupt."""
-        self._before(self.signal, self._frame)
+        frame, self._frame = self._frame, None  # which may be the very one that this object is in
+        self._before(self.signal, frame)

@@ -37,6 +37,30 @@ public struct OutputFolder: Sendable {
         }
     }
 
+    /// Takes the folder, which exists, for one trainer. Throws `OutputError` if it is another's.
+    func claim() throws -> Claim {
+        let descriptor = open(url.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        // Any other failure means a file system without locks, on which nobody is told.
+        if flock(descriptor, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK {
+            close(descriptor)
+            throw OutputError(
+                "\(url.path): is in use by another trainer, of this process or of another; wait for its end, or choose another folder")
+        }
+        return Claim(descriptor)
+    }
+
+    /// That a folder is one trainer's, for as long as this lives. It ends with the process in any case.
+    final class Claim: Sendable {
+        private let descriptor: Int32
+
+        fileprivate init(_ descriptor: Int32) { self.descriptor = descriptor }
+
+        deinit {
+            flock(descriptor, LOCK_UN)  // closing alone would leave it to a child that was forked
+            close(descriptor)
+        }
+    }
+
     /// Makes the folders and tries that each can be written.
     public func prepare() throws {
         for folder in [url, samples, checkpoints] {

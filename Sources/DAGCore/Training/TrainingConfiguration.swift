@@ -160,6 +160,10 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
                         throw ConfigurationError(
                             "\(source): unknown key '\(key.string ?? "?")'; known are \(known.sorted().joined(separator: ", "))")
                     }
+                    // Settings nest no deeper, and aliases upon aliases can stand for more than there is memory.
+                    guard value.scalar != nil || value.sequence?.allSatisfy({ $0.scalar != nil }) == true else {
+                        throw ConfigurationError("\(source): '\(name)' takes a value or a list of values, and nothing nested")
+                    }
                     merged[key] = name == "reward_plugin" && value.scalar != nil ? Node([value]) : value
                 }
             }
@@ -219,14 +223,23 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     public func check() throws {
         func refuse(_ reason: String) -> ConfigurationError { ConfigurationError(reason) }
         if model.isEmpty { throw refuse("--model is missing: a folder in diffusers layout, such as models/tiny-sd") }
-        for (flag, value, least) in [
-            ("--epochs", epochs, 1), ("--sample-batch-size", sampleBatchSize, 1), ("--batches-per-epoch", batchesPerEpoch, 1),
-            ("--train-batch-size", trainBatchSize, algorithm == .dagKL ? 3 : 1),
-            ("--gradient-accumulation-steps", gradientAccumulationSteps, 1), ("--lora-rank", loraRank, 1), ("--steps", steps, 1),
-            ("--max-rows-per-pass", maxRowsPerPass, 0), ("--threads", threads, 0), ("--evaluation-samples", evaluationSamples, 0),
-            ("--sample-every", sampleEvery, 0), ("--checkpoint-every", checkpointEvery, 1),
-        ] where value < least || value > 1_000_000 {
-            throw refuse("\(flag) must be from \(least) to 1000000, not \(value)\(least == 3 ? " (dag-kl's baseline leaves one out)" : "")")
+        let most = 1_000_000
+        for (flag, value, range) in [
+            ("--epochs", epochs, 1...most), ("--sample-batch-size", sampleBatchSize, 1...most),
+            ("--batches-per-epoch", batchesPerEpoch, 1...most),
+            ("--train-batch-size", trainBatchSize, (algorithm == .dagKL ? 3 : 1)...most),
+            ("--gradient-accumulation-steps", gradientAccumulationSteps, 1...most), ("--lora-rank", loraRank, 1...most),
+            ("--steps", steps, 1...most), ("--max-rows-per-pass", maxRowsPerPass, 0...most), ("--threads", threads, 0...1024),
+            ("--evaluation-samples", evaluationSamples, 0...most), ("--sample-every", sampleEvery, 0...most),
+            ("--checkpoint-every", checkpointEvery, 1...most),
+        ] where !range.contains(value) {
+            let reason = range.lowerBound == 3 ? " (dag-kl's baseline leaves one out)" : ""
+            throw refuse("\(flag) must be from \(range.lowerBound) to \(range.upperBound), not \(value)\(reason)")
+        }
+        guard trajectoriesPerEpoch <= most else {
+            throw refuse(
+                "an epoch of \(sampleBatchSize) x \(batchesPerEpoch) trajectories (--sample-batch-size x --batches-per-epoch) is more than \(most)"
+            )
         }
         for (flag, value) in [
             ("--learning-rate", learningRate), ("--flow-learning-rate", flowLearningRate), ("--eta", eta), ("--max-grad-norm", maxGradNorm),

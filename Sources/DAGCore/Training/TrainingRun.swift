@@ -8,6 +8,7 @@ public struct TrainingRun {
     /// Where it writes.
     public let output: OutputFolder
     private let isContinued: Bool
+    private var claim: OutputFolder.Claim?
 
     /// A new run. Throws `ConfigurationError` for settings that cannot work, `OutputError` if something is in the folder.
     public init(_ configuration: TrainingConfiguration, output: OutputFolder) throws {
@@ -29,13 +30,24 @@ public struct TrainingRun {
         (self.output, isContinued) = (output, true)
     }
 
-    /// Loads rewards and model, and puts a continued run where its newest checkpoint stands. Nothing is written but empty folders.
+    /// Makes the folder this run's, from now on.
+    private mutating func claimOutput() throws {
+        guard claim == nil else { return }
+        claim = try output.claim()
+        // Another trainer may have been there since this run was made.
+        if !isContinued { try output.checkVacant() }
+    }
+
+    /// Loads rewards and model, and puts a continued run where its newest checkpoint stands. Nothing is written but empty folders. Throws
+    /// `OutputError` if another trainer is using the folder.
     /// - Parameters:
     ///   - rewards: those that the settings do not name.
     ///   - isWanted: whether the trainer is still wanted; asked while rewards load.
-    public func prepare(
+    public mutating func prepare(
         rewards: [(RewardSpecification, any Reward)] = [], isWanted: @escaping @Sendable () -> Bool = { true }
     ) throws -> Trainer {
+        // A new folder is made only when all else is well; nobody waits for a model to hear that the folder is taken.
+        if FileManager.default.fileExists(atPath: output.url.path) { try claimOutput() }
         func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
         let (prompts, evaluationPrompts) = (try load(configuration.prompts), try load(configuration.evaluationPrompts))
         let named = try configuration.rewardPlugin.map { text in
@@ -46,6 +58,7 @@ public struct TrainingRun {
             configuration, evaluator: RewardEvaluator(named + rewards), prompts: prompts ?? .none, evaluationPrompts: evaluationPrompts,
             output: output)
         try output.prepare()
+        try claimOutput()
         if isContinued {
             // A run that was stopped before its first checkpoint starts anew.
             if Checkpoint.exists(in: output) { try trainer.resume(from: output) } else { try output.truncateMetrics(to: 0) }
