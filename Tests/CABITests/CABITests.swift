@@ -226,13 +226,13 @@ import Testing
             } else {
                 #expect(dag_trainer_start(session.trainer) == DAG_OK && dag_trainer_run_epoch(session.trainer) == DAG_OK)
                 #expect(dag_trainer_roll_out(session.trainer) == DAG_OK)
-                // Nor does the end.
                 if isCancelled {
                     cancelledInASecond { dag_trainer_score(session.trainer) }
                     // The trajectories are kept, and asked about anew.
                     cancelledInASecond { dag_trainer_score(session.trainer) }
                 }
             }
+            // Nor does the end.
             #expect(dag_trainer_destroy(session.trainer) == DAG_OK)
         }
         #expect(Date().timeIntervalSince(start) < 120)
