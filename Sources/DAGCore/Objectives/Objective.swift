@@ -29,7 +29,7 @@ struct Transitions {
     /// log of the kernel that balances P_F: P_B(x_t | x_t'), or the pretrained model's P_F(x_t' | x_t).
     let logBackward: Tensor
     /// log F(x_t) and log F(x_t'), differentiable in phi; nil for objectives without a flow.
-    let logFlow: (now: Tensor, next: Tensor)?
+    let logFlow: Flows?
     /// Of objectives over whole trajectories: each transition's share of its trajectory's loss, and the loss's slope in delta_t.
     let balance: (loss: Tensor, slope: Tensor)?
     /// Normalised reward of each transition's trajectory.
@@ -39,9 +39,17 @@ struct Transitions {
     /// Transitions of one group: trajectories at the same timestep.
     let groupSize: Int
 
+    /// log F(x_t) and log F(x_t').
+    typealias Flows = (now: Tensor, next: Tensor)
+
     /// delta_t = log F(x_t) + log P_F - log P_B - log F(x_t'): zero everywhere when the sampler is in balance with the reward.
+    static func residual(_ logFlow: Flows, logForward: Tensor, logBackward: Tensor) -> Tensor {
+        logFlow.now + logForward - logBackward - logFlow.next
+    }
+
+    /// delta_t with this log P_F; nil for objectives without a flow.
     func residual(logForward: Tensor) -> Tensor? {
-        logFlow.map { $0.now + logForward - logBackward - $0.next }
+        logFlow.map { Self.residual($0, logForward: logForward, logBackward: logBackward) }
     }
 
     /// The importance ratio rho = P_F(theta) / P_F(at rollout), with the reduction of the log-probabilities.

@@ -159,9 +159,10 @@ extension Trainer {
                     let rewards = (range.lowerBound...range.upperBound).map { step in
                         block.map { step < kernels.transitions ? rollout.lookahead[step][$0] : rollout.rewards[$0] }
                     }
-                    let (now, next) = logFlows(flow, rollout, conditioning, block, range, rewards: rewards)
-                    let forward = logForward(rollout, conditioning, view)
-                    let residual = try (now + forward - logBackward(rollout, view) - next).array(Float.self)
+                    let residual = try Transitions.residual(
+                        logFlows(flow, rollout, conditioning, block, range, rewards: rewards),
+                        logForward: logForward(rollout, conditioning, view), logBackward: logBackward(rollout, view)
+                    ).array(Float.self)
                     for (place, trajectory) in view.trajectories.enumerated() {
                         residuals[trajectory]![range.lowerBound + place / block.count] = residual[place]
                     }
@@ -212,7 +213,7 @@ extension Trainer {
     /// - Parameter rewards: [steps + 1][trajectories].
     private func logFlows(
         _ flow: any FlowNetwork, _ rollout: Rollout, _ conditioning: Conditioning?, _ block: [Int], _ range: Range<Int>, rewards: [[Float]]
-    ) -> (now: Tensor, next: Tensor) {
+    ) -> Transitions.Flows {
         let states = range.lowerBound...min(range.upperBound, kernels.transitions - 1)
         let x = Tensor.cat(states.map { rollout.states[$0].rows(block) }, 0)
         let times = kernels.times(states.flatMap { step in block.map { _ in step } }, device: pipeline.device)
