@@ -217,7 +217,7 @@ def test_pictures_are_lent_for_the_call(tmp_path):
 
     with dagcore.Trainer(SMALL, rewards=[litters], output=tmp_path / "litters") as trainer:
         trainer.roll_out()
-    assert len({pictures.shape for pictures in kept}) > 0
+    assert kept
 
     def raises(images, prompts, metadata):
         raise KeyError("no such colour")
