@@ -30,9 +30,15 @@ public struct OutputFolder: Sendable {
 
     /// Refuses a folder in which something is.
     public func checkVacant() throws {
-        // Folders alone are what a run leaves whose checks failed.
-        let existing = (try? FileManager.default.subpathsOfDirectory(atPath: url.path)) ?? []
-        guard Set(existing).isSubset(of: [samples.lastPathComponent, checkpoints.lastPathComponent]) else {
+        let files = FileManager.default
+        guard files.fileExists(atPath: url.path) else { return }
+        let existing: [String]
+        do { existing = try files.contentsOfDirectory(atPath: url.path) } catch {
+            throw OutputError("--output \(url.path): cannot be read (\(reason(error))); choose another folder")
+        }
+        // Empty folders alone are what a run leaves whose checks failed.
+        let remains = [samples, checkpoints].filter { (try? files.contentsOfDirectory(atPath: $0.path))?.isEmpty == true }
+        guard Set(existing).isSubset(of: remains.map(\.lastPathComponent)) else {
             throw OutputError("--output \(url.path): is not empty; choose another folder, or continue that run with --resume \(url.path)")
         }
     }
