@@ -122,6 +122,7 @@ class Page:
 
     def figure(self, figure, name, caption=""):
         path = self.folder / f"{name}.png"
+        figure.tight_layout()
         figure.savefig(path, dpi=110, bbox_inches="tight")
         plt.close(figure)
         self.picture(path.read_bytes(), caption)
