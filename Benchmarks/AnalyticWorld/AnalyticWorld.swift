@@ -32,7 +32,7 @@ public struct AnalyticWorld {
         // The flow has to be ahead of the policy, which otherwise follows its errors.
         (c.loraRank, c.learningRate, c.flowLearningRate, c.weightDecay, c.clipRange) = (64, 3e-4, 5e-3, 0, 0.2)
         c.target = target
-        (c.sampleEvery, c.checkpointEvery, c.maxRowsPerPass, c.epochs) = (0, 1_000_000, 1 << 16, 500)
+        (c.sampleEvery, c.checkpointEvery, c.maxRowsPerPass, c.epochs) = (0, 1_000_000, 1 << 16, 300)
         change(&c)
         return c
     }

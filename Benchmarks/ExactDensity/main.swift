@@ -12,7 +12,7 @@ struct ExactDensity: ParsableCommand {
 
     @Option(help: "dag-db, dag-kl, dag-tb, dag-subtb, ddpo; all if none is named.") var algorithm: [Algorithm] = []
     @Option(help: "reward or anchored.") var target = Target.reward
-    @Option(help: "Epochs of 256 trajectories.") var epochs = 500
+    @Option(help: "Epochs of 256 trajectories.") var epochs = 300
     @Option(help: "Pictures that are counted.") var samples = 20_000
     @Option(help: "Seeds of the runs.") var seed: [UInt64] = [0, 1, 2]
     @Option(help: "Epochs between measurements.") var every = 100
