@@ -60,13 +60,19 @@ struct ExactDensity: ParsableCommand {
                 var configuration = base
                 (configuration.algorithm, configuration.seed) = (algorithm, seed)
                 try measured(world, configuration) { trainer in
-                    var (found, distances) = ([Double](), [String]())
+                    var (found, distances, isStopped) = ([Double](), [String](), false)
                     for epoch in 0...epochs {
                         if epoch % every == 0 || epoch == epochs {
                             found = AnalyticWorld.histogram(try world.levels(trainer, samples: samples))
                             distances.append(record(algorithm.rawValue, seed: seed, epoch: epoch, found))
                         }
-                        if epoch < epochs { try trainer.runEpoch() }
+                        guard epoch < epochs, !isStopped else { continue }
+                        do { try trainer.runEpoch() } catch let error as TrainingError {
+                            // What there is by then is what the objective has learned.
+                            isStopped = true
+                            let line = "\(algorithm.rawValue), seed \(seed): ended in epoch \(epoch): \(error)\n"
+                            FileHandle.standardError.write(Data(line.utf8))
+                        }
                     }
                     show("\(algorithm.rawValue), seed \(seed)", distances.joined(separator: " "), found)
                 }
