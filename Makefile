@@ -20,7 +20,7 @@ help:
 	@echo 'make build    build the programs, libdagcore.so and the reward plugins into $(BIN)'
 	@echo 'make demo     setup, build, and train the shipped little model'
 	@echo 'make test     setup, build, and run all tests, Swift and Python'
-	@echo 'make study    setup, build, and compare all objectives (an hour and a half on two cores): runs/study/report.html'
+	@echo 'make study    setup, build, and compare all objectives (some hours on two cores): runs/study/report.html'
 	@echo 'make install  copy all that was built, and what it needs, to PREFIX (/usr/local); make uninstall removes it'
 	@echo 'make wheel    a Python wheel with libdagcore.so and all that it needs, in python/dist'
 	@echo 'make lint     check the formatting of the Swift code;  make format repairs it'
