@@ -53,18 +53,20 @@ let package = Package(
         .target(name: "CJPEG", linkerSettings: [.linkedLibrary("jpeg")]),
         .target(name: "Images", dependencies: ["CPNG", "CJPEG"]),
         .target(name: "CDAGCore", path: "include", publicHeadersPath: "."),
+        // What all modules share: cancellation and progress, clock, moments, text.
+        .target(name: "Support"),
         .target(name: "CWorker"),
         .systemLibrary(name: "CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
         .target(
-            name: "Rewards", dependencies: ["Images", "CDAGCore", "CFFI", "CWorker"], resources: [.embedInCode("Python/worker.py")]),
+            name: "Rewards", dependencies: ["Support", "Images", "CDAGCore", "CFFI", "CWorker"], resources: [.embedInCode("Python/worker.py")]),
         // The trainer.
         .target(
-            name: "DAGCore", dependencies: ["Models", "Rewards", "Yams", "SwiftCSV"], resources: [.embedInCode("Prompts/Resources")]),
+            name: "DAGCore", dependencies: ["Support", "Models", "Rewards", "Yams", "SwiftCSV"], resources: [.embedInCode("Prompts/Resources")]),
         // The trainer as a C library: include/dagcore.h.
         // -fmodules: without it clang refuses the header of another target in C++20.
         .target(name: "CGuard", dependencies: ["CDAGCore"], cxxSettings: [.unsafeFlags(["-fmodules"])]),
         .target(
-            name: "CABI", dependencies: ["DAGCore", "CDAGCore", "CGuard"], exclude: ["exports.map"],
+            name: "CABI", dependencies: ["Support", "DAGCore", "CDAGCore", "CGuard"], exclude: ["exports.map"],
             linkerSettings: [
                 .unsafeFlags([
                     "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/CABI/exports.map", "-Xlinker",
@@ -74,9 +76,9 @@ let package = Package(
                 ])
             ]),
         .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
-        .executableTarget(name: "dag-train", dependencies: ["Commands", "DAGCore"]),
-        .executableTarget(name: "dag-sample", dependencies: ["Commands", "DAGCore"]),
-        .executableTarget(name: "dag-reward", dependencies: ["Commands", "Rewards", "CDAGCore", "CWorker"]),
+        .executableTarget(name: "dag-train", dependencies: ["Support", "Commands", "DAGCore"]),
+        .executableTarget(name: "dag-sample", dependencies: ["Support", "Commands", "DAGCore"]),
+        .executableTarget(name: "dag-reward", dependencies: ["Support", "Commands", "Rewards", "CDAGCore", "CWorker"]),
         .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards"]),
         .target(name: "RewardKit", dependencies: ["Models", "CDAGCore"]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.
@@ -102,8 +104,8 @@ let package = Package(
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
         .testTarget(name: "RewardKitTests", dependencies: ["RewardKit"]),
-        .testTarget(name: "RewardsTests", dependencies: ["Rewards", "dag-reward-worker", "dag-reward"]),
-        .testTarget(name: "DAGCoreTests", dependencies: ["DAGCore", "AnalyticWorld"]),
+        .testTarget(name: "RewardsTests", dependencies: ["Support", "Rewards", "dag-reward-worker", "dag-reward"]),
+        .testTarget(name: "DAGCoreTests", dependencies: ["Support", "DAGCore", "AnalyticWorld"]),
         .target(name: "CABIFixtures", dependencies: ["CDAGCore"], path: "Tests/CABIFixtures", cxxSettings: [.unsafeFlags(["-fmodules"])]),
         .testTarget(name: "CABITests", dependencies: ["CABI", "CDAGCore", "CABIFixtures"]),
         .testTarget(name: "CommandLineTests", dependencies: ["dag-train", "dag-sample", "dag-reward"]),

@@ -5,6 +5,7 @@ import DAGCore
 import Foundation
 import Models
 import Rewards
+import Support
 import Tensors
 
 // The functions of include/dagcore.h, which documents them.

@@ -4,6 +4,7 @@ import DAGCore
 import Foundation
 import Models
 import Rewards
+import Support
 
 /// A call that is refused, with its status and one line that says why.
 struct Refusal: Error, CustomStringConvertible {

@@ -4,6 +4,7 @@ import DAGCore
 import Foundation
 import Images
 import Rewards
+import Support
 import Synchronization
 
 /// What a handle of the API stands for: a run, its trainer once started, and what was lent to the caller.

@@ -1,4 +1,5 @@
 import Rewards
+import Support
 import Tensors
 
 /// Errors as the programs show them.

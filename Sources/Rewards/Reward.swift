@@ -1,4 +1,5 @@
 import Images
+import Support
 
 /// A black box that scores pictures. It may be called from any thread; calls that must not overlap it serialises itself.
 public protocol Reward: AnyObject, Sendable {

@@ -1,6 +1,7 @@
 import Dispatch
 import Foundation
 import Images
+import Support
 
 /// Mixes one or several rewards into the one that is trained, and scores in the background while the caller goes on.
 ///

@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import Synchronization
 
 /// What a reward says of a batch, sample by sample.

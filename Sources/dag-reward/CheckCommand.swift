@@ -2,6 +2,7 @@ import ArgumentParser
 import Commands
 import Foundation
 import Rewards
+import Support
 
 struct CheckCommand: Command {
     static let configuration = CommandConfiguration(

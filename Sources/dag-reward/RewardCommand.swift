@@ -1,6 +1,7 @@
 import ArgumentParser
 import Commands
 import Rewards
+import Support
 
 @main
 struct RewardCommand: Command {

@@ -1,6 +1,7 @@
 import Commands
 import Foundation
 import Rewards
+import Support
 
 /// JSON with sorted keys.
 func jsonText(_ object: Any) throws -> String {
@@ -18,9 +19,4 @@ func table(_ rows: [[String]]) {
         let cells = row.enumerated().map { column, cell in column < row.count - 1 ? cell.padded(widths[column]) : cell }
         say(cells.joined(separator: "  "))
     }
-}
-
-extension String {
-    /// With spaces after it: by characters, of which some are many code units long.
-    func padded(_ width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
 }

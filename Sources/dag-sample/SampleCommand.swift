@@ -6,6 +6,7 @@ import Rewards
 import Images
 import Models
 import NN
+import Support
 
 @main
 struct SampleCommand: Command {

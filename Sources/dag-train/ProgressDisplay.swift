@@ -1,5 +1,6 @@
 import DAGCore
 import Foundation
+import Support
 
 /// What dag-train shows: one line that rewrites itself on a terminal, plain lines elsewhere.
 final class ProgressDisplay {
@@ -64,8 +65,4 @@ final class ProgressDisplay {
         let s = Int(seconds.rounded())
         return s >= 3600 ? String(format: "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60) : String(format: "%d:%02d", s / 60, s % 60)
     }
-}
-
-extension String {
-    fileprivate func padded(_ width: Int) -> String { padding(toLength: max(width, count), withPad: " ", startingAt: 0) }
 }

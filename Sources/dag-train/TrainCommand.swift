@@ -3,6 +3,7 @@ import Commands
 import DAGCore
 import Foundation
 import Rewards
+import Support
 
 @main
 struct TrainCommand: Command {

@@ -3,6 +3,7 @@ import DAGCore
 import Dispatch
 import Foundation
 import Rewards
+import Support
 import Yams
 
 /// One invocation of dag-train: settings from file and flags, the trainer, and what the terminal shows.

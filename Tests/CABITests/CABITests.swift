@@ -1,6 +1,7 @@
 import CABIFixtures
 import CDAGCore
 import Foundation
+import Support
 import Testing
 
 @testable import CABI

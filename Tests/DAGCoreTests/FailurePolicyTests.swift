@@ -1,5 +1,6 @@
 import Foundation
 import Rewards
+import Support
 import Tensors
 import Testing
 

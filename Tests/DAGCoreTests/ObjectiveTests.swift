@@ -1,3 +1,4 @@
+import Support
 import Foundation
 import Tensors
 import Testing
@@ -27,7 +28,7 @@ import Testing
             try objective.loss(transitions).mean().backward()
             defer { parameter.clearGrad() }
             let residuals = try transitions.residual(logForward: atRollout)!.array(Float.self)
-            return (try #require(parameter.grad).item(), Double(PromptStatistics.moments(residuals).deviation))
+            return (try #require(parameter.grad).item(), Double(Moments(residuals).deviation))
         }
         let balance = try gradient(DetailedBalance())
         let divergence = try gradient(KLObjective(coefficient: 1, clipRange: 0.5))
@@ -75,9 +76,9 @@ import Testing
         let prompts = (0..<20).map { $0 < 16 ? "often" : "rare" }
         let advantages = statistics.advantages(epoch, prompts: prompts)
         // "often" has 16 rewards and is normalised by itself, "rare" by the epoch.
-        let own = PromptStatistics.moments(Array(epoch.prefix(16)))
+        let own = Moments(Array(epoch.prefix(16)))
         #expect(abs(advantages[3] - (3 - own.mean) / own.deviation) < 1e-5)
-        let whole = PromptStatistics.moments(epoch)
+        let whole = Moments(epoch)
         #expect(abs(advantages[19] - (3 - whole.mean) / whole.deviation) < 1e-5)
         #expect(PromptStatistics.epochAdvantages([1, 1, 1]) == [0, 0, 0])
     }

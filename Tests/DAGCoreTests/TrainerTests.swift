@@ -1,6 +1,7 @@
 import Foundation
 import NN
 import Rewards
+import Support
 import Tensors
 import Testing
 

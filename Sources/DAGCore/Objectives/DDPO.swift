@@ -1,3 +1,4 @@
+import Support
 import Tensors
 
 /// DDPO-IS (Black et al. 2023), the baseline: loss = max(-A rho, -A clip(rho, 1 - c, 1 + c)) with the terminal reward alone.
@@ -23,27 +24,19 @@ struct PromptStatistics: Codable, Equatable {
         for (prompt, reward) in zip(prompts, epoch) where !reward.isNaN {
             rewards[prompt] = (rewards[prompt, default: []] + [reward]).suffix(Self.bufferSize)
         }
-        let whole = Self.moments(epoch)
+        let whole = Moments(epoch)
         return zip(prompts, epoch).map { prompt, reward in
             let known = rewards[prompt] ?? []
-            let (mean, deviation) = known.count < Self.minimumCount ? whole : Self.moments(known)
-            return Self.clipped((reward - mean) / (deviation + 1e-8))
+            let moments = known.count < Self.minimumCount ? whole : Moments(known)
+            return Self.clipped((reward - moments.mean) / (moments.deviation + 1e-8))
         }
     }
 
     /// (R - mean) / std over the epoch, clipped to [-5, 5]; 0 for a dropped trajectory.
     static func epochAdvantages(_ epoch: [Float]) -> [Float] {
-        let (mean, deviation) = moments(epoch)
-        return epoch.map { clipped(($0 - mean) / (deviation + 1e-8)) }
+        let moments = Moments(epoch)
+        return epoch.map { clipped(($0 - moments.mean) / (moments.deviation + 1e-8)) }
     }
 
     private static func clipped(_ advantage: Float) -> Float { advantage.isNaN ? 0 : min(max(advantage, -5), 5) }
-
-    /// Mean and unbiased standard deviation, as torch.Tensor.std, of the values that are not NaN.
-    static func moments(_ all: [Float]) -> (mean: Float, deviation: Float) {
-        let values = all.filter { !$0.isNaN }
-        let mean = values.reduce(0, +) / Float(values.count)
-        let squares = values.map { ($0 - mean) * ($0 - mean) }.reduce(0, +)
-        return (mean, (squares / Float(max(1, values.count - 1))).squareRoot())
-    }
 }

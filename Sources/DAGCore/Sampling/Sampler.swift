@@ -3,12 +3,6 @@ import Models
 import Rewards
 import Tensors
 
-/// Thrown when a run is asked to stop.
-public struct Cancelled: Error {
-    /// A request to stop.
-    public init() {}
-}
-
 /// Trajectories of the current policy, from noise to data: all that an epoch of training needs.
 public struct Rollout {
     /// One prompt for each of the N trajectories; empty strings for a model without text.

@@ -1,3 +1,4 @@
+import Support
 import Foundation
 import Rewards
 
@@ -58,11 +59,11 @@ public struct Evaluation: Sendable {
     public let objectives: [String: Double]
 
     init(_ report: RewardReport, of evaluator: RewardEvaluator) {
-        let moments = PromptStatistics.moments(evaluator.total(report.objectives))
+        let moments = Moments(evaluator.total(report.objectives))
         count = report.reward.count
         scored = report.reward.count { !$0.isNaN }
         (rewardMean, rewardStd) = (Double(moments.mean), Double(moments.deviation))
-        objectives = report.objectives.mapValues { Double(PromptStatistics.moments($0).mean) }
+        objectives = report.objectives.mapValues { Double(Moments($0).mean) }
     }
 
     /// The line for metrics.jsonl.

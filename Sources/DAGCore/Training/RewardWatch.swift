@@ -1,3 +1,4 @@
+import Support
 import Foundation
 
 /// Watches whether the reward climbs at the cost of what it does not see: diversity, and rewards that are held out.
@@ -9,7 +10,7 @@ struct RewardWatch: Codable, Equatable {
         let mean, deviation: Double
 
         init(_ values: [Float]) {
-            let moments = PromptStatistics.moments(values)
+            let moments = Support.Moments(values)
             (mean, deviation) = (Double(moments.mean), Double(moments.deviation))
         }
     }

@@ -1,5 +1,6 @@
 import Foundation
 import Rewards
+import Support
 import Tensors
 
 /// One optimiser step: the losses of all transitions of some trajectories, pass by pass.
@@ -19,7 +20,7 @@ extension Trainer {
             (trajectories.count + shape.trajectories - 1) / shape.trajectories * ((kernels.transitions + shape.steps - 1) / shape.steps)
         var done = 0
         let balances = try self.balances(rollout, conditioning, trajectories)
-        for block in trajectories.blocks(of: shape.trajectories) {
+        for block in trajectories.chunks(of: shape.trajectories) {
             // From data to noise: the reward of a transition's later state is known from the pass before.
             var laterRewards = block.map { rollout.rewards[$0] }
             var end = kernels.transitions
@@ -151,7 +152,7 @@ extension Trainer {
         guard let balance = objective as? TrajectoryBalance, let flow else { return [:] }
         var residuals = Dictionary(uniqueKeysWithValues: trajectories.map { ($0, [Float](repeating: 0, count: kernels.transitions)) })
         try withoutGradients {
-            for block in trajectories.blocks(of: passShape.trajectories) {
+            for block in trajectories.chunks(of: passShape.trajectories) {
                 for start in stride(from: 0, to: kernels.transitions, by: passShape.steps) {
                     try checkCancellation()
                     let range = start..<min(start + passShape.steps, kernels.transitions)
@@ -206,7 +207,7 @@ extension Trainer {
                 images: images, prompts: trajectories.map { rollout.prompts[$0] },
                 sampleIDs: trajectories.map { sampleID($0) },
                 seeds: trajectories.map { seeds(.rollout, epoch: progress.epoch, index: $0) }), heldOut: false, check: checkWhileWaiting)
-        return (report.reward.blocks(of: block.count), report)
+        return (report.reward.chunks(of: block.count), report)
     }
 
     /// log F(x_t) and log F(x_t') of a range: beta R(x0 predicted) + f_phi, and beta R alone at the end.
@@ -243,10 +244,10 @@ extension Trainer {
 
     func stepMetrics(_ sums: UpdateSums, _ scored: ScoredEpoch, transitionsPerSecond: Double) -> StepMetrics {
         let rollout = scored.rollout
-        let reward = PromptStatistics.moments(evaluator.total(rollout.objectives))
+        let reward = Moments(evaluator.total(rollout.objectives))
         return StepMetrics(
             epoch: progress.epoch, step: progress.step - 1, rewardMean: Double(reward.mean), rewardStd: Double(reward.deviation),
-            objectives: rollout.objectives.mapValues { Double(PromptStatistics.moments($0).mean) }, diversity: scored.diversity,
+            objectives: rollout.objectives.mapValues { Double(Moments($0).mean) }, diversity: scored.diversity,
             baseDivergence: scored.baseDivergence, loss: sums.mean(sums.loss),
             squaredResidual: sums.mean(sums.squaredResidual), regularization: sums.mean(sums.regularization),
             ratioDeviation: sums.ratioDeviation, clipFraction: sums.mean(sums.clipped(configuration.clipRange)),

@@ -3,6 +3,7 @@ import Images
 import Models
 import NN
 import Rewards
+import Support
 import Synchronization
 import Tensors
 
@@ -238,7 +239,7 @@ public final class Trainer {
         if evaluator.wantsStatistics { try calibrateRewards() }
         // A trajectory is a function of its own seed, so batches may be larger than asked for where that costs no memory to speak of.
         let batch = max(c.sampleBatchSize, rowsPerPass / pipeline.rowsPerSample(guidance: c.guidanceScale))
-        let batches = Array(0..<c.trajectoriesPerEpoch).blocks(of: batch)
+        let batches = Array(0..<c.trajectoriesPerEpoch).chunks(of: batch)
         let step = sampling(steps: batches.count * kernels.steps.count)
         var scored: [Rollout] = []
         var last: UnscoredRollout?
@@ -281,7 +282,7 @@ public final class Trainer {
 
     /// Decodes the last states of trajectories again.
     private func finalPictures(_ rollout: Rollout) throws -> ImageBatch {
-        let blocks = Array(0..<rollout.count).blocks(of: max(1, configuration.sampleBatchSize))
+        let blocks = Array(0..<rollout.count).chunks(of: max(1, configuration.sampleBatchSize))
         return try ImageBatch(concatenating: blocks.map { try pipeline.decode(rollout.states[kernels.transitions].rows($0)) })
     }
 

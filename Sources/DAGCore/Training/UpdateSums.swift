@@ -41,15 +41,3 @@ struct UpdateSums {
     /// The mean; zero of nothing.
     func mean(_ values: [Float]) -> Double { values.isEmpty ? 0 : values.reduce(0) { $0 + Double($1) } / Double(values.count) }
 }
-
-extension Array {
-    /// Runs of `size` elements; the last may be shorter.
-    func blocks(of size: Int) -> [[Element]] {
-        stride(from: 0, to: count, by: size).map { Array(self[$0..<Swift.min($0 + size, count)]) }
-    }
-}
-
-extension Duration {
-    /// The duration in seconds.
-    public var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
-}

@@ -1,5 +1,6 @@
 import CDAGCore
 import Foundation
+import Support
 
 /// This program as plugins see it.
 enum RewardHost {

@@ -1,5 +1,6 @@
 import CWorker
 import Foundation
+import Support
 
 /// A child process at the head of a group of its own. What it starts is in that group too and ends with it.
 public final class ChildGroup {
@@ -69,11 +70,4 @@ public final class ChildGroup {
         }
         return hadEnded ? .itself(status: status) : .killed
     }
-}
-
-/// Seconds on the monotonic clock.
-func monotonicSeconds() -> Double {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
 }

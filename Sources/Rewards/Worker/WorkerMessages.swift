@@ -1,6 +1,7 @@
 import CWorker
 import Foundation
 import Images
+import Support
 
 /// What host and worker say to each other.
 enum WorkerProtocol {

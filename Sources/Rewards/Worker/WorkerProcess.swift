@@ -1,6 +1,7 @@
 import CWorker
 import Foundation
 import Images
+import Support
 
 /// A process that serves a reward. Not for several threads at once.
 final class WorkerProcess {

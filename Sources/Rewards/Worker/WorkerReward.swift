@@ -1,5 +1,6 @@
 import Foundation
 import Images
+import Support
 
 /// Worker processes that serve one library. Each has its own copy of whatever the reward loads.
 final class WorkerPool: RewardFactory, @unchecked Sendable {
@@ -78,41 +79,6 @@ public final class WorkerReward: Reward {
             Result { try self.workers[part].score(batch.part(ranges[part]), of: self) }
         }
         return RewardScores(concatenating: try results.map { try $0.get() }, counts: ranges.map(\.count))
-    }
-}
-
-/// Runs `body` for 0..<count, each on a thread of its own, and waits for all. Nothing holds `body`, or what it holds, any more afterwards.
-public func concurrently<Value>(_ count: Int, _ body: @escaping @Sendable (Int) -> Value) -> [Value] {
-    let shared = ConcurrentCalls(count, body)
-    let group = DispatchGroup()
-    for index in 0..<count {
-        group.enter()
-        // A thread lets go of its block a moment after it has run.
-        Thread.detachNewThread {
-            shared.call(index)
-            group.leave()
-        }
-    }
-    group.wait()
-    return shared.finish()
-}
-
-/// What the threads of `concurrently` share.
-private final class ConcurrentCalls<Value>: @unchecked Sendable {
-    private var body: ((Int) -> Value)?
-    private var values: [Value?]
-    private let lock = NSLock()
-
-    init(_ count: Int, _ body: @escaping (Int) -> Value) { (self.body, values) = (body, Array(repeating: nil, count: count)) }
-
-    func call(_ index: Int) {
-        guard let value = body?(index) else { return }
-        lock.withLock { values[index] = value }
-    }
-
-    func finish() -> [Value] {
-        defer { (body, values) = (nil, []) }
-        return values.map { $0! }
     }
 }
 

@@ -1,6 +1,7 @@
 import Foundation
 import Images
 import Rewards
+import Support
 
 /// What the scores of every reward have to be like.
 extension Checks {

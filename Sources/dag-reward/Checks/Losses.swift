@@ -1,4 +1,5 @@
 import Foundation
+import Support
 
 /// Memory and descriptors that are lost each time that something is done.
 enum Losses {

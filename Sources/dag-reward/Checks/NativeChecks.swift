@@ -1,6 +1,7 @@
 import CDAGCore
 import Foundation
 import Rewards
+import Support
 
 /// What a plugin has to keep to of dag_reward.h.
 extension Checks {

@@ -1,5 +1,8 @@
+/// An error that says in one line what is wrong and what to do.
+public protocol OneLineError: Error, CustomStringConvertible, Sendable {}
+
 extension String {
-    /// The same in one line, whoever wrote it: line ends and control characters, which a terminal takes for commands, become spaces.
+    /// The text in one line: line ends and control characters, which a terminal takes for commands, become spaces.
     public var oneLine: String {
         var line = String.UnicodeScalarView()
         for scalar in unicodeScalars {
@@ -11,4 +14,7 @@ extension String {
         while line.last == " " { line.removeLast() }
         return String(line)
     }
+
+    /// The text with spaces after it, at least `width` characters long.
+    public func padded(_ width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
 }
