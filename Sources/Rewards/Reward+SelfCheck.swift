@@ -11,9 +11,7 @@ extension Reward {
     public func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws {
         try selfCheck(images: images, prompts: prompts) { batch in
             let scores = try score(batch)
-            if let (sample, reason) = scores.failures.min(by: { $0.key < $1.key }) {
-                throw RewardError("reward \(name) cannot score sample \(batch.sampleIDs[sample]): \(reason)")
-            }
+            if let failure = scores.firstFailure { throw RewardError(failure) }
             return scores.values
         }
     }

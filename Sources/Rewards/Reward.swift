@@ -11,13 +11,18 @@ public protocol Reward: AnyObject, Sendable {
     var fingerprint: String { get }
     /// Whether the same batch gets the same scores, and each sample the same in any batch but for rounding.
     var isDeterministic: Bool { get }
-    /// Scores samples; throws `RewardError`, saying which reward failed on which samples and why, if it cannot score any.
-    func score(_ batch: RewardBatch) throws -> RewardScores
+    /// Asks the reward about samples; its answer is not validated, `score` does that.
+    /// - Throws: `RewardError` that says which reward failed on which samples and why, if it answers for none.
+    func result(_ batch: RewardBatch) throws -> RewardResult
 }
 
 extension Reward {
     /// Rewards are deterministic unless they say otherwise.
     public var isDeterministic: Bool { true }
+
+    /// Scores samples.
+    /// - Throws: `RewardError` that says which reward failed on which samples and why, if it scores none.
+    public func score(_ batch: RewardBatch) throws -> RewardScores { try RewardScores(result(batch), of: self, for: batch) }
 }
 
 /// One number that a reward gives each picture.
@@ -107,87 +112,11 @@ public struct RewardBatch: Sendable {
     }
 }
 
-/// A reward's answer: a finite number for each sample and objective, or the reason why there is none.
-public struct RewardScores: Sendable, Equatable {
-    /// `[count, objectives]`, row-major. Those of a sample that failed mean nothing.
-    public let values: [Float]
-    /// Why samples, by their place in the batch, could not be scored.
-    public let failures: [Int: String]
-
-    /// A sample with a score that is not finite is one that failed. Throws `RewardError`, naming the reward, if scores are too many or too few.
-    public init(_ values: [Float], failures: [Int: String] = [:], of reward: some Reward, for batch: RewardBatch) throws {
-        let objectives = reward.objectives
-        guard values.count == batch.count * objectives.count else {
-            throw RewardError(
-                "reward \(reward.name) gave \(values.count) scores for \(batch.count) samples; "
-                    + "it must give \(objectives.count) for each")
-        }
-        var failures = failures
-        for (index, value) in values.enumerated() where !value.isFinite && failures[index / objectives.count] == nil {
-            failures[index / objectives.count] =
-                "\(value.isNaN ? "nan" : "\(value)") as \(objectives[index % objectives.count].name); scores must be finite"
-        }
-        self.values = values
-        self.failures = failures.mapValues(\.oneLine)
-    }
-
-    /// The answer to several batches, in order.
-    init(concatenating parts: [RewardScores], counts: [Int]) {
-        var (failures, offset) = ([Int: String](), 0)
-        for (part, count) in zip(parts, counts) {
-            for (sample, reason) in part.failures { failures[offset + sample] = reason }
-            offset += count
-        }
-        values = parts.flatMap(\.values)
-        self.failures = failures
-    }
-
-    /// No scores, for one reason.
-    init(failing count: Int, objectives: Int, because reason: String) {
-        values = Array(repeating: .nan, count: count * objectives)
-        failures = Dictionary(uniqueKeysWithValues: (0..<count).map { ($0, reason) })
-    }
-}
-
 /// What went wrong with a reward, in one line: which one, and what to do.
-public struct RewardError: Error, CustomStringConvertible {
+public struct RewardError: OneLineError {
     /// One line: the culprit and the remedy.
     public let description: String
 
     /// - Parameter description: a line that names the culprit; what a reward adds to it may be anything.
     public init(_ description: String) { self.description = description.oneLine }
-}
-
-/// A reward that is a Swift function, for embedding and tests.
-public final class CallbackReward: Reward {
-    /// Name in logs and messages.
-    public let name: String
-    /// What it scores, in the order of the scores.
-    public let objectives: [RewardObjective]
-    /// Changes whenever the scores may.
-    public let fingerprint: String
-    /// Whether equal pictures get equal scores.
-    public let isDeterministic: Bool
-    private let body: @Sendable (RewardBatch) throws -> [Float]
-
-    /// - Parameters:
-    ///   - fingerprint: what the scores depend on, for checkpoints.
-    ///   - body: the scores `[count, objectives]` of a batch, row-major. May be called from any thread.
-    public init(
-        name: String, objectives: [RewardObjective] = [RewardObjective("score")], fingerprint: String = "",
-        isDeterministic: Bool = true, body: @escaping @Sendable (RewardBatch) throws -> [Float]
-    ) {
-        self.name = name
-        self.objectives = objectives
-        self.fingerprint = fingerprint.isEmpty ? name : fingerprint
-        self.isDeterministic = isDeterministic
-        self.body = body
-    }
-
-    /// Calls the function. What it throws becomes a `RewardError`.
-    public func score(_ batch: RewardBatch) throws -> RewardScores {
-        do { return try RewardScores(body(batch), of: self, for: batch) } catch let error as RewardError { throw error } catch {
-            throw RewardError("reward \(name) failed on \(batch.names()): \(error)")
-        }
-    }
 }

@@ -1,6 +1,5 @@
 import Dispatch
 import Foundation
-import Images
 import Support
 
 /// Mixes one or several rewards into the one that is trained, and scores in the background while the caller goes on.
@@ -11,17 +10,19 @@ public final class RewardEvaluator: @unchecked Sendable {
     public let fingerprint: String
     /// Names of all objectives, in order.
     public let objectiveNames: [String]
+    /// Is told ten times a second that scores are waited for, and may end the wait.
+    public let monitor: Monitor
 
-    private let terms: [RewardTerm]
+    let terms: [RewardTerm]
     private let queue = DispatchQueue(label: "dag.rewards")
     private let lock = NSLock()
-    private var counters = (calls: 0, images: 0)
-    /// Batches of an earlier generation are no longer wanted.
+    /// Counts the calls of `abandon`; batches of an earlier generation are no longer wanted.
     private var generation = 0
     private var moments: [RunningMoments]
 
-    /// Throws `RewardError` if there is none, or a specification names an objective that its reward does not have.
-    public init(_ rewards: [(RewardSpecification, any Reward)]) throws {
+    /// - Parameter monitor: reports and ends the waiting for scores.
+    /// - Throws: `RewardError` if there is no reward, or a specification names an objective that its reward does not have.
+    public init(_ rewards: [(RewardSpecification, any Reward)], monitor: Monitor = Monitor()) throws {
         guard !rewards.isEmpty else { throw RewardError("there is no reward; give at least one") }
         var uses: [String: Int] = [:]
         terms = try rewards.map { specification, reward in
@@ -32,49 +33,38 @@ public final class RewardEvaluator: @unchecked Sendable {
         objectiveNames = terms.flatMap(\.names)
         fingerprint = terms.map(\.fingerprint).joined(separator: Self.separator)
         moments = terms.map { _ in RunningMoments() }
+        self.monitor = monitor
     }
 
-    /// Loads and mixes rewards given as `LIB[,key=value...]`. Throws `RewardError`.
-    public convenience init(plugins: [String]) throws {
+    /// Loads and mixes rewards given as `LIB[,key=value...]`.
+    /// - Throws: `RewardError`.
+    public convenience init(plugins: [String], monitor: Monitor = Monitor()) throws {
         try self.init(
             plugins.map { text in
                 let specification = try RewardSpecification(text)
-                return (specification, try specification.load())
-            })
+                return (specification, try specification.load(monitor: monitor))
+            }, monitor: monitor)
     }
 
-    /// Batches scored so far.
-    public var calls: Int { lock.withLock { counters.calls } }
-    /// Pictures scored so far.
-    public var imagesScored: Int { lock.withLock { counters.images } }
-
-    /// Scores a batch and waits for it. Throws what a reward throws.
-    /// - Parameters:
-    ///   - heldOut: whether rewards that are not trained on are asked as well.
-    ///   - check: called now and then while waiting; what it throws ends the wait, and everything that is being scored with it.
-    public func score(_ batch: RewardBatch, heldOut: Bool = true, check: () throws -> Void = {}) throws -> RewardReport {
-        try finish(submit(batch, heldOut: heldOut), check)
+    /// Scores a batch and waits for it.
+    /// - Parameter heldOut: whether rewards that are not trained on are asked as well.
+    /// - Throws: `RewardError` of a reward; `Cancelled` if the monitor ends the wait, which ends everything that is being scored too.
+    public func score(_ batch: RewardBatch, heldOut: Bool = true) throws -> RewardReport {
+        try finish(submit(batch, heldOut: heldOut))
     }
 
     /// Scores a batch on a background thread.
     /// - Parameter heldOut: as for `score`.
     public func submit(_ batch: RewardBatch, heldOut: Bool = true) -> PendingReward {
-        Pending(on: self) { isWanted in
-            var batch = batch
-            batch.isWanted = isWanted
-            return try self.evaluate(batch, heldOut: heldOut)
-        }
+        PendingReward(batch, by: terms.indices.filter { heldOut || !terms[$0].isHeldOut }, of: self)
     }
 
-    /// Has every reward answer for a few pictures before they are relied on: see `Reward.selfCheck`. Of a reward whose failures do not end
-    /// the run, the pictures that it can score have to do.
-    /// - Parameter check: as for `score`.
-    /// - Returns: a line for each reward that cannot score some.
-    public func selfCheck(images: ImageBatch, prompts: [String]? = nil, check: () throws -> Void = {}) throws -> [String] {
-        let checked = Pending(on: self) { isWanted in
-            try self.terms.compactMap { try $0.selfCheck(images: images, prompts: prompts, isWanted) }
+    /// Waits for a batch; if that ends early, abandons everything that is being scored.
+    func finish(_ pending: PendingReward) throws -> RewardReport {
+        do { return try pending.wait() } catch {
+            if !pending.isFinished { abandon() }
+            throw error
         }
-        return try finish(checked, check)
     }
 
     /// Abandons the batches that wait and the one that is being scored, until somebody waits for them again. A worker process that is at work
@@ -87,8 +77,9 @@ public final class RewardEvaluator: @unchecked Sendable {
         queue.sync {}
     }
 
-    /// Works on the queue. The work is told whether it is still wanted.
-    fileprivate func inBackground(_ work: @escaping (_ isWanted: @escaping @Sendable () -> Bool) -> Void) {
+    /// Works on the queue.
+    /// - Parameter work: is told how to find out whether it is still wanted.
+    func inBackground(_ work: @escaping (_ isWanted: @escaping @Sendable () -> Bool) -> Void) {
         let generation = lock.withLock { self.generation }
         nonisolated(unsafe) let work = work
         queue.async {
@@ -97,39 +88,28 @@ public final class RewardEvaluator: @unchecked Sendable {
         }
     }
 
-    private func finish<Value>(_ pending: Pending<Value>, _ check: () throws -> Void) throws -> Value {
-        do { return try pending.wait(check) } catch {
-            if !pending.isFinished { abandon() }
-            throw error
-        }
-    }
-
-    private func evaluate(_ batch: RewardBatch, heldOut: Bool) throws -> RewardReport {
-        let start = monotonicSeconds()
-        let asked = zip(terms, normalization).filter { heldOut || !$0.0.isHeldOut }
-        let terms = asked.map(\.0)
+    /// Has some of the rewards score a batch, and mixes their scores.
+    /// - Parameter asked: indices of terms.
+    func evaluate(_ batch: RewardBatch, by asked: [Int]) throws -> RewardReport {
+        let terms = asked.map { self.terms[$0] }
+        let moments = normalization
         let answers =
             terms.count == 1
             ? [try terms[0].score(batch)]
             : try concurrently(terms.count) { index in Result { try terms[index].score(batch) } }.map { try $0.get() }
         var mixed = [Float](repeating: 0, count: batch.count)
-        var columns: [String: [Float]] = [:]
-        for ((term, moments), answer) in zip(asked, answers) {
-            for (name, column) in zip(term.names, answer.columns) { columns[name] = column }
-            guard !term.isHeldOut else { continue }
-            for sample in mixed.indices {
-                let value = answer.trained[sample]
-                mixed[sample] += term.factor * (term.specification.normalize ? moments.normalized(value) : value)
+        for ((index, term), scores) in zip(zip(asked, terms), answers) where !term.isHeldOut {
+            for (sample, value) in term.trained(scores).enumerated() {
+                mixed[sample] += term.factor * (term.specification.normalize ? moments[index].normalized(value) : value)
             }
         }
-        lock.withLock {
-            counters.calls += 1
-            counters.images += batch.count
-        }
         return RewardReport(
-            reward: mixed, objectives: columns, imputed: answers.reduce(0) { $0 + $1.imputed },
-            failures: answers.reduce(into: [:]) { all, answer in all.merge(answer.failures) { first, _ in first } },
-            seconds: monotonicSeconds() - start)
+            reward: mixed,
+            objectives: zip(terms, answers).flatMap { term, scores in
+                term.names.enumerated().map { ObjectiveScores($1, scores.column($0)) }
+            },
+            imputed: zip(terms, answers).reduce(0) { $0 + $1.0.imputed($1.1) },
+            failures: answers.reduce(into: [:]) { all, scores in all.merge(scores.failures) { first, _ in first } })
     }
 }
 
@@ -143,77 +123,30 @@ extension RewardEvaluator {
     /// Whether a reward is to be normalised and there are no statistics yet.
     public var wantsStatistics: Bool { zip(terms, normalization).contains { $0.specification.normalize && $1.isEmpty } }
 
-    /// Takes scored pictures into the statistics.
+    /// Takes scored images into the statistics.
     /// - Parameter objectives: as in `RewardReport`.
-    public func observe(_ objectives: [String: [Float]]) {
+    public func observe(_ objectives: [ObjectiveScores]) {
         lock.withLock {
             for (index, term) in terms.enumerated() {
-                for value in objectives[term.names[term.trained]] ?? [] where value.isFinite { moments[index].add(value) }
+                for value in objectives[term.trainedName] ?? [] where value.isFinite { moments[index].add(value) }
             }
         }
     }
 
     /// The trained reward without normalisation, which can be compared over a run: `[count]`, NaN where a score is missing.
     /// - Parameter objectives: as in `RewardReport`.
-    public func total(_ objectives: [String: [Float]]) -> [Float] {
-        terms.filter { !$0.isHeldOut }.reduce(into: [Float](repeating: 0, count: objectives.first?.value.count ?? 0)) { sum, term in
-            for (sample, value) in (objectives[term.names[term.trained]] ?? []).enumerated() { sum[sample] += term.factor * value }
+    public func total(_ objectives: [ObjectiveScores]) -> [Float] {
+        terms.filter { !$0.isHeldOut }.reduce(into: [Float](repeating: 0, count: objectives.first?.scores.count ?? 0)) { sum, term in
+            for (sample, value) in (objectives[term.trainedName] ?? []).enumerated() { sum[sample] += term.factor * value }
         }
     }
 
-    /// What held-out rewards say, by the objective's name: the larger, the better.
+    /// The scores of held-out rewards, in order: the larger, the better.
     /// - Parameter objectives: as in `RewardReport`.
-    public func heldOut(_ objectives: [String: [Float]]) -> [String: [Float]] {
-        let held = terms.filter(\.isHeldOut).map { term in
-            let name = term.names[term.trained]
-            return (name, (objectives[name] ?? []).map { $0 * term.reward.objectives[term.trained].direction.sign })
-        }
-        return Dictionary(held) { first, _ in first }
-    }
-}
-
-/// A batch that is being scored.
-public typealias PendingReward = Pending<RewardReport>
-
-/// What is being found out on a thread of an evaluator's.
-public final class Pending<Value>: @unchecked Sendable {
-    fileprivate typealias Work = (_ isWanted: @escaping @Sendable () -> Bool) throws -> Value
-
-    private let group = DispatchGroup()
-    private let evaluator: RewardEvaluator
-    /// What finds it out; nil when that is done.
-    private var work: Work?
-    /// Written before the group is left, read after it was waited for; nil if the work was abandoned.
-    private var result: Result<Value, any Error>?
-
-    fileprivate init(on evaluator: RewardEvaluator, _ work: @escaping Work) {
-        (self.evaluator, self.work) = (evaluator, work)
-        begin()
-    }
-
-    private func begin() {
-        guard let work else { return }
-        group.enter()
-        evaluator.inBackground { [self] isWanted in
-            if isWanted() {
-                let result = Result { try work(isWanted) }
-                // What fails because nobody wants it says nothing of the reward.
-                if (try? result.get()) != nil || isWanted() { (self.result, self.work) = (result, nil) }
-            }
-            group.leave()
-        }
-    }
-
-    fileprivate var isFinished: Bool { group.wait(timeout: .now()) == .success }
-
-    /// The value, as soon as there is one; may be called again, and begins the work anew if that was abandoned. Throws what was thrown instead.
-    /// - Parameter check: called ten times a second while waiting; what it throws ends the wait.
-    public func wait(_ check: () throws -> Void = {}) throws -> Value {
-        while true {
-            while group.wait(timeout: .now() + 0.1) == .timedOut { try check() }
-            if let result { return try result.get() }
-            try check()
-            begin()
+    public func heldOut(_ objectives: [ObjectiveScores]) -> [ObjectiveScores] {
+        terms.filter(\.isHeldOut).map { term in
+            let sign = term.reward.objectives[term.trained].direction.sign
+            return ObjectiveScores(term.trainedName, (objectives[term.trainedName] ?? []).map { $0 * sign })
         }
     }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Support
 
 /// A reward as the user writes it: `LIB[,key=value...]`, such as `jpeg_compressibility,objective=incompressibility,quality=90`.
 ///
@@ -145,20 +146,22 @@ extension RewardSpecification {
     /// What kind of library it names.
     public var kind: Kind { library.hasPrefix("c:") ? .cLibrary : library.hasSuffix(".py") ? .python : .plugin }
 
-    /// Opens the library, in a worker process unless isolation is off; no model is loaded. Throws `RewardError`.
-    /// - Parameter isWanted: whether that, and what is made then, is still wanted; asked while waiting for a worker process.
-    public func open(isWanted: @escaping @Sendable () -> Bool = { true }) throws -> any RewardFactory {
+    /// Opens the library, in a worker process unless isolation is off; no model is loaded.
+    /// - Parameter monitor: may cancel the waiting for a worker process, also while rewards are made from the library.
+    /// - Throws: `RewardError`.
+    public func open(monitor: Monitor = Monitor()) throws -> any RewardFactory {
         let path = try path()
         guard isIsolated else { return try Self.open(path, kind: kind) }
         return try WorkerPool(
-            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout, isWanted: isWanted
+            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout, monitor: monitor
         )
     }
 
-    /// Opens the library and loads the model: a reward that is ready to score. Throws `RewardError`.
-    /// - Parameter isWanted: as for `open`.
-    public func load(isWanted: @escaping @Sendable () -> Bool = { true }) throws -> any Reward {
-        try open(isWanted: isWanted).make(options: options, device: device, timeout: timeout)
+    /// Opens the library and loads the model: a reward that is ready to score.
+    /// - Parameter monitor: may cancel the waiting for a worker process.
+    /// - Throws: `RewardError`.
+    public func load(monitor: Monitor = Monitor()) throws -> any Reward {
+        try open(monitor: monitor).make(options: options, device: device, timeout: timeout)
     }
 
     /// Opens a library in this process.

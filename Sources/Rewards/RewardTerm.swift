@@ -1,5 +1,3 @@
-import Images
-
 /// One reward of a mixture: its weight, which objective is trained, and what becomes of samples that it cannot score.
 struct RewardTerm: Sendable {
     let specification: RewardSpecification
@@ -8,6 +6,8 @@ struct RewardTerm: Sendable {
     let names: [String]
     /// Index of the trained objective.
     let trained: Int
+    /// The trained objective's name, such as `warmth/red`.
+    var trainedName: String { names[trained] }
     private let salvage: Salvage
     /// Weight and direction. 0: held out, which is to say watched and not trained on.
     let factor: Float
@@ -31,57 +31,22 @@ struct RewardTerm: Sendable {
         return "\(factor) * \(normalized)\(reward.objectives[trained].name) of \(reward.fingerprint)"
     }
 
-    /// Scores of a batch after the failure policy.
-    struct Answer: Sendable {
-        /// `[objectives][count]`; NaN where there is none.
-        let columns: [[Float]]
-        /// `[count]`: the trained objective, NaN for a sample to drop.
-        let trained: [Float]
-        let imputed: Int
-        /// Why samples have no scores: as in `RewardReport`.
-        let failures: [Int: String]
+    /// Scores a batch.
+    /// - Throws: `RewardError` if that fails, or if a sample does and the policy is to fail.
+    func score(_ batch: RewardBatch) throws -> RewardScores {
+        guard specification.onFailure == .fail else { return try salvage.score(batch, by: reward) }
+        let scores = try reward.score(batch)
+        if let failure = scores.firstFailure { throw RewardError(failure) }
+        return scores
     }
 
-    /// Scores a batch. Throws `RewardError` if that fails, or if samples do and the policy is to fail.
-    func score(_ batch: RewardBatch) throws -> Answer {
-        let found = try find(batch)
-        let objectives = reward.objectives.count
-        let columns = (0..<objectives).map { index in
-            stride(from: index, to: found.values.count, by: objectives).map { found.values[$0] }
-        }
-        var values = columns[trained]
-        var imputed = 0
-        if case .impute(let value) = specification.onFailure {
-            for sample in found.failures.keys { values[sample] = value }
-            imputed = found.failures.count
-        }
-        return Answer(columns: columns, trained: values, imputed: imputed, failures: found.failures)
+    /// The trained objective, `[count]`: where it could not be scored the number that the policy assumes, or NaN.
+    func trained(_ scores: RewardScores) -> [Float] {
+        var column = scores.column(trained)
+        if case .impute(let assumed) = specification.onFailure { for sample in scores.failures.keys { column[sample] = assumed } }
+        return column
     }
 
-    /// Sees that the reward answers sanely, if it can for these pictures: see `Reward.selfCheck`.
-    /// - Returns: a line if it has no scores for some of them and the policy is to go on without. Throws `RewardError` if it has for none.
-    func selfCheck(images: ImageBatch, prompts: [String]?, _ isWanted: @escaping @Sendable () -> Bool) throws -> String? {
-        var missing: String?
-        try reward.selfCheck(images: images, prompts: prompts) { batch in
-            var batch = batch
-            batch.isWanted = isWanted
-            let found = try find(batch)
-            if let first = found.failures.min(by: { $0.key < $1.key }) {
-                let what = "\(found.failures.count) of \(batch.count) pictures of the self-check cannot be scored: \(first.value)"
-                guard found.failures.count < batch.count else { throw RewardError(what) }
-                missing = missing ?? what
-            }
-            return found.values
-        }
-        return missing
-    }
-
-    /// What a reward says of a batch, sample by sample. Throws `RewardError` if that ends the run by the policy.
-    private func find(_ batch: RewardBatch) throws -> Findings {
-        guard specification.onFailure == .fail else { return try salvage.find(batch, reward) }
-        var found = Findings(batch, reward)
-        found.take(try reward.score(batch), for: Array(0..<batch.count))
-        if let first = found.failures.min(by: { $0.key < $1.key }) { throw RewardError(first.value) }
-        return found
-    }
+    /// How many numbers are assumed.
+    func imputed(_ scores: RewardScores) -> Int { if case .impute = specification.onFailure { scores.failures.count } else { 0 } }
 }

@@ -2,36 +2,6 @@ import Foundation
 import Support
 import Synchronization
 
-/// What a reward says of a batch, sample by sample.
-struct Findings {
-    /// `[count, objectives]`, row-major; NaN where there is none.
-    private(set) var values: [Float]
-    /// Why samples have no scores, by their place in the batch: lines that name reward and sample.
-    private(set) var failures: [Int: String] = [:]
-    private let batch: RewardBatch
-    private let reward: any Reward
-
-    /// Nothing yet.
-    init(_ batch: RewardBatch, _ reward: any Reward) {
-        (self.batch, self.reward) = (batch, reward)
-        values = Array(repeating: .nan, count: batch.count * reward.objectives.count)
-    }
-
-    /// The scores of the samples at some places.
-    mutating func take(_ scores: RewardScores, for places: [Int]) {
-        let width = reward.objectives.count
-        for (index, place) in places.enumerated() {
-            if let reason = scores.failures[index] {
-                fail(place, "reward \(reward.name) cannot score sample \(batch.sampleIDs[place]): \(reason)")
-            } else {
-                values.replaceSubrange(place * width..<(place + 1) * width, with: scores.values[index * width..<(index + 1) * width])
-            }
-        }
-    }
-
-    mutating func fail(_ place: Int, _ line: String) { failures[place] = line }
-}
-
 /// Finds out which samples of a batch cannot be scored, for a run that goes on without them.
 ///
 /// A batch that fails as a whole is halved, and so are the halves that fail, again and again. Two samples at fault are found whatever the
@@ -51,8 +21,8 @@ final class Salvage: Sendable {
     init(timeout: Double) { self.timeout = timeout }
 
     /// Scores what can be scored of a batch. Throws `RewardError` only if nobody wants it any more.
-    func find(_ batch: RewardBatch, _ reward: any Reward) throws -> Findings {
-        var found = Findings(batch, reward)
+    func score(_ batch: RewardBatch, by reward: any Reward) throws -> RewardScores {
+        var found = RewardScores(count: batch.count, objectives: reward.objectives.count)
         let trajectories = (0..<batch.count).map { Trajectory(id: batch.sampleIDs[$0], seed: batch.seeds[$0]) }
         let known = slow.withLock { $0 }
         for (place, trajectory) in trajectories.enumerated() where known.contains(trajectory) {
@@ -68,7 +38,7 @@ final class Salvage: Sendable {
             // Chance is forgiven once: what fails in parts has had that.
             part.attempts = places.count == whole.count ? 2 : 1
             let start = monotonicSeconds()
-            do { found.take(try reward.score(part), for: places) } catch let error as RewardError {
+            do { found.take(try reward.score(part), at: places) } catch let error as RewardError {
                 guard batch.isWanted() else { throw error }
                 let isSlow = monotonicSeconds() - start >= timeout / 2
                 if isSlow, places.count < whole.count { slowCalls += 1 }

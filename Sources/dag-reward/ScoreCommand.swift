@@ -45,7 +45,7 @@ struct ScoreCommand: Command {
                     seeds: ids, metadata: group.map { _ in metadata }))
             for (place, index) in group.enumerated() {
                 rows[index] = Row(
-                    scores: evaluator.objectiveNames.map { report.objectives[$0]![place] }, failure: report.failures[place])
+                    scores: report.objectives.map { $0.scores[place] }, failure: report.failures[place])
             }
         }
         try show(rows.map { $0! }, evaluator.objectiveNames, specification, prompts: texts)

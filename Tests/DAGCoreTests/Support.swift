@@ -48,9 +48,11 @@ let stableDiffusionSchedule: [String: any Sendable] = [
 ]
 
 /// A reward for tests: the mean brightness of each picture, in [0, 1].
-func brightness() throws -> RewardEvaluator {
+/// - Parameter count: receives the number of pictures of each batch.
+func brightness(count: @escaping @Sendable (Int) -> Void = { _ in }) throws -> RewardEvaluator {
     let reward = CallbackReward(name: "brightness") { batch in
-        (0..<batch.count).map { k in Float(batch.images[k].reduce(0) { $0 + Int($1) }) / Float(batch.images.bytesPerImage * 255) }
+        count(batch.count)
+        return (0..<batch.count).map { k in Float(batch.images[k].reduce(0) { $0 + Int($1) }) / Float(batch.images.bytesPerImage * 255) }
     }
     return try RewardEvaluator([(RewardSpecification(library: "brightness"), reward)])
 }

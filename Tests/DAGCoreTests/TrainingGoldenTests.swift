@@ -81,7 +81,7 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
             prompts: Array(repeating: "", count: 4), states: columns("states", 6), logForward: columns("log_pf", 5),
             guided: columns("rollout_output", 5), logReference: [], rewards: rewards,
             lookahead: try columns("state_rewards", 5).map { try $0.array() },
-            objectives: [:], imputed: 0, firstFailure: nil)
+            objectives: [], imputed: 0, firstFailure: nil)
         trainer.progress.advantages = PromptStatistics.epochAdvantages(rewards)
         let conditioning = Conditioning(prompts: golden["text"]!, empty: golden["unconditional_text"]!)
         for (number, loss) in (expected["loss"] as! [Double]).enumerated() {

@@ -109,12 +109,13 @@ import Testing
         #expect(text == "one two [31m red m three")
         let batch = try RewardFixture.batch(count: 1)
         let reward = CallbackReward(name: "x") { _ in [1] }
-        #expect(try RewardScores([1], failures: [0: "a\nb"], of: reward, for: batch).failures == [0: "a b"])
+        let scores = try RewardScores(RewardResult(values: [1], reasons: [0: "a\nb"]), of: reward, for: batch)
+        #expect(scores.failures == [0: "reward x cannot score sample 1: a b"] && scores.values[0].isNaN)
     }
 
     /// A call has one message: who shares it is told so, beside the status that is each sample's own.
     @Test func samplesThatShareAMessageSaySo() throws {
-        func failures(_ statuses: [Int32]) throws -> [Int: String] {
+        func reasons(_ statuses: [Int32]) throws -> [Int: String] {
             let function = ScoreFunction(largestBatch: 0, timeout: nil) { _, result, error in
                 for (sample, status) in statuses.enumerated() {
                     (result.pointee.scores[sample], result.pointee.statuses[sample]) = (1, status)
@@ -122,11 +123,11 @@ import Testing
                 strcpy(error.pointee.message, "no face")
                 return 0
             }
-            return try function.score(RewardFixture.batch(count: 3), of: CallbackReward(name: "x") { _ in [] }).failures
+            return try function.result(RewardFixture.batch(count: 3), of: CallbackReward(name: "x") { _ in [] }).reasons
         }
-        #expect(try failures([0, 1, 0]) == [1: "no face"])
+        #expect(try reasons([0, 1, 0]) == [1: "no face"])
         #expect(
-            try failures([1, 0, 3]) == [
+            try reasons([1, 0, 3]) == [
                 0: "invalid setting or input; one message for the 2 that failed in this call: no face",
                 2: "a file or service could not be reached; one message for the 2 that failed in this call: no face",
             ])
@@ -199,7 +200,7 @@ import Testing
             return 0
         }
         let reward = CallbackReward(name: "parts") { _ in [] }
-        #expect(try function.score(RewardFixture.batch(count: 5), of: reward).values == [1, 1, 1, 1, 1])
+        #expect(try function.result(RewardFixture.batch(count: 5), of: reward).values == [1, 1, 1, 1, 1])
         #expect(deadlines.count == 3 && Set(deadlines).count == 1 && deadlines[0] > 0)
     }
 }

@@ -99,7 +99,7 @@ private final class RudeReward: Reward {
     let (name, fingerprint, objectives) = ("rude", "rude", [RewardObjective("score")])
     let failure: String
     init(failure: String) { self.failure = failure }
-    func score(_ batch: RewardBatch) throws -> RewardScores { try RewardScores([1, 1], failures: [1: failure], of: self, for: batch) }
+    func result(_ batch: RewardBatch) throws -> RewardResult { RewardResult(values: [1, 1], reasons: [1: failure]) }
 }
 
 @Suite struct RewardEvaluatorTests {
@@ -119,7 +119,7 @@ private final class RudeReward: Reward {
         let report = try evaluator.score(RewardFixture.batch(count: 3))
         #expect(report.reward == [0, 2.5, 5])
         #expect(evaluator.objectiveNames == ["red/up", "red/down", "red#2/up", "red#2/down", "logged/up", "logged/down"])
-        #expect(Set(report.objectives.keys) == Set(evaluator.objectiveNames))
+        #expect(report.objectives.map(\.name) == evaluator.objectiveNames)
         #expect(report.objectives["red#2/down"] == [0, -1, -2])
         #expect(evaluator.fingerprint == "2.0 * up of red + -0.5 * down of red + 0.0 * up of logged")
     }
@@ -154,19 +154,20 @@ private final class RudeReward: Reward {
 
     @Test func scoresInTheBackgroundInOrder() throws {
         let gate = DispatchSemaphore(value: 0)
+        nonisolated(unsafe) var calls = 0
         let slow = CallbackReward(name: "slow") { batch in
             gate.wait()
+            calls += 1
             return batch.sampleIDs.map { Float($0) }
         }
         let evaluator = try RewardEvaluator([(RewardSpecification(library: "slow"), slow)])
         let pending = try (1...3).map { evaluator.submit(try RewardFixture.batch(count: $0)) }
-        #expect(evaluator.calls == 0, "submit came back before a batch was scored")
+        #expect(calls == 0, "submit came back before a batch was scored")
         for _ in pending { gate.signal() }
         #expect(try pending[2].wait().reward == [1, 2, 3])
         #expect(try pending[0].wait().reward == [1])
         #expect(try pending[0].wait().reward == [1])
-        #expect(evaluator.calls == 3)
-        #expect(evaluator.imagesScored == 6)
+        #expect(calls == 3)
     }
 
     @Test func errorsArriveWhereTheReportIsAwaited() throws {
@@ -174,7 +175,6 @@ private final class RudeReward: Reward {
         let evaluator = try RewardEvaluator([(RewardSpecification(library: "short"), short)])
         let pending = evaluator.submit(try RewardFixture.batch(count: 2))
         #expect(errorMessage { try pending.wait() } == "reward short gave 1 scores for 2 samples; it must give 1 for each")
-        #expect(evaluator.calls == 0)
         let nan = CallbackReward(name: "nan") { _ in [1, .nan] }
         let text = errorMessage { try RewardEvaluator([(RewardSpecification(library: "nan"), nan)]).score(RewardFixture.batch(count: 2)) }
         #expect(text == "reward nan cannot score sample 2: nan as score; scores must be finite")
@@ -267,7 +267,7 @@ private final class RudeReward: Reward {
         let batch = try RewardFixture.batch(count: 3)
         #expect(try evaluator.score(batch).reward == [0, 2, 4])
         evaluator.observe(try evaluator.score(batch).objectives)
-        evaluator.observe(["byte/score": [3, 4, .nan]])
+        evaluator.observe([ObjectiveScores("byte/score", [3, 4, .nan])])
         #expect(!evaluator.wantsStatistics)
         // Of 0, 1, 2, 3, 4: mean 2, deviation sqrt(2.5).
         let expected: [Float] = [-2, -1, 0].map { (value: Float) in 2 * value / Float(2.5).squareRoot() }

@@ -140,16 +140,17 @@ import Testing
 
     /// Nobody waits for a reward that hangs once its scores are not wanted any more, and it is there for the next batch.
     @Test func abandoningEndsAHang() throws {
-        struct Stop: Error {}
         for policy in ["fail", "drop"] {
             let evaluator = try reward("fault=hang,at=4,timeout=60,on_failure=\(policy)")
             let pending = try evaluator.submit(RewardFixture.batch(count: 7))
-            #expect(throws: Stop.self) { try pending.wait { throw Stop() } }
+            evaluator.monitor.cancel()
+            #expect(throws: Cancelled.self) { try pending.wait() }
             #expect(RewardFixture.seconds { evaluator.abandon() } < 5)
             let seconds = RewardFixture.seconds {
-                #expect(throws: Stop.self) { try evaluator.score(RewardFixture.batch(count: 7)) { throw Stop() } }
+                #expect(throws: Cancelled.self) { try evaluator.score(RewardFixture.batch(count: 7)) }
             }
             #expect(seconds < 5)
+            evaluator.monitor.clearCancellation()
             #expect(try evaluator.score(RewardFixture.batch(count: 2)).reward == [0, 1])
         }
     }
@@ -160,7 +161,9 @@ import Testing
         let end = monotonicSeconds() + 0.5
         let seconds = try RewardFixture.seconds {
             let specification = try RewardSpecification("\(library),fault=create_hang,timeout=60")
-            #expect(errorMessage { try specification.load { monotonicSeconds() < end } }.contains("nobody waits"))
+            let monitor = Monitor()
+            monitor.shouldStop = { monotonicSeconds() >= end }
+            #expect(errorMessage { try specification.load(monitor: monitor) }.contains("nobody waits"))
         }
         #expect(seconds < 5)
     }

@@ -56,7 +56,8 @@ struct Checkpoint {
             progress: progress, rewards: rewards,
             rollout: rollout.map {
                 RolloutRecord(
-                    prompts: $0.prompts, rewards: $0.rewards, lookahead: $0.lookahead, objectives: $0.objectives, imputed: $0.imputed,
+                    prompts: $0.prompts, rewards: $0.rewards, lookahead: $0.lookahead,
+                    objectives: Dictionary(uniqueKeysWithValues: $0.objectives.map { ($0.name, $0.scores) }), imputed: $0.imputed,
                     firstFailure: $0.firstFailure)
             })
         var all = tensors
@@ -122,7 +123,8 @@ struct Checkpoint {
             Rollout(
                 prompts: $0.prompts, states: try list("states"), logForward: try list("log_forward"), guided: try list("guided"),
                 logReference: stored.tensors["rollout.log_reference"] == nil ? [] : try list("log_reference"),
-                rewards: $0.rewards, lookahead: $0.lookahead, objectives: $0.objectives, imputed: $0.imputed,
+                rewards: $0.rewards, lookahead: $0.lookahead,
+                objectives: $0.objectives.sorted { $0.key < $1.key }.map { ObjectiveScores($0.key, $0.value) }, imputed: $0.imputed,
                 firstFailure: $0.firstFailure)
         }
     }

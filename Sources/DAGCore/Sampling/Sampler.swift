@@ -19,8 +19,8 @@ public struct Rollout {
     public var rewards: [Float]
     /// Trained reward of the predicted data at the first T states, [T][N]; empty unless it is taken during the rollout.
     public var lookahead: [[Float]]
-    /// Every objective of every reward plugin on the final pictures, by name: [N] each; NaN where there is none.
-    public var objectives: [String: [Float]]
+    /// Every objective of every reward plugin on the final pictures, [N] each; NaN where there is none.
+    public var objectives: [ObjectiveScores]
     /// Scores that were assumed because a reward could not give them.
     public var imputed: Int
     /// The first picture that a reward could not score, and why.
@@ -140,10 +140,11 @@ struct UnscoredRollout {
     let lookahead: [PendingReward]
     let final: PendingReward
 
-    /// Waits for the scores. Throws what a reward threw, or what `check`, which is called while waiting, throws.
-    func scored(check: () throws -> Void) throws -> Rollout {
-        let early = try lookahead.map { try $0.wait(check) }
-        let final = try final.wait(check)
+    /// Waits for the scores.
+    /// - Throws: what a reward threw; `Cancelled`.
+    func scored() throws -> Rollout {
+        let early = try lookahead.map { try $0.wait() }
+        let final = try final.wait()
         let all = [final] + early
         return Rollout(
             prompts: prompts, states: states, logForward: logForward, guided: guided, logReference: logReference,
@@ -176,8 +177,9 @@ extension Rollout {
         logReference = columns(\.logReference)
         rewards = parts.flatMap(\.rewards)
         lookahead = parts[0].lookahead.indices.map { k in parts.flatMap { $0.lookahead[k] } }
-        objectives = Dictionary(
-            uniqueKeysWithValues: parts[0].objectives.keys.map { name in (name, parts.flatMap { $0.objectives[name]! }) })
+        objectives = parts[0].objectives.enumerated().map { k, objective in
+            ObjectiveScores(objective.name, parts.flatMap { $0.objectives[k].scores })
+        }
         imputed = parts.reduce(0) { $0 + $1.imputed }
         firstFailure = parts.lazy.compactMap(\.firstFailure).first
         images = try? ImageBatch(concatenating: parts.compactMap(\.images))

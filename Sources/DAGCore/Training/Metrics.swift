@@ -63,7 +63,7 @@ public struct Evaluation: Sendable {
         count = report.reward.count
         scored = report.reward.count { !$0.isNaN }
         (rewardMean, rewardStd) = (Double(moments.mean), Double(moments.deviation))
-        objectives = report.objectives.mapValues { Double(Moments($0).mean) }
+        objectives = report.objectives.means
     }
 
     /// The line for metrics.jsonl.
@@ -76,6 +76,11 @@ public struct Evaluation: Sendable {
         for (name, mean) in objectives { object["evaluation/" + name] = mean }
         return try metricsLine(object)
     }
+}
+
+extension [ObjectiveScores] {
+    /// The mean of each objective, by its name.
+    var means: [String: Double] { Dictionary(uniqueKeysWithValues: map { ($0.name, Double(Moments($0.scores).mean)) }) }
 }
 
 private func metricsLine(_ object: [String: Any]) throws -> Data {

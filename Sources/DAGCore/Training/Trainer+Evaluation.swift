@@ -27,8 +27,7 @@ extension Trainer {
             reports.append(
                 try evaluator.score(
                     RewardBatch(
-                        images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range])),
-                    check: checkWhileWaiting))
+                        images: images, prompts: Array(prompts[range]), sampleIDs: range.map(UInt64.init), seeds: Array(seeds[range]))))
         }
         let report = RewardReport(concatenating: reports)
         let evaluation = Evaluation(report, of: evaluator)
@@ -46,7 +45,7 @@ extension Trainer {
         let (prompts, seeds) = fixedSamples(configuration.sampleBatchSize, of: prompts)
         let images = try sample(prompts, seeds: seeds)
         let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds)
-        evaluator.observe(try evaluator.score(batch, check: checkWhileWaiting).objectives)
+        evaluator.observe(try evaluator.score(batch).objectives)
     }
 
     /// Pictures with the current adapter, of the run's steps, eta and guidance; picture k is a function of prompt k and seed k alone.

@@ -23,10 +23,10 @@ extension Trainer {
         let step = sampling(steps: 2 * kernels.steps.count)
         let rollout = try sampler.rollOut(
             chosen, seeds: seeds, ids: (0..<count).map(UInt64.init), evaluator: evaluator, lookahead: false, check: step
-        ).scored(check: checkWhileWaiting)
+        ).scored()
         report.append(try checkRatio(rollout))
         let pictures = try sampler.pictures(Array(chosen.prefix(4)), seeds: Array(seeds.prefix(4)), check: step)
-        for gap in try evaluator.selfCheck(images: pictures, prompts: Array(chosen.prefix(4)), check: checkWhileWaiting) { onWarning(gap) }
+        for gap in try evaluator.selfCheck(images: pictures, prompts: Array(chosen.prefix(4))) { onWarning(gap) }
         report.append("rewards answer sanely: \(evaluator.objectiveNames.joined(separator: ", "))")
         return report
     }

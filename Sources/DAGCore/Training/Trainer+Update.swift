@@ -206,7 +206,7 @@ extension Trainer {
             RewardBatch(
                 images: images, prompts: trajectories.map { rollout.prompts[$0] },
                 sampleIDs: trajectories.map { sampleID($0) },
-                seeds: trajectories.map { seeds(.rollout, epoch: progress.epoch, index: $0) }), heldOut: false, check: checkWhileWaiting)
+                seeds: trajectories.map { seeds(.rollout, epoch: progress.epoch, index: $0) }), heldOut: false)
         return (report.reward.chunks(of: block.count), report)
     }
 
@@ -247,7 +247,7 @@ extension Trainer {
         let reward = Moments(evaluator.total(rollout.objectives))
         return StepMetrics(
             epoch: progress.epoch, step: progress.step - 1, rewardMean: Double(reward.mean), rewardStd: Double(reward.deviation),
-            objectives: rollout.objectives.mapValues { Double(Moments($0).mean) }, diversity: scored.diversity,
+            objectives: rollout.objectives.means, diversity: scored.diversity,
             baseDivergence: scored.baseDivergence, loss: sums.mean(sums.loss),
             squaredResidual: sums.mean(sums.squaredResidual), regularization: sums.mean(sums.regularization),
             ratioDeviation: sums.ratioDeviation, clipFraction: sums.mean(sums.clipped(configuration.clipRange)),

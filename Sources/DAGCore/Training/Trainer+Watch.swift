@@ -38,7 +38,8 @@ extension Trainer {
     func watched(_ epoch: ScoredEpoch) -> RewardWatch.Epoch {
         let objectives = epoch.rollout.objectives
         return RewardWatch.Epoch(
-            reward: .init(evaluator.total(objectives)), heldOut: evaluator.heldOut(objectives).mapValues(RewardWatch.Moments.init),
+            reward: .init(evaluator.total(objectives)),
+            heldOut: Dictionary(uniqueKeysWithValues: evaluator.heldOut(objectives).map { ($0.name, .init($0.scores)) }),
             diversity: epoch.diversity)
     }
 }

@@ -140,6 +140,11 @@ public final class Trainer {
         self.prompts = prompts
         self.evaluationPrompts = evaluationPrompts ?? prompts
         self.output = output
+        // While rewards are waited for: reports the same again, so that the receiver may cancel.
+        evaluator.monitor.shouldStop = { [weak self] in
+            do { try self?.checkWhileWaiting() } catch { return true }
+            return false
+        }
     }
 
     deinit { evaluator.abandon() }
@@ -249,7 +254,7 @@ public final class Trainer {
                 seeds: indices.map { seeds(.rollout, epoch: epoch, index: $0) }, ids: indices.map(sampleID), evaluator: evaluator,
                 lookahead: objective.usesFlow && c.forwardLooking == .rollout, reference: c.target == .anchored, check: step)
             // One batch is scored while the next is sampled, and no more are kept waiting.
-            if let last { scored.append(try last.scored(check: checkWhileWaiting)) }
+            if let last { scored.append(try last.scored()) }
             last = next
         }
         return last.map { .sampled(scored: scored, last: $0) } ?? .start
@@ -262,7 +267,7 @@ public final class Trainer {
         defer { evaluator.abandon() }
         stage = .start  // Scores that failed are not asked for again: their trajectories are sampled anew.
         let rollout: Rollout
-        do { rollout = Rollout(concatenating: scored + [try last.scored(check: checkWhileWaiting)]) } catch let cancelled as Cancelled {
+        do { rollout = Rollout(concatenating: scored + [try last.scored()]) } catch let cancelled as Cancelled {
             stage = sampled
             throw cancelled
         }

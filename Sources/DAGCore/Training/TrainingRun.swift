@@ -1,5 +1,6 @@
 import Foundation
 import Rewards
+import Support
 
 /// A run in its output folder, from settings to a trainer that is ready: the way that dag-train and the C API have in common.
 public struct TrainingRun {
@@ -50,9 +51,11 @@ public struct TrainingRun {
         if FileManager.default.fileExists(atPath: output.url.path) { try claimOutput() }
         func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
         let (prompts, evaluationPrompts) = (try load(configuration.prompts), try load(configuration.evaluationPrompts))
+        let monitor = Monitor()
+        monitor.shouldStop = { !isWanted() }
         let named = try configuration.rewardPlugin.map { text in
             let specification = try RewardSpecification(text)
-            return (specification, try specification.load(isWanted: isWanted) as any Reward)
+            return (specification, try specification.load(monitor: monitor) as any Reward)
         }
         let trainer = try Trainer(
             configuration, evaluator: RewardEvaluator(named + rewards), prompts: prompts ?? .none, evaluationPrompts: evaluationPrompts,

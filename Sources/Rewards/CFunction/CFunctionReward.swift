@@ -79,12 +79,13 @@ final class CFunctionReward: Reward, @unchecked Sendable {
 
     deinit { for text in texts.values { free(text) } }
 
-    func score(_ batch: RewardBatch) throws -> RewardScores {
+    func result(_ batch: RewardBatch) throws -> RewardResult {
         lock.lock()
         defer { lock.unlock() }
         let images = batch.images
         let scratch = Scratch(images, for: score)
-        var (values, failures) = ([Float](), [Int: String]())
+        var values: [Float] = []
+        var reasons: [Int: String] = [:]
         for sample in 0..<batch.count {
             do {
                 let value = try images.withUnsafeBytes { bytes in
@@ -105,11 +106,11 @@ final class CFunctionReward: Reward, @unchecked Sendable {
                 }
                 values.append(Self.number(value))
             } catch {
-                failures[sample] = "\(error)"
+                reasons[sample] = "\(error)"
                 values.append(.nan)
             }
         }
-        return try RewardScores(values, failures: failures, of: self, for: batch)
+        return RewardResult(values: values, reasons: reasons)
     }
 
     /// Makes one call; its result becomes known under its name.

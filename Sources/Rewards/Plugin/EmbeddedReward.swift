@@ -44,5 +44,5 @@ public final class EmbeddedReward: Reward, @unchecked Sendable {
     }
 
     /// Calls the function, in parts of its largest batch.
-    public func score(_ batch: RewardBatch) throws -> RewardScores { try function.score(batch, of: self) }
+    public func result(_ batch: RewardBatch) throws -> RewardResult { try function.result(batch, of: self) }
 }

@@ -54,12 +54,12 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
     }
 
     /// Scores a batch, in parts of the plugin's largest batch.
-    public func score(_ batch: RewardBatch) throws -> RewardScores {
+    public func result(_ batch: RewardBatch) throws -> RewardResult {
         lock?.lock()
         defer { lock?.unlock() }
         let (function, instance) = (library.functions.score!, instance)
         return try ScoreFunction(largestBatch: library.description.largestBatch, timeout: timeout) { function(instance, $0, $1, $2) }
-            .score(batch, of: self)
+            .result(batch, of: self)
     }
 
     /// What an extension writes that is a `dag_reward_fingerprint`; nil if the plugin does not have it.

@@ -11,12 +11,12 @@ struct ScoreFunction {
     let function: (UnsafePointer<dag_reward_batch>, UnsafePointer<dag_reward_result>, UnsafeMutablePointer<dag_reward_error>) -> Int32
 
     /// Scores a batch, in parts of the largest batch.
-    func score(_ batch: RewardBatch, of reward: some Reward) throws -> RewardScores {
+    func result(_ batch: RewardBatch, of reward: some Reward) throws -> RewardResult {
         let objectives = reward.objectives
         let unwritten = Float(bitPattern: DAG_REWARD_UNWRITTEN)
         var scores = [Float](repeating: unwritten, count: batch.count * objectives.count)
         var statuses = [Int32](repeating: Int32(DAG_REWARD_OK), count: batch.count)
-        var failures: [Int: String] = [:]
+        var reasons: [Int: String] = [:]
         // One for all parts: it is the batch that is waited for.
         let deadline = timeout.map { DispatchTime.now().uptimeNanoseconds + UInt64(max(0, $0) * 1e9) } ?? 0
         let (prompts, metadata) = (BorrowedTexts(batch.prompts), BorrowedTexts(batch.metadata))
@@ -33,17 +33,17 @@ struct ScoreFunction {
                         let status = RewardHost.describe(statuses[sample])
                         // A call has one message, and nobody can tell which of them it is about.
                         let shared = "\(status); one message for the \(failed.count) that failed in this call: \(note)"
-                        failures[sample] = note.isEmpty ? status : failed.count == 1 ? note : shared
+                        reasons[sample] = note.isEmpty ? status : failed.count == 1 ? note : shared
                     }
                 }
             }
         }
         for (index, score) in scores.enumerated()
-        where score.bitPattern == unwritten.bitPattern && failures[index / objectives.count] == nil {
-            failures[index / objectives.count] =
+        where score.bitPattern == unwritten.bitPattern && reasons[index / objectives.count] == nil {
+            reasons[index / objectives.count] =
                 "\(objectives[index % objectives.count].name) is unwritten; a reward must write every score"
         }
-        return try RewardScores(scores, failures: failures, of: reward, for: batch)
+        return RewardResult(values: scores, reasons: reasons)
     }
 
     /// Scores samples `start..<start + count` in one call.

@@ -7,7 +7,7 @@ final class WorkerPool: RewardFactory, @unchecked Sendable {
     let description: RewardDescription
     private let program: WorkerProcess.Program
     private let count: Int
-    private let isWanted: @Sendable () -> Bool
+    private let monitor: Monitor
     private let lock = NSLock()
     /// The process that said what the library is, until a reward is made in it.
     private var idle: WorkerProcess?
@@ -15,12 +15,15 @@ final class WorkerPool: RewardFactory, @unchecked Sendable {
     /// Asks a first process what the library is. Throws `RewardError` if it cannot say.
     /// - Parameters:
     ///   - name: the library's file, for messages.
-    ///   - isWanted: whether a reward is still wanted; asked while waiting for one.
-    init(name: String, program: WorkerProcess.Program, count: Int, timeout: Double, isWanted: @escaping @Sendable () -> Bool) throws {
-        (self.program, self.count, self.isWanted) = (program, count, isWanted)
+    ///   - monitor: may cancel the waiting for a process.
+    init(name: String, program: WorkerProcess.Program, count: Int, timeout: Double, monitor: Monitor) throws {
+        (self.program, self.count, self.monitor) = (program, count, monitor)
         do {
             let process = try WorkerProcess(program)
-            guard case .description(let description, let version) = try process.call(.describe, timeout: timeout, isWanted: isWanted).0
+            guard
+                case .description(let description, let version) = try process.call(
+                    .describe, timeout: timeout, isWanted: { !monitor.isCancelled }
+                ).0
             else { throw WorkerProcess.Ended(reason: "answered something else") }
             guard version == WorkerProtocol.version else {
                 throw RewardError(
@@ -37,11 +40,12 @@ final class WorkerPool: RewardFactory, @unchecked Sendable {
     func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward {
         try description.check(options: options, device: device)
         let serving = ServedReward(
-            name: description.name, program: program, request: .make(options: options, device: device, timeout: timeout),
+            name: description.name, objectives: description.objectives.count, program: program,
+            request: .make(options: options, device: device, timeout: timeout),
             timeout: timeout ?? .infinity)
         nonisolated(unsafe) let first = lock.withLock { idle.take() }
-        let workers = concurrently(count) { [isWanted] index in
-            Result { try RewardWorker(serving, in: index == 0 ? first : nil, isWanted) }
+        let workers = concurrently(count) { [monitor] index in
+            Result { try RewardWorker(serving, in: index == 0 ? first : nil) { !monitor.isCancelled } }
         }
         return WorkerReward(description, workers: try workers.map { try $0.get() })
     }
@@ -70,21 +74,23 @@ public final class WorkerReward: Reward {
     // All end at the same time, and not one after the other.
     deinit { for worker in workers { worker.dismiss() } }
 
-    /// Scores a batch.
-    public func score(_ batch: RewardBatch) throws -> RewardScores {
-        guard workers.count > 1, batch.count > 1 else { return try workers[0].score(batch, of: self) }
+    /// Divides a batch among the processes.
+    public func result(_ batch: RewardBatch) throws -> RewardResult {
+        guard workers.count > 1, batch.count > 1 else { return try workers[0].result(batch) }
         let parts = min(workers.count, batch.count)
         let ranges = (0..<parts).map { batch.count * $0 / parts..<batch.count * ($0 + 1) / parts }
         let results = concurrently(parts) { part in
-            Result { try self.workers[part].score(batch.part(ranges[part]), of: self) }
+            Result { try self.workers[part].result(batch.part(ranges[part])) }
         }
-        return RewardScores(concatenating: try results.map { try $0.get() }, counts: ranges.map(\.count))
+        return RewardResult(concatenating: try results.map { try $0.get() }, counts: ranges.map(\.count))
     }
 }
 
 /// What a worker serves.
 private struct ServedReward: Sendable {
     let name: String
+    /// How many numbers it gives for a sample.
+    let objectives: Int
     let program: WorkerProcess.Program
     /// Has the reward made.
     let request: WorkerRequest
@@ -127,12 +133,12 @@ private final class RewardWorker: @unchecked Sendable {
     func dismiss() { lock.withLock { process?.dismiss() } }
 
     /// Scores a batch; if the process dies over it, a new one tries once more. Throws `RewardError` that tells what happened both times.
-    func score(_ batch: RewardBatch, of reward: WorkerReward) throws -> RewardScores {
+    func result(_ batch: RewardBatch) throws -> RewardResult {
         try lock.withLock {
             var ends: [String] = []
             repeat {
                 do {
-                    return try attempt(batch, of: reward)
+                    return try attempt(batch)
                 } catch let ended as WorkerProcess.Ended {
                     ends.append(ended.reason)
                 } catch let error as Irreplaceable {
@@ -149,7 +155,7 @@ private final class RewardWorker: @unchecked Sendable {
         }
     }
 
-    private func attempt(_ batch: RewardBatch, of reward: WorkerReward) throws -> RewardScores {
+    private func attempt(_ batch: RewardBatch) throws -> RewardResult {
         let process = try process ?? successor(batch.isWanted)
         self.process = process
         do {
@@ -160,11 +166,10 @@ private final class RewardWorker: @unchecked Sendable {
                         count: batch.count, height: batch.images.height, width: batch.images.width, prompts: batch.prompts,
                         metadata: batch.metadata, ids: batch.sampleIDs, seeds: batch.seeds)), timeout: served.timeout,
                 isWanted: batch.isWanted)
-            guard case .scores(let failures) = answer, data.count % 4 == 0 else {
+            guard case .scores(let reasons) = answer, data.count == 4 * batch.count * served.objectives else {
                 throw WorkerProcess.Ended(reason: "answered something other than scores")
             }
-            let values = data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
-            return try RewardScores(values, failures: failures, of: reward, for: batch)
+            return RewardResult(values: data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }, reasons: reasons)
         } catch let ended as WorkerProcess.Ended {
             self.process = nil
             throw ended

@@ -37,9 +37,9 @@ public enum WorkerServer {
                         answer = .made(fingerprint: made.fingerprint)
                     case .score(let batch):
                         guard let reward else { throw RewardError("asked for scores before a reward was made") }
-                        let scores = try reward.score(view.batch(batch))
-                        values = scores.values
-                        answer = .scores(failures: scores.failures)
+                        let result = try reward.result(view.batch(batch))
+                        values = result.values
+                        answer = .scores(failures: result.reasons)
                     }
                 } catch {
                     answer = .error("\(error)")

@@ -1,0 +1,33 @@
+/// A reward that is a Swift function, for embedding and tests.
+public final class CallbackReward: Reward {
+    /// Name in logs and messages.
+    public let name: String
+    /// What it scores, in the order of the scores.
+    public let objectives: [RewardObjective]
+    /// Changes whenever the scores may.
+    public let fingerprint: String
+    /// Whether equal pictures get equal scores.
+    public let isDeterministic: Bool
+    private let body: @Sendable (RewardBatch) throws -> [Float]
+
+    /// - Parameters:
+    ///   - fingerprint: what the scores depend on, for checkpoints.
+    ///   - body: the scores `[count, objectives]` of a batch, row-major. May be called from any thread.
+    public init(
+        name: String, objectives: [RewardObjective] = [RewardObjective("score")], fingerprint: String = "",
+        isDeterministic: Bool = true, body: @escaping @Sendable (RewardBatch) throws -> [Float]
+    ) {
+        self.name = name
+        self.objectives = objectives
+        self.fingerprint = fingerprint.isEmpty ? name : fingerprint
+        self.isDeterministic = isDeterministic
+        self.body = body
+    }
+
+    /// Calls the function. What it throws becomes a `RewardError`.
+    public func result(_ batch: RewardBatch) throws -> RewardResult {
+        do { return RewardResult(values: try body(batch)) } catch let error as RewardError { throw error } catch {
+            throw RewardError("reward \(name) failed on \(batch.names()): \(error)")
+        }
+    }
+}

@@ -1,0 +1,85 @@
+import Support
+
+/// A reward's answer to a batch as the reward gave it: nothing about it is validated.
+public struct RewardResult: Sendable, Equatable {
+    /// `[count, objectives]`, row-major.
+    public let values: [Float]
+    /// Why samples could not be scored, by their place in the batch, in the reward's own words.
+    public let reasons: [Int: String]
+
+    /// - Parameters:
+    ///   - values: `[count, objectives]`, row-major; those of a sample with a reason are ignored.
+    ///   - reasons: why samples could not be scored, by their place in the batch.
+    public init(values: [Float], reasons: [Int: String] = [:]) {
+        self.values = values
+        self.reasons = reasons
+    }
+
+    /// Joins the answers to several batches, in order.
+    /// - Parameter counts: the samples of each.
+    init(concatenating parts: [RewardResult], counts: [Int]) {
+        var reasons: [Int: String] = [:]
+        var offset = 0
+        for (part, count) in zip(parts, counts) {
+            for (sample, reason) in part.reasons { reasons[offset + sample] = reason }
+            offset += count
+        }
+        values = parts.flatMap(\.values)
+        self.reasons = reasons
+    }
+}
+
+/// A reward's validated scores of a batch: each sample has a finite number for every objective, or NaN for all of them and a reason.
+public struct RewardScores: Sendable, Equatable {
+    /// `[count, objectives]`, row-major; NaN in all columns of a sample that failed.
+    public private(set) var values: [Float]
+    /// Why samples have no scores, by their place in the batch: lines that name reward and sample.
+    public private(set) var failures: [Int: String] = [:]
+    private let objectives: Int
+
+    /// Validates a result. A sample with a number that is not finite counts as one that failed.
+    /// - Throws: `RewardError` that names the reward if there are too many or too few numbers.
+    public init(_ result: RewardResult, of reward: some Reward, for batch: RewardBatch) throws {
+        let names = reward.objectives.map(\.name)
+        guard result.values.count == batch.count * names.count else {
+            throw RewardError(
+                "reward \(reward.name) gave \(result.values.count) scores for \(batch.count) samples; "
+                    + "it must give \(names.count) for each")
+        }
+        values = result.values
+        objectives = names.count
+        for sample in 0..<batch.count {
+            let row = sample * objectives..<(sample + 1) * objectives
+            let unusable = row.first { !values[$0].isFinite }.map { index in
+                "\(values[index].isNaN ? "nan" : "\(values[index])") as \(names[index - row.lowerBound]); scores must be finite"
+            }
+            guard let reason = result.reasons[sample] ?? unusable else { continue }
+            for index in row { values[index] = .nan }
+            fail(sample, "reward \(reward.name) cannot score sample \(batch.sampleIDs[sample]): \(reason)")
+        }
+    }
+
+    /// Starts without scores: each sample is still to be given some by `take`, or a reason by `fail`.
+    init(count: Int, objectives: Int) {
+        values = Array(repeating: .nan, count: count * objectives)
+        self.objectives = objectives
+    }
+
+    /// Takes the scores of a part of the batch.
+    /// - Parameter places: where in the batch its samples are.
+    mutating func take(_ part: RewardScores, at places: [Int]) {
+        for (index, place) in places.enumerated() {
+            failures[place] = part.failures[index]
+            for column in 0..<objectives { values[place * objectives + column] = part.values[index * objectives + column] }
+        }
+    }
+
+    /// Notes that a sample has no scores.
+    mutating func fail(_ place: Int, _ line: String) { failures[place] = line.oneLine }
+
+    /// The reason of the first sample that failed.
+    public var firstFailure: String? { failures.min { $0.key < $1.key }?.value }
+
+    /// The scores of one objective, `[count]`.
+    func column(_ objective: Int) -> [Float] { stride(from: objective, to: values.count, by: objectives).map { values[$0] } }
+}
