@@ -47,7 +47,7 @@ public struct AnalyticWorld {
         try Data(settings.utf8).write(to: schedule.appendingPathComponent("scheduler_config.json"))
         let scheduler = try DDIMScheduler(folder: ModelFolder(schedule))
         let network = try MixtureNetwork(pretrained ?? base, alphasCumprod: scheduler.alphasCumprod)
-        let pipeline = DiffusionPipeline(unet: network, scheduler: scheduler, sampleShape: [1, 1, 1])
+        let model = DiffusionPipeline(unet: network, scheduler: scheduler, sampleShape: [1, 1, 1])
         let levels = (0...255).map(logReward)
         let scored = CallbackReward(name: "log_density", fingerprint: "1") { batch in
             batch.images.withUnsafeBytes { pixels in (0..<batch.count).map { levels[Int(pixels[3 * $0])] } }
@@ -55,7 +55,7 @@ public struct AnalyticWorld {
         let output = OutputFolder(folder.appendingPathComponent("run").path)
         try output.prepare()
         return try Trainer(
-            configuration, pipeline: pipeline, evaluator: RewardEvaluator([(RewardSpecification(library: "log_density"), scored)]),
+            configuration, model: model, evaluator: RewardEvaluator([(RewardSpecification(library: "log_density"), scored)]),
             prompts: .none, output: output, makeFlow: { try PointFlow($0) })
     }
 

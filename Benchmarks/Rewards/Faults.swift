@@ -92,9 +92,8 @@ enum Faults {
         (c.trainBatchSize, c.gradientAccumulationSteps, c.precision, c.device, c.sampleEvery) = (4, 1, .fp32, .cpu, 0)
         var (epochs, dropped) = (0, 0)
         do {
-            let trainer = try Trainer(
-                c, evaluator: RewardEvaluator(plugins: c.rewardPlugin), prompts: PromptSet.load(c.prompts), output: output)
-            try output.prepare()
+            var run = try TrainingRun(c, output: output)
+            let trainer = try run.prepare()
             trainer.onStep = { (epochs, dropped) = ($0.epoch + 1, dropped + $0.dropped) }
             try trainer.run()
             let right: Bool =

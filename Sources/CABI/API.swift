@@ -122,7 +122,9 @@ public func dag_trainer_update(_ trainer: OpaquePointer!, _ epoch_done: UnsafeMu
             let epoch = trainer.epochsDone
             // An epoch whose end cannot be written has ended.
             defer { if trainer.epochsDone > epoch { epoch_done?.pointee = 1 } }
-            _ = try trainer.update()
+            try trainer.update()
+            // The step is complete, so a cancellation from here on applies to the next call.
+            do { try trainer.record() } catch is Cancelled {}
         }
     }
 }
@@ -148,7 +150,7 @@ public func dag_trainer_destroy(_ trainer: OpaquePointer!) -> Int32 {
 public func dag_trainer_status(_ trainer: OpaquePointer!, _ status: UnsafeMutablePointer<dag_status>!) -> Int32 {
     call(on: trainer) { embedded in
         let (configuration, trainer) = (embedded.run.configuration, embedded.trainer)
-        let size = trainer?.pipeline.pictureSize ?? (height: 0, width: 0)
+        let size = trainer?.model.imageSize ?? (height: 0, width: 0)
         try write(
             dag_status(
                 struct_size: 0, started: trainer == nil ? 0 : 1, epoch: UInt64(trainer?.epochsDone ?? 0),
@@ -198,14 +200,17 @@ public func dag_trainer_samples(_ trainer: OpaquePointer!, _ samples: UnsafeMuta
         guard let current = trainer.samples else {
             throw Refusal(DAG_ORDER, "no epoch has been scored yet: roll out and score first, or run one")
         }
-        let (lent, images, names) = (embedded.lend("samples"), current.images, current.objectives.map(\.name))
-        let scores = current.prompts.indices.flatMap { k in current.objectives.map { $0.scores[k] } }
+        let lent = embedded.lend("samples")
+        let images = current.images
+        let objectives = current.scores.objectives
+        let names = objectives.map { lent.copy($0.name) as UnsafePointer<CChar>? }
+        let scores = current.prompts.indices.flatMap { k in objectives.map { $0.scores[k] } }
         try write(
             dag_samples(
                 struct_size: 0, count: UInt32(images.count), height: UInt32(images.height), width: UInt32(images.width),
                 images: lent.pixels(of: images), prompts: lent.copy(current.prompts), sample_ids: lent.copy(current.ids),
-                seeds: lent.copy(current.seeds), rewards: lent.copy(current.rewards), scores: lent.copy(scores),
-                objectives: lent.copy(names.map { lent.copy($0) as UnsafePointer<CChar>? }), objective_count: UInt32(names.count),
+                seeds: lent.copy(current.seeds), rewards: lent.copy(current.scores.final), scores: lent.copy(scores),
+                objectives: lent.copy(names), objective_count: UInt32(names.count),
                 epoch: UInt32(current.epoch)), to: samples, "samples")
     }
 }
@@ -218,7 +223,7 @@ public func dag_trainer_sample(
     call(on: trainer) { trainer in
         guard let seeds else { throw Refusal.null("seeds") }
         guard count > 0 else { throw Refusal(DAG_INVALID, "count is 0") }
-        let needsText = try trainer.started().pipeline.textWidth != nil
+        let needsText = try trainer.started().model.textWidth != nil
         guard prompts != nil || !needsText else { throw Refusal.null("prompts") }
         let texts = try (0..<Int(count)).map { k in try prompts.map { try text($0[k], "prompts[\(k)]") } ?? "" }
         let images = try trainer.work { try $0.sample(texts, seeds: Array(UnsafeBufferPointer(start: seeds, count: Int(count)))) }

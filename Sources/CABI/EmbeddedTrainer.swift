@@ -5,7 +5,6 @@ import Foundation
 import Images
 import Rewards
 import Support
-import Synchronization
 
 /// What a handle of the API stands for: a run, its trainer once started, and what was lent to the caller.
 final class EmbeddedTrainer: @unchecked Sendable {
@@ -23,11 +22,27 @@ final class EmbeddedTrainer: @unchecked Sendable {
     private var lent: [String: Lent] = [:]
 
     private let use = NSLock()
-    /// What `cancel` asked and no call has answered.
-    private let isCancelled = Atomic(false)
+    private let monitor = Monitor()
     private(set) var trainer: Trainer?
 
-    init(_ run: TrainingRun) { self.run = run }
+    init(_ run: TrainingRun) {
+        self.run = run
+        monitor.shouldStop = { [unowned self] in stop != nil }
+        monitor.onProgress = { [unowned self] phase, done, total in
+            let phase =
+                switch phase {
+                case .sampling: DAG_SAMPLING
+                case .training: DAG_TRAINING
+                case .evaluating: DAG_EVALUATING
+                }
+            notify { guard_progress($0, Int32(phase), UInt64(done), UInt64(total), $1, $2) }
+        }
+        func log(_ level: Int) -> (String) -> Void {
+            { [unowned self] line in notify { guard_log($0, Int32(level), line.oneLine, $1, $2) } }
+        }
+        monitor.onNote = log(DAG_LOG_NOTE)
+        monitor.onWarning = log(DAG_LOG_WARNING)
+    }
 
     /// Keeps others out while `body` runs. Throws `DAG_BUSY` if another call, or the caller's own callback, is at work.
     func exclusively(_ body: () throws -> Void) throws {
@@ -43,7 +58,8 @@ final class EmbeddedTrainer: @unchecked Sendable {
     func close() {
         isClosed = true
         trainer?.abandonScores()
-        (trainer, rewards) = (nil, [])
+        trainer = nil
+        rewards = []
         for callback in callbacks { callback.release() }
     }
 
@@ -60,7 +76,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
         defer { stop = nil }
         do { return try body(started()) } catch let cancelled as Cancelled {
             if let stop { throw stop }
-            isCancelled.store(false, ordering: .relaxed)
+            monitor.clearCancellation()
             throw cancelled
         }
     }
@@ -100,33 +116,22 @@ final class EmbeddedTrainer: @unchecked Sendable {
         guard trainer == nil else { throw Refusal(DAG_ORDER, "the trainer is started already") }
         let made: Trainer
         do {
-            made = try run.prepare(rewards: rewards) { [unowned self] in !isCancelled.load(ordering: .relaxed) }
+            made = try run.prepare(rewards: rewards, monitor: monitor)
         } catch let error as RewardError {
-            if isCancelled.exchange(false, ordering: .relaxed) { throw Cancelled() }
-            // A reward that cannot be made is the caller's to put right, one that cannot score is not.
+            if monitor.isCancelled {
+                monitor.clearCancellation()
+                throw Cancelled()
+            }
+            // Errors in making a reward are the caller's (DAG_INVALID); errors in scoring are not (DAG_FAILED).
             throw Refusal(DAG_INVALID, error.description)
         }
-        made.shouldStop = { [unowned self] in stop != nil || isCancelled.load(ordering: .relaxed) }
         made.onStep = { [unowned self] step in
             metrics = (try? step.json()).map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .newlines) }
             notify { guard_step($0, metrics, $1, $2) }
         }
-        made.onProgress = { [unowned self] phase, done, total in
-            let phase =
-                switch phase {
-                case .sampling: DAG_SAMPLING
-                case .training: DAG_TRAINING
-                case .evaluating: DAG_EVALUATING
-                }
-            notify { guard_progress($0, Int32(phase), UInt64(done), UInt64(total), $1, $2) }
-        }
-        func log(_ level: Int) -> (String) -> Void {
-            { [unowned self] line in notify { guard_log($0, Int32(level), line.oneLine, $1, $2) } }
-        }
-        (made.onNote, made.onWarning) = (log(DAG_LOG_NOTE), log(DAG_LOG_WARNING))
         trainer = made
         do {
-            made.onNote(made.summary)
+            monitor.onNote(made.summary)
             try work { try $0.begin() }
         } catch {
             trainer = nil
@@ -146,8 +151,8 @@ final class EmbeddedTrainer: @unchecked Sendable {
         stop = Refusal(DAG_CANCELLED, reason.isEmpty ? "cancelled" : "cancelled by an observer: \(reason)")
     }
 
-    /// May be called at any time.
-    func cancel() { isCancelled.store(true, ordering: .relaxed) }
+    /// Ends the call under way, or the next; may be called at any time.
+    func cancel() { monitor.cancel() }
 
     /// Lends texts, numbers or pictures, in place of what was lent for the same purpose before.
     func lend(_ purpose: String) -> Lent {

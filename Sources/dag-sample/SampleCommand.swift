@@ -67,10 +67,10 @@ struct SampleCommand: Command {
             throw ConfigurationError("this model takes text: give --prompt TEXT or --prompts FILE")
         }
         if let lora { _ = try LoRAAdapters(contentsOf: URL(fileURLWithPath: lora), attachingTo: pipeline.unet.linears, device: device) }
-        let kernels = try TransitionKernels(scheduler: pipeline.scheduler, steps: steps, eta: eta, device: device)
-        let sampler = Sampler(pipeline: pipeline, kernels: kernels, guidance: guidanceScale)
+        let kernel = try pipeline.kernel(steps: steps, eta: eta, reduction: .mean)
+        let sampler = Sampler(model: pipeline, kernel: kernel, guidance: guidanceScale)
         let all = texts.flatMap { Array(repeating: $0, count: count) }
-        let images = try sampler.pictures(all, seeds: all.indices.map { seed &+ UInt64($0) }, batch: batchSize)
+        let images = try sampler.images(all, seeds: all.indices.map { seed &+ UInt64($0) }, batch: batchSize)
 
         if isFile {
             let columns = prompts == nil ? Int(Double(all.count).squareRoot().rounded(.up)) : count

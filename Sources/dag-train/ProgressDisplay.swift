@@ -39,7 +39,7 @@ final class ProgressDisplay {
     }
 
     /// While sampling or evaluating.
-    func progress(_ phase: Trainer.Phase, _ done: Int, _ total: Int) {
+    func progress(_ phase: Monitor.Phase, _ done: Int, _ total: Int) {
         guard isTerminal else { return }
         write("\r\u{1B}[K\(latest)  [\(phase.rawValue) \(100 * done / max(1, total))%]")
     }

@@ -63,14 +63,15 @@ final class TrainingSession {
     /// Trains until the end or until a signal.
     func run() throws -> Ending {
         let (configuration, output) = (training.configuration, training.output)
-        let trainer = try training.prepare()
+        let monitor = Monitor()
+        let trainer = try training.prepare(monitor: monitor)
         let isNew = trainer.stepsDone == 0
         let display = ProgressDisplay(total: configuration.epochs * configuration.updatesPerEpoch, done: trainer.stepsDone)
         trainer.onStep = display.step
-        trainer.onProgress = display.progress
-        trainer.onNote = display.line
-        trainer.onWarning = { display.line("warning: \($0)") }
-        let signals = Self.stopOnSignals(trainer, display)
+        monitor.onProgress = display.progress
+        monitor.onNote = display.line
+        monitor.onWarning = { display.line("warning: \($0)") }
+        let signals = Self.stopOnSignals(monitor)
         defer { signals.forEach { $0.cancel() } }
         display.line(trainer.summary)
         do {
@@ -90,17 +91,16 @@ final class TrainingSession {
     }
 
     /// Ctrl-C and a polite kill end the run after the step under way; the second one at once.
-    private static func stopOnSignals(_ trainer: Trainer, _ display: ProgressDisplay) -> [any DispatchSourceSignal] {
+    private static func stopOnSignals(_ monitor: Monitor) -> [any DispatchSourceSignal] {
         [SIGINT, SIGTERM].map { number in
             signal(number, SIG_IGN)
             let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-            nonisolated(unsafe) let trainer = trainer
             nonisolated(unsafe) var asked = false
             source.setEventHandler {
                 if asked { _exit(130) }
                 asked = true
                 report("\nstopping and saving (again to end at once)\n")
-                trainer.cancel()
+                monitor.cancel()
             }
             source.resume()
             return source

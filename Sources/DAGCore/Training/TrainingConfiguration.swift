@@ -35,7 +35,7 @@ public struct TrainingConfiguration: Codable, Equatable, Sendable {
     /// Prompt file or the name of a built-in set.
     public var prompts = ""
     /// The training objective.
-    public var algorithm = Algorithm.dagDB
+    public var algorithm = AlgorithmName.dagDB
     /// Rounds of sampling and training.
     public var epochs = 100
     /// Trajectories sampled at once: a memory setting; more are where `maxRowsPerPass` allows it.

@@ -5,26 +5,35 @@ import Tensors
 ///     r_t  = stop_grad(log F(x_t') + log P_B - log P_F - log F(x_t))
 ///     A_t  = clip((r_t - b_t) / (s_t + 1e-8), -5, 5)     b_t, s_t: leave-one-out over the group
 ///     loss = delta_t^2 + k max(-A_t rho, -A_t clip(rho, 1 - c, 1 + c))
-struct KLObjective: Objective {
-    let usesFlow = true
+final class DetailedBalanceKL: Algorithm {
+    private let flow: any FlowNetwork
     /// The weight k of the policy's term.
-    let coefficient: Double
-    /// The bound c of the importance ratio.
-    let clipRange: Double
+    private let coefficient: Double
+    private let surrogate: ClippedSurrogate
+    var trainedFlow: (any FlowNetwork)? { flow }
 
-    func loss(_ transitions: Transitions) -> Tensor {
-        let residual = transitions.residual(logForward: transitions.logForward.detach())!
+    init(flow: any FlowNetwork, coefficient: Double, clipRange: Double) {
+        self.flow = flow
+        self.coefficient = coefficient
+        surrogate = ClippedSurrogate(clipRange: clipRange)
+    }
+
+    func loss(_ transitions: Transitions) throws -> Loss {
+        let residual = transitions.residual(flow, logForward: transitions.logForward.detach())
         let reward = -residual.detach()
         let groups = [-1, transitions.groupSize]
         let advantage = Self.advantage(reward.reshape(groups), weight: transitions.weight.reshape(groups)).reshape([-1])
-        let policy = clippedSurrogate(advantage: advantage, ratio: transitions.ratio, clipRange: clipRange)
-        return residual.square() + policy * coefficient
+        let ratio = transitions.ratio
+        let squares = residual.square()
+        return Loss(
+            values: squares + surrogate.loss(advantage: advantage, ratio: ratio) * coefficient,
+            metrics: ["squared_residual": try squares.detach().array(), "clip_fraction": try surrogate.clipped(ratio)])
     }
 
-    /// Leave-one-out normalisation within rows: mean and standard deviation of the others, clipped to [-5, 5]. Where fewer than two others
-    /// are left there is nothing to compare with, and the advantage is 0.
+    /// Normalises within rows, leaving one out: mean and standard deviation of the others, clipped to [-5, 5]. Where fewer than
+    /// two others are left there is nothing to compare with, and the advantage is 0.
     /// - Parameters:
-    ///   - reward: [groups, b] with b > 1.
+    ///   - reward: r_t, [groups, b] with b > 1.
     ///   - weight: zero for those that do not count, else one; [groups, b].
     static func advantage(_ reward: Tensor, weight: Tensor) -> Tensor {
         let others = weight.sum([1], keepDims: true) - weight

@@ -1,8 +1,9 @@
 import Foundation
+import Support
 import Tensors
 
-/// A place that cannot be written or read, in one line that names it.
-public struct OutputError: Error, CustomStringConvertible {
+/// A file or folder cannot be written or read.
+public struct OutputError: OneLineError {
     /// One line: the culprit and the remedy.
     public let description: String
     /// - Parameter description: one line that names the culprit.
@@ -20,7 +21,7 @@ public struct OutputFolder: Sendable {
 
     var metrics: URL { url.appendingPathComponent("metrics.jsonl") }
     var samples: URL { url.appendingPathComponent("samples") }
-    /// Pictures of fixed prompts and seeds after so many epochs.
+    /// The file for images of fixed prompts and seeds after so many epochs.
     func sampleSheet(epoch: Int) -> URL { samples.appendingPathComponent("epoch-\(epoch).png") }
     var checkpoints: URL { url.appendingPathComponent("checkpoints") }
     /// The settings of the run.
@@ -28,7 +29,7 @@ public struct OutputFolder: Sendable {
     /// The adapter that diffusers loads.
     public var lora: URL { url.appendingPathComponent(Self.loraName) }
 
-    /// Refuses a folder in which something is.
+    /// - Throws: `OutputError` if the folder is not empty or cannot be read.
     public func checkVacant() throws {
         let files = FileManager.default
         guard files.fileExists(atPath: url.path) else { return }
@@ -36,17 +37,18 @@ public struct OutputFolder: Sendable {
         do { existing = try files.contentsOfDirectory(atPath: url.path) } catch {
             throw OutputError("--output \(url.path): cannot be read (\(reason(error))); choose another folder")
         }
-        // Empty folders alone are what a run leaves whose checks failed.
+        // A run whose self-checks failed leaves only empty folders.
         let remains = [samples, checkpoints].filter { (try? files.contentsOfDirectory(atPath: $0.path))?.isEmpty == true }
         guard Set(existing).isSubset(of: remains.map(\.lastPathComponent)) else {
             throw OutputError("--output \(url.path): is not empty; choose another folder, or continue that run with --resume \(url.path)")
         }
     }
 
-    /// Takes the folder, which exists, for one trainer. Throws `OutputError` if it is another's.
+    /// Claims the folder, which exists, for one trainer.
+    /// - Throws: `OutputError` if another trainer has it.
     func claim() throws -> Claim {
         let descriptor = open(url.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        // Any other failure means a file system without locks, on which nobody is told.
+        // Any other failure means that the file system has no locks; go on without.
         if flock(descriptor, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK {
             close(descriptor)
             throw OutputError(
@@ -55,7 +57,7 @@ public struct OutputFolder: Sendable {
         return Claim(descriptor)
     }
 
-    /// That a folder is one trainer's, for as long as this lives. It ends with the process in any case.
+    /// One trainer's hold on a folder. It ends with this object, and with the process in any case.
     final class Claim: Sendable {
         private let descriptor: Int32
 
@@ -68,6 +70,7 @@ public struct OutputFolder: Sendable {
     }
 
     /// Makes the folders and tries that each can be written.
+    /// - Throws: `OutputError`.
     public func prepare() throws {
         for folder in [url, samples, checkpoints] {
             let probe = folder.appendingPathComponent(".writable-\(getpid())")
@@ -81,12 +84,14 @@ public struct OutputFolder: Sendable {
         }
     }
 
-    /// Writes the settings of the run.
+    /// Writes config.yaml.
+    /// - Throws: `OutputError`.
     public func writeConfiguration(_ settings: TrainingConfiguration) throws {
         try Self.writeAtomically(Data(settings.yaml().utf8), to: configuration)
     }
 
     /// Appends a line to metrics.jsonl.
+    /// - Throws: `OutputError`.
     func append(_ line: Data) throws {
         do {
             if !FileManager.default.fileExists(atPath: metrics.path) { try Data().write(to: metrics) }
@@ -104,7 +109,7 @@ public struct OutputFolder: Sendable {
         ((try? FileManager.default.attributesOfItem(atPath: metrics.path)[.size]) as? NSNumber)?.uint64Value ?? 0
     }
 
-    /// Forgets the lines after a checkpoint, which a resumed run will write again.
+    /// Cuts metrics.jsonl back to where a checkpoint stands: a resumed run writes the later lines again.
     func truncateMetrics(to length: UInt64) throws {
         guard metricsLength > length else { return }
         let handle = try FileHandle(forWritingTo: metrics)
@@ -136,7 +141,7 @@ public struct OutputFolder: Sendable {
     }
 }
 
-/// What the operating system said, without Foundation's wrapping.
+/// Returns the operating system's message without Foundation's wrapping.
 private func reason(_ error: any Error) -> String {
     let underlying = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError ?? error as NSError
     return underlying.domain == NSPOSIXErrorDomain ? String(cString: strerror(Int32(underlying.code))) : error.localizedDescription

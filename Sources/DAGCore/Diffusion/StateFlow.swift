@@ -7,7 +7,7 @@ import Tensors
 public protocol FlowNetwork {
     /// The trained tensors in the order of their keys.
     var parameters: [(name: String, tensor: Tensor)] { get }
-    /// One number for each state, float32 [n].
+    /// Returns one number for each state, float32 [n].
     /// - Parameters:
     ///   - x: [n, C, H, W].
     ///   - times: int64 [n].
@@ -18,7 +18,8 @@ public protocol FlowNetwork {
 /// f_phi(x_t, t, e(c)): the learned part of the state flow, the down half of a small U-Net pooled to a scalar (paper, appendix).
 ///
 /// Channels (64, 128, 256, 256) with one layer each, cross-attention in all but the fourth block; fewer blocks where samples are small,
-/// narrower ones beside a U-Net that is narrower, no cross-attention where the model has no text. Weights are float32 and computed with in the pipeline's type.
+/// narrower ones beside a narrower U-Net, no cross-attention where the model has no text. Weights are float32; the model's type is
+/// computed in.
 public final class StateFlow: FlowNetwork {
     /// The trained tensors in the order of their keys.
     public let parameters: [(name: String, tensor: Tensor)]
@@ -33,10 +34,13 @@ public final class StateFlow: FlowNetwork {
     public static let widths = [64, 128, 256, 256]
     private static let groups = 32
 
-    /// The paper's channels, but none wider than a U-Net's: at the full size of pictures the flow would cost more than what it serves.
-    /// - Parameter channels: of the U-Net's blocks.
-    static func widths(beside channels: [Int]) -> [Int] {
-        widths.enumerated().map { k, width in min(width, max(groups, channels[min(k, channels.count - 1)])) }
+    /// Makes the flow for a model: of the paper's channels, but none wider than the model's network, since in pixel space the flow would
+    /// else cost more than the model.
+    /// - Throws: `TensorFileError` if the store lacks weights.
+    convenience init(_ store: ParameterStore, beside model: any DiffusionModel) throws {
+        let channels = model.channels
+        let widths = Self.widths.enumerated().map { k, width in min(width, max(Self.groups, channels[min(k, channels.count - 1)])) }
+        try self.init(store, sampleShape: model.sampleShape, textWidth: model.textWidth, widths: widths, dtype: model.dtype)
     }
 
     /// - Parameters:
@@ -69,7 +73,7 @@ public final class StateFlow: FlowNetwork {
         parameters = store.parameters.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
     }
 
-    /// One number for each state, float32 [n].
+    /// Returns one number for each state, float32 [n].
     public func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor {
         let context = context?.to(dtype)
         let time = timeEmbedding(timesteps(times).to(dtype)).silu()

@@ -5,17 +5,7 @@ import Foundation
 ///
 /// The last three epochs are compared with the first, whose pictures are the pretrained model's. A warning is given once.
 struct RewardWatch: Codable, Equatable {
-    /// A number over the pictures of an epoch.
-    struct Moments: Codable, Equatable {
-        let mean, deviation: Double
-
-        init(_ values: [Float]) {
-            let moments = Support.Moments(values)
-            (mean, deviation) = (Double(moments.mean), Double(moments.deviation))
-        }
-    }
-
-    /// What is watched of an epoch: the trained reward, and held-out ones by their names. Of all rewards more is better.
+    /// The watched numbers of an epoch: the trained reward, and held-out ones by their names. Of all, more is better.
     struct Epoch: Codable, Equatable {
         let reward: Moments
         let heldOut: [String: Moments]
@@ -41,8 +31,8 @@ struct RewardWatch: Codable, Equatable {
         recent = (recent + [epoch]).suffix(Self.window)
         guard recent.count == Self.window else { return [] }
         func mean(_ value: (Epoch) -> Double?) -> Double { recent.reduce(0) { $0 + (value($1) ?? .nan) } / Double(Self.window) }
-        let reward = mean(\.reward.mean)
-        guard reward - first.reward.mean > Self.threshold * first.reward.deviation else { return [] }
+        let reward = mean { Double($0.reward.mean) }
+        guard reward - Double(first.reward.mean) > Self.threshold * Double(first.reward.deviation) else { return [] }
 
         func number(_ value: Double) -> String { String(format: "%.4g", value) }
         let diversity = mean(\.diversity)
@@ -51,13 +41,13 @@ struct RewardWatch: Codable, Equatable {
             losses.append(("diversity", "diversity has fallen from \(number(first.diversity)) to \(number(diversity))"))
         }
         for (name, before) in first.heldOut.sorted(by: { $0.key < $1.key }) {
-            let now = mean { $0.heldOut[name]?.mean }
-            guard before.mean - now > Self.threshold * before.deviation else { continue }
-            let fall = number((before.mean - now) / before.deviation)
-            losses.append((name, "the held-out reward \(name) has got worse by \(fall) of its standard deviations"))
+            let now = mean { ($0.heldOut[name]?.mean).map(Double.init) }
+            let fall = (Double(before.mean) - now) / Double(before.deviation)
+            guard fall > Self.threshold else { continue }
+            losses.append((name, "the held-out reward \(name) has got worse by \(number(fall)) of its standard deviations"))
         }
         return losses.filter { warned.insert($0.name).inserted }.map { _, text in
-            "the reward has risen from \(number(first.reward.mean)) to \(number(reward)) while \(text): look at the samples. "
+            "the reward has risen from \(number(Double(first.reward.mean))) to \(number(reward)) while \(text): look at the samples. "
                 + "A smaller beta, the anchored target or fewer epochs give less of this"
         }
     }

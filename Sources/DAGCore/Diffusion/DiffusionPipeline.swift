@@ -1,6 +1,7 @@
 import Foundation
 import Images
 import Models
+import NN
 import Tensors
 
 /// What `--device` takes.
@@ -22,38 +23,33 @@ public enum DeviceChoice: String, Codable, CaseIterable, Sendable {
     }
 }
 
-/// The text of a batch: embeddings of its prompts and of the empty prompt.
-public struct Conditioning {
-    /// [B, L, D].
-    public let prompts: Tensor
-    /// [1, L, D], for classifier-free guidance.
-    public let empty: Tensor
-
-    /// The conditioning of chosen samples, in this order.
-    public func rows(_ indices: [Int]) -> Conditioning { Conditioning(prompts: prompts.rows(indices), empty: empty) }
-}
-
 /// A pretrained diffusion model: text encoder, U-Net, autoencoder and scheduler of a folder in diffusers layout.
 ///
 /// Text encoder and autoencoder are absent from pixel-space models without text (DDPM).
-public final class DiffusionPipeline {
+public final class DiffusionPipeline: DiffusionModel {
     /// The denoising network.
     public let unet: any DenoisingNetwork
     /// The noise schedule.
     public let scheduler: DDIMScheduler
     /// Where everything is computed.
     public let device: Device
-    /// [C, H, W] of a sample (a latent, or a picture in pixel space).
+    /// [C, H, W] of a sample: a latent, or an image in pixel space.
     public let sampleShape: [Int]
-    /// Height and width of a picture, pixels.
-    public var pictureSize: (height: Int, width: Int) {
+    /// Height and width of an image, pixels.
+    public var imageSize: (height: Int, width: Int) {
         let scale = vae?.scale ?? 1
         return (sampleShape[1] * scale, sampleShape[2] * scale)
     }
     /// Width of the text embedding; nil without text.
     public var textWidth: Int? { unet.textWidth }
-    /// U-Net rows and decoded pictures so far: the cost of a run.
-    public internal(set) var work = (unetRows: 0, decodes: 0)
+    /// Channels of the U-Net's blocks.
+    public var channels: [Int] { unet.channels }
+    /// Linear layers of the U-Net by their keys.
+    public var linears: [String: Linear] { unet.linears }
+    /// The type that the U-Net computes in.
+    public var dtype: DType { unet.dtype }
+    /// U-Net rows and decoded images so far: the cost of a run.
+    public private(set) var work = (networkRows: 0, decodes: 0)
 
     private let vae: AutoencoderKL?
     private let textEncoder: CLIPTextModel?
@@ -75,7 +71,8 @@ public final class DiffusionPipeline {
             textEncoder = try CLIPTextModel(folder: ModelFolder(part("text_encoder")), device: device)
             tokenizer = try CLIPTokenizer(folder: part("tokenizer"))
         } else {
-            (textEncoder, tokenizer) = (nil, nil)
+            textEncoder = nil
+            tokenizer = nil
         }
         if let textEncoder, textEncoder.hiddenSize != c.crossAttentionDim {
             throw ModelError(
@@ -92,13 +89,23 @@ public final class DiffusionPipeline {
         sampleShape = [c.inChannels, size[0], size[1]]
     }
 
-    /// A network and a schedule alone: samples are pictures, and whoever conditions on text has its embeddings.
+    /// Makes a pipeline of a network and a schedule alone, without text encoder and autoencoder: samples are images.
     public init(unet: any DenoisingNetwork, scheduler: DDIMScheduler, sampleShape: [Int], device: Device = .cpu) {
-        (self.unet, self.scheduler, self.sampleShape, self.device) = (unet, scheduler, sampleShape, device)
-        (vae, textEncoder, tokenizer) = (nil, nil, nil)
+        self.unet = unet
+        self.scheduler = scheduler
+        self.sampleShape = sampleShape
+        self.device = device
+        vae = nil
+        textEncoder = nil
+        tokenizer = nil
     }
 
-    /// Embeds prompts; nil for a model without text.
+    /// Makes the DDIM chain of the model's schedule.
+    public func kernel(steps: Int, eta: Double, reduction: LogProbabilityReduction) throws -> any TransitionKernel {
+        try DDIMKernel(scheduler: scheduler, steps: steps, eta: eta, reduction: reduction, device: device)
+    }
+
+    /// Embeds prompts, each once; nil for a model without text.
     public func encode(_ prompts: [String]) throws -> Conditioning? {
         guard let textEncoder, let tokenizer else { return nil }
         return try withoutGradients {
@@ -112,23 +119,17 @@ public final class DiffusionPipeline {
         }
     }
 
-    /// The network's output with classifier-free guidance (Ho and Salimans 2022), float32:
-    /// guided = eps(empty) + w (eps(prompt) - eps(empty)), computed in one batch.
-    /// - Parameters:
-    ///   - x: [n, C, H, W].
-    ///   - times: int64 [n].
-    ///   - guidance: w; 1 needs no second row.
-    /// - Returns: the guided output and the conditional one alone.
+    /// Evaluates the U-Net under classifier-free guidance, both rows in one batch: see `DiffusionModel.denoise`.
     public func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (
         guided: Tensor, conditional: Tensor
     ) {
         let n = x.size(0)
         guard let conditioning, guidance != 1 else {
-            work.unetRows += n
+            work.networkRows += n
             let output = unet(x, timesteps: times, context: conditioning?.prompts).to(.float32)
             return (output, output)
         }
-        work.unetRows += 2 * n
+        work.networkRows += 2 * n
         let empty = conditioning.empty.expand([n] + Array(conditioning.empty.shape.dropFirst()))
         let output = unet(
             Tensor.cat([x, x], 0), timesteps: Tensor.cat([times, times], 0), context: Tensor.cat([empty, conditioning.prompts], 0))
@@ -144,11 +145,7 @@ public final class DiffusionPipeline {
         return try body()
     }
 
-    /// U-Net rows of one guided evaluation of one sample.
-    public func rowsPerSample(guidance: Double) -> Int { unet.textWidth != nil && guidance != 1 ? 2 : 1 }
-
-    /// Pictures of samples: 8-bit RGB.
-    /// - Parameter x: [n, C, H, W].
+    /// Decodes samples [n, C, H, W] to 8-bit RGB.
     public func decode(_ x: Tensor) throws -> ImageBatch {
         try withoutGradients {
             work.decodes += x.size(0)

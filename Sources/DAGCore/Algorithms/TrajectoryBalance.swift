@@ -13,21 +13,44 @@ import Tensors
 ///
 /// so the numbers c_t are computed first, without a graph, and each transition then contributes by itself. One transition is one S_ij with
 /// lambda going to 0: detailed balance.
-struct TrajectoryBalance: Objective {
-    let usesFlow = true
+final class TrajectoryBalance: Algorithm {
+    private let flow: any FlowNetwork
     /// nil: whole trajectories alone.
-    let lambda: Double?
+    private let lambda: Double?
+    /// Of the step under way, by trajectory.
+    private var balances: [Int: (loss: Float, slopes: [Float])] = [:]
+    var trainedFlow: (any FlowNetwork)? { flow }
 
-    func loss(_ transitions: Transitions) -> Tensor {
-        let residual = transitions.residual(logForward: transitions.logForward)!
-        // The loss by value, and its gradient.
-        let balance = transitions.balance!
-        return balance.loss + (residual - residual.detach()) * balance.slope
+    init(flow: any FlowNetwork, lambda: Double?) {
+        self.flow = flow
+        self.lambda = lambda
     }
 
-    /// L and T c_t of one trajectory: L is the mean over its T transitions of a loss that has these slopes.
-    /// - Parameter residuals: delta_t, [T].
-    func balance(_ residuals: [Float]) -> (loss: Float, slopes: [Float]) {
+    func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {
+        var residuals: [Int: [Int: Float]] = [:]
+        try forEachPass { transitions in
+            let values = try transitions.residual(flow, logForward: transitions.logForward).array(Float.self)
+            for (k, value) in values.enumerated() { residuals[transitions.trajectories[k], default: [:]][transitions.steps[k]] = value }
+        }
+        balances = residuals.mapValues { steps in Self.balance(steps.sorted { $0.key < $1.key }.map(\.value), lambda: lambda) }
+    }
+
+    func loss(_ transitions: Transitions) throws -> Loss {
+        let residual = transitions.residual(flow, logForward: transitions.logForward)
+        let places = zip(transitions.trajectories, transitions.steps)
+        let loss = Tensor(transitions.trajectories.map { balances[$0]!.loss }, device: residual.device)
+        let slope = Tensor(places.map { balances[$0]!.slopes[$1] }, device: residual.device)
+        // The loss by value, and its gradient.
+        return Loss(
+            values: loss + (residual - residual.detach()) * slope,
+            metrics: ["squared_residual": try residual.detach().square().array()])
+    }
+
+    /// Computes L and T c_t of one trajectory: L is the mean over its T transitions of a loss that has these slopes.
+    /// - Parameters:
+    ///   - residuals: delta_t, [T].
+    ///   - lambda: nil for whole trajectories alone.
+    static func balance(_ residuals: [Float], lambda: Double?) -> (loss: Float, slopes: [Float]) {
         let count = residuals.count
         let sums = residuals.reduce(into: [0.0]) { $0.append($0.last! + Double($1)) }
         let pairs = lambda == nil ? [(0, count)] : (0..<count).flatMap { i in (i + 1...count).map { (i, $0) } }

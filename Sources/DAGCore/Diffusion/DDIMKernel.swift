@@ -2,15 +2,7 @@ import Foundation
 import Models
 import Tensors
 
-/// How a log-density over C x H x W dimensions becomes one number.
-public enum LogProbabilityReduction: String, Codable, CaseIterable, Sendable {
-    /// The mean over dimensions: the choice of the paper's published code.
-    case mean
-    /// The sum: the true log-density.
-    case sum
-}
-
-/// The two kernels of the strided diffusion chain: the denoising Gaussian P_F and the noising Gaussian P_B (paper, section 3).
+/// The Gaussian kernels of DDIM with noise (Song et al. 2021, eq. 12 and 16) on a strided schedule.
 ///
 ///     sigma^2 = eta^2 (1 - abar') / (1 - abar) (1 - abar / abar')
 ///     mu      = sqrt(abar') x0 + sqrt(1 - abar' - sigma^2) epsilon
@@ -18,19 +10,24 @@ public enum LogProbabilityReduction: String, Codable, CaseIterable, Sendable {
 ///     P_B(x | x') = Normal(sqrt(a) x', (1 - a) I),  a = abar / abar'
 ///
 /// Coefficients are computed in double precision and applied in float32; x0 is predicted from float32 levels, as in diffusers.
-public struct TransitionKernels {
+public struct DDIMKernel: TransitionKernel {
     /// The steps of the chain, from noise to data.
     public let steps: [DDIMScheduler.Step]
-    /// Steps with noise: the edges of the GFlowNet. A last step without noise (its target is the data itself) is part of the decoder.
+    /// Steps with noise: a last step whose target is the data itself has none.
     public let transitions: Int
+    /// Steps of the chain.
+    public var stepCount: Int { steps.count }
     private let scheduler: DDIMScheduler
     private let reduction: LogProbabilityReduction
     private let table: Tensor  // [steps, 6] float32 on the device
     private let rank: Int
+    private let device: Device
 
+    /// Computes the coefficients of every step.
     /// - Parameters:
     ///   - eta: scale of the noise; 1 is the DDPM chain, 0 deterministic DDIM.
     ///   - sampleRank: dimensions of a batch of samples (4 for images).
+    /// - Throws: `ModelError` if the schedule has not so many steps.
     public init(
         scheduler: DDIMScheduler, steps count: Int, eta: Double, reduction: LogProbabilityReduction = .mean, sampleRank: Int = 4,
         device: Device = .cpu
@@ -38,6 +35,7 @@ public struct TransitionKernels {
         self.scheduler = scheduler
         self.reduction = reduction
         rank = sampleRank
+        self.device = device
         let steps = try scheduler.steps(count)
         self.steps = steps
         let variances = steps.map { step in
@@ -68,21 +66,15 @@ public struct TransitionKernels {
             backwardDeviation: columns[5])
     }
 
-    /// The training timesteps t of step numbers, int64 [n].
-    public func times(_ indices: [Int], device: Device) -> Tensor { Tensor(indices.map { Int64(steps[$0].time) }, device: device) }
+    /// Returns the training timesteps t of step numbers, int64 [n].
+    public func times(_ steps: [Int]) -> Tensor { Tensor(steps.map { Int64(self.steps[$0].time) }, device: device) }
 
-    /// The predicted data x0 of the network's output.
-    /// - Parameters:
-    ///   - output: [n, ...] float32.
-    ///   - x: [n, ...] samples at the steps.
-    ///   - indices: step numbers, int64 [n].
+    /// Predicts the data x0 from the network's output, float32 [n, ...].
     public func predictedData(_ output: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
         scheduler.prediction(output, x: x, alpha: coefficients(indices).alpha).x0
     }
 
-    /// Samples the next state x' from P_F.
-    /// - Parameter noise: standard normal, of `x`'s shape.
-    /// - Returns: x' and log P_F(x' | x) [n].
+    /// Draws the next state x' from P_F. Returns it and log P_F(x' | x) [n].
     public func sample(_ output: Tensor, x: Tensor, noise: Tensor, steps indices: Tensor) -> (next: Tensor, logForward: Tensor) {
         let c = coefficients(indices)
         let mean = forwardMean(output, x, c)
@@ -90,19 +82,19 @@ public struct TransitionKernels {
         return (next, logDensity(next, mean, c.sigma))
     }
 
-    /// log P_F(x' | x) [n], differentiable in the network's output.
+    /// Returns log P_F(x' | x) [n], differentiable in the network's output.
     public func logForward(_ output: Tensor, x: Tensor, next: Tensor, steps indices: Tensor) -> Tensor {
         let c = coefficients(indices)
         return logDensity(next, forwardMean(output, x, c), c.sigma)
     }
 
-    /// log P_B(x | x') [n].
+    /// Returns log P_B(x | x') [n].
     public func logBackward(x: Tensor, next: Tensor, steps indices: Tensor) -> Tensor {
         let c = coefficients(indices)
         return logDensity(x, c.backwardMean * next, c.backwardDeviation)
     }
 
-    /// KL(P_F || P_F') of steps whose network outputs differ, [n]: in nats, whatever the reduction of log-densities.
+    /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, whatever the reduction of log-densities.
     public func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
         let c = coefficients(indices)
         return ((forwardMean(output, x, c) - forwardMean(other, x, c)) / c.sigma).square().sum(Array(1..<rank)) * 0.5

@@ -2,7 +2,7 @@ import Support
 import Foundation
 import Rewards
 
-/// What one optimiser step reports: a line of metrics.jsonl.
+/// The report of one optimiser step: a line of metrics.jsonl.
 public struct StepMetrics: Sendable {
     /// Epoch and optimiser step, counted from zero; the step over the whole run.
     public let epoch, step: Int
@@ -14,11 +14,13 @@ public struct StepMetrics: Sendable {
     public let diversity: Double
     /// KL(P_theta || P_base) of a trajectory from the same noise, nats: how far the epoch's policy is from the pretrained model. An estimate.
     public let baseDivergence: Double
-    /// Mean loss of a transition, and its parts.
-    public let loss, squaredResidual, regularization: Double
-    /// Largest |rho - 1| and the share of importance ratios outside the clip range.
-    public let ratioDeviation, clipFraction: Double
-    /// Gradient norms before clipping.
+    /// Mean loss of a transition.
+    public let loss: Double
+    /// Means over transitions of the algorithm's own numbers, by their keys, such as `squared_residual` or `clip_fraction`.
+    public let algorithmMetrics: [String: Double]
+    /// Largest |rho - 1|.
+    public let ratioDeviation: Double
+    /// Gradient norms before clipping; zero for a flow that the algorithm has not.
     public let policyGradNorm, flowGradNorm: Double
     /// The exponent of the reward in this epoch.
     public let beta: Double
@@ -36,12 +38,12 @@ public struct StepMetrics: Sendable {
     public func json() throws -> Data {
         var object: [String: Any] = [
             "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "diversity": diversity,
-            "base_kl": baseDivergence, "loss": loss, "squared_residual": squaredResidual,
-            "regularization": regularization, "ratio_deviation": ratioDeviation, "clip_fraction": clipFraction,
-            "policy_grad_norm": policyGradNorm, "flow_grad_norm": flowGradNorm, "beta": beta, "trajectories": trajectories,
+            "base_kl": baseDivergence, "loss": loss, "ratio_deviation": ratioDeviation, "policy_grad_norm": policyGradNorm,
+            "flow_grad_norm": flowGradNorm, "beta": beta, "trajectories": trajectories,
             "dropped": dropped, "dropped_transitions": droppedTransitions, "imputed": imputed,
             "transitions_per_second": (transitionsPerSecond * 10).rounded() / 10,
         ]
+        object.merge(algorithmMetrics) { first, _ in first }
         for (name, mean) in objectives { object["reward/" + name] = mean }
         return try metricsLine(object)
     }
@@ -62,8 +64,9 @@ public struct Evaluation: Sendable {
         let moments = Moments(evaluator.total(report.objectives))
         count = report.reward.count
         scored = report.reward.count { !$0.isNaN }
-        (rewardMean, rewardStd) = (Double(moments.mean), Double(moments.deviation))
-        objectives = report.objectives.means
+        rewardMean = Double(moments.mean)
+        rewardStd = Double(moments.deviation)
+        objectives = means(report.objectives)
     }
 
     /// The line for metrics.jsonl.
@@ -78,9 +81,9 @@ public struct Evaluation: Sendable {
     }
 }
 
-extension [ObjectiveScores] {
-    /// The mean of each objective, by its name.
-    var means: [String: Double] { Dictionary(uniqueKeysWithValues: map { ($0.name, Double(Moments($0.scores).mean)) }) }
+/// Returns the mean of each objective by its name, without images that have no score.
+func means(_ objectives: [ObjectiveScores]) -> [String: Double] {
+    Dictionary(objectives.map { ($0.name, Double(Moments($0.scores).mean)) }) { first, _ in first }
 }
 
 private func metricsLine(_ object: [String: Any]) throws -> Data {

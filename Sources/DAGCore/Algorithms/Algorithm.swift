@@ -1,0 +1,122 @@
+import Tensors
+
+/// The algorithms by the names of the command line.
+public enum AlgorithmName: String, Codable, CaseIterable, Sendable {
+    case dagDB = "dag-db"
+    case dagKL = "dag-kl"
+    case dagTB = "dag-tb"
+    case dagSubTB = "dag-subtb"
+    case ddpo
+
+    /// Makes the algorithm with the settings that concern it.
+    /// - Parameter newFlow: makes the network of the state flow, for algorithms that train one.
+    /// - Throws: what `newFlow` throws.
+    func make(_ configuration: TrainingConfiguration, newFlow: () throws -> any FlowNetwork) rethrows -> any Algorithm {
+        let clipRange = configuration.clipRange
+        switch self {
+        case .dagDB: return DetailedBalance(flow: try newFlow())
+        case .dagKL: return DetailedBalanceKL(flow: try newFlow(), coefficient: configuration.klCoefficient, clipRange: clipRange)
+        case .dagTB: return TrajectoryBalance(flow: try newFlow(), lambda: nil)
+        case .dagSubTB: return TrajectoryBalance(flow: try newFlow(), lambda: configuration.subtbLambda)
+        case .ddpo: return DDPO(clipRange: clipRange, usesPromptStatistics: configuration.perPromptStatistics)
+        }
+    }
+}
+
+/// A way to train the policy: its loss, and everything that only this loss needs.
+///
+/// An optimiser step calls `prepareStep` once and then `loss` for every pass; an epoch begins with `prepareEpoch`.
+protocol Algorithm: AnyObject {
+    /// The part of a checkpoint that belongs to the algorithm.
+    associatedtype State: Codable = NoState
+    var state: State { get set }
+
+    /// The network that is trained beside the policy; nil for algorithms without a state flow, which need no scores of
+    /// predicted data either.
+    var trainedFlow: (any FlowNetwork)? { get }
+
+    /// Prepares for the scored trajectories of an epoch.
+    /// - Parameters:
+    ///   - scores: of the final images [N]; NaN for a dropped trajectory.
+    ///   - prompts: [N].
+    func prepareEpoch(scores: [Float], prompts: [String])
+
+    /// Prepares for an optimiser step.
+    /// - Parameters:
+    ///   - trajectories: the step's, by their places in the epoch.
+    ///   - forEachPass: calls its argument with all transitions of the step, pass by pass, without gradients.
+    /// - Throws: what `forEachPass` throws.
+    func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws
+
+    /// Computes the losses of transitions.
+    /// - Throws: `TensorError`.
+    func loss(_ transitions: Transitions) throws -> Loss
+}
+
+extension Algorithm {
+    func prepareEpoch(scores: [Float], prompts: [String]) {}
+    func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {}
+}
+
+/// The state of algorithms that keep none.
+struct NoState: Codable {}
+
+extension Algorithm where State == NoState {
+    var state: NoState {
+        get { NoState() }
+        set {}
+    }
+}
+
+/// Losses of n transitions.
+struct Loss {
+    /// [n], differentiable.
+    let values: Tensor
+    /// Numbers of each transition [n] by their keys in metrics.jsonl, where their means are shown.
+    let metrics: [String: [Float]]
+}
+
+/// Transitions x_t -> x_t' as algorithms see them, n at a time: groups of trajectories at the same timestep, one after the other.
+struct Transitions {
+    /// The trajectory of each, by its place in the epoch, and its step, [n] each.
+    let trajectories, steps: [Int]
+    /// Transitions of one group: trajectories at the same timestep.
+    let groupSize: Int
+    /// log P_F(x_t' | x_t) of the current policy, float32 [n], differentiable in theta.
+    let logForward: Tensor
+    /// The same at rollout, float32 [n].
+    let logForwardAtRollout: Tensor
+    /// log of the kernel that balances P_F, float32 [n]: P_B(x_t | x_t'), or the pretrained model's P_F(x_t' | x_t).
+    let logBackward: Tensor
+    /// One, or zero for a transition that is dropped because a reward could not score it, float32 [n].
+    let weight: Tensor
+    /// Evaluates log F(x_t) and log F(x_t') with a network, float32 [n] each, differentiable in phi.
+    let logFlows: (any FlowNetwork) -> (now: Tensor, next: Tensor)
+
+    /// Computes delta_t = log F(x_t) + log P_F - log P_B - log F(x_t'), [n]: zero everywhere when the sampler is in balance
+    /// with the target.
+    func residual(_ flow: any FlowNetwork, logForward: Tensor) -> Tensor {
+        let logFlow = logFlows(flow)
+        return logFlow.now + logForward - logBackward - logFlow.next
+    }
+
+    /// The importance ratio rho = P_F(theta) / P_F(at rollout) [n], with the reduction of the log-probabilities.
+    var ratio: Tensor { (logForward - logForwardAtRollout).exp() }
+}
+
+/// The clipped surrogate of PPO (Schulman et al. 2017): max(-A rho, -A clip(rho, 1 - c, 1 + c)).
+struct ClippedSurrogate {
+    /// The bound c of the importance ratio.
+    let clipRange: Double
+
+    /// Computes the loss [n] of advantages A [n] and ratios rho [n].
+    func loss(advantage: Tensor, ratio: Tensor) -> Tensor {
+        Tensor.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clipRange, 1 + clipRange))
+    }
+
+    /// Marks the ratios outside the range with one, the others with zero, [n].
+    /// - Throws: `TensorError`.
+    func clipped(_ ratio: Tensor) throws -> [Float] {
+        try ratio.detach().array(Float.self).map { abs(Double($0) - 1) > clipRange ? 1 : 0 }
+    }
+}

@@ -1,0 +1,63 @@
+import Images
+import Models
+import NN
+import Tensors
+
+/// The text of a batch: embeddings of its prompts and of the empty prompt.
+public struct Conditioning {
+    /// [B, L, D].
+    public let prompts: Tensor
+    /// [1, L, D], for classifier-free guidance.
+    public let empty: Tensor
+
+    /// Returns the conditioning of chosen samples, in this order.
+    public func rows(_ indices: [Int]) -> Conditioning { Conditioning(prompts: prompts.rows(indices), empty: empty) }
+}
+
+/// A pretrained diffusion model as sampling and training see it: text in, a denoising network with adapters, images out.
+public protocol DiffusionModel: AnyObject {
+    /// The device on which everything is computed.
+    var device: Device { get }
+    /// The type that the denoising network computes in.
+    var dtype: DType { get }
+    /// [C, H, W] of a sample: a latent, or an image in pixel space.
+    var sampleShape: [Int] { get }
+    /// Height and width of an image, pixels.
+    var imageSize: (height: Int, width: Int) { get }
+    /// Width of the text embedding; nil for a model without text.
+    var textWidth: Int? { get }
+    /// Channels of the denoising network's blocks, from the outermost: the measure of the state flow beside it.
+    var channels: [Int] { get }
+    /// Linear layers of the denoising network by their keys: the places for adapters.
+    var linears: [String: Linear] { get }
+    /// Network rows and decoded images so far: the cost of a run.
+    var work: (networkRows: Int, decodes: Int) { get }
+
+    /// Makes the chain of this model's noise schedule.
+    /// - Parameters:
+    ///   - steps: denoising steps.
+    ///   - eta: scale of the sampling noise; 1 is the DDPM chain.
+    /// - Throws: `ModelError` if the schedule has no such chain.
+    func kernel(steps: Int, eta: Double, reduction: LogProbabilityReduction) throws -> any TransitionKernel
+    /// Embeds prompts; nil for a model without text.
+    /// - Throws: `TensorError`.
+    func encode(_ prompts: [String]) throws -> Conditioning?
+    /// Evaluates the network under classifier-free guidance (Ho and Salimans 2022), float32:
+    /// guided = eps(empty) + w (eps(prompt) - eps(empty)).
+    /// - Parameters:
+    ///   - x: [n, C, H, W].
+    ///   - times: int64 [n].
+    ///   - guidance: w; 1 needs no second row.
+    /// - Returns: the guided output and the conditional one alone, [n, C, H, W] each.
+    func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (guided: Tensor, conditional: Tensor)
+    /// Decodes samples [n, C, H, W] to 8-bit RGB.
+    /// - Throws: `TensorError`.
+    func decode(_ x: Tensor) throws -> ImageBatch
+    /// Computes with the pretrained weights alone, the adapters switched off.
+    func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result
+}
+
+extension DiffusionModel {
+    /// Network rows of one guided evaluation of one sample.
+    func rowsPerSample(guidance: Double) -> Int { textWidth != nil && guidance != 1 ? 2 : 1 }
+}

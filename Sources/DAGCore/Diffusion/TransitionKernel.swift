@@ -1,0 +1,32 @@
+import Tensors
+
+/// How a log-density over C x H x W dimensions becomes one number.
+public enum LogProbabilityReduction: String, Codable, CaseIterable, Sendable {
+    /// The mean over dimensions: the choice of the paper's published code.
+    case mean
+    /// The sum: the true log-density.
+    case sum
+}
+
+/// The two kernels of a chain of steps from noise to data: the denoising P_F(x' | x) and the noising P_B(x | x') (paper, section 3).
+///
+/// States are float32 [n, C, H, W]; `steps` are step numbers, int64 [n], counted from noise.
+public protocol TransitionKernel {
+    /// Steps of the chain.
+    var stepCount: Int { get }
+    /// Steps with noise: the edges of the GFlowNet. Later steps, without noise, are part of the decoder.
+    var transitions: Int { get }
+
+    /// Returns the network's time inputs of step numbers, int64 [n].
+    func times(_ steps: [Int]) -> Tensor
+    /// Predicts the data x0 from the network's output [n, C, H, W].
+    func predictedData(_ output: Tensor, x: Tensor, steps: Tensor) -> Tensor
+    /// Draws x' from P_F with standard normal noise of `x`'s shape. Returns it and log P_F(x' | x) [n].
+    func sample(_ output: Tensor, x: Tensor, noise: Tensor, steps: Tensor) -> (next: Tensor, logForward: Tensor)
+    /// Returns log P_F(x' | x) [n], differentiable in the network's output.
+    func logForward(_ output: Tensor, x: Tensor, next: Tensor, steps: Tensor) -> Tensor
+    /// Returns log P_B(x | x') [n].
+    func logBackward(x: Tensor, next: Tensor, steps: Tensor) -> Tensor
+    /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, whatever the reduction of log-densities.
+    func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps: Tensor) -> Tensor
+}

@@ -1,0 +1,221 @@
+import Images
+import Models
+import NN
+import Rewards
+import Support
+import Tensors
+
+/// Learns from scored trajectories: losses of all transitions, pass by pass, gradients, optimiser steps.
+final class Learner {
+    let model: any DiffusionModel
+    let kernel: any TransitionKernel
+    let lora: LoRAAdapters
+    let algorithm: any Algorithm
+    let policyOptimizer: AdamW
+    /// Trains the state flow; nil for algorithms without one.
+    let flowOptimizer: AdamW?
+    /// Scores predicted data with the current weights, for `ForwardLooking.current`.
+    typealias PredictionScorer = (_ images: ImageBatch, _ epoch: ScoredEpoch, _ trajectories: [Int]) throws -> RewardReport
+
+    private let configuration: TrainingConfiguration
+    private let monitor: Monitor
+    private let scorePredictions: PredictionScorer?
+
+    /// Attaches fresh adapters to the model and makes the algorithm with its networks.
+    /// - Parameters:
+    ///   - scorePredictions: needed where predicted data is scored during the update alone.
+    ///   - makeFlow: makes the network of the state flow, if that is not to be `StateFlow`.
+    /// - Throws: `ModelError`, `TensorError`, or `ConfigurationError` for a schedule without a step with noise.
+    init(
+        _ configuration: TrainingConfiguration, model: any DiffusionModel, kernel: any TransitionKernel, monitor: Monitor = Monitor(),
+        scorePredictions: PredictionScorer? = nil, makeFlow: ((ParameterStore) throws -> any FlowNetwork)? = nil
+    ) throws {
+        self.configuration = configuration
+        self.model = model
+        self.monitor = monitor
+        self.scorePredictions = scorePredictions
+        self.kernel = kernel
+        guard kernel.transitions > 0 else {
+            throw ConfigurationError("--steps \(configuration.steps): this model's schedule leaves no step with noise; use more")
+        }
+        let seeds = Seeds(configuration.seed)
+        lora = LoRAAdapters(
+            rank: configuration.loraRank, seed: seeds(.loraInitialization), attachingTo: model.linears, device: model.device)
+        policyOptimizer = AdamW(
+            lora.parameters, learningRate: configuration.learningRate, weightDecay: configuration.weightDecay)
+        algorithm = try configuration.algorithm.make(configuration) {
+            let store = ParameterStore(seed: seeds(.flowInitialization), device: model.device)
+            return try makeFlow?(store) ?? StateFlow(store, beside: model)
+        }
+        flowOptimizer = algorithm.trainedFlow.map {
+            AdamW($0.parameters, learningRate: configuration.flowLearningRate, weightDecay: configuration.weightDecay)
+        }
+    }
+
+    /// Whether the algorithm has a state flow, and so needs scores of predicted data.
+    var usesFlow: Bool { flowOptimizer != nil }
+    /// Whether the rollout is to score predicted data.
+    var wantsLookahead: Bool { usesFlow && configuration.forwardLooking == .rollout }
+
+    /// Makes one step of both optimisers on all transitions of some trajectories.
+    /// - Parameters:
+    ///   - trajectories: by their places in the epoch.
+    ///   - update: optimiser steps of this epoch before this one.
+    ///   - step: optimiser steps of the run before this one, for messages.
+    /// - Throws: `TrainingError` if loss or gradient is not finite, what a reward threw, `TensorError`, or `Cancelled`; weights and
+    ///   optimisers are then as before.
+    func step(_ epoch: ScoredEpoch, _ trajectories: [Int], update: Int, step: Int) throws -> StepSums {
+        var sums = StepSums()
+        // Half a step's gradients must not reach the next one.
+        defer {
+            policyOptimizer.clearGradients()
+            flowOptimizer?.clearGradients()
+        }
+        // Dropped trajectories have no part in the mean; nor have transitions whose predicted data turns out to have no score.
+        let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * kernel.transitions
+        try algorithm.prepareStep(trajectories) { body in
+            try withoutGradients { try forEachPass(epoch, trajectories, isOnPolicy: update == 0, body) }
+        }
+        let blocks = trajectories.chunks(of: passShape.trajectories)
+        let ranges = stepRanges
+        for (place, block) in blocks.enumerated() {
+            // From data to noise: the score at a transition's later state is known from the pass before.
+            var laterScores = block.map { epoch.rollout.scores.final[$0] }
+            for (number, range) in ranges.reversed().enumerated() {
+                monitor.report(.training, place * ranges.count + number, of: blocks.count * ranges.count)
+                try monitor.throwIfCancelled()
+                let pass = try pass(TransitionBatch(epoch, block, range, model, kernel), epoch, laterScores: laterScores)
+                try (pass.weightedLoss.sum() / Double(max(1, kept))).backward()
+                try sums.add(pass)
+                laterScores = pass.firstScores
+            }
+        }
+        let counted = sums.loss.count
+        if counted > 0, counted < kept {
+            policyOptimizer.scaleGradients(by: Double(kept) / Double(counted))
+            flowOptimizer?.scaleGradients(by: Double(kept) / Double(counted))
+        }
+        if let failure = sums.firstFailure {
+            let what = shortfall(dropped: kept - counted, of: "\(kept) transitions", imputed: sums.imputed)
+            monitor.onWarning("step \(step): \(what): \(failure)")
+        }
+        sums.policyGradNorm = try policyOptimizer.clipGradients(maxNorm: configuration.maxGradNorm)
+        sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
+        guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
+            throw TrainingError(
+                description:
+                    "loss or gradient is not finite in step \(step): lower --learning-rate, --flow-learning-rate or --beta, or use --precision fp32; the weights before this step are kept"
+            )
+        }
+        guard counted > 0 else { return sums }
+        try policyOptimizer.step()
+        try flowOptimizer?.step()
+        return sums
+    }
+
+    /// The losses of one pass, differentiable.
+    struct Pass {
+        /// [n]; zero for dropped transitions.
+        let weightedLoss: Tensor
+        let transitions: Transitions
+        let metrics: [String: [Float]]
+        /// Scores of the predicted data at the first (noisiest) state of the range, [trajectories].
+        let firstScores: [Float]
+        /// The rewards' answer on data that was predicted in this pass; nil if the rollout's scores were used.
+        let report: RewardReport?
+    }
+
+    /// Computes the losses of a batch of transitions with the current weights.
+    /// - Parameter laterScores: scores at the state after the range, [trajectories].
+    func pass(_ batch: TransitionBatch, _ epoch: ScoredEpoch, laterScores: [Float]) throws -> Pass {
+        let (guided, conditional) = batch.denoise(guidance: configuration.guidanceScale)
+        let (lookahead, report) = try lookaheadScores(batch, epoch, conditional)
+        let transitions = transitions(batch, epoch, scores: lookahead + [laterScores], logForward: batch.logForward(guided))
+        let loss = try algorithm.loss(transitions)
+        var (values, metrics) = (loss.values, loss.metrics)
+        if usesFlow, configuration.unetRegularization > 0 {
+            let distance = (guided - batch.guidedAtRollout).square().mean(Array(1..<guided.rank))
+            values = values + distance * configuration.unetRegularization
+            metrics["regularization"] = try distance.detach().array()
+        }
+        return Pass(
+            weightedLoss: values * transitions.weight, transitions: transitions, metrics: metrics,
+            firstScores: lookahead.first ?? laterScores, report: report)
+    }
+
+    /// Puts together what the algorithm sees of a batch.
+    /// - Parameter scores: [steps + 1][trajectories]; the last alone for algorithms without a flow.
+    private func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [[Float]], logForward: Tensor) -> Transitions {
+        let beta = configuration.beta(epoch: epoch.index)
+        // A missing score has weight zero; its NaN must not reach the sums.
+        let finite = scores.map { $0.map { $0.isNaN ? 0 : $0 } }
+        return Transitions(
+            trajectories: batch.trajectories, steps: batch.steps, groupSize: min(configuration.trainBatchSize, batch.block.count),
+            logForward: logForward, logForwardAtRollout: batch.logForwardAtRollout, logBackward: batch.logBackward(configuration.target),
+            weight: Tensor(batch.weights(scores), device: model.device),
+            logFlows: { batch.logFlows($0, scores: finite, beta: beta) })
+    }
+
+    /// Calls `body` with all transitions of some trajectories at the scores of the rollout.
+    /// - Parameter isOnPolicy: whether the weights are still those of the rollout, whose own log P_F then serves.
+    private func forEachPass(
+        _ epoch: ScoredEpoch, _ trajectories: [Int], isOnPolicy: Bool, _ body: (Transitions) throws -> Void
+    ) throws {
+        for block in trajectories.chunks(of: passShape.trajectories) {
+            for range in stepRanges {
+                try monitor.throwIfCancelled()
+                let batch = TransitionBatch(epoch, block, range, model, kernel)
+                let logForward =
+                    isOnPolicy
+                    ? batch.logForwardAtRollout : batch.logForward(batch.denoise(guidance: configuration.guidanceScale).guided)
+                try body(
+                    transitions(batch, epoch, scores: batch.lookaheadAtRollout + [batch.scoresAtEnd], logForward: logForward))
+            }
+        }
+    }
+
+    /// Scores of the predicted data at the states of a batch, [steps][trajectories]: from the rollout, or with the current weights.
+    private func lookaheadScores(
+        _ batch: TransitionBatch, _ epoch: ScoredEpoch, _ conditional: Tensor
+    ) throws -> ([[Float]], RewardReport?) {
+        guard usesFlow else { return ([], nil) }
+        guard configuration.forwardLooking == .current, let scorePredictions else { return (batch.lookaheadAtRollout, nil) }
+        let images = try withoutGradients { try model.decode(batch.predictedData(conditional.detach())) }
+        let report = try scorePredictions(images, epoch, batch.trajectories)
+        return (report.reward.chunks(of: batch.block.count), report)
+    }
+
+    /// Trajectories and steps of one pass: whole trajectories where they fit, else some steps of one group.
+    private var passShape: (trajectories: Int, steps: Int) {
+        let group = configuration.trainBatchSize
+        let rows = configuration.rowsPerPass(of: model)
+        let samples = max(group, rows / model.rowsPerSample(guidance: configuration.guidanceScale))
+        guard samples >= group * kernel.transitions else { return (group, samples / group) }
+        return (min(configuration.trajectoriesPerUpdate, samples / kernel.transitions / group * group), kernel.transitions)
+    }
+
+    /// The steps of the passes over a block, from noise to data; the first range takes what does not divide.
+    private var stepRanges: [Range<Int>] {
+        stride(from: kernel.transitions, to: 0, by: -passShape.steps).map { max(0, $0 - passShape.steps)..<$0 }.reversed()
+    }
+
+    /// Adapters, state flow and both optimisers by name, for a checkpoint.
+    var tensors: [String: Tensor] {
+        policyOptimizer.state("lora").merging(flowOptimizer?.state("flow") ?? [:]) { first, _ in first }
+    }
+
+    /// Puts the tensors of a checkpoint in place.
+    /// - Throws: `TensorFileError` if they do not fit.
+    func restore(_ tensors: [String: Tensor]) throws {
+        try policyOptimizer.restore(tensors, "lora")
+        try flowOptimizer?.restore(tensors, "flow")
+    }
+}
+
+/// Says in words what rewards could not score.
+func shortfall(dropped: Int, of what: String, imputed: Int) -> String {
+    var parts: [String] = []
+    if dropped > 0 { parts.append("\(dropped) of \(what) were dropped") }
+    if imputed > 0 { parts.append("\(imputed) scores were assumed") }
+    return parts.isEmpty ? "a reward that is only logged has gaps" : parts.joined(separator: ", ")
+}

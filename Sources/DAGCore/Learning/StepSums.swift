@@ -1,0 +1,37 @@
+import Tensors
+
+/// The numbers of one optimiser step, added up over its passes, for the metrics.
+struct StepSums {
+    /// The loss of each transition that counts.
+    private(set) var loss: [Float] = []
+    /// The algorithm's numbers of the same transitions, by their keys in metrics.jsonl.
+    private(set) var metrics: [String: [Float]] = [:]
+    /// Largest |rho - 1|.
+    private(set) var ratioDeviation = 0.0
+    /// Transitions that have no part in the update.
+    private(set) var droppedTransitions = 0
+    /// Scores of predicted data that were assumed, and why the first was.
+    private(set) var imputed = 0
+    private(set) var firstFailure: String?
+    /// Norms before clipping.
+    var policyGradNorm = 0.0
+    var flowGradNorm = 0.0
+
+    /// Takes the numbers of one pass in, without those of dropped transitions.
+    /// - Throws: `TensorError`.
+    mutating func add(_ pass: Learner.Pass) throws {
+        let weights = try pass.transitions.weight.array(Float.self)
+        func kept(_ numbers: [Float]) -> [Float] { zip(numbers, weights).compactMap { $1 > 0 ? $0 : nil } }
+        loss += kept(try pass.weightedLoss.detach().array())
+        for (key, numbers) in pass.metrics { metrics[key, default: []] += kept(numbers) }
+        for ratio in kept(try pass.transitions.ratio.detach().array()) {
+            ratioDeviation = ratio.isNaN ? .infinity : max(ratioDeviation, Double(abs(ratio - 1)))
+        }
+        droppedTransitions += weights.count { $0 == 0 }
+        imputed += pass.report?.imputed ?? 0
+        firstFailure = firstFailure ?? pass.report?.firstFailure
+    }
+
+    /// Returns the mean; zero of no numbers.
+    func mean(_ values: [Float]) -> Double { values.isEmpty ? 0 : values.reduce(0) { $0 + Double($1) } / Double(values.count) }
+}

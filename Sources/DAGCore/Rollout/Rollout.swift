@@ -1,0 +1,90 @@
+import Images
+import Rewards
+import Tensors
+
+/// The scores of N trajectories.
+public struct RolloutScores: Sendable, Equatable {
+    /// The trained score of the final images [N]; NaN for a trajectory that is dropped because an image of it could not be scored.
+    public var final: [Float]
+    /// The trained score of the predicted data at the first T states, [T][N]; empty unless it is taken during the rollout.
+    public var lookahead: [[Float]]
+    /// Every objective of every reward on the final images, [N] each; NaN where there is no score.
+    public var objectives: [ObjectiveScores]
+    /// Scores that were assumed because a reward could not give them.
+    public var imputed: Int
+    /// The first image that a reward could not score, and why.
+    public var firstFailure: String?
+
+    /// Trajectories that are dropped.
+    public var dropped: Int { final.count { $0.isNaN } }
+
+    init(final: [Float], lookahead: [[Float]], objectives: [ObjectiveScores] = [], imputed: Int = 0, firstFailure: String? = nil) {
+        self.final = final
+        self.lookahead = lookahead
+        self.objectives = objectives
+        self.imputed = imputed
+        self.firstFailure = firstFailure
+    }
+
+    /// Drops the trajectories some of whose predictions have no score.
+    init(final report: RewardReport, lookahead: [RewardReport]) {
+        let all = [report] + lookahead
+        self.init(
+            final: report.reward.indices.map { k in lookahead.contains { $0.reward[k].isNaN } ? .nan : report.reward[k] },
+            lookahead: lookahead.map(\.reward), objectives: report.objectives, imputed: all.reduce(0) { $0 + $1.imputed },
+            firstFailure: all.lazy.compactMap(\.firstFailure).first)
+    }
+
+    init(concatenating parts: [RolloutScores]) {
+        self.init(
+            final: parts.flatMap(\.final), lookahead: parts[0].lookahead.indices.map { k in parts.flatMap { $0.lookahead[k] } },
+            objectives: parts[0].objectives.indices.map { k in
+                ObjectiveScores(parts[0].objectives[k].name, parts.flatMap { $0.objectives[k].scores })
+            },
+            imputed: parts.reduce(0) { $0 + $1.imputed }, firstFailure: parts.lazy.compactMap(\.firstFailure).first)
+    }
+}
+
+/// Trajectories of the current policy, from noise to data: all that an epoch of training needs.
+public struct Rollout {
+    /// One prompt for each of the N trajectories; empty strings for a model without text.
+    public var prompts: [String]
+    /// The T + 1 states x_T ... x_0, float32 [N, C, H, W] each.
+    public var states: [Tensor]
+    /// log P_F of the T transitions at rollout, float32 [N] each.
+    public var logForward: [Tensor]
+    /// The guided network output at the first T states, float32 [N, C, H, W] each.
+    public var guided: [Tensor]
+    /// log P_F of the T transitions under the pretrained model, float32 [N] each; empty unless the target is anchored to it.
+    public var logReference: [Tensor]
+    /// The scores of the trajectories.
+    public var scores: RolloutScores
+    /// The final images; nil for a rollout that was read from a checkpoint.
+    public var images: ImageBatch?
+
+    /// Number of trajectories.
+    public var count: Int { prompts.count }
+
+    /// Returns the rollout with all tensors on a device.
+    func moved(to device: Device) -> Rollout {
+        var moved = self
+        moved.states = states.map { $0.to(device) }
+        moved.logForward = logForward.map { $0.to(device) }
+        moved.guided = guided.map { $0.to(device) }
+        moved.logReference = logReference.map { $0.to(device) }
+        return moved
+    }
+}
+
+extension Rollout {
+    /// Joins batches. Throws `ImageError` if their images differ in size.
+    init(concatenating parts: [Rollout]) throws {
+        func columns(_ get: (Rollout) -> [Tensor]) -> [Tensor] {
+            get(parts[0]).indices.map { k in Tensor.cat(parts.map { get($0)[k] }, 0) }
+        }
+        self.init(
+            prompts: parts.flatMap(\.prompts), states: columns(\.states), logForward: columns(\.logForward),
+            guided: columns(\.guided), logReference: columns(\.logReference),
+            scores: RolloutScores(concatenating: parts.map(\.scores)), images: try ImageBatch(concatenating: parts.compactMap(\.images)))
+    }
+}

@@ -1,0 +1,147 @@
+import Images
+import Rewards
+import Support
+import Tensors
+
+/// Collects the trajectories of an epoch: prompts and seeds become trajectories, whose images are scored while sampling goes on.
+final class RolloutCollector {
+    let sampler: Sampler
+    let evaluator: RewardEvaluator
+    let prompts: PromptSet
+    private let configuration: TrainingConfiguration
+    private let seeds: Seeds
+    private let monitor: Monitor
+    private var model: any DiffusionModel { sampler.model }
+
+    init(
+        _ configuration: TrainingConfiguration, sampler: Sampler, evaluator: RewardEvaluator, prompts: PromptSet, monitor: Monitor
+    ) {
+        self.configuration = configuration
+        self.sampler = sampler
+        self.evaluator = evaluator
+        self.prompts = prompts
+        self.monitor = monitor
+        seeds = Seeds(configuration.seed)
+    }
+
+    /// Samples the trajectories of an epoch; the last batch may still be being scored when this returns.
+    /// - Parameter lookahead: whether to score the predicted data of every state.
+    /// - Throws: `TensorError`, what a reward threw, or `Cancelled`; no reward is asked any more then.
+    func rollOut(epoch: Int, lookahead: Bool) throws -> PendingRollout {
+        do { return try sample(epoch, lookahead) } catch {
+            evaluator.abandon()
+            throw error
+        }
+    }
+
+    private func sample(_ epoch: Int, _ lookahead: Bool) throws -> PendingRollout {
+        if evaluator.wantsStatistics { try calibrate() }
+        // A trajectory is a function of its own seed, so batches may be larger than asked for when memory allows.
+        let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
+        let batches = Array(0..<configuration.trajectoriesPerEpoch).chunks(of: max(configuration.sampleBatchSize, rows))
+        let onStep = monitor.samplingSteps(batches.count * sampler.kernel.stepCount)
+        var scored: [Rollout] = []
+        var last: UnscoredRollout?
+        for indices in batches {
+            let next = try sampler.rollOut(
+                indices.map { prompts.prompts[Int(seeds(.prompt, epoch: epoch, index: $0) % UInt64(prompts.prompts.count))] },
+                seeds: indices.map { seed($0, epoch: epoch) }, ids: indices.map { sampleID($0, epoch: epoch) }, evaluator: evaluator,
+                lookahead: lookahead, reference: configuration.target == .anchored, onStep: onStep)
+            // One batch is scored while the next is sampled, and no more are kept waiting.
+            if let last { scored.append(try last.scored()) }
+            last = next
+        }
+        return PendingRollout(scored: scored, last: last)
+    }
+
+    /// Gives rewards that are to be normalised their first statistics: those of one batch of images of the untrained model.
+    private func calibrate() throws {
+        let (chosen, seeds) = prompts.fixedSamples(configuration.sampleBatchSize, seeds)
+        let images = try images(chosen, seeds: seeds)
+        let batch = try RewardBatch(images: images, prompts: chosen, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds)
+        evaluator.observe(try evaluator.score(batch).objectives)
+    }
+
+    /// Draws images with the current adapter, of the run's steps, eta and guidance.
+    /// - Parameters:
+    ///   - prompts: one an image; "" for a model without text.
+    ///   - seeds: one an image.
+    /// - Throws: `ConfigurationError` if their numbers differ, `TensorError`, or `Cancelled`.
+    func images(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch {
+        guard !prompts.isEmpty, prompts.count == seeds.count else {
+            throw ConfigurationError("\(prompts.count) prompts came with \(seeds.count) seeds; give one of each an image")
+        }
+        let batch = configuration.sampleBatchSize
+        let batches = (prompts.count + batch - 1) / batch
+        return try sampler.images(
+            prompts, seeds: seeds, batch: batch, onStep: monitor.samplingSteps(batches * sampler.kernel.stepCount))
+    }
+
+    /// Decodes the last states of trajectories.
+    /// - Throws: `TensorError`.
+    func finalImages(_ rollout: Rollout) throws -> ImageBatch {
+        let blocks = Array(0..<rollout.count).chunks(of: configuration.sampleBatchSize)
+        return try ImageBatch(concatenating: blocks.map { try model.decode(rollout.states[sampler.kernel.transitions].rows($0)) })
+    }
+
+    /// Scores the data that is predicted for states of some trajectories of an epoch.
+    /// - Throws: what a reward threw, or `Cancelled`.
+    func scorePredictions(_ images: ImageBatch, _ epoch: ScoredEpoch, trajectories: [Int]) throws -> RewardReport {
+        try evaluator.score(
+            RewardBatch(
+                images: images, prompts: trajectories.map { epoch.rollout.prompts[$0] },
+                sampleIDs: trajectories.map { sampleID($0, epoch: epoch.index) },
+                seeds: trajectories.map { seed($0, epoch: epoch.index) }), heldOut: false)
+    }
+
+    /// Gathers the samples of an epoch for those who look at them.
+    func samples(of epoch: ScoredEpoch, images: ImageBatch) -> ScoredSamples {
+        let prompts = epoch.rollout.prompts
+        return ScoredSamples(
+            epoch: epoch.index, images: images, prompts: prompts, ids: prompts.indices.map { sampleID($0, epoch: epoch.index) },
+            seeds: prompts.indices.map { seed($0, epoch: epoch.index) }, scores: epoch.rollout.scores)
+    }
+
+    private func seed(_ index: Int, epoch: Int) -> UInt64 { seeds(.rollout, epoch: epoch, index: index) }
+
+    /// The trajectory's number over the run, by which rewards know it.
+    private func sampleID(_ index: Int, epoch: Int) -> UInt64 { UInt64(epoch * configuration.trajectoriesPerEpoch + index) }
+}
+
+/// The sampled trajectories of an epoch, the last batch of which may still be being scored.
+struct PendingRollout {
+    fileprivate let scored: [Rollout]
+    fileprivate let last: UnscoredRollout?
+
+    /// Waits for the scores; may be called again after a cancellation.
+    /// - Throws: what a reward threw, or `Cancelled`.
+    func wait() throws -> Rollout { try Rollout(concatenating: scored + (last.map { [try $0.scored()] } ?? [])) }
+}
+
+extension Monitor {
+    /// Returns a function to be called at every step of sampling, which reports progress and throws `Cancelled`.
+    func samplingSteps(_ total: Int) -> () throws -> Void {
+        var done = 0
+        return { [unowned self] in
+            report(.sampling, done, of: total)
+            done += 1
+            try throwIfCancelled()
+        }
+    }
+}
+
+extension PromptSet {
+    /// Chooses prompts and seeds that are always the same: spread over the set, or all of it again and again.
+    func fixedSamples(_ count: Int, _ seeds: Seeds) -> (prompts: [String], seeds: [UInt64]) {
+        let chosen = (0..<count).map { count < prompts.count ? prompts[$0 * prompts.count / count] : prompts[$0 % prompts.count] }
+        return (chosen, seeds.batch(.evaluation, count: count))
+    }
+}
+
+extension TrainingConfiguration {
+    /// Network rows that are computed at once: they decide memory and speed, never the result.
+    func rowsPerPass(of model: any DiffusionModel) -> Int {
+        let positions = model.sampleShape[1] * model.sampleShape[2]
+        return maxRowsPerPass > 0 ? maxRowsPerPass : max(16, 8192 / positions)
+    }
+}

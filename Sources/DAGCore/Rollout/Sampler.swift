@@ -1,0 +1,126 @@
+import Images
+import Models
+import Rewards
+import Tensors
+
+/// Draws samples from a diffusion model by DDIM with noise (eta), under classifier-free guidance.
+public struct Sampler {
+    let model: any DiffusionModel
+    let kernel: any TransitionKernel
+    let guidance: Double
+
+    /// - Parameter guidance: the scale w of classifier-free guidance.
+    public init(model: any DiffusionModel, kernel: any TransitionKernel, guidance: Double) {
+        self.model = model
+        self.kernel = kernel
+        self.guidance = guidance
+    }
+
+    /// A step that was made: its number, the state before with its network outputs, and the state after.
+    private struct Visit {
+        let index: Int
+        let x, guided, conditional, next, logForward: Tensor
+        /// The step's number for each sample, int64 [n].
+        let steps: Tensor
+    }
+
+    /// Walks from noise to data. Sample k draws all its noise from its own generator, as diffusers does with a list of generators.
+    private func walk(_ conditioning: Conditioning?, seeds: [UInt64], visit: (Visit) throws -> Void) throws -> Tensor {
+        let generators = seeds.map(Generator.init(seed:))
+        func noise() -> Tensor {
+            Tensor.cat(generators.map { Tensor.randn([1] + model.sampleShape, generator: $0) }, 0).to(model.device)
+        }
+        var x = noise()
+        for index in 0..<kernel.stepCount {
+            let steps = Tensor.full([seeds.count], Double(index), dtype: .int64, device: model.device)
+            let times = kernel.times(Array(repeating: index, count: seeds.count))
+            let (guided, conditional) = model.denoise(x, times: times, conditioning, guidance: guidance)
+            let (next, logForward) = kernel.sample(guided, x: x, noise: noise(), steps: steps)
+            try visit(
+                Visit(index: index, x: x, guided: guided, conditional: conditional, next: next, logForward: logForward, steps: steps))
+            x = next
+        }
+        try TensorError.check()
+        return x
+    }
+
+    /// Returns log P_F of a step under the pretrained model, [n].
+    private func logReference(_ step: Visit, _ conditioning: Conditioning?) -> Tensor {
+        let times = kernel.times(Array(repeating: step.index, count: step.x.size(0)))
+        let guided = model.withoutAdapters { model.denoise(step.x, times: times, conditioning, guidance: guidance).guided }
+        return kernel.logForward(guided, x: step.x, next: step.next, steps: step.steps)
+    }
+
+    /// Draws images of prompts; image k is a function of prompt k and seed k alone, whatever the batch.
+    /// - Parameters:
+    ///   - batch: images computed at once.
+    ///   - onStep: called after every step of every batch; throws to stop.
+    /// - Throws: `TensorError`, or what `onStep` throws.
+    public func images(_ prompts: [String], seeds: [UInt64], batch: Int = 64, onStep: () throws -> Void = {}) throws -> ImageBatch {
+        let parts = try withoutGradients {
+            try stride(from: 0, to: prompts.count, by: batch).map { start in
+                let range = start..<min(start + batch, prompts.count)
+                let conditioning = try model.encode(Array(prompts[range]))
+                return try model.decode(walk(conditioning, seeds: Array(seeds[range])) { _ in try onStep() })
+            }
+        }
+        return try ImageBatch(concatenating: parts)
+    }
+
+    /// Rolls out one batch, which is scored while that goes on.
+    /// - Parameters:
+    ///   - ids: the samples' numbers, as rewards are told them.
+    ///   - lookahead: whether to score the predicted data of every state, for the forward-looking flow.
+    ///   - reference: whether to take the pretrained model's density of every step, one more evaluation of the network each.
+    ///   - onStep: called after every step; throws to stop.
+    /// - Throws: `TensorError`, `RewardError`, or what `onStep` throws.
+    func rollOut(
+        _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: Bool, reference: Bool = false,
+        onStep: () throws -> Void = {}
+    ) throws -> UnscoredRollout {
+        try withoutGradients {
+            let conditioning = try model.encode(prompts)
+            var (states, logForward, guided, logReference): ([Tensor], [Tensor], [Tensor], [Tensor]) = ([], [], [], [])
+            var pending: [PendingReward] = []
+            func score(_ images: ImageBatch, heldOut: Bool) throws -> PendingReward {
+                try evaluator.submit(RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: seeds), heldOut: heldOut)
+            }
+            let last = try walk(conditioning, seeds: seeds) { step in
+                try onStep()
+                guard step.index < kernel.transitions else { return }
+                states.append(step.x)
+                guided.append(step.guided)
+                logForward.append(step.logForward)
+                if reference { logReference.append(self.logReference(step, conditioning)) }
+                if lookahead {
+                    pending.append(
+                        try score(
+                            model.decode(kernel.predictedData(step.conditional, x: step.x, steps: step.steps)), heldOut: false))
+                }
+                if step.index == kernel.transitions - 1 { states.append(step.next) }
+            }
+            let images = try model.decode(last)
+            return UnscoredRollout(
+                prompts: prompts, states: states, logForward: logForward, guided: guided, logReference: logReference, images: images,
+                lookahead: pending, final: try score(images, heldOut: true))
+        }
+    }
+}
+
+/// A batch of trajectories whose images may still be being scored.
+struct UnscoredRollout {
+    let prompts: [String]
+    let states, logForward, guided, logReference: [Tensor]
+    let images: ImageBatch
+    let lookahead: [PendingReward]
+    let final: PendingReward
+
+    /// Waits for the scores.
+    /// - Throws: what a reward threw, or `Cancelled`.
+    func scored() throws -> Rollout {
+        let lookahead = try lookahead.map { try $0.wait() }
+        return Rollout(
+            prompts: prompts, states: states, logForward: logForward, guided: guided, logReference: logReference,
+            scores: RolloutScores(final: try final.wait(), lookahead: lookahead), images: images)
+    }
+}

@@ -1,0 +1,191 @@
+import Foundation
+import Rewards
+import Tensors
+
+/// A run as it is saved, in one safetensors file: adapters, networks, optimisers and rollout as tensors, all else as JSON in its header.
+struct Checkpoint {
+    let state: TrainingState
+    /// The rewards' fingerprint.
+    let rewards: String
+    /// LoRA, flow network and both optimisers.
+    let tensors: [String: Tensor]
+    /// The trajectories of the epoch under way.
+    let rollout: Rollout?
+    /// The whole JSON text, which holds the algorithm's state beside `state`.
+    private let text: Data
+
+    /// The JSON in the file's header. Its `progress` has the keys of the training state and those of the algorithm's state.
+    fileprivate struct Record<Progress> {
+        var version = 1
+        let progress: Progress
+        let rewards: String
+        let rollout: RolloutRecord?
+    }
+
+    /// The parts of a rollout that are not tensors, in one object.
+    fileprivate struct RolloutRecord: Codable {
+        let prompts: [String]
+        let scores: RolloutScores
+
+        init(_ rollout: Rollout) {
+            prompts = rollout.prompts
+            scores = rollout.scores
+        }
+
+        private enum CodingKeys: CodingKey { case prompts }
+
+        init(from decoder: any Decoder) throws {
+            prompts = try decoder.container(keyedBy: CodingKeys.self).decode([String].self, forKey: .prompts)
+            scores = try RolloutScores(from: decoder)
+        }
+
+        func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(prompts, forKey: .prompts)
+            try scores.encode(to: encoder)
+        }
+    }
+
+    /// The training state and the algorithm's in one object.
+    private struct States: Encodable {
+        let training: TrainingState
+        let algorithm: any Encodable
+
+        func encode(to encoder: any Encoder) throws {
+            try training.encode(to: encoder)
+            try algorithm.encode(to: encoder)
+        }
+    }
+
+    private static let key = "dag_checkpoint"
+    /// Checkpoints that are kept: the newest, and the one before should a disk block of it go bad.
+    private static let kept = 2
+
+    /// The state of a run at this moment.
+    /// - Throws: `EncodingError`.
+    init(
+        _ state: TrainingState, algorithm: some Algorithm, rewards: String, tensors: [String: Tensor], rollout: Rollout?
+    ) throws {
+        self.state = state
+        self.rewards = rewards
+        self.tensors = tensors
+        self.rollout = rollout
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        encoder.nonConformingFloatEncodingStrategy = .convertToString(positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+        text = try encoder.encode(
+            Record(
+                progress: States(training: state, algorithm: algorithm.state), rewards: rewards, rollout: rollout.map(RolloutRecord.init)))
+    }
+
+    /// Writes the checkpoint and removes the oldest ones.
+    /// - Throws: `OutputError` if it cannot be written, `TensorError`.
+    func save(to folder: OutputFolder) throws {
+        var all = tensors
+        if let rollout {
+            for (name, list) in Self.lists(rollout) where !list.isEmpty { all["rollout.\(name)"] = Tensor.stack(list, 0) }
+        }
+        let data = try Safetensors.encode(all, metadata: [Self.key: String(decoding: text, as: UTF8.self)])
+        let name = String(format: "epoch-%05d-step-%07d.safetensors", state.epoch, state.step)
+        try OutputFolder.writeAtomically(data, to: folder.checkpoints.appendingPathComponent(name))
+        for old in Self.files(folder).dropFirst(Self.kept) { try? FileManager.default.removeItem(at: old) }
+    }
+
+    private static func lists(_ rollout: Rollout) -> [(String, [Tensor])] {
+        [
+            ("states", rollout.states), ("log_forward", rollout.logForward), ("guided", rollout.guided),
+            ("log_reference", rollout.logReference),
+        ]
+    }
+
+    /// Newest first.
+    private static func files(_ folder: OutputFolder) -> [URL] {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.checkpoints.path)) ?? []
+        return names.filter { $0.hasPrefix("epoch-") && $0.hasSuffix(".safetensors") }.sorted(by: >).map(
+            folder.checkpoints.appendingPathComponent)
+    }
+
+    /// Whether a run has got as far as its first checkpoint, which comes with a LoRA.
+    static func exists(in folder: OutputFolder) -> Bool {
+        !files(folder).isEmpty || FileManager.default.fileExists(atPath: folder.lora.path)
+    }
+
+    /// Reads the newest checkpoint of a run that can be read.
+    /// - Throws: `OutputError` or `TensorFileError`, of the newest, if there is none.
+    init(newestOf folder: OutputFolder) throws {
+        var firstProblem: String?
+        for file in Self.files(folder) {
+            do {
+                self = try Checkpoint(contentsOf: file)
+                return
+            } catch {
+                firstProblem = firstProblem ?? "\(error)"
+            }
+        }
+        throw OutputError(firstProblem ?? "--resume \(folder.url.path): no checkpoint there (checkpoints/epoch-*.safetensors)")
+    }
+
+    private init(contentsOf file: URL) throws {
+        let stored = try Safetensors(contentsOf: file)
+        text = Data((stored.metadata[Self.key] ?? "").utf8)
+        guard let record = try? Self.decoder.decode(Record<TrainingState>.self, from: text) else {
+            throw OutputError("\(file.path): is not a checkpoint of dag-train")
+        }
+        func list(_ name: String) throws -> [Tensor] {
+            guard let tensor = stored.tensors["rollout.\(name)"] else { throw OutputError("\(file.path): rollout.\(name) is missing") }
+            return (0..<tensor.size(0)).map { tensor.select(0, $0).clone() }
+        }
+        state = record.progress
+        rewards = record.rewards
+        tensors = stored.tensors.filter { !$0.key.hasPrefix("rollout.") }
+        rollout = try record.rollout.map {
+            Rollout(
+                prompts: $0.prompts, states: try list("states"), logForward: try list("log_forward"), guided: try list("guided"),
+                logReference: stored.tensors["rollout.log_reference"] == nil ? [] : try list("log_reference"), scores: $0.scores)
+        }
+    }
+
+    private static var decoder: JSONDecoder {
+        let decoder = JSONDecoder()
+        decoder.nonConformingFloatDecodingStrategy = .convertFromString(positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+        return decoder
+    }
+
+    /// Puts the algorithm's state of the checkpoint in place.
+    /// - Throws: `DecodingError` if the checkpoint is another algorithm's.
+    func restore<Kind: Algorithm>(_ algorithm: Kind) throws {
+        algorithm.state = try Self.decoder.decode(Record<Kind.State>.self, from: text).progress
+    }
+}
+
+extension Checkpoint.Record: Encodable where Progress: Encodable {}
+extension Checkpoint.Record: Decodable where Progress: Decodable {}
+
+extension RolloutScores: Codable {
+    private enum CodingKeys: String, CodingKey {
+        case final = "rewards"
+        case lookahead, objectives, imputed, firstFailure
+    }
+
+    /// Reads the scores of a checkpoint, whose objectives are in the order of their names.
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        let objectives = try container.decode([String: [Float]].self, forKey: .objectives)
+        self.init(
+            final: try container.decode([Float].self, forKey: .final), lookahead: try container.decode([[Float]].self, forKey: .lookahead),
+            objectives: objectives.sorted { $0.key < $1.key }.map { ObjectiveScores($0.key, $0.value) },
+            imputed: try container.decode(Int.self, forKey: .imputed),
+            firstFailure: try container.decodeIfPresent(String.self, forKey: .firstFailure))
+    }
+
+    /// Writes the scores with the objectives as an object by name.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(final, forKey: .final)
+        try container.encode(lookahead, forKey: .lookahead)
+        try container.encode(
+            Dictionary(objectives.map { ($0.name, $0.scores) }) { first, _ in first }, forKey: .objectives)
+        try container.encode(imputed, forKey: .imputed)
+        try container.encodeIfPresent(firstFailure, forKey: .firstFailure)
+    }
+}

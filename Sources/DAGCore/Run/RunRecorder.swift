@@ -1,0 +1,125 @@
+import Foundation
+import Rewards
+import Support
+import Tensors
+
+/// Records a run in its folder: metrics, warnings about what they show, checkpoints, sample sheets.
+final class RunRecorder {
+    let output: OutputFolder
+    private let configuration: TrainingConfiguration
+    private let collector: RolloutCollector
+    private let learner: Learner
+    private let monitor: Monitor
+    /// The newest checkpoint, so that it is not written twice.
+    private var saved: (state: TrainingState, hasRollout: Bool)?
+
+    init(
+        _ configuration: TrainingConfiguration, output: OutputFolder, collector: RolloutCollector, learner: Learner, monitor: Monitor
+    ) {
+        self.configuration = configuration
+        self.output = output
+        self.collector = collector
+        self.learner = learner
+        self.monitor = monitor
+    }
+
+    private var evaluator: RewardEvaluator { collector.evaluator }
+
+    /// Warns of an epoch whose reward climbs at the cost of what it does not see.
+    func observe(_ epoch: ScoredEpoch, _ summary: EpochSummary, _ state: inout TrainingState) {
+        let objectives = epoch.rollout.scores.objectives
+        evaluator.observe(objectives)
+        let watched = RewardWatch.Epoch(
+            reward: Moments(evaluator.total(objectives)),
+            heldOut: Dictionary(uniqueKeysWithValues: evaluator.heldOut(objectives).map { ($0.name, Moments($0.scores)) }),
+            diversity: summary.diversity)
+        for warning in state.watch.observe(watched) { monitor.onWarning("epoch \(epoch.index): \(warning)") }
+    }
+
+    /// Writes what the settings ask for after the newest epoch. Until the next one the weights stay as they are.
+    /// - Throws: `OutputError`, `TensorError`, or `Cancelled`.
+    func record(_ state: TrainingState) throws {
+        if isDue(every: configuration.checkpointEvery, state) { try save(state, rollout: nil) }
+        if isDue(every: configuration.sampleEvery, state) { try saveSamples(epoch: state.epoch) }
+    }
+
+    /// Whether the sample sheet of the newest epoch is missing: a run may have been stopped while it was drawn.
+    func lacksSamples(_ state: TrainingState) -> Bool {
+        state.epoch > 0 && isDue(every: configuration.sampleEvery, state)
+            && !FileManager.default.fileExists(atPath: output.sampleSheet(epoch: state.epoch).path)
+    }
+
+    /// Whether something that is written every so many epochs, and after the last one, is due; 0 for never.
+    private func isDue(every epochs: Int, _ state: TrainingState) -> Bool {
+        epochs > 0 && (state.epoch == configuration.epochs || state.epoch % epochs == 0)
+    }
+
+    /// Writes the adapter and a checkpoint, unless the newest one holds the same.
+    /// - Parameter rollout: the trajectories of an epoch that is under way.
+    /// - Throws: `OutputError`, `TensorError`.
+    func save(_ state: TrainingState, rollout: Rollout?) throws {
+        var state = state
+        state.rewardMoments = evaluator.normalization
+        state.metricsLength = output.metricsLength
+        if let saved, saved == (state, rollout != nil) { return }
+        try Checkpoint(state, algorithm: learner.algorithm, rewards: evaluator.fingerprint, tensors: learner.tensors, rollout: rollout)
+            .save(to: output)
+        try OutputFolder.writeAtomically(learner.lora.encoded(), to: output.lora)
+        saved = (state, rollout != nil)
+    }
+
+    /// Puts learner, statistics of rewards and metrics.jsonl where a checkpoint of `folder` stands.
+    /// - Parameter steps: optimiser steps of an epoch.
+    /// - Returns: the checkpoint.
+    /// - Throws: `OutputError` if it is another run's, `TensorFileError` if it does not fit the model.
+    func restore(from folder: OutputFolder) throws -> Checkpoint {
+        let checkpoint = try Checkpoint(newestOf: folder)
+        if let difference = evaluator.difference(from: checkpoint.rewards) {
+            throw OutputError("--resume \(folder.url.path): that run was trained with other rewards: \(difference)")
+        }
+        if let rollout = checkpoint.rollout {
+            let transitions = learner.kernel.transitions
+            guard rollout.states.count == transitions + 1, rollout.count == configuration.trajectoriesPerEpoch,
+                rollout.scores.lookahead.count == (learner.wantsLookahead ? transitions : 0),
+                checkpoint.state.update < configuration.updatesPerEpoch
+            else {
+                throw OutputError("--resume \(folder.url.path): that run stopped in the middle of an epoch that had other settings")
+            }
+        }
+        try learner.restore(checkpoint.tensors)
+        try checkpoint.restore(learner.algorithm)
+        evaluator.normalization = checkpoint.state.rewardMoments
+        try output.truncateMetrics(to: checkpoint.state.metricsLength)
+        return checkpoint
+    }
+
+    /// Appends the metrics of an optimiser step to metrics.jsonl.
+    /// - Throws: `OutputError`.
+    func append(_ metrics: StepMetrics) throws { try output.append(metrics.json()) }
+
+    /// Puts together the metrics of an optimiser step.
+    /// - Parameter state: after the step.
+    func metrics(_ sums: StepSums, _ epoch: ScoredEpoch, _ summary: EpochSummary, _ state: TrainingState) -> StepMetrics {
+        let scores = epoch.rollout.scores
+        let reward = Moments(evaluator.total(scores.objectives))
+        let trained = (state.update - summary.firstUpdate) * configuration.trajectoriesPerUpdate * learner.kernel.transitions
+        return StepMetrics(
+            epoch: epoch.index, step: state.step - 1, rewardMean: Double(reward.mean), rewardStd: Double(reward.deviation),
+            objectives: means(scores.objectives), diversity: summary.diversity, baseDivergence: summary.baseDivergence,
+            loss: sums.mean(sums.loss), algorithmMetrics: sums.metrics.mapValues(sums.mean), ratioDeviation: sums.ratioDeviation,
+            policyGradNorm: sums.policyGradNorm, flowGradNorm: sums.flowGradNorm, beta: configuration.beta(epoch: epoch.index),
+            trajectories: (epoch.index + 1) * configuration.trajectoriesPerEpoch, dropped: scores.dropped,
+            droppedTransitions: sums.droppedTransitions, imputed: scores.imputed + sums.imputed,
+            transitionsPerSecond: Double(trained) / summary.start.duration(to: .now).seconds)
+    }
+
+    /// Images of a sample sheet.
+    private static let sheetSize = 16
+
+    /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds.
+    /// - Throws: `OutputError`, `TensorError`, or `Cancelled`.
+    func saveSamples(epoch: Int) throws {
+        let (prompts, seeds) = collector.prompts.fixedSamples(Self.sheetSize, Seeds(configuration.seed))
+        try collector.images(prompts, seeds: seeds).writeSheet(columns: 4, to: output.sampleSheet(epoch: epoch))
+    }
+}

@@ -1,0 +1,54 @@
+import Foundation
+import Images
+import Rewards
+import Tensors
+
+extension Trainer {
+    /// Scores images of fixed prompts and seeds with the current adapter, and appends the result to metrics.jsonl.
+    /// - Throws: `ConfigurationError` if the settings ask for no evaluation, what a reward threw, `OutputError`, `TensorError`, `Cancelled`.
+    public func evaluate() throws -> Evaluation {
+        guard configuration.evaluationSamples > 0 else { throw ConfigurationError("--evaluation-samples is 0: set it to evaluate") }
+        let (prompts, seeds) = evaluationPrompts.fixedSamples(configuration.evaluationSamples, seeds)
+        let batch = configuration.sampleBatchSize
+        var reports: [RewardReport] = []
+        for places in Array(prompts.indices).chunks(of: batch) {
+            monitor.report(.evaluating, places[0], of: prompts.count)
+            let chosen = places.map { prompts[$0] }
+            let noise = places.map { seeds[$0] }
+            let images = try collector.sampler.images(chosen, seeds: noise, batch: batch, onStep: monitor.reportWaiting)
+            reports.append(
+                try collector.evaluator.score(
+                    RewardBatch(images: images, prompts: chosen, sampleIDs: places.map(UInt64.init), seeds: noise)))
+        }
+        let report = RewardReport(concatenating: reports)
+        let evaluation = Evaluation(report, of: collector.evaluator)
+        if let failure = report.firstFailure {
+            let what = shortfall(
+                dropped: evaluation.count - evaluation.scored, of: "\(evaluation.count) images", imputed: report.imputed)
+            monitor.onWarning("evaluation: \(what): \(failure)")
+        }
+        try recorder.output.append(evaluation.json(epoch: state.epoch))
+        return evaluation
+    }
+
+    /// Draws images with the current adapter, of the run's steps, eta and guidance; image k is a function of prompt k and seed k alone.
+    /// - Parameters:
+    ///   - prompts: one an image; "" for a model without text.
+    ///   - seeds: one an image.
+    /// - Throws: `ConfigurationError` if their numbers differ, `TensorError`, `Cancelled`.
+    public func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch { try collector.images(prompts, seeds: seeds) }
+
+    /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
+    /// - Throws: `OutputError`, `TensorError`, `Cancelled`.
+    public func saveSamples() throws { try recorder.saveSamples(epoch: state.epoch) }
+
+    /// Describes in one line what is about to be trained.
+    public var summary: String {
+        let precision = model.dtype == .bfloat16 ? "bf16" : "fp32"
+        let prompts = "\(collector.prompts.name) (\(collector.prompts.prompts.count) prompts)"
+        let epoch = "\(configuration.trajectoriesPerEpoch) trajectories x \(learner.kernel.transitions) transitions an epoch"
+        let place = "\(precision) on \(model.device), libtorch \(Torch.version)"
+        let subject = "\(configuration.algorithm.rawValue) on \(configuration.model)"
+        return "\(subject): \(prompts), \(epoch), \(configuration.updatesPerEpoch) optimiser steps, \(place)"
+    }
+}

@@ -1,0 +1,76 @@
+import Foundation
+import Images
+import Rewards
+import Support
+import Tensors
+
+/// A check before training failed.
+public struct SelfCheckError: OneLineError {
+    /// One line: the culprit and the remedy.
+    public let description: String
+}
+
+extension Trainer {
+    /// Largest |rho - 1| on a fresh rollout. The same rows are computed in batches of other sizes, which rounds differently in bfloat16.
+    private var ratioTolerance: Double { model.dtype == .float32 ? 1e-3 : 0.1 }
+
+    /// Tries everything that a run depends on, before its first epoch, on a few trajectories.
+    /// - Returns: a line for each check.
+    /// - Throws: `SelfCheckError`, `RewardError`, `TensorError`, `Cancelled`.
+    public func selfCheck() throws -> [String] {
+        var report = [try checkTextEncoder()].compactMap { $0 }
+        let (sampler, prompts) = (collector.sampler, collector.prompts.prompts)
+        let count = max(4, configuration.trainBatchSize)
+        let chosen = (0..<count).map { prompts[$0 % prompts.count] }
+        let noise = seeds.batch(.selfCheck, count: count)
+        let onStep = monitor.samplingSteps(2 * sampler.kernel.stepCount)
+        let rollout = try sampler.rollOut(
+            chosen, seeds: noise, ids: (0..<count).map(UInt64.init), evaluator: collector.evaluator, lookahead: false, onStep: onStep
+        ).scored()
+        report.append(try checkRatio(rollout))
+        let images = try sampler.images(Array(chosen.prefix(4)), seeds: Array(noise.prefix(4)), onStep: onStep)
+        for gap in try collector.evaluator.selfCheck(images: images, prompts: Array(chosen.prefix(4))) { monitor.onWarning(gap) }
+        report.append("rewards answer sanely: \(collector.evaluator.objectiveNames.joined(separator: ", "))")
+        return report
+    }
+
+    /// Checks that the policy that is trained gives the rollout's own log-probabilities: rho = 1.
+    private func checkRatio(_ rollout: Rollout) throws -> String {
+        let kernel = learner.kernel
+        let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: try model.encode(rollout.prompts))
+        let steps = Set([0, kernel.transitions / 2, kernel.transitions - 1])
+        let deviations = try withoutGradients {
+            try steps.sorted().map { step in
+                let batch = TransitionBatch(epoch, Array(0..<rollout.count), step..<step + 1, model, kernel)
+                let logForward = batch.logForward(batch.denoise(guidance: configuration.guidanceScale).guided)
+                return try (logForward - batch.logForwardAtRollout).exp().array(Float.self).reduce(Float(0)) {
+                    $1.isNaN ? .infinity : max($0, abs($1 - 1))
+                }
+            }
+        }
+        let largest = Double(deviations.max() ?? 0)
+        guard largest <= ratioTolerance else {
+            throw SelfCheckError(
+                description:
+                    "self-check: the importance ratio on a fresh rollout is off by \(largest), more than \(ratioTolerance): try --precision fp32, or --log-prob mean"
+            )
+        }
+        return String(format: "importance ratio on a fresh rollout: 1 within %.1e", largest)
+    }
+
+    /// Checks that two prompts give two embeddings.
+    private func checkTextEncoder() throws -> String? {
+        let prompts = collector.prompts.prompts
+        guard let first = prompts.first, let second = prompts.first(where: { $0 != first }),
+            let conditioning = try model.encode([first, second])
+        else { return nil }
+        let difference = try (conditioning.prompts.select(0, 0) - conditioning.prompts.select(0, 1)).to(.float32).abs().mean().item()
+        guard difference > 1e-6 else {
+            throw SelfCheckError(
+                description:
+                    "self-check: the text encoder gives '\(first)' and '\(second)' the same embedding: its weights or tokenizer are not this model's, or the prompts differ only beyond the last token"
+            )
+        }
+        return String(format: "text encoder separates prompts: mean difference %.2g", difference)
+    }
+}

@@ -1,0 +1,15 @@
+import Support
+
+/// Training cannot go on.
+public struct TrainingError: OneLineError {
+    /// One line: what happened and the remedy.
+    public let description: String
+}
+
+/// A step of training was asked for before the one that it builds on.
+public struct OrderError: OneLineError {
+    /// One line: what is missing.
+    public let description: String
+
+    init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,98 @@
+import Foundation
+import Models
+import Rewards
+import Support
+import Tensors
+
+/// A run in its output folder, from settings to a trainer that is ready. dag-train and the C API share it.
+public struct TrainingRun {
+    /// The settings, as resolved.
+    public var configuration: TrainingConfiguration
+    /// The folder that it writes to.
+    public let output: OutputFolder
+    private let isContinued: Bool
+    private var claim: OutputFolder.Claim?
+
+    /// A new run.
+    /// - Throws: `ConfigurationError` for settings that cannot work, `OutputError` if the folder is not empty.
+    public init(_ configuration: TrainingConfiguration, output: OutputFolder) throws {
+        try configuration.check()
+        try output.checkVacant()
+        self.configuration = configuration
+        self.output = output
+        isContinued = false
+    }
+
+    /// Goes on with the run in `output`.
+    /// - Parameter change: makes the settings to go on with from those of the run.
+    /// - Throws: `ConfigurationError` if there is no run or it cannot have these settings.
+    public init(continuing output: OutputFolder, change: (TrainingConfiguration) throws -> TrainingConfiguration = { $0 }) throws {
+        guard FileManager.default.fileExists(atPath: output.configuration.path) else {
+            throw ConfigurationError("--resume \(output.url.path): no run there (config.yaml is missing)")
+        }
+        let before = try TrainingConfiguration.resolve(file: output.configuration.path)
+        configuration = try change(before)
+        try configuration.check()
+        try configuration.check(continuing: before)
+        self.output = output
+        isContinued = true
+    }
+
+    /// Makes the folder this run's, from now on.
+    private mutating func claimOutput() throws {
+        guard claim == nil else { return }
+        claim = try output.claim()
+        // Another trainer may have been there since this run was made.
+        if !isContinued { try output.checkVacant() }
+    }
+
+    /// Loads rewards and model, and puts a continued run where its newest checkpoint stands. Nothing is written but empty folders.
+    /// - Parameters:
+    ///   - rewards: rewards beside those that the settings name.
+    ///   - monitor: watches the run, and may cancel it while rewards load.
+    /// - Throws: `OutputError` if another trainer is using the folder or it cannot be written, `RewardError`, `ModelError`,
+    ///   `ConfigurationError`, `PromptError`, `TensorFileError`.
+    public mutating func prepare(rewards: [(RewardSpecification, any Reward)] = [], monitor: Monitor = Monitor()) throws -> Trainer {
+        // An existing folder is claimed before the slow loading of the model, so that a conflict is reported at once.
+        if FileManager.default.fileExists(atPath: output.url.path) { try claimOutput() }
+        func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
+        let prompts = try load(configuration.prompts)
+        let evaluationPrompts = try load(configuration.evaluationPrompts)
+        let named = try configuration.rewardPlugin.map { text in
+            let specification = try RewardSpecification(text)
+            return (specification, try specification.load(monitor: monitor) as any Reward)
+        }
+        let trainer = try Trainer(
+            configuration, model: loadModel(), evaluator: RewardEvaluator(named + rewards, monitor: monitor), prompts: prompts ?? .none,
+            evaluationPrompts: evaluationPrompts, output: output)
+        try output.prepare()
+        try claimOutput()
+        if isContinued {
+            // A run that was stopped before its first checkpoint starts anew.
+            if Checkpoint.exists(in: output) { try trainer.resume(from: output) } else { try output.truncateMetrics(to: 0) }
+        }
+        return trainer
+    }
+
+    private func loadModel() throws -> DiffusionPipeline {
+        let device = try configuration.device.resolve()
+        if configuration.threads > 0 { Torch.threads = configuration.threads }
+        let model = try DiffusionPipeline(
+            folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
+        if model.textWidth != nil, configuration.prompts.isEmpty {
+            throw ConfigurationError("--prompts is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
+        }
+        return model
+    }
+}
+
+extension Trainer {
+    /// Runs the self-checks of a new run, writes config.yaml, and draws the sample sheet of the untrained model.
+    /// - Throws: `SelfCheckError`, `OutputError`, `RewardError`, `TensorError`, `Cancelled`.
+    public func begin() throws {
+        let isNew = stepsDone == 0
+        if isNew { for line in try selfCheck() { monitor.onNote("check: \(line)") } }
+        try recorder.output.writeConfiguration(configuration)
+        if isNew { try saveSamples() }
+    }
+}

@@ -1,0 +1,223 @@
+import Images
+import Models
+import NN
+import Rewards
+import Support
+import Tensors
+
+/// Post-trains a diffusion model so that it samples in proportion to exp(beta s), s the score of a black-box reward: collects
+/// trajectories, learns from them, records the result, and repeats.
+public final class Trainer {
+    /// The settings, as resolved.
+    public let configuration: TrainingConfiguration
+    /// Carries progress, notes and warnings out, and cancellation in.
+    public let monitor: Monitor
+    /// Called after each optimiser step.
+    public var onStep: (StepMetrics) -> Void = { _ in }
+    /// The newest epoch's images and their scores, until the next epoch's: nil before the first.
+    public private(set) var samples: ScoredSamples?
+
+    let collector: RolloutCollector  // prompts and seeds -> trajectories -> scores
+    let learner: Learner  // trajectories -> gradients -> LoRA and state flow
+    let recorder: RunRecorder  // metrics, sample sheets, checkpoints
+    /// The prompts that `evaluate` draws.
+    let evaluationPrompts: PromptSet
+    let seeds: Seeds
+    private(set) var state = TrainingState()
+    private var stage = Stage.idle
+
+    /// The stages of an epoch, in their order.
+    private enum Stage {
+        case idle
+        /// The last batch may still be being scored.
+        case sampled(PendingRollout, start: ContinuousClock.Instant)
+        case scored(ScoredEpoch, EpochSummary)
+        /// All optimiser steps are done; what the settings ask for after an epoch is to be written.
+        case trained
+    }
+
+    /// Prepares training of a model that is loaded: its device and precision are those of the model. Nothing is written yet.
+    /// - Parameters:
+    ///   - prompts: trajectories are sampled for these; ignored by models without text.
+    ///   - evaluationPrompts: evaluations draw these; nil: `prompts`.
+    ///   - makeFlow: makes the network of the state flow, if that is not to be `StateFlow`.
+    /// - Throws: `ConfigurationError`, `ModelError` or `TensorError`.
+    public init(
+        _ configuration: TrainingConfiguration, model: any DiffusionModel, evaluator: RewardEvaluator, prompts: PromptSet,
+        evaluationPrompts: PromptSet? = nil, output: OutputFolder, makeFlow: ((ParameterStore) throws -> any FlowNetwork)? = nil
+    ) throws {
+        self.configuration = configuration
+        monitor = evaluator.monitor
+        seeds = Seeds(configuration.seed)
+        let kernel = try model.kernel(steps: configuration.steps, eta: configuration.eta, reduction: configuration.logProb)
+        let sampler = Sampler(model: model, kernel: kernel, guidance: configuration.guidanceScale)
+        let collector = RolloutCollector(configuration, sampler: sampler, evaluator: evaluator, prompts: prompts, monitor: monitor)
+        self.collector = collector
+        learner = try Learner(
+            configuration, model: model, kernel: kernel, monitor: monitor,
+            scorePredictions: { try collector.scorePredictions($0, $1, trajectories: $2) }, makeFlow: makeFlow)
+        recorder = RunRecorder(configuration, output: output, collector: collector, learner: learner, monitor: monitor)
+        self.evaluationPrompts = evaluationPrompts ?? prompts
+    }
+
+    deinit { collector.evaluator.abandon() }
+
+    /// The pretrained model with the adapters attached.
+    public var model: any DiffusionModel { learner.model }
+    /// Epochs that are complete, by this run and those that it continues.
+    public var epochsDone: Int { state.epoch }
+    /// Optimiser steps done in the epoch under way.
+    public var updatesDone: Int { if case .trained = stage { 0 } else { state.update } }
+    /// Optimiser steps done, by this run and those that it continues.
+    public var stepsDone: Int { state.step }
+
+    // MARK: The main path
+
+    /// Trains until the last epoch.
+    /// - Throws: what ended it early, `Cancelled` or an error, after saving.
+    public func run() throws {
+        while state.epoch < configuration.epochs { try runEpoch() }
+        try record()
+    }
+
+    /// Runs one epoch, or completes the one under way: roll out, score, update on all of it, record.
+    /// - Throws: what ended it early, `Cancelled` or an error, after saving.
+    public func runEpoch() throws {
+        try savingOnFailure {
+            if !isUnderWay { try rollOut() }
+            if case .sampled = stage { try score() }
+            while case .scored = stage { try update() }
+            try record()
+        }
+    }
+
+    /// Samples the trajectories of the next epoch, while they are being scored.
+    /// - Throws: `OrderError` if an epoch is under way or all are done, what a reward threw, `TensorError`, `Cancelled`, or what `record`
+    ///   throws; no reward is asked any more then.
+    public func rollOut() throws {
+        guard !isUnderWay else { throw OrderError("the trajectories of epoch \(state.epoch) are there: score them or update") }
+        try record()
+        guard state.epoch < configuration.epochs else {
+            throw OrderError("all \(configuration.epochs) epochs are done; go on with more by resuming with a larger epochs")
+        }
+        let start = ContinuousClock.now
+        stage = .sampled(try collector.rollOut(epoch: state.epoch, lookahead: learner.wantsLookahead), start: start)
+    }
+
+    /// Waits for the scores of the trajectories. Scores that failed are not asked for again: the trajectories are sampled anew.
+    /// - Throws: `OrderError` if there are no trajectories, `TrainingError` if none has a score, what a reward threw, `TensorError`, or
+    ///   `Cancelled`; no reward is asked any more then.
+    public func score() throws {
+        guard case .sampled(let pending, let start) = stage else { throw OrderError("there are no trajectories to score: roll out first") }
+        defer { collector.evaluator.abandon() }
+        do {
+            let rollout = try pending.wait()
+            stage = .idle
+            try report(rollout.scores)
+            learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
+            try begin(rollout, start: start)
+        } catch {
+            if !(error is Cancelled) { stage = .idle }
+            throw error
+        }
+    }
+
+    /// Makes one optimiser step on the next of the epoch's trajectories. The step counts even if writing its metrics fails.
+    /// - Throws: `OrderError` if there are no scored trajectories, `OutputError` if its metrics cannot be written, or what
+    ///   `Learner.step` throws, without a trace of the step.
+    public func update() throws {
+        guard case .scored(let epoch, let summary) = stage else {
+            throw OrderError("there are no scored trajectories: roll out and score first")
+        }
+        try monitor.throwIfCancelled()
+        let size = configuration.trajectoriesPerUpdate
+        let order = seeds.permutation(.shuffle, epoch: epoch.index, count: epoch.rollout.count)
+        let sums = try learner.step(
+            epoch, Array(order[state.update * size..<(state.update + 1) * size]), update: state.update, step: state.step)
+        state.update += 1
+        state.step += 1
+        let metrics = recorder.metrics(sums, epoch, summary, state)
+        if state.update == configuration.updatesPerEpoch {
+            recorder.observe(epoch, summary, &state)
+            state.epoch += 1
+            state.update = 0
+            stage = .trained
+        }
+        try recorder.append(metrics)
+        onStep(metrics)
+    }
+
+    /// Writes the checkpoint and the sample sheet that are due after a trained epoch; nothing at other times.
+    /// - Throws: `OutputError`, `TensorError` or `Cancelled`; they are then still to be written.
+    public func record() throws {
+        guard case .trained = stage else { return }
+        try recorder.record(state)
+        stage = .idle
+    }
+
+    /// Whether trajectories are sampled that have not all been trained on.
+    private var isUnderWay: Bool {
+        switch stage {
+        case .sampled, .scored: true
+        case .idle, .trained: false
+        }
+    }
+
+    /// Writes the adapter and a checkpoint.
+    /// - Throws: `OutputError`, `TensorError`.
+    public func save() throws { try recorder.save(state, rollout: rollout) }
+
+    private func savingOnFailure(_ body: () throws -> Void) throws {
+        do { try body() } catch {
+            do { try save() } catch {
+                monitor.onWarning("what was learned since the newest checkpoint is not saved: \(ErrorReport.line(for: error))")
+            }
+            throw error
+        }
+    }
+
+    /// The scored trajectories of the epoch under way.
+    var rollout: Rollout? { if case .scored(let epoch, _) = stage { epoch.rollout } else { nil } }
+
+    /// Gives up scores that are being waited for. No reward is at work when this returns; the epoch's trajectories have to be sampled anew.
+    public func abandonScores() {
+        if case .sampled = stage { stage = .idle }
+        collector.evaluator.abandonAndWait()
+    }
+
+    /// Makes scored trajectories those of the epoch under way.
+    private func begin(_ rollout: Rollout, start: ContinuousClock.Instant) throws {
+        let epoch = ScoredEpoch(index: state.epoch, rollout: rollout, conditioning: try model.encode(rollout.prompts))
+        let images = try rollout.images ?? collector.finalImages(rollout)
+        let summary = EpochSummary(
+            diversity: collector.prompts.diversity(images, prompts: rollout.prompts),
+            baseDivergence: try collector.sampler.baseDivergence(rollout, epoch.conditioning), start: start, firstUpdate: state.update)
+        samples = collector.samples(of: epoch, images: images)
+        stage = .scored(epoch, summary)
+    }
+
+    /// Says what could not be scored.
+    /// - Throws: `TrainingError` if that is all of it.
+    private func report(_ scores: RolloutScores) throws {
+        guard let failure = scores.firstFailure else { return }
+        let count = scores.final.count
+        guard scores.dropped < count else {
+            throw TrainingError(description: "all \(count) trajectories of epoch \(state.epoch) were dropped: \(failure)")
+        }
+        let what = shortfall(dropped: scores.dropped, of: "\(count) trajectories", imputed: scores.imputed)
+        monitor.onWarning("epoch \(state.epoch): \(what): \(failure)")
+    }
+
+    /// Goes on where the newest checkpoint of `folder` stands.
+    /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError` if it does not fit, `TensorError`.
+    public func resume(from folder: OutputFolder) throws {
+        let start = ContinuousClock.now
+        let checkpoint = try recorder.restore(from: folder)
+        state = checkpoint.state
+        if let rollout = checkpoint.rollout {
+            try begin(rollout.moved(to: model.device), start: start)
+        } else if recorder.lacksSamples(state) {
+            stage = .trained
+        }
+    }
+}
