@@ -43,18 +43,18 @@ let package = Package(
     ],
     targets: [
         // The tensor engine: libtorch behind a C shim.
-        .target(name: "CTorch", cxxSettings: torchHeaders, linkerSettings: torchLibraries),
-        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .target(name: "CTorch", path: "Sources/C/CTorch", cxxSettings: torchHeaders, linkerSettings: torchLibraries),
+        .systemLibrary(name: "CZlib", path: "Sources/C/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "Tensors", dependencies: ["CTorch", "CZlib"]),
         .target(name: "NN", dependencies: ["Tensors"]),
         .target(name: "Models", dependencies: ["NN", "CZlib"]),
         // Pictures and what scores them: no torch here, so that a reward's worker process starts in an instant.
-        .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
-        .target(name: "CJPEG", linkerSettings: [.linkedLibrary("jpeg")]),
+        .systemLibrary(name: "CPNG", path: "Sources/C/CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+        .target(name: "CJPEG", path: "Sources/C/CJPEG", linkerSettings: [.linkedLibrary("jpeg")]),
         .target(name: "Images", dependencies: ["CPNG", "CJPEG"]),
         .target(name: "CDAGCore", path: "include", publicHeadersPath: "."),
-        .target(name: "CWorker"),
-        .systemLibrary(name: "CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
+        .target(name: "CWorker", path: "Sources/C/CWorker"),
+        .systemLibrary(name: "CFFI", path: "Sources/C/CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
         .target(
             name: "Rewards", dependencies: ["Images", "CDAGCore", "CFFI", "CWorker"], resources: [.embedInCode("Python/worker.py")]),
         // The trainer.
@@ -62,7 +62,7 @@ let package = Package(
             name: "DAGCore", dependencies: ["Models", "Rewards", "Yams", "SwiftCSV"], resources: [.embedInCode("Prompts/Resources")]),
         // The trainer as a C library: include/dagcore.h.
         // -fmodules: without it clang refuses the header of another target in C++20.
-        .target(name: "CGuard", dependencies: ["CDAGCore"], cxxSettings: [.unsafeFlags(["-fmodules"])]),
+        .target(name: "CGuard", dependencies: ["CDAGCore"], path: "Sources/C/CGuard", cxxSettings: [.unsafeFlags(["-fmodules"])]),
         .target(
             name: "CABI", dependencies: ["DAGCore", "CDAGCore", "CGuard"], exclude: ["exports.map"],
             linkerSettings: [
@@ -73,11 +73,12 @@ let package = Package(
                     "-Xlinker", "-z", "-Xlinker", "nodelete",
                 ])
             ]),
-        .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
-        .executableTarget(name: "dag-train", dependencies: ["Commands", "DAGCore"]),
-        .executableTarget(name: "dag-sample", dependencies: ["Commands", "DAGCore"]),
-        .executableTarget(name: "dag-reward", dependencies: ["Commands", "Rewards", "CDAGCore", "CWorker"]),
-        .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards"]),
+        .target(
+            name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")], path: "Sources/Programs/Commands"),
+        .executableTarget(name: "dag-train", dependencies: ["Commands", "DAGCore"], path: "Sources/Programs/dag-train"),
+        .executableTarget(name: "dag-sample", dependencies: ["Commands", "DAGCore"], path: "Sources/Programs/dag-sample"),
+        .executableTarget(name: "dag-reward", dependencies: ["Commands", "Rewards", "CDAGCore", "CWorker"], path: "Sources/Programs/dag-reward"),
+        .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards"], path: "Sources/Programs/dag-reward-worker"),
         .target(name: "RewardKit", dependencies: ["Models", "CDAGCore"]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.
         .target(
