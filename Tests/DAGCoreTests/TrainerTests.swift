@@ -2,6 +2,7 @@ import Foundation
 import NN
 import Rewards
 import Tensors
+import TestSupport
 import Testing
 
 @testable import DAGCore
