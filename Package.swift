@@ -1,4 +1,4 @@
-// swift-tools-version: 6.1
+// swift-tools-version: 6.3
 import Foundation
 import PackageDescription
 
@@ -11,18 +11,30 @@ let torchLibraries: [LinkerSetting] = [
     .unsafeFlags(["-L" + libtorch + "/lib", "-Xlinker", "-rpath", "-Xlinker", libtorch + "/lib"]),
     .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
 ]
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+/// A reward plugin in C, in Plugins/<folder>; it exports its entry and nothing else.
+func cReward(_ name: String, _ folder: String, library: String? = nil, exclude: [String] = [], flags: [String] = []) -> Target {
+    .target(
+        name: name, dependencies: ["CDAGCore"], path: "Plugins/\(folder)", exclude: exclude, publicHeadersPath: ".",
+        cSettings: [.unsafeFlags(["-fvisibility=hidden"] + flags)], linkerSettings: library.map { [.linkedLibrary($0)] } ?? [])
+}
 
 /// A reward plugin on libtorch, in Plugins/<name>; it exports its entry and nothing else.
 func neuralReward(_ name: String) -> Target {
     let exports = Context.packageDirectory + "/Plugins/reward.map"
     return .target(
-        name: "\(name)Reward", dependencies: ["RewardKit", "CDAGCore"], path: "Plugins/\(name)",
+        name: "\(name)Reward", dependencies: ["RewardKit", "Models", "NN", "Tensors", "CDAGCore"], path: "Plugins/\(name)",
         linkerSettings: [.unsafeFlags(["-Xlinker", "--version-script=\(exports)", "-use-ld=lld"])])
+}
+
+/// A program, in Sources/Programs/<name>.
+func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, path: "Sources/Programs/\(name)")
 }
 
 let package = Package(
     name: "dag",
-    platforms: [.macOS(.v14)],
     products: [
         .executable(name: "dag-train", targets: ["dag-train"]),
         .executable(name: "dag-sample", targets: ["dag-sample"]),
@@ -35,6 +47,8 @@ let package = Package(
         .library(name: "imagereward", type: .dynamic, targets: ["ImageRewardReward"]),
         .library(name: "hps", type: .dynamic, targets: ["HPSv2Reward"]),
         .library(name: "cifar_classifier", type: .dynamic, targets: ["CIFARReward"]),
+        // For the package in Benchmarks, which sees as much of it as the tests do.
+        .library(name: "DAG", targets: ["AnalyticWorld", "DAGCore", "Images", "Models", "Rewards", "Tensors"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -43,30 +57,36 @@ let package = Package(
     ],
     targets: [
         // The tensor engine: libtorch behind a C shim.
-        .target(name: "CTorch", cxxSettings: torchHeaders, linkerSettings: torchLibraries),
-        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .target(name: "CTorch", path: "Sources/C/CTorch", cxxSettings: torchHeaders, linkerSettings: torchLibraries),
+        .systemLibrary(name: "CZlib", path: "Sources/C/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "Tensors", dependencies: ["CTorch", "CZlib"]),
         .target(name: "NN", dependencies: ["Tensors"]),
-        .target(name: "Models", dependencies: ["NN", "CZlib"]),
-        // Pictures and what scores them: no torch here, so that a reward's worker process starts in an instant.
-        .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
-        .target(name: "CJPEG", linkerSettings: [.linkedLibrary("jpeg")]),
+        .target(name: "Models", dependencies: ["NN", "Tensors", "CZlib"]),
+
+        // Images and what scores them: no torch here, so that a reward's worker process starts in an instant.
+        .systemLibrary(name: "CPNG", path: "Sources/C/CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+        .target(name: "CJPEG", path: "Sources/C/CJPEG", linkerSettings: [.linkedLibrary("jpeg")]),
         .target(name: "Images", dependencies: ["CPNG", "CJPEG"]),
-        .target(name: "CDAGCore", path: "include", publicHeadersPath: "."),
+        .target(name: "CDAGCore", path: ".", sources: ["Sources/C/CDAGCore"], publicHeadersPath: "include"),
         // What all modules share: cancellation and progress, clock, moments, text.
         .target(name: "Support"),
-        .target(name: "CWorker"),
-        .systemLibrary(name: "CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
+        .target(name: "CWorker", path: "Sources/C/CWorker"),
+        .systemLibrary(name: "CFFI", path: "Sources/C/CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
         .target(
-            name: "Rewards", dependencies: ["Support", "Images", "CDAGCore", "CFFI", "CWorker"], resources: [.embedInCode("Python/worker.py")]),
+            name: "Rewards", dependencies: ["Support", "Images", "CDAGCore", "CFFI", "CWorker"],
+            resources: [.embedInCode("Python/worker.py")]),
+
         // The trainer.
         .target(
-            name: "DAGCore", dependencies: ["Support", "Models", "Rewards", "Yams", "SwiftCSV"], resources: [.embedInCode("Prompts/Resources")]),
+            name: "DAGCore", dependencies: ["Support", "Images", "Models", "NN", "Rewards", "Tensors", "Yams", "SwiftCSV"],
+            resources: [.embedInCode("Prompts/Resources")]),
+
         // The trainer as a C library: include/dagcore.h.
         // -fmodules: without it clang refuses the header of another target in C++20.
-        .target(name: "CGuard", dependencies: ["CDAGCore"], cxxSettings: [.unsafeFlags(["-fmodules"])]),
+        .target(name: "CGuard", dependencies: ["CDAGCore"], path: "Sources/C/CGuard", cxxSettings: [.unsafeFlags(["-fmodules"])]),
         .target(
-            name: "CABI", dependencies: ["Support", "DAGCore", "CDAGCore", "CGuard"], exclude: ["exports.map"],
+            name: "CABI", dependencies: ["Support", "DAGCore", "Images", "Models", "Rewards", "Tensors", "CDAGCore", "CGuard"],
+            exclude: ["exports.map"],
             linkerSettings: [
                 .unsafeFlags([
                     "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/CABI/exports.map", "-Xlinker",
@@ -75,40 +95,40 @@ let package = Package(
                     "-Xlinker", "-z", "-Xlinker", "nodelete",
                 ])
             ]),
-        .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
-        .executableTarget(name: "dag-train", dependencies: ["Support", "Commands", "DAGCore"]),
-        .executableTarget(name: "dag-sample", dependencies: ["Support", "Commands", "DAGCore"]),
-        .executableTarget(name: "dag-reward", dependencies: ["Support", "Commands", "Rewards", "CDAGCore", "CWorker"]),
-        .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards"]),
-        .target(name: "RewardKit", dependencies: ["Models", "CDAGCore"]),
+
+        // Programs.
+        .target(name: "Commands", dependencies: [argumentParser], path: "Sources/Programs/Commands"),
+        program("dag-train", ["Support", "Commands", "DAGCore", "Rewards", "Yams", argumentParser]),
+        program("dag-sample", ["Support", "Commands", "DAGCore", "Images", "Models", "NN", "Rewards", argumentParser]),
+        program("dag-reward", ["Support", "Commands", "Images", "Rewards", "CDAGCore", "CWorker", argumentParser]),
+        program("dag-reward-worker", ["Rewards"]),
+
         // Reward plugins: nothing but the C ABI connects them with the trainer.
-        .target(
-            name: "JPEGReward", dependencies: ["CDAGCore"], path: "Plugins/JPEG", publicHeadersPath: ".",
-            cSettings: [.unsafeFlags(["-fvisibility=hidden"])], linkerSettings: [.linkedLibrary("jpeg")]),
-        .target(
-            name: "WarmthReward", dependencies: ["CDAGCore"], path: "Plugins/Warmth", publicHeadersPath: ".",
-            cSettings: [.unsafeFlags(["-fvisibility=hidden"])]),
-        .target(
-            name: "CIFARReward", dependencies: ["CDAGCore"], path: "Plugins/CIFARClassifier",
-            exclude: ["weights", "resnet.py", "train_fashion_classifier.py"], publicHeadersPath: ".",
-            cSettings: [.unsafeFlags(["-fvisibility=hidden", "-std=gnu23"])], linkerSettings: [.linkedLibrary("jansson")]),
+        cReward("JPEGReward", "JPEG", library: "jpeg"),
+        cReward("WarmthReward", "Warmth"),
+        cReward(
+            "CIFARReward", "CIFARClassifier", library: "jansson", exclude: ["weights", "resnet.py", "train_fashion_classifier.py"],
+            flags: ["-std=gnu23"]),
+        .target(name: "RewardKit", dependencies: ["Models", "Tensors", "CDAGCore"]),
         neuralReward("Aesthetic"), neuralReward("HPSv2"), neuralReward("ImageReward"),
-        .executableTarget(name: "reward-benchmark", dependencies: ["DAGCore"], path: "Benchmarks/Rewards", exclude: ["faults"]),
+
+        // Tests.
+        .target(name: "TestSupport", dependencies: ["Images", "Rewards", "Tensors"], path: "Tests/TestSupport"),
         // A world small enough to know the truth: see docs/results.md.
-        .target(name: "AnalyticWorld", dependencies: ["DAGCore"], path: "Benchmarks/AnalyticWorld"),
-        .executableTarget(
-            name: "exact-density",
-            dependencies: ["AnalyticWorld", "Tensors", .product(name: "ArgumentParser", package: "swift-argument-parser")],
-            path: "Benchmarks/ExactDensity"),
-        .executableTarget(name: "full-size", dependencies: ["Models"], path: "Benchmarks/FullSize"),
-        .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
-        .testTarget(name: "ModelsTests", dependencies: ["Models"]),
-        .testTarget(name: "RewardKitTests", dependencies: ["RewardKit"]),
-        .testTarget(name: "RewardsTests", dependencies: ["Support", "Rewards", "dag-reward-worker", "dag-reward"]),
-        .testTarget(name: "DAGCoreTests", dependencies: ["Support", "DAGCore", "AnalyticWorld"]),
+        .target(
+            name: "AnalyticWorld", dependencies: ["DAGCore", "Images", "Models", "NN", "Rewards", "Tensors"], path: "Tests/AnalyticWorld"),
         .target(name: "CABIFixtures", dependencies: ["CDAGCore"], path: "Tests/CABIFixtures", cxxSettings: [.unsafeFlags(["-fmodules"])]),
-        .testTarget(name: "CABITests", dependencies: ["CABI", "CDAGCore", "CABIFixtures"]),
-        .testTarget(name: "CommandLineTests", dependencies: ["dag-train", "dag-sample", "dag-reward"]),
+        .testTarget(name: "TensorsTests", dependencies: ["TestSupport", "Tensors"]),
+        .testTarget(name: "ModelsTests", dependencies: ["TestSupport", "Models", "NN", "Tensors"]),
+        .testTarget(name: "RewardKitTests", dependencies: ["TestSupport", "RewardKit", "Models", "Tensors", "CDAGCore"]),
+        .testTarget(
+            name: "RewardsTests",
+            dependencies: ["TestSupport", "Support", "Images", "Rewards", "CDAGCore", "dag-reward-worker", "dag-reward"]),
+        .testTarget(
+            name: "DAGCoreTests",
+            dependencies: ["TestSupport", "Support", "AnalyticWorld", "DAGCore", "Images", "Models", "NN", "Rewards", "Tensors", "Yams"]),
+        .testTarget(name: "CABITests", dependencies: ["TestSupport", "Support", "CABI", "CDAGCore", "CABIFixtures"]),
+        .testTarget(name: "CommandLineTests", dependencies: ["TestSupport", "dag-train", "dag-sample", "dag-reward"]),
     ],
     cxxLanguageStandard: .cxx20
 )

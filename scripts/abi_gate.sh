@@ -46,7 +46,7 @@ trap 'rm -rf -- "$work"' EXIT
 
 # -Wpadded: padding at a struct's end would let a field be appended without struct_size telling.
 if ! cc -std=c11 -g -Wpadded -Wmissing-prototypes -Werror -shared -fPIC -fvisibility=hidden -I include -o "$work/surface.so" \
-    include/anchor.c Tests/ABI/surface.c 2>"$work/errors"; then
+    Sources/C/CDAGCore/anchor.c Tests/ABI/surface.c 2>"$work/errors"; then
     first=$(sed -n 's/.*error: //p' "$work/errors" | head -n 1)
     refuse "$(sed 's/static assertion failed[^"]*: *//; s/"//g' <<<"$first"). $advice" "$(cat "$work/errors")"
 fi
@@ -76,7 +76,7 @@ if [[ ${1:-} == --accept ]]; then
 elif [[ ! -f $dump ]]; then
     refuse "$dump is missing; run scripts/abi_gate.sh --accept"
 elif [[ $note == appended:* ]]; then
-    echo "abi_gate: $note. What is built already keeps working. Give it a line in include/anchor.c, then run scripts/abi_gate.sh --accept"
+    echo "abi_gate: $note. What is built already keeps working. Give it a line in Sources/C/CDAGCore/anchor.c, then run scripts/abi_gate.sh --accept"
 else
     echo "abi_gate: $note"
 fi

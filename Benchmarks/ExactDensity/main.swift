@@ -1,8 +1,8 @@
-import AnalyticWorld
+@testable import AnalyticWorld
 import ArgumentParser
-import DAGCore
+@testable import DAGCore
 import Foundation
-import Tensors
+@testable import Tensors
 
 /// Trains every objective on a world whose target is known, and says how far each ends from it.
 struct ExactDensity: ParsableCommand {

@@ -2,8 +2,8 @@
 //   scripts/full_size_reference.py make DIR && .build/release/full-size DIR [unet|vae|text_encoder]
 // Each component runs in a process of its own, so that the peak memory is its own.
 import Foundation
-import Models
-import Tensors
+@testable import Models
+@testable import Tensors
 
 /// Peak resident memory of this process in MB.
 func peakMegabytes() -> Int {

@@ -1,6 +1,6 @@
-import DAGCore
+@testable import DAGCore
 import Foundation
-import Rewards
+@testable import Rewards
 
 /// Trains with rewards that go wrong, again and again: what the user sees, and whether training stopped or went on as the policy says.
 enum Faults {

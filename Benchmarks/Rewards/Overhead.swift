@@ -1,6 +1,6 @@
 import Foundation
-import Images
-import Rewards
+@testable import Images
+@testable import Rewards
 
 /// What a call costs beyond the scoring: a plugin that does nothing, in this process, in a worker, and as a Python function.
 enum Overhead {

@@ -2,19 +2,17 @@ import CABIFixtures
 import CDAGCore
 import Foundation
 import Support
+import TestSupport
 import Testing
 
 @testable import CABI
 
 /// The C API as a C program uses it: no Swift of ours but what is behind the functions.
 @Suite(.serialized) struct CABITests {
-    static let model = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .deletingLastPathComponent().appendingPathComponent("models/tiny-sd").path
-
     /// Settings of a run of seconds.
     static func config(_ changes: [String: Any] = [:]) throws -> String {
         let settings: [String: Any] = [
-            "model": model, "prompts": "tiny-sd", "epochs": 2, "steps": 3, "sample_batch_size": 4, "batches_per_epoch": 2,
+            "model": tinySD, "prompts": "tiny-sd", "epochs": 2, "steps": 3, "sample_batch_size": 4, "batches_per_epoch": 2,
             "train_batch_size": 4, "gradient_accumulation_steps": 1, "learning_rate": 1e-3, "beta": 10, "beta_annealing": 0,
             "precision": "fp32", "sample_every": 0, "seed": 5, "device": "cpu",
         ]
@@ -203,13 +201,8 @@ import Testing
 
     /// Nobody waits for a reward that hangs, while it is made or asked, once the call is cancelled.
     @Test(.timeLimit(.minutes(5))) func cancellingDoesNotWaitForRewards() throws {
-        let library = FileManager.default.temporaryDirectory.appendingPathComponent("libfaulty-\(UUID()).so").path
-        defer { try? FileManager.default.removeItem(atPath: library) }
-        let root = URL(fileURLWithPath: Self.model).deletingLastPathComponent().deletingLastPathComponent().path
-        let compiler = try Process.run(
-            URL(fileURLWithPath: "/usr/bin/cc"),
-            arguments: ["-shared", "-fPIC", "-I", "\(root)/include", "-o", library, "\(root)/Tests/Plugins/faulty.c"])
-        compiler.waitUntilExit()
+        let temporary = try TemporaryFolder()
+        let library = try plugin("faulty", in: temporary.url)
         nonisolated(unsafe) var trainer: OpaquePointer?
         func cancelledInASecond(_ call: () -> Int32) {
             Thread.detachNewThread {

@@ -1,21 +1,22 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Runs the built programs as a user would.
 @Suite(.serialized) struct CommandLineTests {
-    private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-cli-\(UUID())")
-    private var model: String { Program.repository.appendingPathComponent("models/tiny-sd").path }
+    private let temporary: TemporaryFolder
+    private var folder: URL { temporary.url }
     private var output: String { folder.appendingPathComponent("run").path }
 
-    init() throws { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) }
+    init() throws { temporary = try TemporaryFolder() }
 
     private func run(_ program: String, _ arguments: [String], interruptAfter: String? = nil) throws -> Outcome {
-        try Program.run(program, arguments, in: folder, interruptAfter: interruptAfter)
+        try Shell.run([program] + arguments, in: folder, interruptAfter: interruptAfter)
     }
 
     private func train(_ arguments: [String], interruptAfter: String? = nil) throws -> Outcome {
         let small = [
-            "--model", model, "--reward-plugin", "libwarmth.so", "--prompts", "tiny-sd", "--steps", "3", "--sample-batch-size", "4",
+            "--model", tinySD, "--reward-plugin", "libwarmth.so", "--prompts", "tiny-sd", "--steps", "3", "--sample-batch-size", "4",
             "--batches-per-epoch", "1", "--train-batch-size", "2", "--gradient-accumulation-steps", "1", "--precision", "fp32", "--output",
             output,
         ]
@@ -34,7 +35,7 @@ import Testing
     /// A copy of the model with one file changed.
     private func brokenModel(_ file: String, _ change: (Data) -> Data?) throws -> String {
         let copy = folder.appendingPathComponent("model-\(UUID())")
-        try FileManager.default.copyItem(atPath: model, toPath: copy.path)
+        try FileManager.default.copyItem(atPath: tinySD, toPath: copy.path)
         let target = copy.appendingPathComponent(file)
         let data = try Data(contentsOf: target)
         try FileManager.default.removeItem(at: target)
@@ -129,23 +130,20 @@ import Testing
         let sampled = try run(
             "dag-sample",
             [
-                "--model", model, "--lora", output + "/pytorch_lora_weights.safetensors", "--prompt", "a bag", "--steps", "4", "--output",
+                "--model", tinySD, "--lora", output + "/pytorch_lora_weights.safetensors", "--prompt", "a bag", "--steps", "4", "--output",
                 picture,
             ])
         #expect(sampled.status == 0 && FileManager.default.fileExists(atPath: picture), "\(sampled.error)")
         let refused = try run(
-            "dag-sample", ["--model", model, "--lora", output + "/metrics.jsonl", "--prompt", "a bag", "--output", picture])
+            "dag-sample", ["--model", tinySD, "--lora", output + "/metrics.jsonl", "--prompt", "a bag", "--output", picture])
         #expect(refused.status == 1 && refused.error.contains("metrics.jsonl"))
-        #expect(try run("dag-sample", ["--model", model, "--output", picture]).error.contains("takes text"))
-        #expect(try run("dag-sample", ["--model", model, "--output", picture]).status == 2)
+        #expect(try run("dag-sample", ["--model", tinySD, "--output", picture]).error.contains("takes text"))
+        #expect(try run("dag-sample", ["--model", tinySD, "--output", picture]).status == 2)
     }
 
     /// Ctrl-C does not wait for a reward that hangs.
     @Test func stopsWhileARewardHangs() throws {
-        let library = folder.appendingPathComponent("libfaulty.so").path
-        let source = Program.repository.appendingPathComponent("Tests/Plugins/faulty.c").path
-        let include = Program.repository.appendingPathComponent("include").path
-        #expect(try Program.run("/usr/bin/cc", ["-shared", "-fPIC", "-I", include, "-o", library, source], in: folder).status == 0)
+        let library = try plugin("faulty", in: folder)
         let start = Date()
         let stopped = try train(["--reward-plugin", "\(library),fault=hang,at=5,timeout=600"], interruptAfter: "epoch   0")
         #expect(stopped.status == 130 && stopped.out.contains("stopped and saved"), "\(stopped)")

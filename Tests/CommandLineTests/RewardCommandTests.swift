@@ -1,26 +1,19 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// dag-reward as a plugin's author would use it.
 @Suite(.serialized) struct RewardCommandTests {
-    private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-reward-\(UUID())")
+    private let temporary: TemporaryFolder
+    private var folder: URL { temporary.url }
 
-    init() throws { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) }
+    init() throws { temporary = try TemporaryFolder() }
 
     private func reward(_ arguments: [String], environment: [String: String] = [:]) throws -> Outcome {
-        try Program.run("dag-reward", arguments, in: folder, environment: environment)
+        try Shell.run(["dag-reward"] + arguments, in: folder, environment: environment)
     }
 
-    /// Compiles `Tests/Plugins/<source>.c`; the library's path.
-    private func plugin(_ source: String, _ flags: [String] = []) throws -> String {
-        let output = folder.appendingPathComponent("lib\(source).so").path
-        let root = Program.repository.path
-        let arguments =
-            flags + ["-shared", "-fPIC", "-fvisibility=hidden", "-I", "\(root)/include", "-o", output, "\(root)/Tests/Plugins/\(source).c"]
-        let outcome = try Program.run("/usr/bin/cc", arguments, in: folder)
-        try #require(outcome.status == 0, "\(outcome.error)")
-        return output
-    }
+    private func plugin(_ source: String, _ flags: [String] = []) throws -> String { try TestSupport.plugin(source, flags, in: folder) }
 
     private struct Finding: Decodable { let name, status, detail: String }
 
@@ -74,7 +67,7 @@ import Testing
         #expect(left.isEmpty)
     }
 
-    private var picture: String { "\(Program.repository.path)/Tests/Goldens/rewards/words.png" }
+    private var picture: String { "\(repository.path)/Tests/Goldens/rewards/words.png" }
 
     /// A crash is one line, whatever the language's runtime would like to print.
     @Test func crashesAreOneLine() throws {
@@ -85,8 +78,7 @@ import Testing
     /// A parent that ignores SIGCHLD does not keep this program from learning how its processes ended.
     @Test func ignoredSignalsAreRestored() throws {
         func ignoring(_ arguments: [String]) throws -> Outcome {
-            let dagReward = Program.binaries.appendingPathComponent("dag-reward").path
-            return try Program.run("/bin/sh", ["-c", "trap '' CHLD; exec \"$0\" \"$@\"", dagReward] + arguments, in: folder)
+            return try Shell.run(["sh", "-c", "trap '' CHLD; exec \"$0\" \"$@\"", "dag-reward"] + arguments, in: folder)
         }
         let faulty = try plugin("faulty")
         #expect(try ignoring(["score", "\(faulty),fault=segv", picture]).out.contains("SIGSEGV"))
@@ -95,7 +87,7 @@ import Testing
 
     /// What a Python file prints arrives, also what it prints last; and what lies in the current folder is nothing to it.
     @Test func pythonFilesPrintAndImportTheirOwn() throws {
-        let python = "\(Program.repository.path)/.venv/bin/python"
+        let python = "\(repository.path)/.venv/bin/python"
         let file = folder.appendingPathComponent("prints.py").path
         try "import atexit\natexit.register(print, 'bye')\ndef score(a, b, c):\n  print('scoring')\n  return [1] * len(a)".write(
             toFile: file, atomically: true, encoding: .utf8)
@@ -105,7 +97,7 @@ import Testing
             try "raise SystemExit('not this one')".write(
                 to: current.appendingPathComponent("\(name).py"), atomically: true, encoding: .utf8)
         }
-        let outcome = try Program.run("dag-reward", ["score", "\(file),python=\(python)", picture], in: current)
+        let outcome = try Shell.run(["dag-reward", "score", "\(file),python=\(python)", picture], in: current)
         #expect(outcome.status == 0 && outcome.error == "scoring\nbye\n", "\(outcome)")
     }
 
@@ -146,7 +138,7 @@ import Testing
             let file = folder.appendingPathComponent("r.py").path
             try "import os, struct\nkept = []\ndef score(images, prompts, metadata):\n  \(body)".write(
                 toFile: file, atomically: true, encoding: .utf8)
-            return try self.check("\(file),python=\(Program.repository.path)/.venv/bin/python", ["--only", check]).findings[0]
+            return try self.check("\(file),python=\(repository.path)/.venv/bin/python", ["--only", check]).findings[0]
         }
         #expect(try check("return images[:, 0, 0, 0]", only: "memory").status == "pass")
         let leak = try check("kept.append(bytearray(100000)); return images[:, 0, 0, 0]", only: "memory")
@@ -157,7 +149,7 @@ import Testing
     }
 
     @Test func scoresFiles() throws {
-        let root = Program.repository.path
+        let root = repository.path
         let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/models/tiny-sd/samples.png"]
         let outcome = try reward(["score", "jpeg_compressibility"] + pictures)
         #expect(
@@ -172,7 +164,7 @@ import Testing
 
     /// A JPEG file is read, and prompts go to their pictures whatever the sizes.
     @Test func promptsFollowTheirPictures() throws {
-        let root = Program.repository.path
+        let root = repository.path
         let jpeg = folder.appendingPathComponent("small.jpg")
         // 1 x 1, white.
         try #require(Data(base64Encoded: Self.whitePixel)).write(to: jpeg)
@@ -208,7 +200,7 @@ import Testing
 
     /// Which score is shown, and what becomes of pictures without one, is as for training.
     @Test func scoreKeepsToTheSettings() throws {
-        let root = Program.repository.path
+        let root = repository.path
         let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
         let one = try reward(["score", "jpeg_compressibility,objective=incompressibility"] + pictures)
         #expect(one.status == 0 && one.out.contains("incompressibility") && !one.out.contains("  compressibility"), "\(one)")
@@ -234,7 +226,7 @@ import Testing
 
     /// One that cannot be scored has its row, and the others theirs.
     @Test func failuresAreRows() throws {
-        let root = Program.repository.path
+        let root = repository.path
         let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
         let outcome = try reward(["score", "\(plugin("faulty")),fault=nan,at=1"] + pictures)
         #expect(
@@ -260,8 +252,7 @@ import Testing
         try FileManager.default.copyItem(atPath: place("libminimal.so"), toPath: place("mine.so"))
         try FileManager.default.createDirectory(atPath: place("libfolder.so"), withIntermediateDirectories: true)
         for name in ["libtext.so", "file"] { try "text".write(toFile: place(name), atomically: true, encoding: .utf8) }
-        let other = try Program.run("/usr/bin/cc", ["-shared", "-x", "c", "-o", place("libother.so"), "/dev/null"], in: folder)
-        #expect(other.status == 0)
+        try compile(["-shared", "-x", "c", "-o", place("libother.so"), "/dev/null"])
         let file = place("file")
         let list = try reward(["list"], environment: ["DAG_REWARD_PATH": "\(folder.path):\(shadow.path):\(file):/no/folder"])
         #expect(list.status == 0, "\(list)")

@@ -1,6 +1,7 @@
 import AnalyticWorld
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 
 @testable import DAGCore

@@ -2,6 +2,7 @@ import Foundation
 import Rewards
 import Support
 import Tensors
+import TestSupport
 import Testing
 
 @testable import DAGCore
@@ -15,7 +16,7 @@ import Testing
         let reward = CallbackReward(name: "picky") { batch in
             (0..<batch.count).map { k in
                 if alwaysFails || batch.sampleIDs[k] == failing { return .nan }
-                return Float(batch.images[k].reduce(0) { $0 + Int($1) }) / Float(batch.images.bytesPerImage * 255)
+                return brightness(batch, k)
             }
         }
         var specification = RewardSpecification(library: "picky")
@@ -54,7 +55,7 @@ import Testing
             counter.calls += 1
             return (0..<batch.count).map { k in
                 if counter.calls > 1, batch.sampleIDs[k] == 2 { return .nan }
-                return Float(batch.images[k].reduce(0) { $0 + Int($1) }) / Float(batch.images.bytesPerImage * 255)
+                return brightness(batch, k)
             }
         }
         var specification = RewardSpecification(library: "moody")

@@ -1,9 +1,8 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import DAGCore
-
-private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 
 /// Writes a throw-away file, loads it, and removes it.
 private func load(_ content: String, as name: String) throws -> PromptSet {
@@ -11,12 +10,11 @@ private func load(_ content: String, as name: String) throws -> PromptSet {
 }
 
 private func load(_ content: Data, as name: String) throws -> PromptSet {
-    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("prompts-\(UUID().uuidString)")
-    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(at: folder) }
-    let file = folder.appendingPathComponent(name)
-    try content.write(to: file)
-    return try PromptSet.load(file.path)
+    try withFolder { folder in
+        let file = folder.appendingPathComponent(name)
+        try content.write(to: file)
+        return try PromptSet.load(file.path)
+    }
 }
 
 private func message(_ body: () throws -> PromptSet) throws -> String {
@@ -100,7 +98,7 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
     }
 
     @Test func tinySDIsTheModelsFile() throws {
-        let file = root.appendingPathComponent("models/tiny-sd/open-prompts.txt")
+        let file = repository.appendingPathComponent("models/tiny-sd/open-prompts.txt")
         let set = try PromptSet.load(file.path)
         #expect(set.name == "open-prompts")
         #expect(try set.prompts == PromptSet.load("tiny-sd").prompts)
@@ -177,6 +175,6 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
     }
 
     @Test func folder() throws {
-        #expect(try message { try PromptSet.load(root.path) }.contains("is a folder"))
+        #expect(try message { try PromptSet.load(repository.path) }.contains("is a folder"))
     }
 }

@@ -2,6 +2,7 @@ import Foundation
 import Images
 import Rewards
 import Tensors
+import TestSupport
 import Testing
 
 @testable import DAGCore
@@ -49,9 +50,6 @@ import Testing
     @Test func aRunSaysItOnce() throws {
         let folder = try TemporaryFolder()
         func trainer() throws -> Trainer {
-            let brightness = { @Sendable (batch: RewardBatch) -> [Float] in
-                (0..<batch.count).map { k in Float(batch.images[k].reduce(0) { $0 + Int($1) }) / Float(batch.images.bytesPerImage * 255) }
-            }
             let rewards: [(RewardSpecification, any Reward)] = [
                 (RewardSpecification(library: "brightness"), CallbackReward(name: "brightness", body: brightness)),
                 (

@@ -3,36 +3,10 @@ import Models
 import NN
 import Rewards
 import Tensors
+import TestSupport
 import Testing
 
 @testable import DAGCore
-
-/// Tests/Goldens: numbers of diffusers, peft and PyTorch (make_goldens.py).
-let goldens = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("Goldens")
-/// The shipped pipeline.
-let tinySD = goldens.deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("models/tiny-sd").path
-
-/// A JSON golden.
-func json(_ name: String) throws -> Any {
-    try JSONSerialization.jsonObject(with: Data(contentsOf: goldens.appendingPathComponent(name)))
-}
-
-/// Stored tensors.
-func tensors(_ name: String) throws -> [String: Tensor] { try Safetensors(contentsOf: goldens.appendingPathComponent(name)).tensors }
-
-/// Largest difference, relative to the largest expected value.
-func difference(_ actual: [Double], _ expected: [Double]) -> Double {
-    guard actual.count == expected.count else { return .infinity }
-    let scale = expected.map { abs($0) }.max() ?? 0
-    return zip(actual, expected).map { abs($0 - $1) }.reduce(0) { $1.isNaN ? .infinity : max($0, $1) } / max(scale, 1e-12)
-}
-
-/// A folder that is removed with the object.
-final class TemporaryFolder {
-    let url = FileManager.default.temporaryDirectory.appendingPathComponent("dag-test-\(UUID())")
-    init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
-    deinit { try? FileManager.default.removeItem(at: url) }
-}
 
 /// A scheduler of a configuration as JSON.
 func scheduler(_ configuration: Any) throws -> DDIMScheduler {
@@ -46,16 +20,6 @@ let stableDiffusionSchedule: [String: any Sendable] = [
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "clip_sample": false,
     "set_alpha_to_one": false, "steps_offset": 1,
 ]
-
-/// A reward for tests: the mean brightness of each picture, in [0, 1].
-/// - Parameter count: receives the number of pictures of each batch.
-func brightness(count: @escaping @Sendable (Int) -> Void = { _ in }) throws -> RewardEvaluator {
-    let reward = CallbackReward(name: "brightness") { batch in
-        count(batch.count)
-        return (0..<batch.count).map { k in Float(batch.images[k].reduce(0) { $0 + Int($1) }) / Float(batch.images.bytesPerImage * 255) }
-    }
-    return try RewardEvaluator([(RewardSpecification(library: "brightness"), reward)])
-}
 
 /// Small settings on the shipped pipeline.
 func smallConfiguration(_ change: (inout TrainingConfiguration) -> Void = { _ in }) -> TrainingConfiguration {

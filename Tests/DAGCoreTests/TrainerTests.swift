@@ -3,6 +3,7 @@ import NN
 import Rewards
 import Support
 import Tensors
+import TestSupport
 import Testing
 
 @testable import DAGCore

@@ -2,6 +2,7 @@ import Foundation
 import Models
 import NN
 import Tensors
+import TestSupport
 import Testing
 
 @testable import DAGCore

@@ -1,6 +1,7 @@
 import Foundation
 import Rewards
 import Tensors
+import TestSupport
 import Testing
 
 @testable import DAGCore

@@ -1,6 +1,7 @@
 import Foundation
 import NN
 import Tensors
+import TestSupport
 import Testing
 
 @testable import Models
@@ -16,7 +17,7 @@ import Testing
     @Test(arguments: ["clip-vision", "clip-vision-2"])
     func imageEmbeddings(name: String) throws {
         let model = try CLIPVisionModel(folder: ModelFolder(file(name)))
-        let golden = try golden("rewards/\(name)")
+        let golden = try tensors("rewards/\(name)/golden.safetensors")
         let expected = golden["image_embeds"]!
         #expect(model.imageSize == 28 && model.embeddingSize == expected.size(1))
         #expect(try difference(model(golden["images"]!), expected) < 1e-5)
@@ -26,7 +27,7 @@ import Testing
     func openCLIPFeatures(name: String) throws {
         let model = try OpenCLIPModel(weights: file("open-clip/\(name)"))
         #expect(model.configuration == Self.small)
-        let golden = try golden("rewards/open-clip")
+        let golden = try tensors("rewards/open-clip/golden.safetensors")
         let ids = try (0..<4).map { try golden["ids"]!.select(0, $0).array(Int64.self).map(Int.init) }
         #expect(try difference(model.imageFeatures(golden["images"]!), golden["image_features"]!) < 1e-5)
         #expect(try difference(model.textFeatures(ids), golden["text_features"]!) < 1e-5)
@@ -58,14 +59,12 @@ import Testing
         ("image_size", 8192), ("image_size", 0), ("patch_size", 0), ("patch_size", 29), ("num_hidden_layers", 1 << 40), ("hidden_size", -8),
     ])
     func impossibleSizes(key: String, value: Int) throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("clip-\(UUID())")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
+        let folder = try TemporaryFolder()
         let original = try Data(contentsOf: file("clip-vision-2").appendingPathComponent("config.json"))
         var config = try #require(JSONSerialization.jsonObject(with: original) as? [String: Any])
         config[key] = value
-        try JSONSerialization.data(withJSONObject: config).write(to: folder.appendingPathComponent("config.json"))
-        let error = try #require(throws: ModelError.self) { try CLIPVisionModel(folder: ModelFolder(folder)) }
+        try JSONSerialization.data(withJSONObject: config).write(to: folder.url.appendingPathComponent("config.json"))
+        let error = try #require(throws: ModelError.self) { try CLIPVisionModel(folder: ModelFolder(folder.url)) }
         #expect(error.description.contains("config.json") && error.description.contains("at most"), "\(error)")
     }
 
@@ -73,8 +72,8 @@ import Testing
     private func problem(_ change: (inout [String: Tensor]) -> Void) throws -> String {
         var tensors = try Safetensors(contentsOf: file("open-clip/open_clip_model.safetensors")).tensors
         change(&tensors)
-        let weights = FileManager.default.temporaryDirectory.appendingPathComponent("open-clip-\(UUID()).safetensors")
-        defer { try? FileManager.default.removeItem(at: weights) }
+        let folder = try TemporaryFolder()
+        let weights = folder.url.appendingPathComponent("open-clip.safetensors")
         try Safetensors.encode(tensors).write(to: weights)
         do { _ = try OpenCLIPModel(weights: weights) } catch {
             let message = "\(error)"

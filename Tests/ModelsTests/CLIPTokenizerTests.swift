@@ -1,10 +1,10 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Models
 
-private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-private let goldenFolder = root.appendingPathComponent("Tests/Goldens/tokenizer")
+private let goldenFolder = goldens.appendingPathComponent("tokenizer")
 
 /// What transformers makes of awkward strings; made by make_tokenizer_goldens.py.
 private struct Goldens: Decodable {
@@ -53,7 +53,7 @@ private final class Folder {
     func equalsTransformers(name: String) throws {
         let goldens = try Goldens.read(goldenFolder.appendingPathComponent("goldens.json"))
         let folder = ["sd2", "inverted"].contains(name) ? try Folder("files", name) : try Folder(name == "whole" ? "whole" : "files")
-        let model = root.appendingPathComponent("models/tiny-sd")
+        let model = repository.appendingPathComponent("models/tiny-sd")
         let tokenizer = try CLIPTokenizer(folder: name == "tiny-sd" ? model : folder.url)
         let expected = try zip(#require(goldens.ids[name]), #require(goldens.ids["files"])).map { $0 ?? $1 ?? [] }
         #expect(tokenizer.maxLength == (name == "tiny-sd" ? 12 : 77))
@@ -85,7 +85,7 @@ private final class Folder {
         let (sd2, inverted) = (try Folder("files", "sd2"), try Folder("files", "inverted"))
         #expect(try CLIPTokenizer(folder: sd2.url).paddingID == 0)
         #expect(try CLIPTokenizer(folder: inverted.url).vocabularySize == size + 3)
-        #expect(try CLIPTokenizer(folder: root.appendingPathComponent("models/tiny-sd/tokenizer")).vocabularySize == 589)
+        #expect(try CLIPTokenizer(folder: repository.appendingPathComponent("models/tiny-sd/tokenizer")).vocabularySize == 589)
     }
 
     @Test func tokenizeNeitherPadsNorCuts() throws {

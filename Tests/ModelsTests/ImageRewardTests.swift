@@ -1,6 +1,7 @@
 import Foundation
 import NN
 import Tensors
+import TestSupport
 import Testing
 
 @testable import Models
@@ -19,8 +20,7 @@ import Testing
         let ids: [[Int]]
     }
 
-    private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .appendingPathComponent("Goldens/rewards")
+    private static let folder = goldens.appendingPathComponent("rewards")
 
     private static func golden() throws -> Golden {
         try JSONDecoder().decode(Golden.self, from: Data(contentsOf: folder.appendingPathComponent("imagereward.json")))
@@ -52,9 +52,9 @@ import Testing
 
     /// A file with these weights, for as long as `body` runs.
     private static func withFile<Result>(_ tensors: [String: Tensor], _ body: (URL) throws -> Result) throws -> Result {
-        let file = FileManager.default.temporaryDirectory.appendingPathComponent("imagereward-\(UUID()).safetensors")
+        let folder = try TemporaryFolder()
+        let file = folder.url.appendingPathComponent("imagereward.safetensors")
         try Safetensors.encode(tensors).write(to: file)
-        defer { try? FileManager.default.removeItem(at: file) }
         return try body(file)
     }
 
@@ -115,9 +115,9 @@ import Testing
         #expect(
             try problem { $0["blip.text_encoder.embeddings.word_embeddings.weight"] = Tensor.zeros([9, 130]) }.contains(
                 "128 and 130 are no multiples"))
-        let vocabulary = FileManager.default.temporaryDirectory.appendingPathComponent("vocab-\(UUID()).txt")
+        let folder = try TemporaryFolder()
+        let vocabulary = folder.url.appendingPathComponent("vocab.txt")
         try Data("a\nb\n".utf8).write(to: vocabulary)
-        defer { try? FileManager.default.removeItem(at: vocabulary) }
         let error = #expect(throws: TokenizerError.self) { try WordPieceTokenizer(vocabulary: vocabulary) }
         #expect(error?.description.contains("has no [UNK]") == true)
         try Data([0x89, 0x50, 0xFF, 0x00]).write(to: vocabulary)

@@ -1,6 +1,7 @@
 import Foundation
 import NN
 import Tensors
+import TestSupport
 import Testing
 
 @testable import Models
@@ -13,7 +14,7 @@ import Testing
     ])
     func unet(folder: String, outputs: String) throws {
         let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent(folder)))
-        let golden = try golden(outputs)
+        let golden = try tensors("\(outputs)/golden.safetensors")
         let output = withoutGradients {
             unet(golden["sample"]!, timesteps: golden["timestep"]!, context: golden["encoder_hidden_states"])
         }
@@ -23,7 +24,7 @@ import Testing
     @Test(arguments: [("vae-sd", "vae-sd"), ("vae-odd", "vae-odd"), ("vae-legacy", "vae-sd")])
     func autoencoder(folder: String, outputs: String) throws {
         let vae = try AutoencoderKL(folder: ModelFolder(goldens.appendingPathComponent(folder)))
-        let golden = try golden(outputs)
+        let golden = try tensors("\(outputs)/golden.safetensors")
         try withoutGradients { () throws -> Void in
             let (mean, logVariance) = vae.encode(golden["image"]!)
             #expect(try difference(mean, golden["mean"]!) < 1e-4)
@@ -36,7 +37,7 @@ import Testing
     @Test(arguments: ["clip-sd1", "clip-sd2"])
     func textEncoder(folder: String) throws {
         let encoder = try CLIPTextModel(folder: ModelFolder(goldens.appendingPathComponent(folder)))
-        let golden = try golden(folder)
+        let golden = try tensors("\(folder)/golden.safetensors")
         let ids = golden["input_ids"]!
         let rows = try (0..<ids.size(0)).map { try ids.select(0, $0).array(Int64.self).map(Int.init) }
         #expect(try difference(encoder(rows), golden["last_hidden_state"]!) < 1e-4)
@@ -45,7 +46,7 @@ import Testing
     @Test(arguments: ["lora", "lora_kohya"])
     func loraOutputsAndGradients(name: String) throws {
         let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1")))
-        let golden = try golden("lora")
+        let golden = try tensors("lora/golden.safetensors")
         func run() -> Tensor { unet(golden["sample"]!, timesteps: golden["timestep"]!, context: golden["encoder_hidden_states"]) }
         let file = goldens.appendingPathComponent("lora/\(name).safetensors")
         let lora = try LoRAAdapters(contentsOf: file, attachingTo: unet.linears, device: .cpu)
@@ -63,8 +64,8 @@ import Testing
     @Test func loraFileAsWritten() throws {
         let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1")))
         let file = goldens.appendingPathComponent("lora/lora_kohya.safetensors")
-        let copy = FileManager.default.temporaryDirectory.appendingPathComponent("lora-\(UUID()).safetensors")
-        defer { try? FileManager.default.removeItem(at: copy) }
+        let folder = try TemporaryFolder()
+        let copy = folder.url.appendingPathComponent("lora.safetensors")
         try LoRAAdapters(contentsOf: file, attachingTo: unet.linears, device: .cpu).encoded().write(to: copy)
         let (written, read) = (try Safetensors(contentsOf: copy).tensors, try Safetensors(contentsOf: file).tensors)
         #expect(Set(written.keys) == Set(read.keys))

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Models
@@ -34,8 +35,8 @@ import Testing
 
     /// Plain text reads as under gzip, and what is damaged is an error that names the file.
     @Test func files() throws {
-        let file = FileManager.default.temporaryDirectory.appendingPathComponent("bpe-\(UUID()).txt")
-        defer { try? FileManager.default.removeItem(at: file) }
+        let folder = try TemporaryFolder()
+        let file = folder.url.appendingPathComponent("bpe.txt")
         func error() throws -> String {
             try #require(throws: TokenizerError.self) { try CLIPTokenizer(openCLIP: file) }.description
         }

@@ -2,6 +2,7 @@ import CDAGCore
 import Foundation
 import Models
 import Tensors
+import TestSupport
 import Testing
 
 @testable import RewardKit

@@ -1,5 +1,6 @@
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 
 @testable import RewardKit
@@ -16,8 +17,7 @@ import Testing
     private struct File: Decodable { let cases: [Case] }
 
     private static let cases: [Case] = {
-        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appendingPathComponent("Goldens/rewards/preprocessing.json")
+        let file = goldens.appendingPathComponent("rewards/preprocessing.json")
         return (try? JSONDecoder().decode(File.self, from: Data(contentsOf: file)))?.cases ?? []
     }()
 

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import RewardKit
@@ -24,8 +25,8 @@ import Testing
 
     /// Every byte of a file counts.
     @Test func fingerprint() throws {
-        let file = FileManager.default.temporaryDirectory.appendingPathComponent("fingerprint-\(UUID())")
-        defer { try? FileManager.default.removeItem(at: file) }
+        let folder = try TemporaryFolder()
+        let file = folder.url.appendingPathComponent("weights")
         let settings = try Self.settings(["weights": file.path])
         var data = Data(repeating: 7, count: (20 << 20) + 5)
         try data.write(to: file)
@@ -50,14 +51,12 @@ import Testing
 
     /// In words: a file is its bytes and not its place, and what changes no score is not there.
     @Test func fingerprintIsOfWhatCounts() throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("fingerprint-\(UUID())")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
+        let folder = try TemporaryFolder()
         let names = ["one.pt", "two.pt"]
-        for name in names { try Data("weights".utf8).write(to: folder.appendingPathComponent(name)) }
+        for name in names { try Data("weights".utf8).write(to: folder.url.appendingPathComponent(name)) }
         func fingerprint(_ values: [String: String]) throws -> String {
             let settings = try Self.settings(
-                ["weights": folder.appendingPathComponent(names[0]).path, "vocabulary": ""].merging(values) { $1 })
+                ["weights": folder.url.appendingPathComponent(names[0]).path, "vocabulary": ""].merging(values) { $1 })
             let weights = try settings.file("weights", "")
             _ = try settings.file("vocabulary", orElse: names[1], beside: weights, "")
             return settings.fingerprint
@@ -65,7 +64,7 @@ import Testing
         let usual = try fingerprint([:])
         let hash = try #require(usual.split(separator: " ").last?.split(separator: "=").last)
         #expect(usual == "precision=float32 vocabulary=\(hash) weights=\(hash)")
-        let other = folder.appendingPathComponent(names[1]).path
+        let other = folder.url.appendingPathComponent(names[1]).path
         for same in [["batch_size": "7"], ["threads": "2"], ["weights": other], ["vocabulary": other]] {
             #expect(try fingerprint(same) == usual)
         }

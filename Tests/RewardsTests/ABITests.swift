@@ -1,5 +1,6 @@
 import CDAGCore
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Images
@@ -8,8 +9,8 @@ import Testing
 /// The reward ABI may only grow: see Tests/ABI/README.md.
 @Suite struct ABIGateTests {
     @Test func headerIsAsReleased() throws {
-        let (status, output) = try Shell.run(["scripts/abi_gate.sh"], in: RewardFixture.root)
-        #expect(status == 0 && output == "abi_gate: the header is as released\n", "\(output)")
+        let gate = try Shell.run(["scripts/abi_gate.sh"], in: repository)
+        #expect(gate.status == 0 && gate.output == "abi_gate: the header is as released\n", "\(gate)")
     }
 
     /// What an edit of the header may break, and what is said of it: by the assertions of anchor.c, and by abidiff alone.
@@ -94,11 +95,12 @@ import Testing
 
     @Test func appendedFieldsPassWithANotice() throws {
         let (old, new) = ("    uint32_t largest_batch;", "    uint32_t largest_batch, more, others;")
-        let (status, output) = try Self.gate(replacing: old, by: new)
-        #expect(status == 0, "\(output)")
+        let gate = try Self.gate(replacing: old, by: new)
+        #expect(gate.status == 0, "\(gate)")
         #expect(
-            output.hasPrefix("abi_gate: appended: dag_reward_info: uint32_t more, uint32_t others. What is built already keeps working."))
-        #expect(output.contains("scripts/abi_gate.sh --accept"))
+            gate.output.hasPrefix(
+                "abi_gate: appended: dag_reward_info: uint32_t more, uint32_t others. What is built already keeps working."))
+        #expect(gate.output.contains("scripts/abi_gate.sh --accept"))
         let accepted = try Self.gate(replacing: old, by: new, ["--accept"], then: [])
         #expect(accepted.output == "abi_gate: the header is as released\n", "\(accepted.output)")
         let refused = try Self.gate(replacing: "uint64_t deadline;", by: "int64_t deadline;", ["--accept"])
@@ -106,26 +108,27 @@ import Testing
     }
 
     @Test func exportsAreCounted() throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let library = folder.appendingPathComponent("libloud.so").path
-            let source = RewardFixture.root.appendingPathComponent("Tests/Plugins/minimal.c").path
-            let arguments = ["-shared", "-fPIC", "-I", RewardFixture.root.appendingPathComponent("include").path, "-o", library, source]
+            let source = repository.appendingPathComponent("Tests/Plugins/minimal.c").path
+            let arguments = ["-shared", "-fPIC", "-I", repository.appendingPathComponent("include").path, "-o", library, source]
             func exports() throws -> String {
-                try Shell.run(["scripts/abi_gate.sh", "--exports", library], in: RewardFixture.root).output
+                try Shell.run(["scripts/abi_gate.sh", "--exports", library], in: repository).output
             }
-            try RewardFixture.compile(arguments)
+            try compile(arguments)
             #expect(try exports().contains("abi_gate: exported symbols are as they should be"))
-            try RewardFixture.compile(["-Dstatic="] + arguments)
+            try compile(["-Dstatic="] + arguments)
             #expect(try exports().contains("symbols besides dag_reward_entry, such as"))
             // Of a unique symbol the loader lets a process have only one.
             let unique = folder.appendingPathComponent("unique.s").path
             try ".globl unique\n.type unique, @gnu_unique_object\n.data\nunique: .long 1\n.size unique, 4\n".write(
                 toFile: unique, atomically: true, encoding: .utf8)
-            try RewardFixture.compile(["-fvisibility=hidden"] + arguments + [unique])
+            try compile(["-fvisibility=hidden"] + arguments + [unique])
             #expect(try exports().contains("exports 1 symbols besides dag_reward_entry, such as unique"))
-            let check = try Shell.run([RewardFixture.program("dag-reward"), "check", library, "--only", "exports"], in: folder)
+            let check = try Shell.run(
+                [programs.appendingPathComponent("dag-reward").path, "check", library, "--only", "exports"], in: folder)
             #expect(check.output.contains("WARN") && check.output.contains("exports 1 more symbols, such as unique"), "\(check.output)")
-            try RewardFixture.compile(["-Ddag_reward_entry=other"] + arguments)
+            try compile(["-Ddag_reward_entry=other"] + arguments)
             #expect(try exports().contains("does not export dag_reward_entry"))
         }
     }
@@ -134,28 +137,27 @@ import Testing
         throws
     {
         let path = URL(fileURLWithPath: try RewardSpecification(name).path()).path
-        let (status, output) = try Shell.run(["scripts/abi_gate.sh", "--exports", path], in: RewardFixture.root)
-        #expect(status == 0, "\(output)")
+        let gate = try Shell.run(["scripts/abi_gate.sh", "--exports", path], in: repository)
+        #expect(gate.status == 0, "\(gate)")
     }
 
     /// Runs the gate in a copy of what it reads, with an edited header; a second time with other arguments if asked to.
     private static func gate(
         replacing old: String, by new: String, in header: String = "dag_reward.h", withAssertions: Bool = true, _ arguments: [String] = [],
         then again: [String]? = nil
-    ) throws -> (status: Int32, output: String) {
-        try RewardFixture.withFolder { copy in
-            try FileManager.default.createDirectory(at: copy.appendingPathComponent("Tests"), withIntermediateDirectories: true)
-            try FileManager.default.createDirectory(at: copy.appendingPathComponent("scripts"), withIntermediateDirectories: true)
-            for part in ["include", "Tests/ABI", "scripts/abi_gate.sh"] {
-                try FileManager.default.copyItem(
-                    at: RewardFixture.root.appendingPathComponent(part), to: copy.appendingPathComponent(part))
+    ) throws -> Outcome {
+        try withFolder { copy in
+            for part in ["include", "Sources/C/CDAGCore", "Tests/ABI", "scripts/abi_gate.sh"] {
+                let place = copy.appendingPathComponent(part)
+                try FileManager.default.createDirectory(at: place.deletingLastPathComponent(), withIntermediateDirectories: true)
+                try FileManager.default.copyItem(at: repository.appendingPathComponent(part), to: place)
             }
             let header = copy.appendingPathComponent("include/\(header)")
             let text = try String(contentsOf: header, encoding: .utf8)
             try #require(text.components(separatedBy: old).count >= 2, "the header has no `\(old)`")
             let place = try #require(text.range(of: old))
             try text.replacingCharacters(in: place, with: new).write(to: header, atomically: true, encoding: .utf8)
-            if !withAssertions { try Data().write(to: copy.appendingPathComponent("include/anchor.c")) }
+            if !withAssertions { try Data().write(to: copy.appendingPathComponent("Sources/C/CDAGCore/anchor.c")) }
             let first = try Shell.run(["scripts/abi_gate.sh"] + arguments, in: copy)
             guard let again else { return first }
             return try Shell.run(["scripts/abi_gate.sh"] + again, in: copy)
@@ -191,7 +193,7 @@ import Testing
 
     /// The sizes are those that the C side asserts.
     @Test func firstSizesAreThoseOfTheFirstRelease() throws {
-        let anchor = try String(contentsOf: RewardFixture.root.appendingPathComponent("include/anchor.c"), encoding: .utf8)
+        let anchor = try String(contentsOf: repository.appendingPathComponent("Sources/C/CDAGCore/anchor.c"), encoding: .utf8)
         let sizes: [(String, any GrowingStruct.Type)] = [
             ("error", dag_reward_error.self), ("host", dag_reward_host.self), ("objective", dag_reward_objective.self),
             ("option", dag_reward_option.self), ("info", dag_reward_info.self), ("config", dag_reward_config.self),
@@ -205,10 +207,10 @@ import Testing
 /// A plugin built with the first release's header keeps working, and so does one whose structs are longer than today's.
 @Suite struct FirstReleaseTests {
     @Test(arguments: [[], ["-DLONGER"]]) func itsPluginScores(flags: [String]) throws {
-        let library = try RewardFixture.withFolder { folder in
-            let v1 = RewardFixture.root.appendingPathComponent("Tests/ABI/v1")
+        let library = try withFolder { folder in
+            let v1 = repository.appendingPathComponent("Tests/ABI/v1")
             let output = folder.appendingPathComponent("libfirst_release.so").path
-            try RewardFixture.compile(
+            try compile(
                 flags + [
                     "-shared", "-fPIC", "-fvisibility=hidden", "-I", v1.path, "-o", output, v1.appendingPathComponent("plugin.c").path,
                 ])

@@ -1,5 +1,6 @@
 import Foundation
 import Support
+import TestSupport
 import Testing
 
 @testable import Images
@@ -60,7 +61,7 @@ import Testing
         let file = folder.appendingPathComponent("functions.c").path
         try source.write(toFile: file, atomically: true, encoding: .utf8)
         let output = folder.appendingPathComponent("libfunctions.so.2.1").path
-        try RewardFixture.compile(["-shared", "-fPIC", "-w", "-o", output, file])
+        try compile(["-shared", "-fPIC", "-w", "-o", output, file])
         return output
     }
 
@@ -133,7 +134,7 @@ import Testing
 
     /// The page for users has every word, and the program that is tried here.
     @Test func theVocabularyIsDocumented() throws {
-        let page = try String(contentsOf: RewardFixture.root.appendingPathComponent("docs/reward-plugins.md"), encoding: .utf8)
+        let page = try String(contentsOf: repository.appendingPathComponent("docs/reward-plugins.md"), encoding: .utf8)
         for word in CFunctionReward.vocabulary {
             #expect(page.contains("\n| `\(word.isPointer ? "*" : "")\(word.name)` |"), "\(word.name)")
         }
@@ -174,7 +175,7 @@ import Testing
     }
 
     @Test func librariesAreNamed() throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let copy = folder.appendingPathComponent("libfunctions.so.2.1").path
             try FileManager.default.copyItem(atPath: Self.library.get(), toPath: copy)
             let settings = "score=int gray_at_0(const uint8_t *gray)"
@@ -207,7 +208,7 @@ import Testing
     @Test(.enabled(if: tesseract != nil, "needs libtesseract5 and tesseract-ocr-eng, which scripts/setup.sh --python installs"))
     func textInAPicture() throws {
         let evaluator = try RewardEvaluator(plugins: [Self.reader])
-        let pictures = try ["words", "lines"].map { try PNG.read(RewardFixture.root.path + "/Tests/Goldens/rewards/\($0).png").pixels }
+        let pictures = try ["words", "lines"].map { try PNG.read(repository.path + "/Tests/Goldens/rewards/\($0).png").pixels }
         let scores = try evaluator.score(RewardFixture.batch(pictures, height: 96, width: 256)).reward
         #expect(scores[0] > 80 && scores[1] < 60, "\(scores)")
     }

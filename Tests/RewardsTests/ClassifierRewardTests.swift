@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Images
@@ -30,7 +31,7 @@ import Testing
         }
     }
 
-    static let folder = RewardFixture.root.appendingPathComponent("Tests/Goldens/rewards")
+    static let folder = repository.appendingPathComponent("Tests/Goldens/rewards")
     static let cases: [Case] = {
         let file = folder.appendingPathComponent("resnet.json")
         return (try? JSONDecoder().decode([Case].self, from: Data(contentsOf: file))) ?? []

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Images
@@ -26,7 +27,7 @@ import Testing
 
     /// What the plugin says to a file of these bytes.
     private static func message(_ bytes: Data) throws -> String {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let path = folder.appendingPathComponent("spoilt.safetensors").path
             try bytes.write(to: URL(fileURLWithPath: path))
             let text = errorMessage { try RewardEvaluator(plugins: ["cifar_classifier,classes=c0,weights=\(path)"]) }
@@ -36,7 +37,7 @@ import Testing
     }
 
     @Test func unspoiltWeightsLoad() throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let path = folder.appendingPathComponent("sound.safetensors").path
             try File().bytes().write(to: URL(fileURLWithPath: path))
             _ = try RewardEvaluator(plugins: ["cifar_classifier,classes=c0,weights=\(path)"])
@@ -116,7 +117,7 @@ import Testing
 
     /// The same path and settings, other weights: a run that is resumed has to notice.
     @Test func fingerprintTellsWeightsApart() throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let path = folder.appendingPathComponent("weights.safetensors").path
             var file = try File()
             func fingerprint() throws -> String {

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Images
@@ -7,7 +8,7 @@ import Testing
 /// libaesthetic.so, libimagereward.so and libhps.so through the plugin ABI, from bytes to scores, against the public Python code at small sizes
 /// (Tests/Goldens/rewards). The weights are made by the goldens' formula and stored here as safetensors.
 @Suite struct NeuralRewardTests {
-    private static let goldens = RewardFixture.root.appendingPathComponent("Tests/Goldens/rewards")
+    private static let goldens = repository.appendingPathComponent("Tests/Goldens/rewards")
 
     private struct Aesthetic: Decodable {
         let shapes: [String: [Int]]
@@ -71,7 +72,7 @@ import Testing
 
     @Test(arguments: ["worker", "none"]) func aesthetic(isolation: String) throws {
         let golden: Aesthetic = try Self.golden("aesthetic.json")
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let head = folder.appendingPathComponent("head.safetensors")
             try Self.write(golden.shapes, to: head)
             let clip = Self.goldens.appendingPathComponent("clip-vision-2").path
@@ -86,7 +87,7 @@ import Testing
 
     @Test func imageReward() throws {
         let golden: ImageReward = try Self.golden("imagereward.json")
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let weights = folder.appendingPathComponent("ImageReward.safetensors")
             try Self.write(golden.shapes, to: weights)
             // Beside the weights, where it is looked for.
@@ -102,11 +103,11 @@ import Testing
     /// Heads of attention and all sizes are read off the weights. The vocabulary lies beside them, where it is looked for.
     @Test func hps() throws {
         let golden: HPS = try Self.golden("hps.json")
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let weights = folder.appendingPathComponent("HPS.safetensors")
             try Self.write(golden.shapes, to: weights)
             try FileManager.default.copyItem(
-                at: RewardFixture.root.appendingPathComponent("Tests/Goldens/tokenizer/open-clip/bpe.txt.gz"),
+                at: repository.appendingPathComponent("Tests/Goldens/tokenizer/open-clip/bpe.txt.gz"),
                 to: folder.appendingPathComponent("bpe_simple_vocab_16e6.txt.gz"))
             let scores = try Self.scores("hps,weights=\(weights.path)", golden.pictures, prompts: golden.prompts)
             for (score, expected) in zip(scores, golden.scores) { #expect(abs(score - expected) < 1e-5, "\(scores), \(golden.scores)") }
@@ -118,7 +119,7 @@ import Testing
     /// A vocabulary with a piece too few gives other ids, or none: it is refused before anything is scored.
     @Test func vocabulariesThatAreNotTheModels() throws {
         let (imageReward, hps): (ImageReward, HPS) = (try Self.golden("imagereward.json"), try Self.golden("hps.json"))
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let weights = ["imagereward", "hps"].map { folder.appendingPathComponent("\($0).safetensors") }
             try Self.write(imageReward.shapes, to: weights[0])
             try Self.write(hps.shapes, to: weights[1])
@@ -128,7 +129,7 @@ import Testing
             let rows = try #require(imageReward.shapes["blip.text_encoder.embeddings.word_embeddings.weight"])[0]
             let first = errorMessage { try RewardSpecification("imagereward,weights=\(weights[0].path),vocabulary=\(short.path)").load() }
             #expect(first.contains("short.txt: has \(rows - 1) tokens with [DEC] and [ENC], not the \(rows) of"), "\(first)")
-            let merges = RewardFixture.root.appendingPathComponent("Tests/Goldens/tokenizer/files/merges.txt")
+            let merges = repository.appendingPathComponent("Tests/Goldens/tokenizer/files/merges.txt")
             let fewer = folder.appendingPathComponent("fewer.txt")
             try Data(String(contentsOf: merges, encoding: .utf8).split(separator: "\n").dropLast().joined(separator: "\n").utf8).write(
                 to: fewer)
@@ -141,7 +142,7 @@ import Testing
     /// As many pieces as bert-base-uncased has, but in other places.
     @Test func vocabularyOfThePublishedSize() throws {
         let golden: ImageReward = try Self.golden("imagereward.json")
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let weights = folder.appendingPathComponent("ImageReward.safetensors")
             try Self.write(
                 golden.shapes.merging(["blip.text_encoder.embeddings.word_embeddings.weight": [30524, 128]]) { $1 }, to: weights)
@@ -163,7 +164,7 @@ import Testing
     /// What was loaded, what of it is not as published, and what was of no use.
     @Test func theLogTellsWhatWasLoaded() throws {
         let golden: ImageReward = try Self.golden("imagereward.json")
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let (weights, picture) = (
                 folder.appendingPathComponent("ImageReward.safetensors"), folder.appendingPathComponent("picture.png")
             )
@@ -171,22 +172,21 @@ import Testing
             try PNG.write([UInt8](repeating: 9, count: 48), height: 4, width: 4, to: picture.path)
             let vocabulary = Self.goldens.appendingPathComponent("imagereward_vocab.txt").path
             let reward = "imagereward,weights=\(weights.path),vocabulary=\(vocabulary),threads=1"
-            let programs = URL(fileURLWithPath: try InstalledFiles.worker()).deletingLastPathComponent()
-            let (status, output) = try Shell.run(["./dag-reward", "score", reward, picture.path], in: programs)
-            #expect(status == 0)
+            let outcome = try Shell.run(["dag-reward", "score", reward, picture.path], in: folder)
+            #expect(outcome.status == 0)
             for line in [
                 "reward: imagereward: BLIP with a ViT of 2 layers, 128 wide, patches of 16 in 32 and a BERT of 2 layers, 128 wide; "
                     + "float32 on cpu, threads: 1",
                 "reward: imagereward: warning: the scores are not the published ones: \(weights.path) has other sizes",
                 "reward: imagereward: \(weights.path): tensors that are none of the model's are left alone: 1, such as something.else",
-            ] { #expect(output.contains(line), "\(output)") }
+            ] { #expect(outcome.output.contains(line), "\(outcome.output)") }
         }
     }
 
     /// Other weights are another reward: a run does not go on with them.
     @Test func fingerprintsFollowTheWeights() throws {
         let golden: Aesthetic = try Self.golden("aesthetic.json")
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let head = folder.appendingPathComponent("head.safetensors")
             try Self.write(golden.shapes, to: head)
             let clip = folder.appendingPathComponent("clip")
@@ -238,7 +238,7 @@ import Testing
         ("imagereward,weights=HEAD,vocabulary=VOCABULARY", "it is not ImageReward's"),
     ]) func wrongFilesAreOneClearError(plugin: String, part: String) throws {
         let golden: Aesthetic = try Self.golden("aesthetic.json")
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let head = folder.appendingPathComponent("head.safetensors")
             try Self.write(golden.shapes, to: head)
             let short = folder.appendingPathComponent("SHORT.safetensors")

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Images
@@ -6,7 +7,7 @@ import Testing
 
 @Suite struct PNGTests {
     @Test func readsWhatItWroteAndLeavesNothingElse() throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let path = folder.appendingPathComponent("picture.png").path
             let pixels = (0..<5 * 7 * 3).map { UInt8($0 * 37 & 255) }
             try PNG.write([UInt8](repeating: 9, count: 3), height: 1, width: 1, to: path)
@@ -21,7 +22,7 @@ import Testing
     @Test func transparencyShowsWhite() throws {
         // Two RGBA pixels written by Pillow: (10, 20, 30, 255) and (10, 20, 30, 0).
         let file = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAYAAAD0In+KAAAAEUlEQVR4nGPkEpH7z8DAwAgABp4BPkNtSGUAAAAASUVORK5CYII="
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let url = folder.appendingPathComponent("rgba.png")
             try #require(Data(base64Encoded: file)).write(to: url)
             #expect(try PNG.read(url.path).pixels == [10, 20, 30, 255, 255, 255])
@@ -33,7 +34,7 @@ import Testing
         let unwritable = errorMessage { try PNG.write([1, 2, 3], height: 1, width: 1, to: "/nowhere/a.png") }
         #expect(unwritable.hasPrefix("cannot write /nowhere/a.png: "))
         #expect(errorMessage { try PNG.write([1, 2], height: 1, width: 1, to: "/tmp/a.png") }.contains("2 bytes"))
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let url = folder.appendingPathComponent("text.png")
             try Data("no picture".utf8).write(to: url)
             #expect(errorMessage { try PNG.read(url.path) }.hasPrefix("cannot read \(url.path): "))

@@ -1,5 +1,6 @@
 import Foundation
 import Support
+import TestSupport
 import Testing
 
 @testable import Images
@@ -8,7 +9,7 @@ import Testing
 /// Rewards in Python files. The interpreter is the one that set-up made, which has numpy.
 @Suite struct PythonRewardTests {
     static let interpreter = [
-        "\(RewardFixture.root.path)/.venv/bin/python", ProcessInfo.processInfo.environment["DAG_TEST_PYTHON"] ?? "",
+        "\(repository.path)/.venv/bin/python", ProcessInfo.processInfo.environment["DAG_TEST_PYTHON"] ?? "",
     ].first(
         where: FileManager.default.fileExists(atPath:))
 
@@ -19,7 +20,7 @@ import Testing
     }
 
     private func score(_ source: String, _ settings: String = "", prompts: [String]? = nil) throws -> RewardReport {
-        try RewardFixture.withFolder { try evaluator(source, settings, in: $0).score(RewardFixture.batch(count: 3, prompts: prompts)) }
+        try withFolder { try evaluator(source, settings, in: $0).score(RewardFixture.batch(count: 3, prompts: prompts)) }
     }
 
     @Test func aFunctionIsAReward() throws {
@@ -47,7 +48,7 @@ import Testing
             def score(images, prompts, metadata):
                 return {"size": [len(images)] * len(images), "red": images[:, 0, 0, 0].astype(float) * scale}
             """#
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let evaluator = try evaluator(source, "factor=3,sign=-,clip=true,device=cuda:1,weight=2", in: folder)
             #expect(evaluator.objectiveNames == ["redness/red", "redness/size"])
             let report = try evaluator.score(RewardFixture.batch(count: 3))
@@ -89,7 +90,7 @@ import Testing
     }
 
     @Test func linesAreGivenForRelativePathsToo() throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             try "def score(a, b, c):\n  return 1 / 0".write(to: folder.appendingPathComponent("r.py"), atomically: true, encoding: .utf8)
             let up = FileManager.default.currentDirectoryPath.split(separator: "/").map { _ in "../" }.joined()
             let file = "\(up)\(folder.path.dropFirst())/r.py"
@@ -141,7 +142,7 @@ import Testing
                 open(__file__ + ".flag", "w").close()
                 os.kill(os.getpid(), 9)
             """
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let evaluator = try evaluator(source, in: folder)
             let reason =
                 "a new process could not be made: reward my_reward.py cannot be opened: RuntimeError: out of memory while loading (line 3)"
@@ -169,7 +170,7 @@ import Testing
                 raise RuntimeError("alone")
             def score(a, b, c): return [1] * len(a)
             """
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let report = try evaluator(source, "workers=2", in: folder).score(RewardFixture.batch(count: 3))
             #expect(report.reward == [1, 1, 1])
             #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 3)
@@ -183,17 +184,17 @@ import Testing
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", __file__])
             def score(a, b, c): time.sleep(600)
             """
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let file = folder.appendingPathComponent("my_reward.py").path
             try source.write(toFile: file, atomically: true, encoding: .utf8)
             let host = Process()
-            host.executableURL = URL(fileURLWithPath: try RewardFixture.program("dag-reward"))
-            let picture = RewardFixture.root.appendingPathComponent("Tests/Goldens/rewards/words.png").path
+            host.executableURL = URL(fileURLWithPath: programs.appendingPathComponent("dag-reward").path)
+            let picture = repository.appendingPathComponent("Tests/Goldens/rewards/words.png").path
             host.arguments = try ["score", "\(file),python=\(#require(Self.interpreter))", picture]
             try host.run()
-            #expect(try RewardFixture.wait { try RewardFixture.processes(file).count == 3 })
+            #expect(try waitUntil { try RewardFixture.processes(file).count == 3 })
             kill(host.processIdentifier, SIGKILL)
-            #expect(try RewardFixture.wait { try RewardFixture.processes(file).isEmpty })
+            #expect(try waitUntil { try RewardFixture.processes(file).isEmpty })
         }
     }
 
@@ -205,7 +206,7 @@ import Testing
 
     /// A worker that speaks another version is refused. The first did not say which one it spoke.
     @Test func workersOfAnotherReleaseAreRefused() throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let file = folder.appendingPathComponent("my_reward.py").path
             try "def score(a, b, c): pass".write(toFile: file, atomically: true, encoding: .utf8)
             let source = String(decoding: PackageResources.worker_py, as: UTF8.self).replacing(#", "protocol": PROTOCOL"#, with: "")
@@ -217,7 +218,7 @@ import Testing
 
     @Test func interpretersAndFilesThatAreNotThere() throws {
         #expect(errorMessage { try RewardEvaluator(plugins: ["nowhere.py"]) } == "reward nowhere.py: no such file")
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let file = folder.appendingPathComponent("r.py").path
             try "def score(a, b, c): pass".write(toFile: file, atomically: true, encoding: .utf8)
             #expect(
@@ -229,7 +230,7 @@ import Testing
     /// The code is part of the fingerprint: a run does not go on with another reward of the same name.
     @Test func editsChangeTheFingerprint() throws {
         let prints = try ["return [1] * 3", "return [2] * 3", "return [1] * 3"].map { body in
-            try RewardFixture.withFolder { try evaluator("def score(a, b, c): \(body)", in: $0).fingerprint }
+            try withFolder { try evaluator("def score(a, b, c): \(body)", in: $0).fingerprint }
         }
         #expect(prints[0] == prints[2] && prints[0] != prints[1])
     }
@@ -237,7 +238,7 @@ import Testing
     /// So are the settings, in words.
     @Test func fingerprintsAreWords() throws {
         let source = "def setup(quality=3, name='x'): pass\ndef score(a, b, c): return [1] * 3"
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let usual = try evaluator(source, in: folder)
             #expect(usual.fingerprint.hasSuffix(" name=x quality=3"), "\(usual.fingerprint)")
             let other = try evaluator(source, "quality=4", in: folder)

@@ -1,5 +1,6 @@
 import Foundation
 import Support
+import TestSupport
 import Testing
 
 @testable import Images
@@ -7,42 +8,9 @@ import Testing
 
 /// Plugins compiled from `Tests/Plugins` and pictures to score.
 enum RewardFixture {
-    static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-
-    /// An empty folder that `body` may fill; it is removed afterwards.
-    static func withFolder<Result>(_ body: (URL) throws -> Result) throws -> Result {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        return try body(folder)
-    }
-
     /// Compiles `Tests/Plugins/<source>.c` as a plugin author would, and opens it in this process.
     static func library(_ source: String, _ flags: [String] = []) throws -> RewardLibrary {
         try withFolder { folder in try RewardLibrary(path: plugin(source, flags, in: folder)) }
-    }
-
-    /// Compiles `Tests/Plugins/<source>.c` into a folder; the library's path.
-    static func plugin(_ source: String, _ flags: [String] = [], in folder: URL) throws -> String {
-        let output = folder.appendingPathComponent("lib\(source).so").path
-        let include = root.appendingPathComponent("include").path
-        let file = root.appendingPathComponent("Tests/Plugins/\(source).c").path
-        try compile(flags + ["-shared", "-fPIC", "-fvisibility=hidden", "-I", include, "-o", output, file])
-        return output
-    }
-
-    static func compile(_ arguments: [String]) throws {
-        let compiler = Process()
-        compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        compiler.arguments = ["cc"] + arguments
-        try compiler.run()
-        compiler.waitUntilExit()
-        try #require(compiler.terminationStatus == 0, "cc \(arguments.joined(separator: " "))")
-    }
-
-    /// The built programs.
-    static func program(_ name: String) throws -> String {
-        URL(fileURLWithPath: try InstalledFiles.worker()).deletingLastPathComponent().appendingPathComponent(name).path
     }
 
     /// Processes whose command line has a text in it.
@@ -50,13 +18,6 @@ enum RewardFixture {
         try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter {
             (try? Data(contentsOf: URL(fileURLWithPath: "/proc/\($0)/cmdline")))?.range(of: Data(text.utf8)) != nil
         }
-    }
-
-    /// Waits for something to come about, ten seconds at most. Returns whether it has.
-    static func wait(for condition: () throws -> Bool) throws -> Bool {
-        let patience = Date(timeIntervalSinceNow: 10)
-        while try !condition(), Date() < patience { usleep(10_000) }
-        return try condition()
     }
 
     /// Seconds that something takes.

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Images
@@ -134,7 +135,7 @@ import Testing
     }
 
     @Test func filesThatAreNoLibrariesAreRefused() throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let path = folder.appendingPathComponent("libtext.so").path
             try "not a library".write(toFile: path, atomically: true, encoding: .utf8)
             let text = errorMessage { try RewardLibrary(path: path) }

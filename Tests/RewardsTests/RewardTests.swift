@@ -1,5 +1,6 @@
 import Foundation
 import Support
+import TestSupport
 import Testing
 
 @testable import Images
@@ -55,7 +56,7 @@ import Testing
     }
 
     @Test(arguments: ["hps", "libhps.so"]) func looksInThreePlaces(name: String) throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let places = ["lib/dag/rewards", "bin", "second"].map { folder.appendingPathComponent($0) }
             let folders = InstalledFiles.rewardFolders(
                 environment: ["DAG_REWARD_PATH": "\(folder.path)/first:\(folder.path)/second"],
@@ -75,7 +76,7 @@ import Testing
 
     /// What is opened is found again from another folder.
     @Test func pathsAreAbsolute() throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let here = FileManager.default.currentDirectoryPath
             let up = here.split(separator: "/").map { _ in ".." }.joined(separator: "/")
             for (kind, name) in [("", "libx.so"), ("c:", "libx.so"), ("", "x.py")] {

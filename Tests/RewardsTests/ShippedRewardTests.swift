@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Images
@@ -14,7 +15,7 @@ import Testing
 
     /// Pillow's sizes: see `Tests/Goldens/jpeg_sizes.py`.
     static let cases: [Case] = {
-        let file = RewardFixture.root.appendingPathComponent("Tests/Goldens/jpeg_sizes.json")
+        let file = repository.appendingPathComponent("Tests/Goldens/jpeg_sizes.json")
         return (try? JSONDecoder().decode([Case].self, from: Data(contentsOf: file))) ?? []
     }()
 

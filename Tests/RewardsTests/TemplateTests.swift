@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Images
@@ -161,7 +162,7 @@ private struct Picture {
 }
 
 private enum Template {
-    static let folder = RewardFixture.root.appendingPathComponent("examples/plugins")
+    static let folder = repository.appendingPathComponent("examples/plugins")
 
     /// Copies a template out of the repository, changes its source if asked to, builds it, and hands over what came out. One that was not
     /// changed passes `dag-reward check` without a warning.
@@ -170,7 +171,7 @@ private enum Template {
         _ language: String, _ command: [String], product: String, replacing edit: (old: String, new: String)? = nil,
         settings: String = "", _ body: (String) throws -> Void
     ) throws {
-        try RewardFixture.withFolder { temporary in
+        try withFolder { temporary in
             let copy = temporary.appendingPathComponent("mine")
             try FileManager.default.copyItem(at: folder.appendingPathComponent(language), to: copy)
             // What was built in the repository stays there.
@@ -178,17 +179,16 @@ private enum Template {
                 try? FileManager.default.removeItem(at: copy.appendingPathComponent(built))
             }
             if let edit { try replace(edit.old, by: edit.new, in: copy) }
-            let include = ["DAG_INCLUDE": RewardFixture.root.appendingPathComponent("include").path]
-            let (status, output) = try Shell.run(command, in: copy, environment: include)
-            try #require(status == 0, "\(output)")
+            let include = ["DAG_INCLUDE": repository.appendingPathComponent("include").path]
+            let built = try Shell.run(command, in: copy, environment: include)
+            try #require(built.status == 0, "\(built.output)")
             let path = copy.appendingPathComponent(product).path
             if product.hasSuffix(".so") {
-                let gate = try Shell.run(["scripts/abi_gate.sh", "--exports", path], in: RewardFixture.root)
+                let gate = try Shell.run(["scripts/abi_gate.sh", "--exports", path], in: repository)
                 #expect(gate.status == 0, "\(gate.output)")
             }
             if edit == nil {
-                let programs = URL(fileURLWithPath: try InstalledFiles.worker()).deletingLastPathComponent()
-                let check = try Shell.run(["./dag-reward", "check", path + settings], in: programs)
+                let check = try Shell.run(["dag-reward", "check", path + settings], in: temporary)
                 #expect(check.status == 0 && !check.output.contains("WARN"), "\(check.output)")
             }
             try body(path)

@@ -1,5 +1,6 @@
 import Foundation
 import Support
+import TestSupport
 import Testing
 
 @testable import Images
@@ -9,7 +10,7 @@ import Testing
     private static let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-worker-tests-\(getpid())")
     private static let faulty = Result {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        return try RewardFixture.plugin("faulty", in: folder)
+        return try plugin("faulty", in: folder)
     }
 
     private func reward(_ settings: String) throws -> RewardEvaluator {
@@ -48,7 +49,7 @@ import Testing
     }
 
     @Test(arguments: ["segv", "exit", "hang", "close", "garbage", "write"]) func oneFaultIsForgiven(fault: String) throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let evaluator = try reward("fault=\(fault),at=4,timeout=0.3,once=\(folder.path)/happened")
             #expect(try evaluator.score(RewardFixture.batch(count: 7)).reward == [0, 1, 2, 3, 4, 5, 6])
             #expect(FileManager.default.fileExists(atPath: "\(folder.path)/happened"))
@@ -74,26 +75,26 @@ import Testing
             }
         }
         // The evaluator's queue lets go of it a moment later.
-        #expect(try RewardFixture.wait { try workers().isEmpty })
+        #expect(try waitUntil { try workers().isEmpty })
     }
 
     /// A host that is killed cannot tell its workers to end; nothing that they do about signals keeps them.
     @Test func workersEndWithTheirHost() throws {
         let library = try Self.faulty.get()
-        let picture = RewardFixture.root.appendingPathComponent("Tests/Goldens/rewards/words.png").path
+        let picture = repository.appendingPathComponent("Tests/Goldens/rewards/words.png").path
         let host = Process()
-        host.executableURL = URL(fileURLWithPath: try RewardFixture.program("dag-reward"))
+        host.executableURL = URL(fileURLWithPath: programs.appendingPathComponent("dag-reward").path)
         host.arguments = ["score", "\(library),fault=stubborn,timeout=60", picture]
         try host.run()
         // Host, worker, and the worker's child.
-        #expect(try RewardFixture.wait { try RewardFixture.processes(library).count == 3 })
+        #expect(try waitUntil { try RewardFixture.processes(library).count == 3 })
         kill(host.processIdentifier, SIGKILL)
-        #expect(try RewardFixture.wait { try RewardFixture.processes(library).isEmpty })
+        #expect(try waitUntil { try RewardFixture.processes(library).isEmpty })
     }
 
     /// A worker that is no longer needed destroys its reward, for which it has a second.
     @Test func rewardsAreDestroyed() throws {
-        try RewardFixture.withFolder { folder in
+        try withFolder { folder in
             let note = "\(folder.path)/destroyed"
             _ = try reward("fault=farewell,once=\(note)")
             #expect(FileManager.default.fileExists(atPath: note))
@@ -175,8 +176,8 @@ import Testing
     }
 
     @Test func largePicturesAndTextsArrive() throws {
-        let path = try RewardFixture.withFolder { folder in
-            let evaluator = try RewardEvaluator(plugins: [RewardFixture.plugin("probe", in: folder) + ",objective=prompt_bytes"])
+        let path = try withFolder { folder in
+            let evaluator = try RewardEvaluator(plugins: [plugin("probe", in: folder) + ",objective=prompt_bytes"])
             let prompts = [String(repeating: "ä", count: 400_000), "", "a\0b"]
             let report = try evaluator.score(RewardFixture.batch(count: 3, prompts: prompts))
             #expect(report.reward == [800_000, 0, 3])

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Tensors
@@ -47,8 +48,7 @@ import Testing
 
     /// Whatever is wrong in a pickle, there is an error or tensors, and no crash.
     @Test func damagedPickles() throws {
-        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appendingPathComponent("Goldens/torch-file/checkpoint.pt")
+        let file = goldens.appendingPathComponent("torch-file/checkpoint.pt")
         let archive = try ZipArchive(Data(contentsOf: file))
         let bytes = Array(archive.data[try archive.range(of: "checkpoint/data.pkl")])
         var state = UInt64(1)

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Tensors
@@ -39,8 +40,8 @@ import Testing
     }
 
     @Test func safetensorsRoundTrip() throws {
-        let file = FileManager.default.temporaryDirectory.appendingPathComponent("tensors-\(UUID()).safetensors")
-        defer { try? FileManager.default.removeItem(at: file) }
+        let folder = try TemporaryFolder()
+        let file = folder.url.appendingPathComponent("tensors.safetensors")
         let tensors = [
             "b": Tensor([1.5, -2] as [Float]).to(.bfloat16), "a": Tensor([3] as [Int64], shape: []), "e": Tensor.zeros([0, 2]),
         ]
@@ -60,8 +61,8 @@ import Testing
     }
 
     @Test func torchFilesThatAreNone() throws {
-        let file = FileManager.default.temporaryDirectory.appendingPathComponent("weights-\(UUID()).bin")
-        defer { try? FileManager.default.removeItem(at: file) }
+        let folder = try TemporaryFolder()
+        let file = folder.url.appendingPathComponent("weights.bin")
         for content in [Data(), Data("no pickle".utf8)] {
             try content.write(to: file)
             let error = #expect(throws: TensorFileError.self) { try TorchFile(contentsOf: file) }

@@ -1,12 +1,12 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Tensors
 
 /// Files of torch.save (Tests/Goldens/torch-file).
 @Suite struct TorchFileTests {
-    private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .appendingPathComponent("Goldens/torch-file")
+    private static let folder = goldens.appendingPathComponent("torch-file")
 
     private func expectState(_ tensors: [String: Tensor], prefix: String = "") throws {
         let golden = try Safetensors(contentsOf: Self.folder.appendingPathComponent("state_dict.safetensors")).tensors
@@ -40,8 +40,8 @@ import Testing
 
     /// A bit of a tensor that is another one changes no shape, and is found by the checksum, if there is one.
     @Test func checksums() throws {
-        let file = FileManager.default.temporaryDirectory.appendingPathComponent("damaged-\(UUID()).pth")
-        defer { try? FileManager.default.removeItem(at: file) }
+        let folder = try TemporaryFolder()
+        let file = folder.url.appendingPathComponent("damaged.pth")
         var data = try Data(contentsOf: Self.folder.appendingPathComponent("state_dict.pth"))
         let range = try ZipArchive(data).range(of: "state_dict/data/0")
         data[range.lowerBound + 2] ^= 0x40
@@ -92,8 +92,8 @@ import Testing
     /// Wherever a file ends or is damaged, there is an error or tensors, and no crash.
     @Test func damagedFiles() throws {
         let data = try Data(contentsOf: Self.folder.appendingPathComponent("checkpoint.pt"))
-        let file = FileManager.default.temporaryDirectory.appendingPathComponent("damaged-\(UUID()).pt")
-        defer { try? FileManager.default.removeItem(at: file) }
+        let folder = try TemporaryFolder()
+        let file = folder.url.appendingPathComponent("damaged.pt")
         for length in stride(from: 0, to: data.count, by: 97) {
             try data.prefix(length).write(to: file)
             let error = #expect(throws: TensorFileError.self) { try TorchFile(contentsOf: file) }

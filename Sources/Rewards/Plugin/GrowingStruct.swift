@@ -18,7 +18,7 @@ public func plainData<Value: BitwiseCopyable>(at pointer: UnsafeRawPointer, size
     }
 }
 
-// include/anchor.c has the same sizes.
+// Sources/C/CDAGCore/anchor.c has the same sizes.
 extension dag_reward_error: GrowingStruct { public static var firstSize: Int { 16 } }
 extension dag_reward_host: GrowingStruct { public static var firstSize: Int { 40 } }
 extension dag_reward_objective: GrowingStruct { public static var firstSize: Int { 24 } }
