@@ -2,11 +2,11 @@ import Foundation
 import Tensors
 
 /// A place that cannot be written or read, in one line that names it.
-public struct OutputError: Error, CustomStringConvertible {
-    /// One line: the culprit and the remedy.
-    public let description: String
-    /// - Parameter description: one line that names the culprit.
-    public init(_ description: String) { self.description = description }
+public struct OutputError: MessageError {
+    public let message: Message
+
+    /// An error with a message of one line that names the place.
+    public init(_ message: Message) { self.message = message }
 }
 
 /// The folder of a run: pytorch_lora_weights.safetensors, metrics.jsonl, samples/, checkpoints/, config.yaml.
@@ -34,12 +34,16 @@ public struct OutputFolder: Sendable {
         guard files.fileExists(atPath: url.path) else { return }
         let existing: [String]
         do { existing = try files.contentsOfDirectory(atPath: url.path) } catch {
-            throw OutputError("--output \(url.path): cannot be read (\(reason(error))); choose another folder")
+            throw OutputError("\(setting: "output") \(url.path): cannot be read (\(reason(error))); choose another folder")
         }
         // Empty folders alone are what a run leaves whose checks failed.
         let remains = [samples, checkpoints].filter { (try? files.contentsOfDirectory(atPath: $0.path))?.isEmpty == true }
         guard Set(existing).isSubset(of: remains.map(\.lastPathComponent)) else {
-            throw OutputError("--output \(url.path): is not empty; choose another folder, or continue that run with --resume \(url.path)")
+            throw OutputError(
+                """
+                \(setting: "output") \(url.path): is not empty; choose another folder, \
+                or continue that run with \(setting: "resume") \(url.path)
+                """)
         }
     }
 
@@ -76,7 +80,8 @@ public struct OutputFolder: Sendable {
                 try Data("x".utf8).write(to: probe)
                 try FileManager.default.removeItem(at: probe)
             } catch {
-                throw OutputError("--output \(folder.path): cannot be written (\(reason(error))); choose another folder or free some space")
+                throw OutputError(
+                    "\(setting: "output") \(folder.path): cannot be written (\(reason(error))); choose another folder or free some space")
             }
         }
     }

@@ -3,7 +3,7 @@ import Images
 import Models
 import Tensors
 
-/// What `--device` takes.
+/// The choices of the setting `device`.
 public enum DeviceChoice: String, Codable, CaseIterable, Sendable {
     case auto, cpu, cuda
 
@@ -15,7 +15,10 @@ public enum DeviceChoice: String, Codable, CaseIterable, Sendable {
         case .cuda:
             guard Device.cudaIsAvailable else {
                 throw ConfigurationError(
-                    "--device cuda: no CUDA device answers; set LIBTORCH to a CUDA build of libtorch, or use --device cpu")
+                    """
+                    \(setting: "device") cuda: no CUDA device answers; set LIBTORCH to a CUDA build of libtorch, \
+                    or use \(setting: "device") cpu
+                    """)
             }
             return .cuda
         }

@@ -50,9 +50,11 @@ extension Trainer {
         sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
         guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
             throw TrainingError(
-                description:
-                    "loss or gradient is not finite in step \(progress.step): lower --learning-rate, --flow-learning-rate or --beta, or use --precision fp32; the weights before this step are kept"
-            )
+                """
+                loss or gradient is not finite in step \(progress.step): lower \(setting: "learning_rate"), \
+                \(setting: "flow_learning_rate") or \(setting: "beta"), or use \(setting: "precision") fp32; \
+                the weights before this step are kept
+                """)
         }
         guard counted > 0 else { return sums }
         try policyOptimizer.step()

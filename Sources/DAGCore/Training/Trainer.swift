@@ -8,9 +8,10 @@ import Synchronization
 import Tensors
 
 /// Training that cannot go on, in one line that says what to do.
-public struct TrainingError: Error, CustomStringConvertible {
-    /// One line: what happened and the remedy.
-    public let description: String
+public struct TrainingError: MessageError {
+    public let message: Message
+
+    init(_ message: Message) { self.message = message }
 }
 
 /// A step of training that was asked for before what it builds on, in one line.
@@ -99,13 +100,13 @@ public final class Trainer {
         _ configuration: TrainingConfiguration, evaluator: RewardEvaluator, prompts: PromptSet, evaluationPrompts: PromptSet? = nil,
         output: OutputFolder
     ) throws {
-        try configuration.check()
+        try configuration.validate()
         let device = try configuration.device.resolve()
         if configuration.threads > 0 { Torch.threads = configuration.threads }
         let pipeline = try DiffusionPipeline(
             folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
         if pipeline.textWidth != nil, configuration.prompts.isEmpty {
-            throw ConfigurationError("--prompts is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
+            throw ConfigurationError("\(setting: "prompts") is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
         }
         try self.init(
             configuration, pipeline: pipeline, evaluator: evaluator, prompts: prompts, evaluationPrompts: evaluationPrompts, output: output)
@@ -122,7 +123,7 @@ public final class Trainer {
         self.pipeline = pipeline
         kernels = try TransitionKernels(scheduler: pipeline.scheduler, steps: c.steps, eta: c.eta, reduction: c.logProb, device: device)
         guard kernels.transitions > 0 else {
-            throw ConfigurationError("--steps \(c.steps): this model's schedule leaves no step with noise; use more")
+            throw ConfigurationError("\(setting: "steps") \(c.steps): this model's schedule leaves no step with noise; use more")
         }
         sampler = Sampler(pipeline: pipeline, kernels: kernels, guidance: c.guidanceScale)
         objective = c.algorithm.objective(klCoefficient: c.klCoefficient, clipRange: c.clipRange, lambda: c.subtbLambda)
@@ -213,7 +214,7 @@ public final class Trainer {
             while try !update() {}
         } catch {
             do { try save() } catch {
-                onWarning("what was learned since the newest checkpoint is not saved: \(ErrorReport.line(for: error))")
+                onWarning("what was learned since the newest checkpoint is not saved: \(ErrorReport.line(for: error, .key))")
             }
             throw error
         }
@@ -353,7 +354,7 @@ public final class Trainer {
     private func report(_ rollout: Rollout) throws {
         guard let failure = rollout.firstFailure else { return }
         guard rollout.dropped < rollout.count else {
-            throw TrainingError(description: "all \(rollout.count) trajectories of epoch \(progress.epoch) were dropped: \(failure)")
+            throw TrainingError("all \(rollout.count) trajectories of epoch \(progress.epoch) were dropped: \(failure)")
         }
         let what = Self.shortfall(dropped: rollout.dropped, of: "\(rollout.count) trajectories", imputed: rollout.imputed)
         onWarning("epoch \(progress.epoch): \(what): \(failure)")
@@ -382,14 +383,14 @@ public final class Trainer {
     public func resume(from folder: OutputFolder) throws {
         let checkpoint = try Checkpoint(newestOf: folder)
         if let difference = evaluator.difference(from: checkpoint.rewards) {
-            throw OutputError("--resume \(folder.url.path): that run was trained with other rewards: \(difference)")
+            throw OutputError("\(setting: "resume") \(folder.url.path): that run was trained with other rewards: \(difference)")
         }
         if let rollout = checkpoint.rollout {
             let lookahead = objective.usesFlow && configuration.forwardLooking == .rollout ? kernels.transitions : 0
             guard rollout.states.count == kernels.transitions + 1, rollout.count == configuration.trajectoriesPerEpoch,
                 rollout.lookahead.count == lookahead, checkpoint.progress.update < configuration.updatesPerEpoch
             else {
-                throw OutputError("--resume \(folder.url.path): that run stopped in the middle of an epoch that had other settings")
+                throw OutputError("\(setting: "resume") \(folder.url.path): that run stopped in the middle of an epoch that had other settings")
             }
         }
         try policyOptimizer.restore(checkpoint.tensors, "lora")

@@ -12,7 +12,7 @@ public struct TrainingRun {
 
     /// A new run. Throws `ConfigurationError` for settings that cannot work, `OutputError` if something is in the folder.
     public init(_ configuration: TrainingConfiguration, output: OutputFolder) throws {
-        try configuration.check()
+        try configuration.validate()
         try output.checkVacant()
         (self.configuration, self.output, isContinued) = (configuration, output, false)
     }
@@ -21,12 +21,12 @@ public struct TrainingRun {
     /// - Parameter change: makes the settings to go on with from those of the run. Throws `ConfigurationError` if the run cannot have them.
     public init(continuing output: OutputFolder, change: (TrainingConfiguration) throws -> TrainingConfiguration = { $0 }) throws {
         guard FileManager.default.fileExists(atPath: output.configuration.path) else {
-            throw ConfigurationError("--resume \(output.url.path): no run there (config.yaml is missing)")
+            throw ConfigurationError("\(setting: "resume") \(output.url.path): no run there (config.yaml is missing)")
         }
         let before = try TrainingConfiguration.resolve(file: output.configuration.path)
         configuration = try change(before)
-        try configuration.check()
-        try configuration.check(continuing: before)
+        try configuration.validate()
+        try configuration.validate(continuing: before)
         (self.output, isContinued) = (output, true)
     }
 
