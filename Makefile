@@ -13,7 +13,7 @@ PREFIX ?= /usr/local
 SWIFT_SOURCES = $(wildcard Package.swift Sources Tests Plugins Benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test study install uninstall wheel format lint clean
+.PHONY: help setup build demo test study install uninstall wheel format lint docs-tables clean
 
 help:
 	@echo 'make setup    install what the build needs: system packages, libtorch (SETUP_FLAGS="--cpu" or "--cuda" to choose)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make install  copy all that was built, and what it needs, to PREFIX (/usr/local); make uninstall removes it'
 	@echo 'make wheel    a Python wheel with libdagcore.so and all that it needs, in python/dist'
 	@echo 'make lint     check the formatting of the Swift code;  make format repairs it'
+	@echo 'make docs-tables  write the tables of docs/configuration.md from the settings'
 	@echo 'make clean    remove what was built (libtorch, .venv and runs stay)'
 
 setup:
@@ -63,6 +64,9 @@ lint:
 
 format:
 	swift format --in-place --recursive --parallel $(SWIFT_SOURCES)
+
+docs-tables:
+	DAG_WRITE_DOCS=1 swift test $(SWIFT_FLAGS) --disable-xctest --filter ConfigurationTests/documentation
 
 clean:
 	rm -rf .build

@@ -1,17 +1,24 @@
-import Rewards
 import Support
 import Tensors
 
-/// Errors as the programs show them.
+/// Errors as the front ends show them.
 public enum ErrorReport {
-    /// An error as one line; libtorch's own are long and name no remedy.
-    public static func line(for error: any Error) -> String {
-        guard error is TensorError else { return "\(error)".oneLine }
-        let first = "\(error)".split(separator: "\n").first.map(String.init) ?? ""
-        return first.contains("out of memory")
-            ? first + "; lower --train-batch-size, --max-rows-per-pass or --sample-batch-size" : "libtorch: " + first
+    /// Returns an error as one line, with settings spelled in one way.
+    public static func line(for error: any Error, _ spelling: Message.Spelling) -> String {
+        message(for: error).text(spelling).oneLine
     }
 
-    /// Whether a flag, setting or prompt file was at fault.
+    /// libtorch's own errors are long and name no remedy.
+    private static func message(for error: any Error) -> Message {
+        if let error = error as? any MessageError { return error.message }
+        guard error is TensorError else { return "\("\(error)")" }
+        let first = "\(error)".split(separator: "\n").first.map(String.init) ?? ""
+        guard first.contains("out of memory") else { return "libtorch: \(first)" }
+        return """
+            \(first); lower \(setting: "train_batch_size"), \(setting: "max_rows_per_pass") or \(setting: "sample_batch_size")
+            """
+    }
+
+    /// Returns whether a setting or prompt file was at fault.
     public static func isUsageError(_ error: any Error) -> Bool { error is ConfigurationError || error is PromptError }
 }

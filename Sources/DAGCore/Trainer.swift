@@ -170,7 +170,7 @@ public final class Trainer {
     private func savingOnFailure(_ body: () throws -> Void) throws {
         do { try body() } catch {
             do { try save() } catch {
-                monitor.onWarning("what was learned since the newest checkpoint is not saved: \(ErrorReport.line(for: error))")
+                monitor.onWarning("what was learned since the newest checkpoint is not saved: \(ErrorReport.line(for: error, .key))")
             }
             throw error
         }
@@ -202,7 +202,7 @@ public final class Trainer {
         guard let failure = scores.firstFailure else { return }
         let count = scores.final.count
         guard scores.dropped < count else {
-            throw TrainingError(description: "all \(count) trajectories of epoch \(state.epoch) were dropped: \(failure)")
+            throw TrainingError("all \(count) trajectories of epoch \(state.epoch) were dropped: \(failure)")
         }
         let what = shortfall(dropped: scores.dropped, of: "\(count) trajectories", imputed: scores.imputed)
         monitor.onWarning("epoch \(state.epoch): \(what): \(failure)")

@@ -396,12 +396,12 @@ import Testing
         ("{\"model\": 1", "config: "), ("[]", "config: is not a mapping"), ("{\"modle\": \"m\"}", "unknown key 'modle'"),
         ("{\"model\": \"m\", \"epochs\": 0}", "epochs must be from 1"),
         ("{\"model\": \"m\", \"learning_rate\": -1}", "learning_rate must be above zero"),
-        ("{\"model\": \"m\", \"epochs\": \"many\"}", "bad value for 'epochs'"), ("{}", "model is missing"),
+        ("{\"model\": \"m\", \"epochs\": \"many\"}", "epochs: 'many' is not a whole number"), ("{}", "model is missing"),
         ("{\"model\": \"m\", \"beta\": null}", "beta"), ("", "config: "),
         ("{\"model\": \"m\", \"sample_batch_size\": 7}", "(sample_batch_size x batches_per_epoch)"),
         (
             "{\"model\": \"m\", \"sample_batch_size\": 1000, \"batches_per_epoch\": 1001}",
-            "an epoch of 1000 x 1001 trajectories (sample_batch_size x batches_per_epoch) is more than 1000000"
+            "an epoch of 1000 x 1001 = 1001000 trajectories (sample_batch_size x batches_per_epoch) is more than 1000000"
         ),
         ("{\"model\": \"m\", \"batches_per_epoch\": 9223372036854775807}", "batches_per_epoch must be from 1 to 1000000"),
         ("{\"model\": \"m\", \"threads\": 1025}", "threads must be from 0 to 1024, not 1025"),

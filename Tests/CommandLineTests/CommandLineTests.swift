@@ -54,7 +54,6 @@ import Testing
 
     @Test func usageErrors() throws {
         expectRefusal(try train(["--train-batch-size", "3"]), status: 2, naming: "does not divide")
-        expectRefusal(try train(["--algorithm", "ppo"]), status: 2, naming: "algorithm")
         expectRefusal(try train(["--prompts", "tiny-ds"]), status: 2, naming: "tiny-ds")
         expectRefusal(try train(["--prompts", write("\n\n", to: "empty.txt")]), status: 2, naming: "empty.txt")
         expectRefusal(try train(["--config", write("betta: 1", to: "run.yaml")]), status: 2, naming: "betta")
@@ -149,6 +148,42 @@ import Testing
         #expect(stopped.status == 130 && stopped.out.contains("stopped and saved"), "\(stopped)")
         #expect(Date().timeIntervalSince(start) < 120)
         #expect(FileManager.default.fileExists(atPath: output + "/checkpoints"))
+    }
+
+    /// The flags of dag-train are those of docs/configuration.md, with the same defaults.
+    @Test func flagsAreDocumented() throws {
+        struct Dump: Decodable {
+            struct Argument: Decodable {
+                struct Name: Decodable { let name: String }
+                let preferredName: Name
+                let valueName: String?
+                let abstract: String?
+            }
+            struct Command: Decodable { let arguments: [Argument] }
+            let command: Command
+        }
+        let dump = try JSONDecoder().decode(Dump.self, from: Data(run("dag-train", ["--experimental-dump-help"]).out.utf8))
+        let shown = dump.command.arguments.filter { !["help", "version"].contains($0.preferredName.name) }
+        let page = try String(contentsOf: Program.repository.appendingPathComponent("docs/configuration.md"), encoding: .utf8)
+        let rows = page.split(separator: "\n").filter { $0.hasPrefix("| `--") }.map { $0.components(separatedBy: " | ") }
+        #expect(shown.count == rows.count)
+        for argument in shown {
+            let flag = "`--\(argument.preferredName.name) <\(argument.valueName ?? "")>`".replacing("|", with: "\\|")
+            let row = try #require(rows.first { $0[0] == "| " + flag }, "\(flag)")
+            let value = argument.abstract?.firstMatch(of: /\(default: (.*)\)$/)?.1
+            #expect(["output", "config", "resume"].contains(argument.preferredName.name) || row[1] == value ?? "required", "\(flag)")
+        }
+    }
+
+    /// Values that a flag cannot have are refused with the flag's name.
+    @Test func wrongValues() throws {
+        expectRefusal(try train(["--beta", "much"]), status: 2, naming: "dag-train: --beta: 'much' is not a number")
+        expectRefusal(try train(["--algorithm", "ppo"]), status: 2, naming: "--algorithm: 'ppo' is not one of dag-db, dag-kl")
+        expectRefusal(try train(["--lora-rank", "0"]), status: 2, naming: "--lora-rank must be from 1 to 1000000, not 0")
+        expectRefusal(
+            try train(["--config", write("beta: much", to: "bad.yaml")]), status: 2, naming: "bad.yaml: beta: 'much' is not a number")
+        let unknown = try train(["--bta", "1"])
+        #expect(unknown.status == 2 && unknown.error.contains("Did you mean '--beta'?"))
     }
 
     @Test func help() throws {

@@ -1,7 +1,6 @@
 import Foundation
 import TestSupport
 import Testing
-import Yams
 
 @testable import DAGCore
 
@@ -13,55 +12,220 @@ import Yams
         return (folder, path)
     }
 
+    /// A configuration with one setting given as on a command line.
+    private func configuration(_ setting: any SettingDeclaration, _ value: String) throws -> TrainingConfiguration {
+        try .resolve(base: smallConfiguration(), file: nil, overrides: [setting.key: [value]])
+    }
+
+    /// A configuration in which one setting has not the value of `smallConfiguration`.
+    private func changed(_ setting: any SettingDeclaration) throws -> TrainingConfiguration {
+        let candidates = setting.placeholder.split(separator: "|").map(String.init) + ["0.123", "7", "other"]
+        return try #require(
+            candidates.compactMap { try? configuration(setting, $0) }.first { !setting.isEqual($0, smallConfiguration()) })
+    }
+
     @Test func flagsWinOverTheFileAndTheFileOverTheDefaults() throws {
         let (folder, path) = try file("model: a\nbeta: 5\nreward_plugin: libx.so\nalgorithm: dag-kl\n")
-        let resolved = try TrainingConfiguration.resolve(file: path, overrides: ["beta": Node("7"), "steps": Node("10")])
+        let resolved = try TrainingConfiguration.resolve(file: path, overrides: ["beta": ["6", "7"], "steps": ["10"]])
         withExtendedLifetime(folder) {}
         #expect(resolved.model == "a" && resolved.beta == 7 && resolved.steps == 10 && resolved.algorithm == .dagKL)
         #expect(resolved.rewardPlugin == ["libx.so"])
         #expect(resolved.sampleBatchSize == 16 && resolved.learningRate == 3e-4 && resolved.seed == 0)
+        #expect(try TrainingConfiguration.resolve(file: nil, overrides: ["reward_plugin": ["a", "b"]]).rewardPlugin == ["a", "b"])
     }
 
-    @Test func yamlRoundTrip() throws {
-        var c = TrainingConfiguration()
-        (c.model, c.rewardPlugin, c.seed, c.beta) = ("m", ["liba.so,weight=2", "b"], .max, 0.1)
-        let (folder, path) = try file(c.yaml())
-        #expect(try TrainingConfiguration.resolve(file: path) == c)
-        withExtendedLifetime(folder) {}
+    /// Each property is a setting, whose key is the property's name.
+    @Test func everyPropertyIsASetting() {
+        let properties = Mirror(reflecting: TrainingConfiguration()).children.compactMap(\.label)
+        let keys = properties.map { $0.replacing(/[A-Z]/) { "_" + $0.output.lowercased() } }
+        #expect(TrainingConfiguration.settings.map(\.key) == keys)
+    }
+
+    @Test func everySettingGoesThroughYAMLAndJSON() throws {
+        for setting in TrainingConfiguration.settings {
+            let configuration = try changed(setting)
+            #expect(try TrainingConfiguration.resolve(text: configuration.yaml()) == configuration, "\(setting.key)")
+            #expect(try TrainingConfiguration.resolve(text: configuration.json()) == configuration, "\(setting.key)")
+            #expect(try JSONDecoder().decode(TrainingConfiguration.self, from: Data(configuration.json().utf8)) == configuration)
+        }
+        // Texts that YAML would take for something else.
+        for text in ["true", "7", "1e3", "", "~", "a: b", "# c", " d ", "\"e\"", "'f'", "g\nh", "ü", "[i]"] {
+            let configuration = smallConfiguration {
+                $0.model = text
+                $0.rewardPlugin = [text, text]
+                $0.seed = .max
+            }
+            #expect(try TrainingConfiguration.resolve(text: configuration.yaml()) == configuration, "\(text)")
+        }
+    }
+
+    private static let numbers: [(Double, String)] = [
+        (50, "50"), (0, "0"), (-0.0, "-0"), (1, "1"), (0.5, "0.5"), (0.001, "0.001"), (0.0125, "0.0125"), (1e-4, "1e-4"), (3e-4, "3e-4"),
+        (2.5e-4, "2.5e-4"), (-1.25e-4, "-1.25e-4"), (1e-5, "1e-5"), (1.5e-12, "1.5e-12"), (1e16, "1e+16"), (100, "100"),
+        (1 / 3, "0.3333333333333333"), (10.0001, "10.0001"),
+    ]
+
+    @Test(arguments: numbers)
+    func numbersAreWrittenAsPeopleDo(number: Double, text: String) { #expect(number.shortText == text) }
+
+    @Test func numbersKeepTheirBits() throws {
+        var generator = SystemRandomNumberGenerator()
+        for _ in 0..<2000 {
+            let number = Double(bitPattern: generator.next())
+            guard number.isFinite else { continue }
+            let read = try TrainingConfiguration.resolve(text: smallConfiguration { $0.eta = number }.yaml())
+            #expect(read.eta.bitPattern == number.bitPattern, "\(number)")
+        }
+    }
+
+    /// Files of earlier versions had 5e+1 for 50.
+    @Test func olderFilesAreRead() throws {
+        let read = try TrainingConfiguration.resolve(text: "beta: 5e+1\nlearning_rate: 3e-4\neta: 1e+0\nsubtb_lambda: 9e-1\nseed: 3\n")
+        #expect(read.beta == 50 && read.learningRate == 3e-4 && read.eta == 1 && read.subtbLambda == 0.9 && read.seed == 3)
     }
 
     @Test(arguments: [
-        ("bta: 5\n", "unknown key 'bta'"), ("beta: much\n", "beta"), ("algorithm: grpo\n", "algorithm"), ("- a\n", "mapping"),
-        ("beta: [1\n", "run.yaml"), ("steps: 2.5\n", "steps"),
+        ("bta: 5\n", "unknown key 'bta'; known are algorithm,"), ("beta: much\n", "run.yaml: beta: 'much' is not a number"),
+        ("algorithm: grpo\n", "algorithm: 'grpo' is not one of dag-db, dag-kl"), ("- a\n", "mapping"), ("", "mapping"),
+        ("beta: [1\n", "run.yaml"), ("steps: 2.5\n", "steps: '2.5' is not a whole number"), ("steps: '4'\n", "steps: '4'"),
+        ("steps: [4]\n", "steps: a list is not a whole number"), ("seed: -1\n", "seed: '-1'"), ("beta: {a: 1}\n", "nothing nested"),
+        ("per_prompt_statistics: 7\n", "'7' is not true or false"), ("beta: ~\n", "beta"),
     ])
     func badFiles(text: String, culprit: String) throws {
         let (folder, path) = try file(text)
         let error = #expect(throws: ConfigurationError.self) { try TrainingConfiguration.resolve(file: path) }
         withExtendedLifetime(folder) {}
-        #expect(error?.description.contains(culprit) == true && error?.description.contains("\n") == false, "\(error?.description ?? "")")
+        let message = try #require(error?.message)
+        #expect(message.text(.flag).contains(culprit) && !message.text(.flag).contains("\n"), "\(message)")
+        #expect(message.text(.flag).hasPrefix("--config \(path): ") && message.description.hasPrefix("config \(path): "))
     }
 
-    @Test func badValuesNameTheirFlag() {
-        let cases: [(String, (inout TrainingConfiguration) -> Void)] = [
-            ("--model", { $0.model = "" }), ("--epochs", { $0.epochs = 0 }),
-            ("--eta", { $0.eta = 0 }), ("--beta", { $0.beta = -1 }), ("--learning-rate", { $0.learningRate = .nan }),
-            ("does not divide", { $0.trainBatchSize = 3 }), ("--train-batch-size", { ($0.algorithm, $0.trainBatchSize) = (.dagKL, 2) }),
-        ]
-        for (culprit, change) in cases {
-            let error = #expect(throws: ConfigurationError.self) { try smallConfiguration(change).check() }
-            #expect(error?.description.contains(culprit) == true)
+    /// Values of the wrong kind and beyond the limits name the setting, as the user knows it.
+    @Test func badValuesNameTheirSetting() throws {
+        func names(_ setting: any SettingDeclaration, _ error: ConfigurationError?) -> Bool {
+            let flag = "--" + setting.key.replacing("_", with: "-")
+            guard let message = error?.message, message.text(.flag).hasPrefix(flag) else { return false }
+            return message.description.hasPrefix(setting.key) && !message.description.contains("--")
+        }
+        for setting in TrainingConfiguration.settings {
+            let value = setting.text(of: TrainingConfiguration())
+            let isNumber = Double(value) != nil
+            if isNumber || setting.placeholder.contains("|"), setting.key != "evaluation_prompts", setting.key != "prompts" {
+                let error = #expect(throws: ConfigurationError.self) { try configuration(setting, "much") }
+                #expect(names(setting, error), "\(setting.key): \(error?.description ?? "")")
+            }
+            guard isNumber, setting.key != "seed" else { continue }
+            // Whole numbers have limits on both sides; others must be finite.
+            for bad in setting.placeholder == "x" ? ["-1", ".nan", ".inf"] : ["-1", "1000001"] {
+                let error = #expect(throws: ConfigurationError.self) { try configuration(setting, bad).validate() }
+                #expect(names(setting, error), "\(setting.key): \(error?.description ?? "")")
+            }
         }
     }
 
+    /// The limits themselves, and what settings demand of each other.
+    @Test func limits() throws {
+        let positive = ["learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda"]
+        let whole = [
+            "epochs", "sample_batch_size", "batches_per_epoch", "train_batch_size", "gradient_accumulation_steps", "lora_rank", "steps",
+            "checkpoint_every",
+        ]
+        for setting in TrainingConfiguration.settings where Double(setting.text(of: TrainingConfiguration())) != nil {
+            let zero = try configuration(setting, "0")
+            if (positive + whole).contains(setting.key) {
+                #expect(throws: ConfigurationError.self, "\(setting.key)") { try zero.validate() }
+            } else {
+                #expect(throws: Never.self, "\(setting.key)") { try zero.validate() }
+            }
+        }
+        let cases: [(String, (inout TrainingConfiguration) -> Void)] = [
+            ("--model is missing", { $0.model = "" }), ("--eta must be above zero, not 0: without noise", { $0.eta = 0 }),
+            ("--subtb-lambda must be above zero and at most 1, not 1.5", { $0.subtbLambda = 1.5 }),
+            ("--threads must be from 0 to 1024, not 1025", { $0.threads = 1025 }),
+            ("(--train-batch-size x --gradient-accumulation-steps)", { $0.trainBatchSize = 3 }),
+            ("(--sample-batch-size x --batches-per-epoch) is more than 1000000", { $0.batchesPerEpoch = 1_000_000 }),
+            (
+                "--train-batch-size must be from 3",
+                {
+                    $0.algorithm = .dagKL
+                    $0.trainBatchSize = 2
+                }
+            ),
+            (
+                "--algorithm dag-tb needs",
+                {
+                    $0.algorithm = .dagTB
+                    $0.forwardLooking = .current
+                }
+            ),
+            (
+                "--target anchored",
+                {
+                    $0.algorithm = .ddpo
+                    $0.target = .anchored
+                }
+            ),
+        ]
+        for (message, change) in cases {
+            let error = #expect(throws: ConfigurationError.self) { try smallConfiguration(change).validate() }
+            #expect(error?.message.text(.flag).contains(message) == true, "\(error?.description ?? "")")
+        }
+    }
+
+    /// A setting is fixed unless it is in this list.
     @Test func aRunKeepsWhatItsCheckpointDependsOn() throws {
+        let mayChange: Set = [
+            "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "kl_coefficient", "unet_regularization",
+            "clip_range", "subtb_lambda", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device",
+            "max_rows_per_pass", "threads", "evaluation_samples", "evaluation_prompts", "sample_every", "checkpoint_every",
+        ]
         let old = smallConfiguration()
-        try smallConfiguration { ($0.epochs, $0.learningRate, $0.sampleEvery) = (9, 1e-4, 2) }.check(continuing: old)
-        let error = #expect(throws: ConfigurationError.self) { try smallConfiguration { $0.steps = 5 }.check(continuing: old) }
-        #expect(error?.description.contains("steps was 4") == true)
+        try old.validate(continuing: old)
+        for setting in TrainingConfiguration.settings {
+            let new = try changed(setting)
+            if mayChange.contains(setting.key) {
+                #expect(throws: Never.self, "\(setting.key)") { try new.validate(continuing: old) }
+            } else {
+                let error = #expect(throws: ConfigurationError.self, "\(setting.key)") { try new.validate(continuing: old) }
+                let change = "\(setting.key) was \(setting.text(of: old)) and cannot change to \(setting.text(of: new))"
+                #expect(error?.description.contains(change) == true)
+                #expect(error?.message.text(.flag).hasPrefix("--resume: --\(setting.key.prefix(3))") == true)
+            }
+        }
     }
 
     @Test func betaGrowsOverTheFirstHalf() {
-        let c = smallConfiguration { ($0.beta, $0.betaAnnealing, $0.epochs) = (100, 0.5, 8) }
+        let c = smallConfiguration {
+            $0.beta = 100
+            $0.betaAnnealing = 0.5
+            $0.epochs = 8
+        }
         #expect((0..<8).map(c.beta(epoch:)) == [0, 25, 50, 75, 100, 100, 100, 100])
+    }
+
+    /// The tables of docs/configuration.md are written from the settings by `make docs-tables`.
+    @Test func documentation() throws {
+        let page = URL(fileURLWithPath: #filePath).appendingPathComponent("../../../docs/configuration.md").standardizedFileURL
+        let old = try String(contentsOf: page, encoding: .utf8)
+        var new = old
+        for group in SettingGroup.allCases {
+            let mark = "<!-- \(group.rawValue): written by `make docs-tables` -->\n"
+            let start = try #require(new.firstRange(of: mark)).upperBound
+            let end = try #require(new[start...].firstRange(of: "<!-- end -->")).lowerBound
+            new.replaceSubrange(start..<end, with: table(group))
+        }
+        if ProcessInfo.processInfo.environment["DAG_WRITE_DOCS"] != nil { try Data(new.utf8).write(to: page) }
+        #expect(
+            try String(contentsOf: page, encoding: .utf8) == new, "docs/configuration.md differs from the settings: run `make docs-tables`")
+    }
+
+    private func table(_ group: SettingGroup) -> String {
+        let rows = TrainingConfiguration.settings.filter { $0.group == group }.map { setting in
+            let flag = "--\(setting.key.replacing("_", with: "-")) <\(setting.placeholder)>".replacing("|", with: "\\|")
+            let resume = setting.onResume == .fixed ? "fixed" : "may change"
+            let meaning = setting.help + (setting.note.isEmpty ? "" : " " + setting.note)
+            return "| `\(flag)` | \(setting.defaultText ?? "required") | \(resume) | \(meaning.replacing("|", with: "\\|")) |\n"
+        }
+        return "| flag | default | on resume | meaning |\n|---|---|---|---|\n" + rows.joined()
     }
 }

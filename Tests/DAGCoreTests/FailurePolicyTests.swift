@@ -25,22 +25,23 @@ import Testing
     }
 
     /// An update with a dropped trajectory is the update without it.
-    @Test(arguments: [Algorithm.dagDB, .dagKL, .ddpo], [ForwardLooking.rollout, .current])
-    func droppedTrajectoriesHaveNoPart(algorithm: Algorithm, forwardLooking: ForwardLooking) throws {
+    @Test(arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [ForwardLooking.rollout, .current])
+    func droppedTrajectoriesHaveNoPart(algorithm: AlgorithmName, forwardLooking: ForwardLooking) throws {
         let folder = try TemporaryFolder()
         let configuration = smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.maxRowsPerPass) = (algorithm, forwardLooking, 16) }
         let trainer = try DAGCoreTests.trainer(configuration, folder, evaluator: evaluator(failing: 2))
         try trainer.rollOut()
         try trainer.score()
-        var rollout = try #require(trainer.rollout)
-        #expect(rollout.dropped == 1 && rollout.rewards[2].isNaN)
-        let conditioning = try trainer.pipeline.encode(rollout.prompts)
-        let with = try trainer.update(rollout, conditioning, [0, 1, 2, 3])
+        let epoch = try scoredEpoch(trainer)
+        #expect(epoch.rollout.scores.dropped == 1 && epoch.rollout.scores.final[2].isNaN)
+        let with = try trainer.learner.step(epoch, [0, 1, 2, 3])
 
         let other = try DAGCoreTests.trainer(configuration, try TemporaryFolder(), evaluator: evaluator())
-        rollout.rewards[2] = 0
-        other.progress.advantages = trainer.progress.advantages
-        let without = try other.update(rollout, conditioning, [0, 1, 3])
+        (other.learner.algorithm as? DDPO)?.state = (trainer.learner.algorithm as? DDPO)?.state ?? DDPO.State()
+        var whole = epoch.rollout
+        whole.scores.final[2] = 0
+        let without = try other.learner.step(
+            ScoredEpoch(index: 0, rollout: whole, conditioning: epoch.conditioning), [0, 1, 3])
         #expect(with.loss.count == without.loss.count && with.mean(with.loss).isFinite)
         #expect(abs(with.mean(with.loss) - without.mean(without.loss)) < 1e-4 * abs(without.mean(without.loss)) + 1e-6)
         #expect(abs(with.policyGradNorm - without.policyGradNorm) < 1e-3 * without.policyGradNorm + 1e-7)
@@ -48,7 +49,7 @@ import Testing
     }
 
     /// Predicted data that has no score when it is asked for during the update: its transitions have no part, in sum or mean.
-    @Test(arguments: [Algorithm.dagDB, .dagKL]) func predictedDataWithoutScores(algorithm: Algorithm) throws {
+    @Test(arguments: [AlgorithmName.dagDB, .dagKL]) func predictedDataWithoutScores(algorithm: AlgorithmName) throws {
         final class Counter: @unchecked Sendable { var calls = 0 }
         let counter = Counter()
         let moody = CallbackReward(name: "moody") { batch in
@@ -63,20 +64,18 @@ import Testing
         let configuration = smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.maxRowsPerPass) = (algorithm, .current, 16) }
         let trainer = try trainer(configuration, TemporaryFolder(), evaluator: RewardEvaluator([(specification, moody)]))
         var warnings: [String] = []
-        trainer.onWarning = { warnings.append($0) }
+        trainer.monitor.onWarning = { warnings.append($0) }
         try trainer.rollOut()
         try trainer.score()
-        let rollout = try #require(trainer.rollout)
-        #expect(rollout.dropped == 0 && counter.calls == 1)
-        let conditioning = try trainer.pipeline.encode(rollout.prompts)
-        let with = try trainer.update(rollout, conditioning, [0, 1, 2, 3])
+        let epoch = try scoredEpoch(trainer)
+        #expect(epoch.rollout.scores.dropped == 0 && counter.calls == 1)
+        let with = try trainer.learner.step(epoch, [0, 1, 2, 3])
         #expect(with.droppedTransitions == 4 && with.loss.count == 12)
         #expect(warnings.count == 1)
         #expect(warnings[0].hasPrefix("step 0: 4 of 16 transitions were dropped: reward moody cannot score sample 2"))
 
         let other = try DAGCoreTests.trainer(configuration, TemporaryFolder(), evaluator: evaluator())
-        other.progress.advantages = trainer.progress.advantages
-        let without = try other.update(rollout, conditioning, [0, 1, 3])
+        let without = try other.learner.step(epoch, [0, 1, 3])
         #expect(with.loss.count == without.loss.count)
         #expect(abs(with.mean(with.loss) - without.mean(without.loss)) < 1e-4 * abs(without.mean(without.loss)) + 1e-6)
         #expect(abs(with.policyGradNorm - without.policyGradNorm) < 1e-3 * without.policyGradNorm + 1e-7)
@@ -87,7 +86,7 @@ import Testing
         let folder = try TemporaryFolder()
         let trainer = try trainer(smallConfiguration { $0.epochs = 1 }, folder, evaluator: evaluator(failing: 5))
         var (warnings, dropped) = ([String](), [Int]())
-        trainer.onWarning = { warnings.append($0) }
+        trainer.monitor.onWarning = { warnings.append($0) }
         trainer.onStep = { dropped.append($0.dropped) }
         try trainer.run()
         #expect(
@@ -127,13 +126,13 @@ import Testing
         try straight.run()
         let interrupted = try TemporaryFolder()
         let stopped = try make(interrupted)
-        stopped.onStep = { if $0.step == 2 { stopped.cancel() } }
+        stopped.onStep = { if $0.step == 2 { stopped.monitor.cancel() } }
         #expect(throws: Cancelled.self) { try stopped.run() }
         let continued = try make(interrupted)
         try continued.resume(from: OutputFolder(interrupted.url.appendingPathComponent("run").path))
-        #expect(continued.progress.update == 1)
+        #expect(continued.state.update == 1)
         try continued.run()
         #expect(try continued.weights() == straight.weights())
-        #expect(continued.progress.rewardMoments == straight.progress.rewardMoments)
+        #expect(continued.collector.evaluator.normalization == straight.collector.evaluator.normalization)
     }
 }

@@ -1,6 +1,7 @@
 import Foundation
 import Images
 import Rewards
+import Support
 import Tensors
 import TestSupport
 import Testing
@@ -11,7 +12,7 @@ import Testing
 @Suite struct RewardWatchTests {
     /// An epoch whose rewards spread by 1 around `reward`.
     private func epoch(_ reward: Float, diversity: Double = 0.3, heldOut: Float? = nil) -> RewardWatch.Epoch {
-        func moments(_ mean: Float) -> RewardWatch.Moments { .init([mean - 1, mean, mean + 1]) }
+        func moments(_ mean: Float) -> Moments { .init([mean - 1, mean, mean + 1]) }
         return .init(reward: moments(reward), heldOut: heldOut.map { ["other/score": moments($0)] } ?? [:], diversity: diversity)
     }
 
@@ -65,7 +66,7 @@ import Testing
         }
         var (warnings, steps) = ([String](), [StepMetrics]())
         func run(_ trainer: Trainer, until epochs: Int) throws {
-            trainer.onWarning = { warnings.append($0) }
+            trainer.monitor.onWarning = { warnings.append($0) }
             trainer.onStep = { steps.append($0) }
             while trainer.epochsDone < epochs { try trainer.runEpoch() }
         }
@@ -100,13 +101,13 @@ import Testing
                 ]))
             try trainer.runEpoch()
             #expect(pictures == 8)
-            #expect(trainer.samples?.objectives.map(\.name) == ["held/score", "trained/score"])
+            #expect(trainer.samples?.scores.objectives.map(\.name) == ["held/score", "trained/score"])
         }
     }
 
     /// Two Gaussians of deviation sigma whose means are d apart: d^2 / (2 sigma^2).
     @Test func divergenceOfAStep() throws {
-        let kernels = try TransitionKernels(scheduler: scheduler(stableDiffusionSchedule), steps: 10, eta: 1)
+        let kernels = try DDIMKernel(scheduler: scheduler(stableDiffusionSchedule), steps: 10, eta: 1)
         let generator = Generator(seed: 1)
         let x = Tensor.randn([2, 4, 3, 3], generator: generator)
         let (a, b) = (Tensor.randn(x.shape, generator: generator), Tensor.randn(x.shape, generator: generator))

@@ -27,7 +27,7 @@ import Testing
                     let values = try #require(step[key] as? [Double])
                     return Tensor(values.map(Float.init), shape: [1, values.count])
                 }
-                let kernels = try TransitionKernels(scheduler: scheduler, steps: count, eta: eta, sampleRank: 2)
+                let kernels = try DDIMKernel(scheduler: scheduler, steps: count, eta: eta, sampleRank: 2)
                 let number = try #require(kernels.steps.firstIndex { $0.time == step["timestep"] as? Int })
                 let indices = Tensor([Int64(number)])
                 let x = try row("sample")
@@ -52,7 +52,7 @@ import Testing
                 "trained_betas": [1 - next, 1 - alpha / next], "prediction_type": golden["prediction_type"]!,
                 "clip_sample": golden["clip_sample"]!, "timestep_spacing": "trailing", "set_alpha_to_one": false,
             ])
-            let kernels = try TransitionKernels(scheduler: scheduler, steps: 2, eta: number("eta"), reduction: reduction, sampleRank: 2)
+            let kernels = try DDIMKernel(scheduler: scheduler, steps: 2, eta: number("eta"), reduction: reduction, sampleRank: 2)
             #expect(kernels.steps[0].next == 0)
             func rows(_ key: String) -> Tensor { Tensor((golden[key] as! [[Double]]).joined().map(Float.init), shape: [2, 8]) }
             let indices = Tensor([Int64(0), 0])

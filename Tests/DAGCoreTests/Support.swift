@@ -36,13 +36,34 @@ func smallConfiguration(_ change: (inout TrainingConfiguration) -> Void = { _ in
 func trainer(_ configuration: TrainingConfiguration, _ folder: TemporaryFolder, evaluator: RewardEvaluator? = nil) throws -> Trainer {
     let output = OutputFolder(folder.url.appendingPathComponent("run").path)
     try output.prepare()
+    let model = try DiffusionPipeline(folder: configuration.model, dtype: .float32, device: .cpu)
     return try Trainer(
-        configuration, evaluator: evaluator ?? brightness(), prompts: PromptSet.load(configuration.prompts), output: output)
+        configuration, model: model, evaluator: evaluator ?? brightness(), prompts: PromptSet.load(configuration.prompts), output: output)
+}
+
+/// A learner of its own, with fresh weights.
+func learner(_ configuration: TrainingConfiguration) throws -> Learner {
+    let model = try DiffusionPipeline(folder: configuration.model, dtype: .float32, device: .cpu)
+    let kernel = try model.kernel(steps: configuration.steps, eta: configuration.eta, reduction: configuration.logProb)
+    return try Learner(configuration, model: model, kernel: kernel)
+}
+
+/// The scored trajectories of a trainer's epoch under way.
+func scoredEpoch(_ trainer: Trainer) throws -> ScoredEpoch {
+    let rollout = try #require(trainer.rollout)
+    return ScoredEpoch(index: trainer.state.epoch, rollout: rollout, conditioning: try trainer.model.encode(rollout.prompts))
+}
+
+extension Learner {
+    /// The first step of an epoch.
+    func step(_ epoch: ScoredEpoch, _ trajectories: [Int]) throws -> StepSums { try step(epoch, trajectories, update: 0, step: 0) }
 }
 
 extension Trainer {
     /// The trained numbers, in order.
     func weights() throws -> [Float] {
-        try (lora.parameters + (flow?.parameters ?? [])).flatMap { try $0.tensor.detach().array(Float.self) }
+        try (learner.lora.parameters + (learner.algorithm.trainedFlow?.parameters ?? [])).flatMap {
+            try $0.tensor.detach().array(Float.self)
+        }
     }
 }

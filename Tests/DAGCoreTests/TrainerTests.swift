@@ -10,8 +10,8 @@ import Testing
 
 @Suite struct TrainerTests {
     /// The table of the least work (docs/algorithms): U-Net rows, decodes and scored pictures of one epoch, counted.
-    @Test(arguments: [Algorithm.dagDB, .dagKL, .ddpo], [ForwardLooking.rollout, .current])
-    func noRedundantWork(algorithm: Algorithm, forwardLooking: ForwardLooking) throws {
+    @Test(arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [ForwardLooking.rollout, .current])
+    func noRedundantWork(algorithm: AlgorithmName, forwardLooking: ForwardLooking) throws {
         let folder = try TemporaryFolder()
         nonisolated(unsafe) var scored = 0
         let evaluator = try brightness { scored += $0 }
@@ -21,9 +21,9 @@ import Testing
         let (trajectories, steps) = (configuration.trajectoriesPerEpoch, configuration.steps)
         // Two rows of guidance at rollout and two in training, and the pretrained model's at 8 x 4 states to see how far it is; each state
         // decoded and scored once, and the final picture.
-        #expect(trainer.pipeline.work.unetRows == trajectories * steps * 4 + 8 * 4 * 2)
+        #expect(trainer.model.work.networkRows == trajectories * steps * 4 + 8 * 4 * 2)
         let pictures = algorithm == .ddpo ? trajectories : trajectories * (steps + 1)
-        #expect(trainer.pipeline.work.decodes == pictures)
+        #expect(trainer.model.work.decodes == pictures)
         #expect(scored == pictures)
     }
 
@@ -60,8 +60,8 @@ import Testing
     }
 
     /// Two epochs, a stop and two more give the bytes of four; so does a stop in the middle of an epoch.
-    @Test(arguments: [Algorithm.dagDB, .dagKL, .ddpo])
-    func resumingIsBitExact(algorithm: Algorithm) throws {
+    @Test(arguments: [AlgorithmName.dagDB, .dagKL, .ddpo])
+    func resumingIsBitExact(algorithm: AlgorithmName) throws {
         let configuration = smallConfiguration { ($0.algorithm, $0.perPromptStatistics) = (algorithm, algorithm == .ddpo) }
         func bytes(_ folder: TemporaryFolder) throws -> [Data] {
             let run = folder.url.appendingPathComponent("run")
@@ -77,17 +77,17 @@ import Testing
         try first.runEpoch()
         let second = try trainer(configuration, halves)
         try second.resume(from: OutputFolder(halves.url.appendingPathComponent("run").path))
-        #expect(second.progress.epoch == 2)
+        #expect(second.state.epoch == 2)
         try second.run()
         #expect(try bytes(halves) == bytes(whole))
 
         let interrupted = try TemporaryFolder()
         let stopped = try trainer(configuration, interrupted)
-        stopped.onStep = { if $0.step == 2 { stopped.cancel() } }
+        stopped.onStep = { if $0.step == 2 { stopped.monitor.cancel() } }
         #expect(throws: Cancelled.self) { try stopped.run() }
         let continued = try trainer(configuration, interrupted)
         try continued.resume(from: OutputFolder(interrupted.url.appendingPathComponent("run").path))
-        #expect(continued.progress.step == 3 && continued.progress.update == 1)
+        #expect(continued.state.step == 3 && continued.state.update == 1)
         try continued.run()
         #expect(try bytes(interrupted) == bytes(whole))
         let lines = { (folder: TemporaryFolder) in
@@ -108,7 +108,7 @@ import Testing
         try half.write(to: run.appendingPathComponent("checkpoints/.epoch-00003-step-0000006.safetensors.1.tmp"))
         let second = try trainer(smallConfiguration(), folder)
         try second.resume(from: OutputFolder(run.path))
-        #expect(second.progress.epoch == 1)
+        #expect(second.state.epoch == 1)
         #expect(try second.weights() == first.weights())
     }
 
@@ -138,7 +138,7 @@ import Testing
         let error = #expect(throws: RewardError.self) { try trainer.run() }
         #expect(error?.description.contains("fragile") == true)
         let saved = OutputFolder(folder.url.appendingPathComponent("run").path)
-        #expect(try Checkpoint(newestOf: saved).progress.epoch == 1)
+        #expect(try Checkpoint(newestOf: saved).state.epoch == 1)
     }
 
     /// A disk that is full at the end of an epoch costs its line of metrics.jsonl, and nothing of what was learned.
@@ -149,7 +149,7 @@ import Testing
         let trainer = try trainer(smallConfiguration { $0.epochs = 2 }, folder)
         try trainer.rollOut()
         try trainer.score()
-        #expect(try trainer.update() == false)
+        try trainer.update()
         // A folder in the file's place cannot be written to.
         let metrics = folder.url.appendingPathComponent("run/metrics.jsonl")
         try FileManager.default.removeItem(at: metrics)
@@ -167,8 +167,8 @@ import Testing
         let folder = try TemporaryFolder()
         let trainer = try trainer(smallConfiguration(), folder)
         var warnings: [String] = []
-        trainer.onWarning = { warnings.append($0) }
-        trainer.onStep = { _ in trainer.cancel() }
+        trainer.monitor.onWarning = { warnings.append($0) }
+        trainer.onStep = { _ in trainer.monitor.cancel() }
         try FileManager.default.removeItem(at: folder.url.appendingPathComponent("run/checkpoints"))
         #expect(throws: Cancelled.self) { try trainer.run() }
         #expect(warnings.count == 1 && warnings[0].contains("is not saved: ") && warnings[0].contains("cannot be written"))
@@ -197,12 +197,14 @@ import Testing
         let output = OutputFolder(folder.url.appendingPathComponent("run").path)
         try output.prepare()
         let trainer = try Trainer(
-            smallConfiguration { ($0.model, $0.prompts) = (model.path, "") }, evaluator: evaluator, prompts: .none, output: output)
+            smallConfiguration { ($0.model, $0.prompts) = (model.path, "") },
+            model: DiffusionPipeline(folder: model.path, dtype: .float32, device: .cpu), evaluator: evaluator, prompts: .none,
+            output: output)
         _ = try trainer.selfCheck()
-        let (rows, pictures) = (trainer.pipeline.work.unetRows, scored)
+        let (rows, pictures) = (trainer.model.work.networkRows, scored)
         try trainer.runEpoch()
-        #expect(trainer.kernels.transitions == 3)
-        #expect(trainer.pipeline.work.unetRows - rows == 8 * (4 + 3 + 3))
+        #expect(trainer.learner.kernel.transitions == 3)
+        #expect(trainer.model.work.networkRows - rows == 8 * (4 + 3 + 3))
         #expect(scored - pictures == 8 * (3 + 1))
         try trainer.saveSamples()
     }

@@ -54,39 +54,39 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
     /// Ten optimiser steps against diffusers, peft and torch.optim: losses, gradient norms and where the LoRA ends.
     ///
     /// Every pass shape must give the same: all in one, some steps at a time, step by step.
-    @Test(arguments: [Algorithm.dagDB, .dagKL, .ddpo], [0, 16, 8])
-    func lossCurves(algorithm: Algorithm, rowsPerPass: Int) throws {
+    @Test(arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [0, 16, 8])
+    func lossCurves(algorithm: AlgorithmName, rowsPerPass: Int) throws {
         let golden = try tensors("train/golden.safetensors")
         let document = try #require(try json("train/train.json") as? [String: Any])
         let expected = try #require((document["algorithms"] as? [String: [String: Any]])?[algorithm.rawValue])
-        let folder = try TemporaryFolder()
         let configuration = smallConfiguration {
             ($0.algorithm, $0.steps, $0.trainBatchSize, $0.sampleBatchSize) = (algorithm, 5, 4, 4)
             ($0.learningRate, $0.clipRange, $0.maxRowsPerPass) = (3e-4, 1e-2, rowsPerPass)
         }
-        let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1")))
-        let trainer = try Trainer(
-            configuration,
-            pipeline: DiffusionPipeline(unet: unet, scheduler: scheduler(stableDiffusionSchedule), sampleShape: [4, 16, 16]),
-            evaluator: brightness(), prompts: PromptSet.load("tiny-sd"), output: OutputFolder(folder.url.path)
-        ) { try StateFlow($0, sampleShape: [4, 16, 16], textWidth: unet.textWidth, dtype: .float32) }  // of the paper's widths
+        func newUNet() throws -> UNet { try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1"))) }
+        let model = DiffusionPipeline(unet: try newUNet(), scheduler: try scheduler(stableDiffusionSchedule), sampleShape: [4, 16, 16])
+        let kernel = try model.kernel(steps: 5, eta: 1, reduction: .mean)
+        // A flow of the paper's widths.
+        func newFlow(_ store: ParameterStore) throws -> any FlowNetwork {
+            try StateFlow(store, sampleShape: [4, 16, 16], textWidth: model.textWidth, dtype: .float32)
+        }
+        let learner = try Learner(configuration, model: model, kernel: kernel, makeFlow: newFlow)
         let initial = try LoRAAdapters(
-            contentsOf: goldens.appendingPathComponent("train/lora_initial.safetensors"),
-            attachingTo: UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1"))).linears, device: .cpu)
-        withoutGradients { for (own, stored) in zip(trainer.lora.parameters, initial.parameters) { own.tensor.copy_(stored.tensor) } }
-        if let flow = trainer.flow { formulaWeights(flow.parameters) }
+            contentsOf: goldens.appendingPathComponent("train/lora_initial.safetensors"), attachingTo: newUNet().linears, device: .cpu)
+        withoutGradients { for (own, stored) in zip(learner.lora.parameters, initial.parameters) { own.tensor.copy_(stored.tensor) } }
+        if let flow = learner.algorithm.trainedFlow { formulaWeights(flow.parameters) }
 
         func columns(_ name: String, _ count: Int) -> [Tensor] { (0..<count).map { golden[name]!.select(1, $0).contiguous() } }
-        let rewards = try golden["rewards"]!.array(Float.self)
+        let scores = RolloutScores(
+            final: try golden["rewards"]!.array(), lookahead: try columns("state_rewards", 5).map { try $0.array() })
         let rollout = Rollout(
             prompts: Array(repeating: "", count: 4), states: columns("states", 6), logForward: columns("log_pf", 5),
-            guided: columns("rollout_output", 5), logReference: [], rewards: rewards,
-            lookahead: try columns("state_rewards", 5).map { try $0.array() },
-            objectives: [], imputed: 0, firstFailure: nil)
-        trainer.progress.advantages = PromptStatistics.epochAdvantages(rewards)
+            guided: columns("rollout_output", 5), logReference: [], scores: scores)
+        learner.algorithm.prepareEpoch(scores: scores.final, prompts: rollout.prompts)
         let conditioning = Conditioning(prompts: golden["text"]!, empty: golden["unconditional_text"]!)
+        let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: conditioning)
         for (number, loss) in (expected["loss"] as! [Double]).enumerated() {
-            let sums = try trainer.update(rollout, conditioning, [0, 1, 2, 3])
+            let sums = try learner.step(epoch, [0, 1, 2, 3])
             let value = sums.mean(sums.loss)
             #expect(abs(value - loss) < 1e-3 * abs(loss) + (algorithm == .ddpo ? 2e-6 : 0), "step \(number): \(value), expected \(loss)")
             let norm = (expected["lora_grad_norm"] as! [Double])[number]
@@ -95,7 +95,7 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
         }
         for (name, norm) in expected["final_lora_norms"] as! [String: Double] {
             let key = name.replacing("unet.", with: "").replacing(".weight", with: "")
-            let tensor = try #require(trainer.lora.parameters.first { $0.name == key }).tensor
+            let tensor = try #require(learner.lora.parameters.first { $0.name == key }).tensor
             #expect(abs(try tensor.detach().square().sum().sqrt().item() - norm) < 1e-3 * max(norm, 1e-2), "\(name)")
         }
     }

@@ -4,7 +4,7 @@ import Models
 import NN
 import Tensors
 
-/// What `--device` takes.
+/// The choices of the setting `device`.
 public enum DeviceChoice: String, Codable, CaseIterable, Sendable {
     case auto, cpu, cuda
 
@@ -16,7 +16,10 @@ public enum DeviceChoice: String, Codable, CaseIterable, Sendable {
         case .cuda:
             guard Device.cudaIsAvailable else {
                 throw ConfigurationError(
-                    "--device cuda: no CUDA device answers; set LIBTORCH to a CUDA build of libtorch, or use --device cpu")
+                    """
+                    \(setting: "device") cuda: no CUDA device answers; set LIBTORCH to a CUDA build of libtorch, \
+                    or use \(setting: "device") cpu
+                    """)
             }
             return .cuda
         }

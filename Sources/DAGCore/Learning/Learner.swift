@@ -36,7 +36,8 @@ final class Learner {
         self.scorePredictions = scorePredictions
         self.kernel = kernel
         guard kernel.transitions > 0 else {
-            throw ConfigurationError("--steps \(configuration.steps): this model's schedule leaves no step with noise; use more")
+            throw ConfigurationError(
+                "\(setting: "steps") \(configuration.steps): this model's schedule leaves no step with noise; use more")
         }
         let seeds = Seeds(configuration.seed)
         lora = LoRAAdapters(
@@ -103,9 +104,11 @@ final class Learner {
         sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
         guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
             throw TrainingError(
-                description:
-                    "loss or gradient is not finite in step \(step): lower --learning-rate, --flow-learning-rate or --beta, or use --precision fp32; the weights before this step are kept"
-            )
+                """
+                loss or gradient is not finite in step \(step): lower \(setting: "learning_rate"), \
+                \(setting: "flow_learning_rate") or \(setting: "beta"), or use \(setting: "precision") fp32; \
+                the weights before this step are kept
+                """)
         }
         guard counted > 0 else { return sums }
         try policyOptimizer.step()
@@ -145,7 +148,7 @@ final class Learner {
 
     /// Puts together what the algorithm sees of a batch.
     /// - Parameter scores: [steps + 1][trajectories]; the last alone for algorithms without a flow.
-    private func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [[Float]], logForward: Tensor) -> Transitions {
+    func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [[Float]], logForward: Tensor) -> Transitions {
         let beta = configuration.beta(epoch: epoch.index)
         // A missing score has weight zero; its NaN must not reach the sums.
         let finite = scores.map { $0.map { $0.isNaN ? 0 : $0 } }

@@ -122,7 +122,8 @@ struct Checkpoint {
                 firstProblem = firstProblem ?? "\(error)"
             }
         }
-        throw OutputError(firstProblem ?? "--resume \(folder.url.path): no checkpoint there (checkpoints/epoch-*.safetensors)")
+        if let firstProblem { throw OutputError("\(firstProblem)") }
+        throw OutputError("\(setting: "resume") \(folder.url.path): no checkpoint there (checkpoints/epoch-*.safetensors)")
     }
 
     private init(contentsOf file: URL) throws {

@@ -3,11 +3,11 @@ import Support
 import Tensors
 
 /// A file or folder cannot be written or read.
-public struct OutputError: OneLineError {
-    /// One line: the culprit and the remedy.
-    public let description: String
-    /// - Parameter description: one line that names the culprit.
-    public init(_ description: String) { self.description = description }
+public struct OutputError: MessageError {
+    public let message: Message
+
+    /// An error with a message of one line that names the place.
+    public init(_ message: Message) { self.message = message }
 }
 
 /// The folder of a run: pytorch_lora_weights.safetensors, metrics.jsonl, samples/, checkpoints/, config.yaml.
@@ -35,12 +35,16 @@ public struct OutputFolder: Sendable {
         guard files.fileExists(atPath: url.path) else { return }
         let existing: [String]
         do { existing = try files.contentsOfDirectory(atPath: url.path) } catch {
-            throw OutputError("--output \(url.path): cannot be read (\(reason(error))); choose another folder")
+            throw OutputError("\(setting: "output") \(url.path): cannot be read (\(reason(error))); choose another folder")
         }
         // A run whose self-checks failed leaves only empty folders.
         let remains = [samples, checkpoints].filter { (try? files.contentsOfDirectory(atPath: $0.path))?.isEmpty == true }
         guard Set(existing).isSubset(of: remains.map(\.lastPathComponent)) else {
-            throw OutputError("--output \(url.path): is not empty; choose another folder, or continue that run with --resume \(url.path)")
+            throw OutputError(
+                """
+                \(setting: "output") \(url.path): is not empty; choose another folder, \
+                or continue that run with \(setting: "resume") \(url.path)
+                """)
         }
     }
 
@@ -79,7 +83,8 @@ public struct OutputFolder: Sendable {
                 try Data("x".utf8).write(to: probe)
                 try FileManager.default.removeItem(at: probe)
             } catch {
-                throw OutputError("--output \(folder.path): cannot be written (\(reason(error))); choose another folder or free some space")
+                throw OutputError(
+                    "\(setting: "output") \(folder.path): cannot be written (\(reason(error))); choose another folder or free some space")
             }
         }
     }

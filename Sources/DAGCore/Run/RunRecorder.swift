@@ -75,7 +75,7 @@ final class RunRecorder {
     func restore(from folder: OutputFolder) throws -> Checkpoint {
         let checkpoint = try Checkpoint(newestOf: folder)
         if let difference = evaluator.difference(from: checkpoint.rewards) {
-            throw OutputError("--resume \(folder.url.path): that run was trained with other rewards: \(difference)")
+            throw OutputError("\(setting: "resume") \(folder.url.path): that run was trained with other rewards: \(difference)")
         }
         if let rollout = checkpoint.rollout {
             let transitions = learner.kernel.transitions
@@ -83,7 +83,8 @@ final class RunRecorder {
                 rollout.scores.lookahead.count == (learner.wantsLookahead ? transitions : 0),
                 checkpoint.state.update < configuration.updatesPerEpoch
             else {
-                throw OutputError("--resume \(folder.url.path): that run stopped in the middle of an epoch that had other settings")
+                throw OutputError(
+                    "\(setting: "resume") \(folder.url.path): that run stopped in the middle of an epoch that had other settings")
             }
         }
         try learner.restore(checkpoint.tensors)

@@ -7,7 +7,9 @@ extension Trainer {
     /// Scores images of fixed prompts and seeds with the current adapter, and appends the result to metrics.jsonl.
     /// - Throws: `ConfigurationError` if the settings ask for no evaluation, what a reward threw, `OutputError`, `TensorError`, `Cancelled`.
     public func evaluate() throws -> Evaluation {
-        guard configuration.evaluationSamples > 0 else { throw ConfigurationError("--evaluation-samples is 0: set it to evaluate") }
+        guard configuration.evaluationSamples > 0 else {
+            throw ConfigurationError("\(setting: "evaluation_samples") is 0: set it to evaluate")
+        }
         let (prompts, seeds) = evaluationPrompts.fixedSamples(configuration.evaluationSamples, seeds)
         let batch = configuration.sampleBatchSize
         var reports: [RewardReport] = []

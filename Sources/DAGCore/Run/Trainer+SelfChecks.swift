@@ -5,9 +5,10 @@ import Support
 import Tensors
 
 /// A check before training failed.
-public struct SelfCheckError: OneLineError {
-    /// One line: the culprit and the remedy.
-    public let description: String
+public struct SelfCheckError: MessageError {
+    public let message: Message
+
+    init(_ message: Message) { self.message = message }
 }
 
 extension Trainer {
@@ -51,9 +52,10 @@ extension Trainer {
         let largest = Double(deviations.max() ?? 0)
         guard largest <= ratioTolerance else {
             throw SelfCheckError(
-                description:
-                    "self-check: the importance ratio on a fresh rollout is off by \(largest), more than \(ratioTolerance): try --precision fp32, or --log-prob mean"
-            )
+                """
+                self-check: the importance ratio on a fresh rollout is off by \(largest), more than \(ratioTolerance): \
+                try \(setting: "precision") fp32, or \(setting: "log_prob") mean
+                """)
         }
         return String(format: "importance ratio on a fresh rollout: 1 within %.1e", largest)
     }
@@ -67,9 +69,10 @@ extension Trainer {
         let difference = try (conditioning.prompts.select(0, 0) - conditioning.prompts.select(0, 1)).to(.float32).abs().mean().item()
         guard difference > 1e-6 else {
             throw SelfCheckError(
-                description:
-                    "self-check: the text encoder gives '\(first)' and '\(second)' the same embedding: its weights or tokenizer are not this model's, or the prompts differ only beyond the last token"
-            )
+                """
+                self-check: the text encoder gives '\(first)' and '\(second)' the same embedding: its weights or tokenizer are \
+                not this model's, or the prompts differ only beyond the last token
+                """)
         }
         return String(format: "text encoder separates prompts: mean difference %.2g", difference)
     }

@@ -1,9 +1,10 @@
 import Support
 
 /// Training cannot go on.
-public struct TrainingError: OneLineError {
-    /// One line: what happened and the remedy.
-    public let description: String
+public struct TrainingError: MessageError {
+    public let message: Message
+
+    init(_ message: Message) { self.message = message }
 }
 
 /// A step of training was asked for before the one that it builds on.

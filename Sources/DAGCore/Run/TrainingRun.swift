@@ -16,7 +16,7 @@ public struct TrainingRun {
     /// A new run.
     /// - Throws: `ConfigurationError` for settings that cannot work, `OutputError` if the folder is not empty.
     public init(_ configuration: TrainingConfiguration, output: OutputFolder) throws {
-        try configuration.check()
+        try configuration.validate()
         try output.checkVacant()
         self.configuration = configuration
         self.output = output
@@ -28,12 +28,12 @@ public struct TrainingRun {
     /// - Throws: `ConfigurationError` if there is no run or it cannot have these settings.
     public init(continuing output: OutputFolder, change: (TrainingConfiguration) throws -> TrainingConfiguration = { $0 }) throws {
         guard FileManager.default.fileExists(atPath: output.configuration.path) else {
-            throw ConfigurationError("--resume \(output.url.path): no run there (config.yaml is missing)")
+            throw ConfigurationError("\(setting: "resume") \(output.url.path): no run there (config.yaml is missing)")
         }
         let before = try TrainingConfiguration.resolve(file: output.configuration.path)
         configuration = try change(before)
-        try configuration.check()
-        try configuration.check(continuing: before)
+        try configuration.validate()
+        try configuration.validate(continuing: before)
         self.output = output
         isContinued = true
     }
@@ -80,7 +80,8 @@ public struct TrainingRun {
         let model = try DiffusionPipeline(
             folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
         if model.textWidth != nil, configuration.prompts.isEmpty {
-            throw ConfigurationError("--prompts is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
+            throw ConfigurationError(
+                "\(setting: "prompts") is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
         }
         return model
     }

@@ -83,7 +83,7 @@ public struct DDIMScheduler: Sendable {
     /// - Parameter count: number of denoising steps, from 1 to the number of training steps.
     public func steps(_ count: Int) throws -> [Step] {
         let total = alphasCumprod.count
-        guard (1...total).contains(count) else { throw ModelError("--steps must be from 1 to \(total), not \(count)") }
+        guard (1...total).contains(count) else { throw ModelError("steps must be from 1 to \(total), not \(count)") }
         let times: [Int]
         switch spacing {
         case "linspace":
@@ -95,7 +95,7 @@ public struct DDIMScheduler: Sendable {
         default: times = (0..<count).map { $0 * (total / count) + stepsOffset }.reversed()
         }
         guard let latest = times.first, let earliest = times.last, latest < total, earliest >= 0 else {
-            throw ModelError("--steps \(count) with steps_offset \(stepsOffset) reaches beyond the \(total) training steps; use fewer")
+            throw ModelError("steps \(count) with steps_offset \(stepsOffset) reaches beyond the \(total) training steps; use fewer")
         }
         return times.map { time in
             let next = time - total / count

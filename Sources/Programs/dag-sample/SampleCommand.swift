@@ -39,7 +39,7 @@ struct SampleCommand: Command {
     @Option(help: ArgumentHelp("A .png file (several pictures become a sheet), or a folder for one file each.", valueName: "file.png|dir"))
     var output: String
 
-    static func line(for error: any Error) -> String { ErrorReport.line(for: error) }
+    static func line(for error: any Error) -> String { ErrorReport.line(for: error, .flag) }
     static func isUsageError(_ error: any Error) -> Bool { ErrorReport.isUsageError(error) }
 
     mutating func execute() throws {

@@ -4,65 +4,45 @@ import Dispatch
 import Foundation
 import Rewards
 import Support
-import Yams
 
-/// One invocation of dag-train: settings from file and flags, the trainer, and what the terminal shows.
+/// An invocation of dag-train: resolves the settings, runs the trainer and shows its progress.
 final class TrainingSession {
     private var training: TrainingRun
 
-    init(subject: SubjectOptions, method: MethodOptions, amounts: AmountOptions, machine: MachineOptions) throws {
+    /// - Parameter settings: values of flags by key.
+    init(_ options: RunOptions, settings: [String: [String]]) throws {
         func resolve(_ base: TrainingConfiguration) throws -> TrainingConfiguration {
-            let configuration = try TrainingConfiguration.resolve(
-                base: base, file: subject.config,
-                overrides: Self.overrides(subject: subject, method: method, amounts: amounts, machine: machine))
+            let configuration = try TrainingConfiguration.resolve(base: base, file: options.config, overrides: settings)
             guard !configuration.rewardPlugin.isEmpty else {
-                throw ConfigurationError("--reward-plugin is missing: what scores the pictures, such as libwarmth.so or my_reward.py")
+                throw ConfigurationError(
+                    "\(setting: "reward_plugin") is missing: it scores the images, such as libwarmth.so or my_reward.py")
             }
             return configuration
         }
-        if let folder = subject.resume.map(OutputFolder.init) {
+        if let folder = options.resume.map(OutputFolder.init) {
             training = try TrainingRun(continuing: folder, change: resolve)
-            if let output = subject.output.map(OutputFolder.init), output.url.standardizedFileURL != folder.url.standardizedFileURL {
-                throw ConfigurationError("--resume continues in its own folder: leave --output out, or copy \(folder.url.path) first")
+            if let output = options.output.map(OutputFolder.init), output.url.standardizedFileURL != folder.url.standardizedFileURL {
+                throw ConfigurationError(
+                    """
+                    \(setting: "resume") continues in its own folder: leave \(setting: "output") out, \
+                    or copy \(folder.url.path) first
+                    """)
             }
         } else {
             let configuration = try resolve(.init())
-            guard let path = subject.output else {
-                throw ConfigurationError("--output is missing: a new folder for the LoRA, metrics, samples and checkpoints")
+            guard let path = options.output else {
+                throw ConfigurationError("\(setting: "output") is missing: a new folder for the LoRA, metrics, samples and checkpoints")
             }
             training = try TrainingRun(configuration, output: OutputFolder(path))
         }
-    }
-
-    /// The flags that were given, as values of the configuration's keys.
-    private static func overrides(
-        subject: SubjectOptions, method: MethodOptions, amounts: AmountOptions, machine: MachineOptions
-    ) -> [String: Node] {
-        let scalars: [String: (any CustomStringConvertible)?] = [
-            "model": subject.model, "prompts": subject.prompts, "algorithm": method.algorithm, "target": method.target,
-            "subtb_lambda": method.subtbLambda, "beta": method.beta,
-            "beta_annealing": method.betaAnnealing, "learning_rate": method.learningRate, "flow_learning_rate": method.flowLearningRate,
-            "kl_coefficient": method.klCoefficient, "unet_regularization": method.unetRegularization, "clip_range": method.clipRange,
-            "forward_looking": method.forwardLooking, "log_prob": method.logProb, "per_prompt_statistics": method.perPromptStatistics,
-            "lora_rank": method.loraRank, "weight_decay": method.weightDecay, "max_grad_norm": method.maxGradNorm, "epochs": amounts.epochs,
-            "sample_batch_size": amounts.sampleBatchSize, "batches_per_epoch": amounts.batchesPerEpoch,
-            "train_batch_size": amounts.trainBatchSize, "gradient_accumulation_steps": amounts.gradientAccumulationSteps,
-            "steps": amounts.steps, "eta": amounts.eta, "guidance_scale": amounts.guidanceScale, "precision": machine.precision,
-            "device": machine.device, "max_rows_per_pass": machine.maxRowsPerPass, "threads": machine.threads, "seed": machine.seed,
-            "evaluation_samples": machine.evaluationSamples,
-            "evaluation_prompts": machine.evaluationPrompts, "sample_every": machine.sampleEvery,
-            "checkpoint_every": machine.checkpointEvery,
-        ]
-        var nodes = scalars.compactMapValues { $0.map { Node($0.description) } }
-        if !subject.rewardPlugin.isEmpty { nodes["reward_plugin"] = Node(subject.rewardPlugin.map { Node($0) }) }
-        return nodes
     }
 
     enum Ending { case finished, stopped }
 
     /// Trains until the end or until a signal.
     func run() throws -> Ending {
-        let (configuration, output) = (training.configuration, training.output)
+        let configuration = training.configuration
+        let output = training.output
         let monitor = Monitor()
         let trainer = try training.prepare(monitor: monitor)
         let isNew = trainer.stepsDone == 0
@@ -90,7 +70,7 @@ final class TrainingSession {
         return .finished
     }
 
-    /// Ctrl-C and a polite kill end the run after the step under way; the second one at once.
+    /// Has Ctrl-C and SIGTERM stop the trainer as soon as it can be saved, and a second one end the program at once.
     private static func stopOnSignals(_ monitor: Monitor) -> [any DispatchSourceSignal] {
         [SIGINT, SIGTERM].map { number in
             signal(number, SIG_IGN)

@@ -5,7 +5,7 @@ import Testing
 
 @testable import DAGCore
 
-@Suite struct ObjectiveTests {
+@Suite struct AlgorithmTests {
     /// Proposition 2: on on-policy data the expected gradients of DAG-DB and DAG-KL agree.
     ///
     /// A policy Normal(theta, 1) in one dimension and arbitrary bounded flows: with r = -delta, DAG-DB's gradient is
@@ -21,17 +21,17 @@ import Testing
         // log F(x_t) - log P_B - log F(x_t') such that delta is bounded: the clip of the advantage must not act.
         let flow = (now: (sample * 1.5).sin(), next: Tensor.zeros([count]))
         let logBackward = atRollout + sample.cos() * 0.7
-        func gradient(_ objective: any Objective) throws -> (gradient: Double, deviation: Double) {
+        func gradient(_ algorithm: any Algorithm) throws -> (gradient: Double, deviation: Double) {
             let transitions = Transitions(
-                logForward: logForward(), logForwardAtRollout: atRollout, logBackward: logBackward, logFlow: flow,
-                balance: nil, advantage: Tensor.zeros([count]), weight: Tensor.full([count], 1), groupSize: count)
-            try objective.loss(transitions).mean().backward()
+                trajectories: Array(0..<count), steps: Array(repeating: 0, count: count), groupSize: count, logForward: logForward(),
+                logForwardAtRollout: atRollout, logBackward: logBackward, weight: Tensor.full([count], 1), logFlows: { _ in flow })
+            try algorithm.loss(transitions).values.mean().backward()
             defer { parameter.clearGrad() }
-            let residuals = try transitions.residual(logForward: atRollout)!.array(Float.self)
+            let residuals = try transitions.residual(NoFlow(), logForward: atRollout).array(Float.self)
             return (try #require(parameter.grad).item(), Double(Moments(residuals).deviation))
         }
-        let balance = try gradient(DetailedBalance())
-        let divergence = try gradient(KLObjective(coefficient: 1, clipRange: 0.5))
+        let balance = try gradient(DetailedBalance(flow: NoFlow()))
+        let divergence = try gradient(DetailedBalanceKL(flow: NoFlow(), coefficient: 1, clipRange: 0.5))
         let expected = balance.gradient / 2
         #expect(abs(expected) > 0.05)
         #expect(abs(divergence.gradient * divergence.deviation - expected) < 0.03 * abs(expected) + 2e-3)
@@ -46,19 +46,23 @@ import Testing
         }
         let (forward, now, next) = (leaf([-1, -2, 0.5]), leaf([0.5, 0, 1]), leaf([1, 2, 3]))
         let transitions = Transitions(
-            logForward: forward, logForwardAtRollout: forward.detach(), logBackward: Tensor([-0.5, 0.25, 1] as [Float]),
-            logFlow: (now, next), balance: nil, advantage: Tensor([1, -1, 2] as [Float]), weight: Tensor.full([3], 1), groupSize: 3)
+            trajectories: [0, 1, 2], steps: [0, 0, 0], groupSize: 3, logForward: forward, logForwardAtRollout: forward.detach(),
+            logBackward: Tensor([-0.5, 0.25, 1] as [Float]), weight: Tensor.full([3], 1), logFlows: { _ in (now, next) })
         let delta: [Float] = [-1, -4.25, -2.5]
-        try DetailedBalance().loss(transitions).sum().backward()
+        try DetailedBalance(flow: NoFlow()).loss(transitions).values.sum().backward()
         #expect(try forward.grad!.array(Float.self) == delta.map { 2 * $0 })
         #expect(try now.grad!.array(Float.self) == delta.map { 2 * $0 })
         #expect(try next.grad!.array(Float.self) == delta.map { -2 * $0 })
         for tensor in [forward, now, next] { tensor.clearGrad() }
-        try KLObjective(coefficient: 0, clipRange: 0.1).loss(transitions).sum().backward()
+        try DetailedBalanceKL(flow: NoFlow(), coefficient: 0, clipRange: 0.1).loss(transitions).values.sum().backward()
         #expect(try forward.grad!.array(Float.self) == [0, 0, 0])
         #expect(try now.grad!.array(Float.self) == delta.map { 2 * $0 })
         for tensor in [forward, now, next] { tensor.clearGrad() }
-        try DDPO(clipRange: 0.1).loss(transitions).sum().backward()
+        let ddpo = DDPO(clipRange: 0.1, usesPromptStatistics: false)
+        ddpo.state.advantages = [1, -1, 2]
+        let loss = try ddpo.loss(transitions)
+        #expect(loss.metrics == ["clip_fraction": [0, 0, 0]])
+        try loss.values.sum().backward()
         #expect(try forward.grad!.array(Float.self) == [-1, 1, -2])
     }
 
@@ -66,8 +70,10 @@ import Testing
     @Test func clippedSurrogateStopsAtTheRange() throws {
         let ratio = Tensor([1.3, 1.3, 0.7, 0.7] as [Float])
         ratio.requiresGrad = true
-        try clippedSurrogate(advantage: Tensor([1, -1, 1, -1] as [Float]), ratio: ratio, clipRange: 0.2).sum().backward()
+        let surrogate = ClippedSurrogate(clipRange: 0.2)
+        try surrogate.loss(advantage: Tensor([1, -1, 1, -1] as [Float]), ratio: ratio).sum().backward()
         #expect(try ratio.grad!.array(Float.self) == [0, 1, -1, 0])
+        #expect(try surrogate.clipped(Tensor([1.3, 1.1, 0.7, 1] as [Float])) == [1, 0, 1, 0])
     }
 
     @Test func promptStatisticsWaitForEnoughRewards() {
@@ -93,4 +99,10 @@ import Testing
         #expect(seeds.permutation(.shuffle, epoch: 0, count: 64).sorted() == Array(0..<64))
         #expect(seeds.permutation(.shuffle, epoch: 0, count: 64) != seeds.permutation(.shuffle, epoch: 1, count: 64))
     }
+}
+
+/// A network that is never evaluated.
+private struct NoFlow: FlowNetwork {
+    let parameters: [(name: String, tensor: Tensor)] = []
+    func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor { x }
 }
