@@ -14,7 +14,8 @@ final class TrainingSession {
         func resolve(_ base: TrainingConfiguration) throws -> TrainingConfiguration {
             let configuration = try TrainingConfiguration.resolve(base: base, file: options.config, overrides: settings)
             guard !configuration.rewardPlugin.isEmpty else {
-                throw ConfigurationError("\(setting: "reward_plugin") is missing: it scores the images, such as libwarmth.so or my_reward.py")
+                throw ConfigurationError(
+                    "\(setting: "reward_plugin") is missing: it scores the images, such as libwarmth.so or my_reward.py")
             }
             return configuration
         }
@@ -68,7 +69,8 @@ final class TrainingSession {
         return .finished
     }
 
-    /// Has Ctrl-C and SIGTERM stop the trainer as soon as it can be saved, and a second one end the program at once.
+    /// Has Ctrl-C and SIGTERM stop the trainer as soon as it can be saved, and a second one end the program
+    /// at once.
     private static func stopOnSignals(_ trainer: Trainer, _ display: ProgressDisplay) -> [any DispatchSourceSignal] {
         [SIGINT, SIGTERM].map { number in
             signal(number, SIG_IGN)

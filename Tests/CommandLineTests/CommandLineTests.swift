@@ -182,7 +182,8 @@ import Testing
         expectRefusal(try train(["--beta", "much"]), status: 2, naming: "dag-train: --beta: 'much' is not a number")
         expectRefusal(try train(["--algorithm", "ppo"]), status: 2, naming: "--algorithm: 'ppo' is not one of dag-db, dag-kl")
         expectRefusal(try train(["--lora-rank", "0"]), status: 2, naming: "--lora-rank must be from 1 to 1000000, not 0")
-        expectRefusal(try train(["--config", write("beta: much", to: "bad.yaml")]), status: 2, naming: "bad.yaml: beta: 'much' is not a number")
+        let file = try write("beta: much", to: "bad.yaml")
+        expectRefusal(try train(["--config", file]), status: 2, naming: "--config \(file): beta: 'much' is not a number")
         let unknown = try train(["--bta", "1"])
         #expect(unknown.status == 2 && unknown.error.contains("Did you mean '--beta'?"))
     }

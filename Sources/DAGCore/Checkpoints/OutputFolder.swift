@@ -3,6 +3,7 @@ import Tensors
 
 /// A place that cannot be written or read, in one line that names it.
 public struct OutputError: MessageError {
+    /// One line: the culprit and the remedy.
     public let message: Message
 
     /// An error with a message of one line that names the place.

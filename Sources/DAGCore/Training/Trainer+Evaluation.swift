@@ -16,7 +16,9 @@ extension Trainer {
 
     /// Scores pictures of fixed prompts and seeds with the current adapter, and appends them to metrics.jsonl.
     public func evaluate() throws -> Evaluation {
-        guard configuration.evaluationSamples > 0 else { throw ConfigurationError("\(setting: "evaluation_samples") is 0: set it to evaluate") }
+        guard configuration.evaluationSamples > 0 else {
+            throw ConfigurationError("\(setting: "evaluation_samples") is 0: set it to evaluate")
+        }
         let (prompts, seeds) = fixedSamples(configuration.evaluationSamples, of: evaluationPrompts)
         let batch = max(1, configuration.sampleBatchSize)
         var reports: [RewardReport] = []

@@ -5,6 +5,7 @@ import Tensors
 
 /// A check before training that failed, in one line that says what is wrong and what to do.
 public struct SelfCheckError: MessageError {
+    /// One line: the culprit and the remedy.
     public let message: Message
 
     init(_ message: Message) { self.message = message }

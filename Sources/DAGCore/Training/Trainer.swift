@@ -9,6 +9,7 @@ import Tensors
 
 /// Training that cannot go on, in one line that says what to do.
 public struct TrainingError: MessageError {
+    /// One line: the culprit and the remedy.
     public let message: Message
 
     init(_ message: Message) { self.message = message }
@@ -106,7 +107,8 @@ public final class Trainer {
         let pipeline = try DiffusionPipeline(
             folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
         if pipeline.textWidth != nil, configuration.prompts.isEmpty {
-            throw ConfigurationError("\(setting: "prompts") is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
+            let names = PromptSet.builtInNames.joined(separator: ", ")
+            throw ConfigurationError("\(setting: "prompts") is missing: a file or a built-in set, \(names)")
         }
         try self.init(
             configuration, pipeline: pipeline, evaluator: evaluator, prompts: prompts, evaluationPrompts: evaluationPrompts, output: output)
@@ -390,7 +392,8 @@ public final class Trainer {
             guard rollout.states.count == kernels.transitions + 1, rollout.count == configuration.trajectoriesPerEpoch,
                 rollout.lookahead.count == lookahead, checkpoint.progress.update < configuration.updatesPerEpoch
             else {
-                throw OutputError("\(setting: "resume") \(folder.url.path): that run stopped in the middle of an epoch that had other settings")
+                throw OutputError(
+                    "\(setting: "resume") \(folder.url.path): that run stopped in the middle of an epoch that had other settings")
             }
         }
         try policyOptimizer.restore(checkpoint.tensors, "lora")
