@@ -17,7 +17,10 @@ extension TrainingConfiguration {
                 A reward: a plugin, a Python file or c:LIBRARY; may be repeated. Every reward takes keys such as weight, objective, \
                 on_failure and timeout; its own are listed by dag-reward info.
                 """,
-            note: "In YAML: a list. See [below](#rewards). A continued run may change keys such as `timeout`, not those that scores depend on."),
+            note: """
+                In YAML: a list. See [below](#rewards). A continued run may change keys such as `timeout`, not those that scores \
+                depend on.
+                """),
         Setting(
             "prompts", \.prompts, group: .subject, isRequired: true, placeholder: "file|name",
             help: "Text, CSV or JSON file, or a built-in set: \(PromptSet.builtInNames.joined(separator: ", ")).",
