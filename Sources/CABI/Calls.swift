@@ -59,7 +59,8 @@ func text(_ pointer: UnsafePointer<CChar>?, _ argument: String) throws -> String
     return text
 }
 
-/// Returns the caller's struct, as far as the caller's version of it goes; the rest is zero. All structs of the API are plain data.
+/// Returns the caller's struct, as far as the caller's version of it goes; the rest is zero. All structs of
+/// the API are plain data.
 /// - Throws: `Refusal` if it is NULL or says no size.
 func read<Struct: BitwiseCopyable>(_ pointer: UnsafePointer<Struct>?, _ argument: String) throws -> Struct {
     guard let pointer else { throw Refusal.null(argument) }
@@ -78,7 +79,7 @@ func write<Struct: BitwiseCopyable>(_ value: Struct, to pointer: UnsafeMutablePo
     }
 }
 
-/// Returns the size that the first field of every struct holds that may grow.
+/// Returns `struct_size`, the first field of every struct that may grow.
 private func size(of pointer: UnsafeRawPointer, _ argument: String) throws -> Int {
     let size = Int(pointer.load(as: UInt32.self))
     guard size > 8 else { throw Refusal(DAG_INVALID, "\(argument)->struct_size is \(size); set it to the struct's sizeof") }

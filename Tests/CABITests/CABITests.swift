@@ -370,7 +370,7 @@ import Testing
         #expect(dag_trainer_destroy(destroyed) == DAG_OK && dag_trainer_destroy(nil) == DAG_OK)
         let path = session.folder.path
         for (handle, message) in [
-            (nil, "trainer is NULL"), (destroyed, "was destroyed"), (OpaquePointer(bitPattern: 4096 + 1), "never made"),
+            (nil, "trainer is NULL"), (destroyed, "already destroyed"), (OpaquePointer(bitPattern: 4096 + 1), "never created"),
         ] {
             var (json, number) = (UnsafePointer<CChar>?.none, 0.0)
             var (status, samples, pictures, callback) = (dag_status(), dag_samples(), dag_pictures(), dag_callback())

@@ -164,7 +164,7 @@ import Testing
         }
         let dump = try JSONDecoder().decode(Dump.self, from: Data(run("dag-train", ["--experimental-dump-help"]).out.utf8))
         let shown = dump.command.arguments.filter { !["help", "version"].contains($0.preferredName.name) }
-        let page = try String(contentsOf: Program.repository.appendingPathComponent("docs/configuration.md"), encoding: .utf8)
+        let page = try String(contentsOf: repository.appendingPathComponent("docs/configuration.md"), encoding: .utf8)
         let rows = page.split(separator: "\n").filter { $0.hasPrefix("| `--") }.map { $0.components(separatedBy: " | ") }
         #expect(shown.count == rows.count)
         for argument in shown {
@@ -180,8 +180,8 @@ import Testing
         expectRefusal(try train(["--beta", "much"]), status: 2, naming: "dag-train: --beta: 'much' is not a number")
         expectRefusal(try train(["--algorithm", "ppo"]), status: 2, naming: "--algorithm: 'ppo' is not one of dag-db, dag-kl")
         expectRefusal(try train(["--lora-rank", "0"]), status: 2, naming: "--lora-rank must be from 1 to 1000000, not 0")
-        expectRefusal(
-            try train(["--config", write("beta: much", to: "bad.yaml")]), status: 2, naming: "bad.yaml: beta: 'much' is not a number")
+        let file = try write("beta: much", to: "bad.yaml")
+        expectRefusal(try train(["--config", file]), status: 2, naming: "--config \(file): beta: 'much' is not a number")
         let unknown = try train(["--bta", "1"])
         #expect(unknown.status == 2 && unknown.error.contains("Did you mean '--beta'?"))
     }

@@ -205,8 +205,8 @@ import Testing
 
     /// The tables of docs/configuration.md are written from the settings by `make docs-tables`.
     @Test func documentation() throws {
-        let page = URL(fileURLWithPath: #filePath).appendingPathComponent("../../../docs/configuration.md").standardizedFileURL
-        let old = try String(contentsOf: page, encoding: .utf8)
+        let file = URL(fileURLWithPath: #filePath).appendingPathComponent("../../../docs/configuration.md").standardizedFileURL
+        let old = try String(contentsOf: file, encoding: .utf8)
         var new = old
         for group in SettingGroup.allCases {
             let mark = "<!-- \(group.rawValue): written by `make docs-tables` -->\n"
@@ -214,9 +214,9 @@ import Testing
             let end = try #require(new[start...].firstRange(of: "<!-- end -->")).lowerBound
             new.replaceSubrange(start..<end, with: table(group))
         }
-        if ProcessInfo.processInfo.environment["DAG_WRITE_DOCS"] != nil { try Data(new.utf8).write(to: page) }
-        #expect(
-            try String(contentsOf: page, encoding: .utf8) == new, "docs/configuration.md differs from the settings: run `make docs-tables`")
+        if ProcessInfo.processInfo.environment["DAG_WRITE_DOCS"] != nil { try Data(new.utf8).write(to: file) }
+        let page = try String(contentsOf: file, encoding: .utf8)
+        #expect(page == new, "docs/configuration.md differs from the settings: run `make docs-tables`")
     }
 
     private func table(_ group: SettingGroup) -> String {

@@ -1,27 +1,31 @@
 import Foundation
 import SwiftCSV
 
-/// The formats that prompt files come in; blank prompts are left for the caller to drop.
+/// Readers of the formats of prompt files. Blank prompts are not dropped.
 enum PromptFormat {
-    /// One prompt a line, whichever system wrote it; Unicode's other line breaks belong to the prompt.
+    /// Returns the lines of a text with any system's line ends; Unicode's other line breaks belong to the
+    /// prompt.
     static func lines(_ text: String) -> [String] {
         text.split { $0 == "\n" || $0 == "\r\n" || $0 == "\r" }.map(String.init)
     }
 
-    /// The column named "Prompts" or "prompt", in any case, of a table with a header line (RFC 4180).
+    /// Returns the column named "Prompts" or "prompt", in any case, of a table with a header line (RFC 4180).
+    /// - Throws: `PromptError` for text that is no table, or has no such column.
     static func csv(_ text: String, file: String, delimiter: CSVDelimiter) throws -> [String] {
         try rows(text, file: file, delimiter: delimiter).map(\.prompt)
     }
 
-    /// The same with what stands in the column "Category", or "" if there is none.
+    /// Returns that column with the one named "Category", or "" where there is none.
+    /// - Throws: `PromptError` for text that is no table, or has no column of prompts.
     static func rows(_ text: String, file: String, delimiter: CSVDelimiter) throws -> [(prompt: String, category: String)] {
-        // The parser takes an open quotation for one long field that ends with the file.
+        // The parser would read an open quotation as one long field that ends with the file.
         guard text.utf8.count(where: { $0 == UInt8(ascii: "\"") }).isMultiple(of: 2) else {
             throw PromptError("\(file) opens a quotation mark that it never closes; write a quotation mark in a field twice")
         }
         let table: NamedCSV
         do {
-            // A line feed alone ends a line, so that a quoted line break comes out the same from every system.
+            // A line feed alone ends a line, so that a quoted line break comes out the same from every
+            // system.
             table = try NamedCSV(string: text.replacing("\r\n", with: "\n"), delimiter: delimiter, loadColumns: false)
         } catch {
             throw PromptError("\(file) is not a table that can be read (\(error)); check its quotation marks")
@@ -37,7 +41,8 @@ enum PromptFormat {
         return table.rows.compactMap { row in row[column].map { ($0, category.flatMap { row[$0] } ?? "") } }
     }
 
-    /// A list of strings, or of objects that have "prompt".
+    /// Returns a list of strings, or the "prompt" of a list of objects.
+    /// - Throws: `PromptError` for other JSON, naming the first wrong entry.
     static func json(_ text: String, file: String) throws -> [String] {
         let data = Data(text.utf8)
         do {

@@ -1,18 +1,25 @@
 import Foundation
 
-/// The paper's prompts for ImageReward and HPSv2 (section 5.2), from the files as published, divided into those that are trained on and
-/// those that are held out.
+/// The paper's prompts for ImageReward and HPSv2 (section 5.2), from the files as published, divided into
+/// prompts to train on and prompts that are held out.
 extension PromptSet {
-    /// - `drawbench:FILE` and `drawbench-heldout:FILE`: DrawBench as CSV with the columns Prompts and Category (Saharia et al. 2022), without
-    ///   "Misspellings" and "Rare Words"; the first 2 prompts of each category are held out.
-    /// - `hpdv2:FOLDER` and `hpdv2-heldout:FOLDER`: benchmark_photo.json and benchmark_paintings.json of HPDv2 (Wu et al. 2023); the first 10
-    ///   of each are held out.
+    /// Names of the sets:
+    ///
+    /// - `drawbench:FILE` and `drawbench-heldout:FILE`: DrawBench as CSV with the columns Prompts and
+    ///   Category (Saharia et al. 2022), without "Misspellings" and "Rare Words"; the first 2 prompts of each
+    ///   category are held out.
+    /// - `hpdv2:FOLDER` and `hpdv2-heldout:FOLDER`: benchmark_photo.json and benchmark_paintings.json of
+    ///   HPDv2 (Wu et al. 2023); the first 10 of each are held out.
     public static let benchmarkNames = ["drawbench", "drawbench-heldout", "hpdv2", "hpdv2-heldout"]
 
+    /// Returns one of these sets; nil for other names.
+    /// - Throws: `PromptError` if its file is missing or not as published.
     static func benchmark(_ text: String) throws -> PromptSet? {
         guard let colon = text.firstIndex(of: ":"), benchmarkNames.contains(String(text[..<colon])) else { return nil }
-        let (name, path) = (String(text[..<colon]), String(text[text.index(after: colon)...]))
-        let (isDrawBench, isHeldOut) = (name.hasPrefix("drawbench"), name.hasSuffix("-heldout"))
+        let name = String(text[..<colon])
+        let path = String(text[text.index(after: colon)...])
+        let isDrawBench = name.hasPrefix("drawbench")
+        let isHeldOut = name.hasSuffix("-heldout")
         guard FileManager.default.fileExists(atPath: path) else {
             throw PromptError("\(text): there is no \(isDrawBench ? "file" : "folder") \(path)")
         }
@@ -25,13 +32,14 @@ extension PromptSet {
         return PromptSet(name: name, prompts: prompts)
     }
 
-    /// Prompts by category, in the order of the file.
+    /// Returns the prompts by category, in the order of the file.
     private static func drawBench(_ path: String) throws -> [[String]] {
         let rows = try PromptFormat.rows(contents(of: path), file: path, delimiter: .comma)
         guard rows.contains(where: { !$0.category.isEmpty }) else {
             throw PromptError("\(path) has no column named \"Category\"; drawbench: takes DrawBench's CSV file")
         }
-        var (order, groups) = ([String](), [String: [String]]())
+        var order: [String] = []
+        var groups: [String: [String]] = [:]
         for (prompt, category) in rows where !["Misspellings", "Rare Words"].contains(category) {
             if groups[category] == nil { order.append(category) }
             groups[category, default: []].append(prompt)

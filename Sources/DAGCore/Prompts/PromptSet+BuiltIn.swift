@@ -4,14 +4,18 @@ extension PromptSet {
     /// Names of the built-in sets.
     ///
     /// - `simple-animals`: 45 common animals, the set that DDPO and DAG optimise the aesthetic score on.
-    /// - `imagenet`: the 1,000 ImageNet class names with their synonyms, their set for JPEG size ("crane" is in it twice: bird and machine).
-    /// - `tiny-sd`: the 80 captions "a <item> on a <colour> background" of models/tiny-sd that leave the item's colour open;
-    ///   `tiny-sd-open` is the same set under the name of its file there, open-prompts.txt.
+    /// - `imagenet`: the 1,000 ImageNet class names with their synonyms, their set for JPEG size ("crane" is
+    ///   in it twice: bird and machine).
+    /// - `tiny-sd`: the 80 captions "a <item> on a <colour> background" of models/tiny-sd that leave the
+    ///   item's colour open; `tiny-sd-open` is the same set under the name of its file there,
+    ///   open-prompts.txt.
     ///
-    /// Animals and classes are prompts as they stand ("dog", not "a dog"), as in the code published for DDPO (ddpo-pytorch, prompts.py:
-    /// `from_file`) and for DAG (ml-diffusion-alignment-gflownet, the same function).
+    /// Animals and classes are prompts as they stand ("dog", not "a dog"), as in the code published for DDPO
+    /// (ddpo-pytorch, prompts.py: `from_file`) and for DAG (ml-diffusion-alignment-gflownet, the same
+    /// function).
     public static let builtInNames = ["simple-animals", "imagenet", "tiny-sd", "tiny-sd-open"]
 
+    /// Returns the prompts of a built-in set; nil for other names.
     static func builtIn(_ name: String) -> [String]? {
         switch name {
         case "simple-animals": PromptFormat.lines(String(decoding: PackageResources.simple_animals_txt, as: UTF8.self))
@@ -24,11 +28,11 @@ extension PromptSet {
     private static var tinySD: [String] {
         let items = ["tee", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
         let colours = ["red", "green", "blue", "yellow", "purple", "orange", "white", "black"]
-        // "a orange": the captions that the model was trained on know no "an".
+        // "a orange": the model's training captions have "a" before every colour.
         return items.flatMap { item in colours.map { "a \(item) on a \($0) background" } }
     }
 
-    /// What to say about a name that is neither a set nor a file.
+    /// Returns the remedy for a name that is neither a set nor a file.
     static func suggestion(for name: String) -> String {
         let known =
             "built-in sets are \(builtInNames.joined(separator: ", ")), and \(benchmarkNames.map { "\($0):PATH" }.joined(separator: ", "))"
@@ -37,7 +41,8 @@ extension PromptSet {
         return distance(nearest, asked) <= 3 ? "did you mean \(nearest)? \(known)" : "\(known), anything else is the path of a file"
     }
 
-    /// Levenshtein distance: insertions, deletions and substitutions that turn one text into the other.
+    /// Returns the Levenshtein distance: insertions, deletions and substitutions that turn one text into the
+    /// other.
     private static func distance(_ first: String, _ second: String) -> Int {
         var row = Array(0...second.count)
         for (i, a) in first.enumerated() {

@@ -1,4 +1,5 @@
 import Foundation
+import Support
 
 /// A named list of prompts to sample from, read from a file or built in.
 public struct PromptSet: Sendable {
@@ -7,15 +8,18 @@ public struct PromptSet: Sendable {
     /// The prompts in the order of their source, never empty; white space at either end is gone.
     public let prompts: [String]
 
-    /// For a model without text: one empty prompt.
+    /// The set for a model without text: one empty prompt.
     public static let none = PromptSet(name: "no prompts", prompts: [""])
 
-    /// Reads the prompts of a built-in set, of a file, or of one of the paper's sets (`PromptSet+Benchmarks`).
+    /// Reads the prompts of a built-in set, of a file, or of one of the paper's sets
+    /// (`PromptSet+Benchmarks`).
     ///
-    /// - Parameter fileOrName: one of `builtInNames`, or a UTF-8 file: `.csv` or `.tsv` with a column named "Prompts" or "prompt", `.json`
-    ///   with a list of strings or of objects that have "prompt", and otherwise text with one prompt a line. Blank prompts are
-    ///   skipped. A built-in name wins over a file of that name; write `./imagenet` for the file.
-    /// - Throws: `PromptError` when there is no such set or file, when it cannot be understood, or when it holds no prompt.
+    /// - Parameter fileOrName: one of `builtInNames`, or a UTF-8 file: `.csv` or `.tsv` with a column named
+    ///   "Prompts" or "prompt", `.json` with a list of strings or of objects that have "prompt", and
+    ///   otherwise text with one prompt a line. Blank prompts are skipped. A built-in name wins over a file
+    ///   of that name; write `./imagenet` for the file.
+    /// - Throws: `PromptError` when there is no such set or file, when it cannot be understood, or when it
+    ///   holds no prompt.
     public static func load(_ fileOrName: String) throws -> PromptSet {
         if let prompts = builtIn(fileOrName) {
             return PromptSet(name: fileOrName, prompts: prompts)
@@ -37,11 +41,13 @@ public struct PromptSet: Sendable {
         return PromptSet(name: file.deletingPathExtension().lastPathComponent, prompts: prompts)
     }
 
-    /// Without white space at either end, and without those that are blank then.
+    /// Returns the prompts without white space at either end, and without blank ones.
     static func cleaned(_ prompts: [String]) -> [String] {
         prompts.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }.filter { !$0.isEmpty }
     }
 
+    /// Returns the text of a prompt file.
+    /// - Throws: `PromptError` if it is missing, a folder, or not UTF-8.
     static func contents(of path: String) throws -> String {
         var isFolder = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
@@ -56,17 +62,15 @@ public struct PromptSet: Sendable {
         guard let text = String(data: data, encoding: .utf8) else {
             throw PromptError("\(path) is not UTF-8 text; save it as UTF-8")
         }
-        // A byte order mark, as spreadsheets write it.
+        // Spreadsheets write a byte order mark.
         return text.unicodeScalars.first == "\u{FEFF}" ? String(text.unicodeScalars.dropFirst()) : text
     }
 }
 
-/// Why prompts could not be loaded: one line that names the file or set and what to do.
-public struct PromptError: Error, CustomStringConvertible, Sendable {
-    /// The line to show.
+/// An error in loading prompts.
+public struct PromptError: OneLineError {
+    /// One line: the file or set and the remedy.
     public let description: String
 
-    init(_ description: String) {
-        self.description = description
-    }
+    init(_ description: String) { self.description = description }
 }

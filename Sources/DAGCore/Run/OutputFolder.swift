@@ -4,6 +4,7 @@ import Tensors
 
 /// A file or folder cannot be written or read.
 public struct OutputError: MessageError {
+    /// One line: the culprit and the remedy.
     public let message: Message
 
     /// An error with a message of one line that names the place.

@@ -6,6 +6,7 @@ import Tensors
 
 /// A check before training failed.
 public struct SelfCheckError: MessageError {
+    /// One line: the culprit and the remedy.
     public let message: Message
 
     init(_ message: Message) { self.message = message }

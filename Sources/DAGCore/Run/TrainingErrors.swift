@@ -2,6 +2,7 @@ import Support
 
 /// Training cannot go on.
 public struct TrainingError: MessageError {
+    /// One line: the culprit and the remedy.
     public let message: Message
 
     init(_ message: Message) { self.message = message }

@@ -83,6 +83,7 @@ extension MessageError {
 
 /// A setting, or another argument of a run, that cannot be used.
 public struct ConfigurationError: MessageError {
+    /// One line: the culprit and the remedy.
     public let message: Message
 
     /// An error with a message of one line.

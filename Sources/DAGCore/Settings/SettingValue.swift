@@ -39,7 +39,8 @@ extension Double: SettingValue {
     package static let placeholder = "x"
     package var node: Node { .scalar(Node.Scalar(shortText, Tag(.float))) }
 
-    /// The shortest text that reads back as the same number, in the way that people write it: 50, 0.001, 3e-4.
+    /// The shortest text that reads back as the same number, in the way that people write it: 50, 0.001,
+    /// 3e-4.
     var shortText: String {
         let text = description.replacing("e-0", with: "e-")
         if text.hasSuffix(".0") { return String(text.dropLast(2)) }

@@ -31,7 +31,8 @@ extension TrainingConfiguration: Codable {
 extension TrainingConfiguration {
     /// Puts the settings of a YAML file over `base`, and `overrides` over both.
     /// - Parameter overrides: values by key, as on a command line; the last one counts, but for lists.
-    /// - Throws: `ConfigurationError` for a file that cannot be read, an unknown key, or a value of the wrong kind.
+    /// - Throws: `ConfigurationError` for a file that cannot be read, an unknown key, or a value of the wrong
+    ///   kind.
     public static func resolve(
         base: TrainingConfiguration = .init(), file: String?, overrides: [String: [String]] = [:]
     ) throws -> Self {
@@ -56,7 +57,8 @@ extension TrainingConfiguration {
 
     /// Puts the settings of a YAML text, of which JSON is a part, over `base`.
     /// - Parameter source: the origin of the text, for messages.
-    /// - Throws: `ConfigurationError` for a text that is no mapping, an unknown key, or a value of the wrong kind.
+    /// - Throws: `ConfigurationError` for a text that is no mapping, an unknown key, or a value of the wrong
+    ///   kind.
     public static func resolve(base: TrainingConfiguration = .init(), text: String?, source: Message = "config") throws -> Self {
         var configuration = base
         if let text { try configuration.read(text, source: source) }

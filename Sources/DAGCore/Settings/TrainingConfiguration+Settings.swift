@@ -2,7 +2,8 @@ extension TrainingConfiguration {
     /// The largest amount of anything.
     static let most = 1_000_000
 
-    /// All settings, in the order of `--help`. Flags, keys, limits, the rule on resume and the tables of docs/configuration.md come from here.
+    /// All settings, in the order of `--help`. Flags, keys, limits, the rule on resume and the tables of
+    /// docs/configuration.md come from here.
     package static let settings: [any SettingDeclaration] = subject + method + amounts + machine
 
     private static let subject: [any SettingDeclaration] = [
@@ -16,10 +17,13 @@ extension TrainingConfiguration {
                 A reward: a plugin, a Python file or c:LIBRARY; may be repeated. Every reward takes keys such as weight, objective, \
                 on_failure and timeout; its own are listed by dag-reward info.
                 """,
-            note: "In YAML: a list. See [below](#rewards). A continued run may change keys such as `timeout`, but not the scores."),
+            note: """
+                In YAML: a list. See [below](#rewards). A continued run may change keys such as `timeout`, not those that scores \
+                depend on.
+                """),
         Setting(
             "prompts", \.prompts, group: .subject, isRequired: true, placeholder: "file|name",
-            help: "Text, CSV or JSON file, or a built-in set: tiny-sd, tiny-sd-open, simple-animals, imagenet.",
+            help: "Text, CSV or JSON file, or a built-in set: \(PromptSet.builtInNames.joined(separator: ", ")).",
             note: """
                 Text has a prompt a line, CSV or TSV a column `prompt` or `Prompts`, JSON a list of strings or of objects with `prompt`. \
                 The paper's division of published files: `drawbench:FILE.csv`, `hpdv2:FOLDER`, and what each holds out, \
@@ -60,9 +64,10 @@ extension TrainingConfiguration {
         Setting(
             "forward_looking", \.forwardLooking, group: .method,
             help: "When predicted data is scored (DAG): while sampling, or with the weights of each optimiser step.",
-            note:
-                "`current` is the published code's way. Both decode and score each state once; with `current` training waits for the scores."
-        ),
+            note: """
+                `current` is the published code's way. Both decode and score each state once; with `current` training waits for the \
+                scores.
+                """),
         Setting(
             "subtb_lambda", \.subtbLambda, in: .aboveZero(to: 1), group: .method, onResume: .mayChange,
             help: "Weight of a sub-trajectory of n steps: x to the power of n (dag-subtb)."),
@@ -92,7 +97,7 @@ extension TrainingConfiguration {
             note: "An epoch has B × M trajectories, at most a million."),
         Setting(
             "train_batch_size", \.trainBatchSize, in: .from(1), group: .amounts, placeholder: "b",
-            help: "Trajectories of a group; dag-kl takes its baseline within it.", note: "At least 3 there."),
+            help: "Trajectories of a group; dag-kl takes its baseline within it.", note: "dag-kl needs at least 3."),
         Setting(
             "gradient_accumulation_steps", \.gradientAccumulationSteps, in: .from(1), group: .amounts, placeholder: "k",
             help: "Groups an optimiser step, each with all its timesteps.", note: "b × k trajectories must divide B × M."),
@@ -108,9 +113,7 @@ extension TrainingConfiguration {
     private static let machine: [any SettingDeclaration] = [
         Setting(
             "precision", \.precision, group: .machine, help: "Type that the frozen networks compute in.",
-            note: """
-                `auto` is bf16 on CUDA and on CPUs that multiply it in hardware. LoRA weights, kernels and losses are float32.
-                """),
+            note: "`auto` is bf16 on CUDA and on CPUs that multiply it in hardware. LoRA weights, kernels and losses are float32."),
         Setting(
             "device", \.device, group: .machine, onResume: .mayChange, help: "Where everything is computed.",
             note: "CUDA needs a CUDA build of libtorch."),
@@ -136,6 +139,6 @@ extension TrainingConfiguration {
         Setting(
             "checkpoint_every", \.checkpointEvery, in: .from(1), group: .machine, onResume: .mayChange,
             help: "Epochs between checkpoints.",
-            note: "The end of a run and Ctrl-C always save (an optimiser step that is not complete is made anew on resume)."),
+            note: "The end of a run and Ctrl-C always save; `--resume` repeats an optimiser step that was not complete."),
     ]
 }

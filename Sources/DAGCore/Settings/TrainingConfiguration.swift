@@ -12,7 +12,8 @@ public enum ForwardLooking: String, Codable, CaseIterable, Sendable {
 public enum Target: String, Codable, CaseIterable, Sendable {
     /// exp(beta s), as in the paper.
     case reward
-    /// p(x0) exp(beta s), with p the pretrained model: P_B in the balance is replaced by the pretrained model's P_F.
+    /// p(x0) exp(beta s), with p the pretrained model: P_B in the balance is replaced by the pretrained
+    /// model's P_F.
     case anchored
 }
 
@@ -64,7 +65,8 @@ public struct TrainingConfiguration: Equatable, Sendable {
     public var sampleBatchSize = 16
     /// Sampled batches an epoch.
     public var batchesPerEpoch = 4
-    /// Trajectories b whose transitions at one timestep form a group: the least that is computed at once, and DAG-KL's baseline.
+    /// Trajectories b whose transitions at one timestep form a group: the least that is computed at once, and
+    /// DAG-KL's baseline.
     public var trainBatchSize = 8
     /// Groups k of trajectories an optimiser step.
     public var gradientAccumulationSteps = 4

@@ -1,26 +1,28 @@
 import ArgumentParser
 import Foundation
 
-/// A program of this package, or a subcommand of one: errors are one line on standard error, `program: what is wrong and what to do`.
+/// A program of this package, or a subcommand of one. Errors are one line on standard error: `program:
+/// culprit and remedy`.
 public protocol Command: ParsableCommand {
-    /// Does the work; an error that it throws ends the program.
+    /// Does the work.
+    /// - Throws: any error, which ends the program.
     mutating func execute() throws
-    /// An error as one line.
+    /// Returns an error as one line.
     static func line(for error: any Error) -> String
-    /// Whether the user gave a flag, setting or prompt file that cannot be: exit code 2, else 1.
+    /// Returns whether a flag, setting or prompt file was at fault: exit code 2, else 1.
     static func isUsageError(_ error: any Error) -> Bool
 }
 
 extension Command {
     /// The error's own description.
     public static func line(for error: any Error) -> String { "\(error)" }
-    /// None is.
+    /// False for every error.
     public static func isUsageError(_ error: any Error) -> Bool { false }
 
     /// Runs the program. Exit codes: 0 done, 2 a usage error, 1 anything else (model, plugin, folder, run).
     public static func main() {
         signal(SIGPIPE, SIG_IGN)
-        signal(SIGCHLD, SIG_DFL)  // a parent may have it ignored, and then nobody learns how a reward's process ended
+        signal(SIGCHLD, SIG_DFL)  // were it ignored, as a parent may have left it, waiting for a reward's process would fail
         do {
             var command = try parseAsRoot()
             guard var own = command as? any Command else { return try command.run() }  // --help and --version are commands of their own
@@ -43,8 +45,8 @@ extension Command {
     }
 }
 
-/// Writes to standard error; a reader that went away does not matter.
+/// Writes to standard error; does nothing if its reader has gone away.
 public func report(_ text: String) { try? FileHandle.standardError.write(contentsOf: Data(text.utf8)) }
 
-/// Writes a line to standard output; a reader that went away does not matter.
+/// Writes a line to standard output; does nothing if its reader has gone away.
 public func say(_ line: String) { try? FileHandle.standardOutput.write(contentsOf: Data((line + "\n").utf8)) }

@@ -12,43 +12,49 @@ import Support
 struct SampleCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "dag-sample",
-        abstract: "Makes pictures with a diffusion model and, if given, a LoRA.",
+        abstract: "Makes images with a diffusion model and, if given, a LoRA.",
         discussion: """
-            Picture k uses seed + k. In float32 a picture is, within rounding, what diffusers' StableDiffusionPipeline with DDIMScheduler \
-            makes from torch.Generator().manual_seed(seed + k) with the same steps, eta and guidance (1 or more).
+            Image k uses seed + k. In float32 an image is, within rounding, the one that diffusers' StableDiffusionPipeline with \
+            DDIMScheduler makes from torch.Generator().manual_seed(seed + k) with the same steps, eta and guidance (1 or more).
 
             EXAMPLES
               dag-sample --model models/tiny-sd --prompt "a red boot on a blue background" --seed 7 --output boot.png
-              dag-sample --model models/tiny-sd --lora runs/warmth/pytorch_lora_weights.safetensors --prompts tiny-sd-open --output pictures/
+              dag-sample --model models/tiny-sd --lora runs/warmth/pytorch_lora_weights.safetensors --prompts tiny-sd-open --output images/
             """,
         version: DAGVersion.text)
 
     @Option(help: ArgumentHelp("Folder of the model in diffusers layout.", valueName: "dir")) var model: String
     @Option(help: ArgumentHelp("LoRA of dag-train or diffusers.", valueName: "file")) var lora: String?
     @Option(help: "The prompt.") var prompt: String?
-    @Option(help: ArgumentHelp("Prompt file or the name of a built-in set, instead of --prompt.", valueName: "file|name")) var prompts:
-        String?
-    @Option(help: "Pictures of each prompt.") var count = 1
-    @Option(help: "Seed of the first picture.") var seed: UInt64 = 0
+    @Option(help: ArgumentHelp("Prompt file or the name of a built-in set, instead of --prompt.", valueName: "file|name"))
+    var prompts: String?
+    @Option(help: "Images of each prompt.") var count = 1
+    @Option(help: "Seed of the first image.") var seed: UInt64 = 0
     @Option(help: "Denoising steps.") var steps = 50
     @Option(help: "Scale of the sampling noise: 1 as in training, 0 for deterministic DDIM.") var eta = 1.0
     @Option(help: "Classifier-free guidance; 1 for none.") var guidanceScale = 5.0
-    @Option(help: "Pictures computed at once.") var batchSize = 16
+    @Option(help: "Images computed at once.") var batchSize = 16
     @Option(help: "auto, fp32 or bf16.") var precision = "auto"
     @Option(help: "auto, cpu or cuda.") var device = "auto"
-    @Option(help: ArgumentHelp("A .png file (several pictures become a sheet), or a folder for one file each.", valueName: "file.png|dir"))
+    @Option(help: ArgumentHelp("A .png file (several images become a sheet), or a folder for one file each.", valueName: "file.png|dir"))
     var output: String
 
     static func line(for error: any Error) -> String { ErrorReport.line(for: error, .flag) }
     static func isUsageError(_ error: any Error) -> Bool { ErrorReport.isUsageError(error) }
 
     mutating func execute() throws {
-        guard prompt == nil || prompts == nil else { throw ConfigurationError("give either --prompt TEXT or --prompts FILE, not both") }
+        guard prompt == nil || prompts == nil else {
+            throw ConfigurationError("give either --prompt TEXT or --prompts FILE, not both")
+        }
         guard (1...1_000_000).contains(count), (1...1_000_000).contains(batchSize) else {
             throw ConfigurationError("--count and --batch-size must be from 1 to 1000000")
         }
-        guard eta >= 0, guidanceScale >= 0 else { throw ConfigurationError("--eta and --guidance-scale must not be negative") }
-        guard let precision = Precision(rawValue: precision) else { throw ConfigurationError("--precision must be auto, fp32 or bf16") }
+        guard eta >= 0, guidanceScale >= 0 else {
+            throw ConfigurationError("--eta and --guidance-scale must not be negative")
+        }
+        guard let precision = Precision(rawValue: precision) else {
+            throw ConfigurationError("--precision must be auto, fp32 or bf16")
+        }
         guard let device = try DeviceChoice(rawValue: device)?.resolve() else {
             throw ConfigurationError("--device must be auto, cpu or cuda")
         }

@@ -2,7 +2,7 @@ import DAGCore
 import Foundation
 import Support
 
-/// What dag-train shows: one line that rewrites itself on a terminal, plain lines elsewhere.
+/// The output of dag-train: a line that rewrites itself on a terminal, plain lines elsewhere.
 final class ProgressDisplay {
     private let total: Int
     private let alreadyDone: Int
@@ -11,16 +11,18 @@ final class ProgressDisplay {
     private var latest = ""
     private var lastEpoch = -1
 
-    /// - Parameters: optimiser steps of the whole run, and those that an earlier run did.
+    /// - Parameters:
+    ///   - total: optimiser steps of the whole run.
+    ///   - done: those that were done before this start.
     init(total: Int, done: Int) {
         self.total = total
         alreadyDone = done
     }
 
-    /// A line that stays.
+    /// Writes a line that stays.
     func line(_ text: String) { write((isTerminal ? "\r\u{1B}[K" : "") + text + "\n") }
 
-    /// After an optimiser step: epoch, reward, speed, time left.
+    /// Shows an optimiser step: epoch, reward, speed, time left.
     func step(_ m: StepMetrics) {
         let done = m.step + 1
         let seconds = start.duration(to: .now).seconds
@@ -38,27 +40,28 @@ final class ProgressDisplay {
         lastEpoch = m.epoch
     }
 
-    /// While sampling or evaluating.
+    /// Shows how far sampling or evaluating has come; on a terminal only.
     func progress(_ phase: Monitor.Phase, _ done: Int, _ total: Int) {
         guard isTerminal else { return }
         write("\r\u{1B}[K\(latest)  [\(phase.rawValue) \(100 * done / max(1, total))%]")
     }
 
-    /// The table of what training changed.
+    /// Shows the evaluations before and after training as a table.
     func finish(before: Evaluation?, after: Evaluation?) {
         if isTerminal { line(latest) }  // the last epoch's line stays, without the progress note
         guard let after else { return }
         line("")
         line("on \(after.count) fixed prompts and seeds".padded(40) + "before".padded(12) + "after")
         func row(_ name: String, _ old: Double?, _ new: Double) {
-            line("  \(name)".padded(40) + (old.map { String(format: "%.4f", $0) } ?? "-").padded(12) + String(format: "%.4f", new))
+            let before = old.map { String(format: "%.4f", $0) } ?? "-"
+            line("  \(name)".padded(40) + before.padded(12) + String(format: "%.4f", new))
         }
         row("reward, mean", before?.rewardMean, after.rewardMean)
         row("reward, standard deviation", before?.rewardStd, after.rewardStd)
         for (name, mean) in after.objectives.sorted(by: { $0.key < $1.key }) { row(name, before?.objectives[name], mean) }
     }
 
-    /// A reader that went away (`dag-train | head`) does not end the training.
+    /// Writes to standard output; a reader that has gone away (`dag-train | head`) does not end the training.
     private func write(_ text: String) { try? FileHandle.standardOutput.write(contentsOf: Data(text.utf8)) }
 
     private static func clock(_ seconds: Double) -> String {

@@ -3,8 +3,9 @@ import DAGCore
 
 /// The flags of a group of settings.
 ///
-/// ArgumentParser finds the flags of a type by reflection. This type shows it one for each setting of the group, so that flags need no
-/// declarations of their own. The types of two option groups must differ, hence the parameter.
+/// ArgumentParser finds the flags of a type by reflection. This type shows it one for each setting of the
+/// group, so that flags need no declarations of their own. The types of two option groups must differ, hence
+/// the parameter.
 struct SettingFlags<Group: FlagGroup>: ParsableArguments, CustomReflectable {
     /// The values that were given, by key.
     private(set) var values: [String: [String]] = [:]

@@ -70,7 +70,8 @@ final class TrainingSession {
         return .finished
     }
 
-    /// Has Ctrl-C and SIGTERM stop the trainer as soon as it can be saved, and a second one end the program at once.
+    /// Has Ctrl-C and SIGTERM stop the trainer as soon as it can be saved, and a second one end the program
+    /// at once.
     private static func stopOnSignals(_ monitor: Monitor) -> [any DispatchSourceSignal] {
         [SIGINT, SIGTERM].map { number in
             signal(number, SIG_IGN)
