@@ -72,7 +72,7 @@ public struct RewardDescription: Sendable, Equatable, Codable {
 
     /// Refuses names that cannot be keys, and options that nobody could give: because they are written so, or are the host's own.
     /// - Parameter subject: whose they are, at the start of messages.
-    func checkNames(_ subject: String) throws {
+    func validateNames(_ subject: String) throws {
         for (kind, name) in [("reward", name)] + objectives.map({ ("objective", $0.name) }) where !Self.isName(name) {
             throw RewardError("\(subject) calls its \(kind) `\(name)`, which is not lower-case words joined by _")
         }
@@ -87,7 +87,7 @@ public struct RewardDescription: Sendable, Equatable, Codable {
     }
 
     /// Refuses keys that the reward does not declare and devices that it does not have; throws `RewardError` that names those it has.
-    func check(options given: [String: String], device: String) throws {
+    func validate(options given: [String: String], device: String) throws {
         guard devices.contains(where: { device == $0 || device.hasPrefix($0 + ":") }) else {
             throw RewardError("reward \(name) does not run on \(device); it runs on \(devices.joined(separator: ", "))")
         }
@@ -100,18 +100,4 @@ public struct RewardDescription: Sendable, Equatable, Codable {
                     + "this program's own are \(RewardSpecification.hostKeys.joined(separator: ", "))")
         }
     }
-}
-
-/// What can make rewards: a library that is open, whatever kind it is of and whichever process it is in.
-public protocol RewardFactory: AnyObject, Sendable {
-    /// What it makes.
-    var description: RewardDescription { get }
-    /// Loads the model and whatever else scoring needs.
-    /// - Parameters:
-    ///   - options: settings; those that are declared and not given have their defaults.
-    ///   - device: where it computes, such as `cpu` or `cuda:0`.
-    ///   - timeout: seconds that a call, this one included, may take; nil: any time.
-    ///
-    /// Throws `RewardError` for a key that the reward does not know, a device it does not have, or what it says itself.
-    func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward
 }

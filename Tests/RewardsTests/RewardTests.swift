@@ -239,7 +239,7 @@ private final class RudeReward: Reward {
         calls = []
         let second = try one.score(batch)
         #expect(calls.count == 1 && !calls[0].isSlow && second.failures.keys.sorted() == [48, 49, 50, 51])
-        #expect(second.firstFailure == "reward hanging is not asked for sample 49 again: another picture of it took too long")
+        #expect(second.firstFailure == "reward hanging is not asked for sample 49 again: another image of it took too long")
         // The same number with another seed is another trajectory.
         let other = try RewardBatch(images: batch.images.picking([0]), prompts: [""], sampleIDs: [50], seeds: [7])
         #expect(try one.score(other).firstFailure == "reward hanging failed on sample 50: it hung")

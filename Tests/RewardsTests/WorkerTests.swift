@@ -163,7 +163,7 @@ import Testing
             let specification = try RewardSpecification("\(library),fault=create_hang,timeout=60")
             let monitor = Monitor()
             monitor.shouldStop = { monotonicSeconds() >= end }
-            #expect(errorMessage { try specification.load(monitor: monitor) }.contains("nobody waits"))
+            #expect(errorMessage { try specification.load(monitor: monitor) }.contains("no longer wanted"))
         }
         #expect(seconds < 5)
     }

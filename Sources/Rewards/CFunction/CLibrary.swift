@@ -13,7 +13,7 @@ final class CLibrary: RewardFactory, @unchecked Sendable {
             throw RewardError("library \(path) cannot be loaded: \(dlerror().map { String(cString: $0) } ?? "no reason given")")
         }
         self.handle = handle
-        lock = NSLock.ofLibrary(handle)
+        lock = LibraryLocks.lock(of: handle)
         let file = URL(fileURLWithPath: path).lastPathComponent
         let stem = file.split(separator: ".").first.map(String.init) ?? file
         let name = stem.hasPrefix("lib") && stem.count > 3 ? String(stem.dropFirst(3)) : stem
@@ -34,7 +34,7 @@ final class CLibrary: RewardFactory, @unchecked Sendable {
     }
 
     func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward {
-        try description.check(options: options, device: device)
+        try description.validate(options: options, device: device)
         return try CFunctionReward(self, score: options["score"] ?? "", setup: options["setup"] ?? "")
     }
 }

@@ -48,9 +48,7 @@ extension Checks {
 
     @discardableResult private static func score(_ reward: any Reward, _ batch: RewardBatch, _ what: String) throws -> [Float] {
         let scores = try reward.score(batch)
-        if let (sample, reason) = scores.failures.min(by: { $0.key < $1.key }) {
-            throw CheckFailure("\(what), sample \(sample): \(reason)")
-        }
+        if let failure = scores.firstFailure { throw CheckFailure("\(what): \(failure)") }
         return scores.values
     }
 
@@ -150,8 +148,8 @@ extension Checks {
 
     private static func memory(_ subject: Subject) throws -> CheckOutcome {
         let batch = try Samples.batch(0..<4, height: 64, width: 64)
-        let workers = (subject.reward as? WorkerReward)?.processes ?? []
-        try Losses.check("batch of 4", in: workers) { try score(subject.reward, batch, "a batch") }
+        let workers = (subject.reward as? IsolatedReward)?.processes ?? []
+        try LeakCheck.run("batch of 4", in: workers) { try score(subject.reward, batch, "a batch") }
         return .pass
     }
 

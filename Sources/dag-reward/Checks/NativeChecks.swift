@@ -85,7 +85,7 @@ extension Checks {
         let pair = try (plugin.create(), plugin.create())
         plugin.destroy(pair.0)
         plugin.destroy(pair.1)
-        try Losses.check("instance") { plugin.destroy(try plugin.create()) }
+        try LeakCheck.run("instance") { plugin.destroy(try plugin.create()) }
         return .pass
     }
 

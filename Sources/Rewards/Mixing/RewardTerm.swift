@@ -1,27 +1,30 @@
-/// One reward of a mixture: its weight, which objective is trained, and what becomes of samples that it cannot score.
+/// One reward of a mixture, with its weight, its trained objective and its failure policy.
 struct RewardTerm: Sendable {
     let specification: RewardSpecification
     let reward: any Reward
-    /// Of all its objectives, such as `warmth/red`.
+    /// Names of all its objectives, such as `warmth/red`.
     let names: [String]
     /// Index of the trained objective.
     let trained: Int
     /// The trained objective's name, such as `warmth/red`.
     var trainedName: String { names[trained] }
-    private let salvage: Salvage
-    /// Weight and direction. 0: held out, which is to say watched and not trained on.
+    private let faultFinder: FaultFinder
+    /// The weight, negated for an objective that is minimised. 0: held out, that is, watched and not trained on.
     let factor: Float
     var isHeldOut: Bool { factor == 0 }
 
-    /// Throws `RewardError` if the specification names an objective that the reward does not have.
+    /// - Parameter prefix: stands before the names of the objectives.
+    /// - Throws: `RewardError` if the specification names an objective that the reward does not have.
     init(_ specification: RewardSpecification, _ reward: any Reward, prefix: String) throws {
         let own = reward.objectives.map(\.name)
         guard let trained = specification.objective.map(own.firstIndex(of:)) ?? 0, trained < own.count else {
             throw RewardError(
                 "reward \(reward.name) has no objective \(specification.objective ?? ""); it has \(own.joined(separator: ", "))")
         }
-        (self.specification, self.reward, self.trained) = (specification, reward, trained)
-        salvage = Salvage(timeout: specification.timeout)
+        self.specification = specification
+        self.reward = reward
+        self.trained = trained
+        faultFinder = FaultFinder(timeout: specification.timeout)
         names = own.map { "\(prefix)/\($0)" }
         factor = Float(specification.weight) * reward.objectives[trained].direction.sign
     }
@@ -34,7 +37,7 @@ struct RewardTerm: Sendable {
     /// Scores a batch.
     /// - Throws: `RewardError` if that fails, or if a sample does and the policy is to fail.
     func score(_ batch: RewardBatch) throws -> RewardScores {
-        guard specification.onFailure == .fail else { return try salvage.score(batch, by: reward) }
+        guard specification.onFailure == .fail else { return try faultFinder.score(batch, by: reward) }
         let scores = try reward.score(batch)
         if let failure = scores.firstFailure { throw RewardError(failure) }
         return scores

@@ -41,7 +41,7 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
             devices: try reader.values(info.devices, info.device_count, "devices").map { try reader.text($0, "device") },
             threadMode: modes[Int(info.thread_mode)], isDeterministic: info.flags & UInt32(DAG_REWARD_DETERMINISTIC) != 0,
             largestBatch: Int(info.largest_batch))
-        try description.checkNames(reader.subject)
+        try description.validateNames(reader.subject)
         let formats = try reader.values(info.image_formats, info.image_format_count, "image formats")
         guard formats.contains(Int32(DAG_REWARD_U8_NHWC)) else {
             throw RewardError("reward plugin \(file) does not accept the image format DAG_REWARD_U8_NHWC, which every plugin must")
@@ -68,7 +68,7 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
             throw RewardError("\(reader.subject) does not export dag_reward_entry: it is no reward plugin")
         }
         let entry = unsafeBitCast(symbol, to: Entry.self)
-        let lock = NSLock.ofLibrary(handle)
+        let lock = LibraryLocks.lock(of: handle)
         var table: UnsafePointer<dag_reward_plugin>?
         try lock.withLock {
             _ = try RewardHost.call("\(reader.subject) cannot be used") { entry(RewardHost.table, &table, $0) }

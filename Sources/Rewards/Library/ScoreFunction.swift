@@ -1,17 +1,32 @@
-import CDAGCore
+package import CDAGCore
 import Dispatch
 import Images
 
 /// A `score` function as `dag_reward.h` describes it, with whatever it scores with.
-struct ScoreFunction {
+package struct ScoreFunction {
     /// Pictures it takes in one call; 0: any number.
     let largestBatch: Int
     /// Seconds after which it is asked to give up on a batch; nil: never.
     let timeout: Double?
-    let function: (UnsafePointer<dag_reward_batch>, UnsafePointer<dag_reward_result>, UnsafeMutablePointer<dag_reward_error>) -> Int32
+    let function: Function
+
+    /// Scores a batch and returns a status, as `dag_reward.h` describes it.
+    package typealias Function = (
+        UnsafePointer<dag_reward_batch>, UnsafePointer<dag_reward_result>, UnsafeMutablePointer<dag_reward_error>
+    ) -> Int32
+
+    /// - Parameters:
+    ///   - largestBatch: images that it takes in one call; 0: any number.
+    ///   - timeout: seconds after which it is asked to give up on a batch; nil: never.
+    package init(largestBatch: Int, timeout: Double?, function: @escaping Function) {
+        self.largestBatch = largestBatch
+        self.timeout = timeout
+        self.function = function
+    }
 
     /// Scores a batch, in parts of the largest batch.
-    func result(_ batch: RewardBatch, of reward: some Reward) throws -> RewardResult {
+    /// - Throws: `RewardError` that says on which samples the function failed and why.
+    package func result(_ batch: RewardBatch, of reward: some Reward) throws -> RewardResult {
         let objectives = reward.objectives
         let unwritten = Float(bitPattern: DAG_REWARD_UNWRITTEN)
         var scores = [Float](repeating: unwritten, count: batch.count * objectives.count)
@@ -74,33 +89,6 @@ struct ScoreFunction {
                     }
                 }
             }
-        }
-    }
-}
-
-/// Texts in one buffer, as they are borrowed over the C ABI: length-delimited, and NUL-terminated too.
-public struct BorrowedTexts: Sendable {
-    private var bytes: [UInt8] = []
-    private var sizes: [Int] = []
-
-    /// - Parameter texts: at least one.
-    public init(_ texts: [String]) {
-        for text in texts {
-            bytes.append(contentsOf: text.utf8)
-            bytes.append(0)
-            sizes.append(text.utf8.count)
-        }
-    }
-
-    /// Lends the texts, `[count]`.
-    public func withTexts<Result>(_ body: (UnsafePointer<dag_reward_text>) throws -> Result) rethrows -> Result {
-        try bytes.withUnsafeBytes { buffer in
-            var offset = 0
-            let texts = sizes.map { size in
-                defer { offset += size + 1 }
-                return dag_reward_text(data: buffer.baseAddress!.advanced(by: offset).assumingMemoryBound(to: CChar.self), size: size)
-            }
-            return try texts.withUnsafeBufferPointer { try body($0.baseAddress!) }
         }
     }
 }

@@ -1,14 +1,14 @@
 import Foundation
 import Support
 
-/// Memory and descriptors that are lost each time that something is done.
-enum Losses {
-    /// Does something as often as fits into half a minute, and up to 1000 times, in two halves. Throws `CheckFailure` if memory or descriptors
-    /// are lost in both.
+/// Finds out whether an action that is repeated leaks memory or descriptors.
+enum LeakCheck {
+    /// Repeats an action up to 1000 times, in two halves and within half a minute.
     /// - Parameters:
-    ///   - what: that is done.
-    ///   - processes: those that may lose something; this one if there are none.
-    static func check(_ what: String, in processes: [pid_t] = [], _ body: () throws -> Void) throws {
+    ///   - what: name of the action, for the message.
+    ///   - processes: where it may leak; this process if there are none.
+    /// - Throws: `CheckFailure` if descriptors are lost, or memory in both halves; what `body` throws.
+    static func run(_ what: String, in processes: [pid_t] = [], _ body: () throws -> Void) throws {
         let processes = processes.isEmpty ? [getpid()] : processes
         let clock = ContinuousClock()
         let start = clock.now
@@ -28,7 +28,7 @@ enum Losses {
         guard after.descriptors <= before.descriptors else {
             throw CheckFailure("\(after.descriptors - before.descriptors) file descriptors are left open after \(2 * half) of: \(what)")
         }
-        // What leaks does so in both; a cache that fills up does not.
+        // A leak shows in both halves; a cache that fills up does not.
         let lost = min(middle.bytes - before.bytes, after.bytes - middle.bytes)
         guard lost < 250_000 || lost / half < 4096 else {
             throw CheckFailure("\(lost / half) bytes are lost with each \(what) (\(2 * lost / 1000) KB in \(2 * half))")

@@ -1,27 +1,20 @@
 import CDAGCore
+import Rewards
 
 /// A reward that is a function of the program that embeds the trainer: see `dag_callback` in `dagcore.h`.
-public final class EmbeddedReward: Reward, @unchecked Sendable {
-    /// Scores a batch, as `dag_reward.h` describes it; never throws.
-    public typealias Score = (
-        UnsafePointer<dag_reward_batch>, UnsafePointer<dag_reward_result>, UnsafeMutablePointer<dag_reward_error>
-    ) -> Int32
-
-    /// Name in logs and messages.
-    public let name: String
-    /// What it scores, in the order of the scores.
-    public let objectives: [RewardObjective]
-    /// What the program says that the scores depend on.
-    public let fingerprint: String
-    /// Whether equal pictures get equal scores.
-    public let isDeterministic: Bool
+final class EmbeddedReward: Reward, @unchecked Sendable {
+    let name: String
+    let objectives: [RewardObjective]
+    let fingerprint: String
+    let isDeterministic: Bool
     private let function: ScoreFunction
-    /// What the settings of `dag_callback` say of its use.
-    public let specification: RewardSpecification
+    /// The use to make of it, from the settings of `dag_callback`.
+    let specification: RewardSpecification
 
-    /// Copies what a callback says of itself. Throws `RewardError` if that is not as `dagcore.h` asks.
+    /// Copies the description of a callback.
     /// - Parameter score: calls the callback's function.
-    public init(_ callback: dag_callback, score: @escaping Score) throws {
+    /// - Throws: `RewardError` if the description is not as `dagcore.h` asks.
+    init(_ callback: dag_callback, score: @escaping ScoreFunction.Function) throws {
         let reader = TableReader(subject: "a callback")
         name = try reader.text(callback.name, "name")
         objectives =
@@ -37,12 +30,13 @@ public final class EmbeddedReward: Reward, @unchecked Sendable {
         let settings = callback.settings.map { String(cString: $0) } ?? ""
         specification = try RewardSpecification(settings.isEmpty ? name : "\(name),\(settings)")
         var usable = RewardSpecification(library: name, weight: specification.weight, objective: specification.objective)
-        (usable.normalize, usable.onFailure) = (specification.normalize, specification.onFailure)
+        usable.normalize = specification.normalize
+        usable.onFailure = specification.onFailure
         guard specification == usable else {
             throw RewardError("callback \(name): settings=\(settings): a callback knows weight, objective, normalize and on_failure")
         }
     }
 
     /// Calls the function, in parts of its largest batch.
-    public func result(_ batch: RewardBatch) throws -> RewardResult { try function.result(batch, of: self) }
+    func result(_ batch: RewardBatch) throws -> RewardResult { try function.result(batch, of: self) }
 }

@@ -28,7 +28,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
         self.library = library
         self.timeout = timeout
         let description = library.description
-        try description.check(options: options, device: device)
+        try description.validate(options: options, device: device)
         let settings = RewardSettings(options, for: description)
         var made: UnsafeMutableRawPointer?
         try library.lock.withLock {

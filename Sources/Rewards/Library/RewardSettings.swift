@@ -7,7 +7,7 @@ public struct RewardSettings {
     /// The same as a JSON object; a value that is a JSON number, true or false stays such.
     let json: String
 
-    /// - Parameter given: keys that the plugin declares, or any if it takes others (`RewardDescription.check`).
+    /// - Parameter given: keys that the plugin declares, or any if it takes others (`RewardDescription.validate`).
     public init(_ given: [String: String], for description: RewardDescription) {
         let known = description.options.map(\.key)
         let others = given.keys.filter { !known.contains($0) }.sorted()

@@ -1,11 +1,14 @@
-import CDAGCore
+package import CDAGCore
 
 /// Reads the tables of others with the checks that `dag_reward.h` asks for.
-struct TableReader {
+package struct TableReader {
     /// Whose they are, at the start of messages.
-    let subject: String
+    package let subject: String
 
-    func text(_ pointer: UnsafePointer<CChar>?, _ what: String) throws -> String {
+    /// - Parameter subject: whose tables are read, at the start of messages.
+    package init(subject: String) { self.subject = subject }
+
+    package func text(_ pointer: UnsafePointer<CChar>?, _ what: String) throws -> String {
         guard let pointer else { throw RewardError("\(subject) gives no \(what)") }
         return String(cString: pointer)
     }
@@ -36,7 +39,7 @@ struct TableReader {
     }
 
     /// At least one objective, each with a name of its own.
-    func objectives(_ base: UnsafePointer<dag_reward_objective>?, _ count: UInt32) throws -> [RewardObjective] {
+    package func objectives(_ base: UnsafePointer<dag_reward_objective>?, _ count: UInt32) throws -> [RewardObjective] {
         let objectives = try elements(base, count, "objectives").map {
             guard [Int32(DAG_REWARD_MAXIMIZE), Int32(DAG_REWARD_MINIMIZE)].contains($0.direction) else {
                 throw RewardError("\(subject) gives an objective the direction \($0.direction), which is neither 1 nor -1")

@@ -2,16 +2,18 @@ import CWorker
 import Foundation
 import Images
 
-/// Memory that a worker sees: the host writes pictures there and the worker reads them.
-final class SharedPictures {
+/// Memory that the host shares with a worker: the host writes images there and the worker reads them.
+final class SharedImages {
     let descriptor: Int32
     private var size = 0
     private var base: UnsafeMutableRawPointer?
 
-    /// Throws `RewardError` if there is no memory to share.
+    /// - Throws: `RewardError` if the memory cannot be made.
     init() throws {
         descriptor = dag_worker_memory()
-        guard descriptor >= 0 else { throw RewardError("no memory to share with a worker process: \(String(cString: strerror(errno)))") }
+        guard descriptor >= 0 else {
+            throw RewardError("cannot make memory to share with a worker process: \(String(cString: strerror(errno)))")
+        }
     }
 
     deinit {
@@ -19,20 +21,23 @@ final class SharedPictures {
         close(descriptor)
     }
 
-    /// Copies pictures to its start.
+    /// Copies images to the start of the memory, in place of those before.
+    /// - Throws: `RewardError` if the memory cannot be enlarged.
     func write(_ images: ImageBatch) throws {
         let needed = images.count * images.bytesPerImage
         if needed > size {
             if let base { munmap(base, size) }
-            (base, size) = (nil, 0)
+            base = nil
+            size = 0
             // Reserved now: a full memory is an error here, not a SIGBUS at the first write.
             let failure = posix_fallocate(descriptor, 0, needed)
             let mapped = failure == 0 ? mmap(nil, needed, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0) : MAP_FAILED
             guard mapped != MAP_FAILED else {
                 let reason = String(cString: strerror(failure == 0 ? errno : failure))
-                throw RewardError("\(needed) bytes to share pictures with a worker process are not to be had: \(reason)")
+                throw RewardError("cannot allocate \(needed) bytes to share images with a worker process: \(reason)")
             }
-            (base, size) = (mapped, needed)
+            base = mapped
+            size = needed
         }
         images.withUnsafeBytes { base!.copyMemory(from: $0.baseAddress!, byteCount: needed) }
     }
