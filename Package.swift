@@ -56,12 +56,14 @@ let package = Package(
         // What all modules share: cancellation and progress, clock, moments, text.
         .target(name: "Support"),
         .target(name: "CWorker"),
-        .systemLibrary(name: "CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
         .target(
-            name: "Rewards", dependencies: ["Support", "Images", "CDAGCore", "CFFI", "CWorker"], resources: [.embedInCode("Python/worker.py")]),
+            name: "Rewards", dependencies: ["Support", "Images", "CDAGCore", "CWorker"], resources: [.embedInCode("Python/worker.py")]),
+        // Functions of C libraries as rewards, called by their prototypes.
+        .systemLibrary(name: "CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
+        .target(name: "CFunctionReward", dependencies: ["Images", "Rewards", "CFFI"]),
         // The trainer.
         .target(
-            name: "DAGCore", dependencies: ["Support", "Models", "Rewards", "Yams", "SwiftCSV"], resources: [.embedInCode("Prompts/Resources")]),
+            name: "DAGCore", dependencies: ["Support", "Models", "Rewards", "CFunctionReward", "Yams", "SwiftCSV"], resources: [.embedInCode("Prompts/Resources")]),
         // The trainer as a C library: include/dagcore.h.
         // -fmodules: without it clang refuses the header of another target in C++20.
         .target(name: "CGuard", dependencies: ["CDAGCore"], cxxSettings: [.unsafeFlags(["-fmodules"])]),
@@ -78,8 +80,8 @@ let package = Package(
         .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
         .executableTarget(name: "dag-train", dependencies: ["Support", "Commands", "DAGCore"]),
         .executableTarget(name: "dag-sample", dependencies: ["Support", "Commands", "DAGCore"]),
-        .executableTarget(name: "dag-reward", dependencies: ["Support", "Commands", "Rewards", "CDAGCore", "CWorker"]),
-        .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards"]),
+        .executableTarget(name: "dag-reward", dependencies: ["Support", "Commands", "Images", "Rewards", "CFunctionReward", "CDAGCore", "CWorker"]),
+        .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards", "CFunctionReward"]),
         .target(name: "RewardKit", dependencies: ["Models", "CDAGCore"]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.
         .target(
@@ -104,7 +106,7 @@ let package = Package(
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
         .testTarget(name: "RewardKitTests", dependencies: ["RewardKit"]),
-        .testTarget(name: "RewardsTests", dependencies: ["Support", "Rewards", "dag-reward-worker", "dag-reward"]),
+        .testTarget(name: "RewardsTests", dependencies: ["Support", "Rewards", "CFunctionReward", "dag-reward-worker", "dag-reward"]),
         .testTarget(name: "DAGCoreTests", dependencies: ["Support", "DAGCore", "AnalyticWorld"]),
         .target(name: "CABIFixtures", dependencies: ["CDAGCore"], path: "Tests/CABIFixtures", cxxSettings: [.unsafeFlags(["-fmodules"])]),
         .testTarget(name: "CABITests", dependencies: ["CABI", "CDAGCore", "CABIFixtures"]),

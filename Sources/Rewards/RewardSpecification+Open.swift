@@ -2,54 +2,71 @@ import Foundation
 import Support
 
 extension RewardSpecification {
-    /// What kind of library it names.
-    public enum Kind: Sendable {
+    /// A kind of library; the raw value is its name for dag-reward-worker.
+    public enum Kind: String, Sendable {
         /// A shared library that speaks `dag_reward.h`.
         case plugin
         /// Functions of a C library.
-        case cLibrary
+        case cLibrary = "c"
         /// A Python file.
         case python
     }
 
-    /// What kind of library it names.
-    public var kind: Kind { library.hasPrefix("c:") ? .cLibrary : library.hasSuffix(".py") ? .python : .plugin }
-
-    /// Opens the library, in a worker process unless isolation is off; no model is loaded.
-    /// - Parameter monitor: may cancel the waiting for a worker process, also while rewards are made from the library.
-    /// - Throws: `RewardError`.
-    public func open(monitor: Monitor = Monitor()) throws -> any RewardFactory {
-        let path = try path()
-        guard isIsolated else { return try Self.open(path, kind: kind) }
-        return try IsolatedLibrary(
-            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout, monitor: monitor
-        )
-    }
-
-    /// Opens the library and loads the model: a reward that is ready to score.
-    /// - Parameter monitor: may cancel the waiting for a worker process.
-    /// - Throws: `RewardError`.
-    public func load(monitor: Monitor = Monitor()) throws -> any Reward {
-        try open(monitor: monitor).make(options: options, device: device, timeout: timeout)
+    /// The kind of library that the specification names.
+    public var kind: Kind {
+        if library.hasPrefix("c:") { return .cLibrary }
+        return library.hasSuffix(".py") ? .python : .plugin
     }
 
     /// Opens a library in this process.
-    static func open(_ path: String, kind: Kind) throws -> any RewardFactory {
-        kind == .cLibrary ? try CLibrary(path: path) : try RewardLibrary(path: path)
+    public typealias Opener = @Sendable (_ path: String, _ kind: Kind) throws -> any RewardFactory
+
+    /// Opens the library, in a worker process unless isolation is off; no model is loaded.
+    /// - Parameters:
+    ///   - monitor: may cancel the waiting for a worker process, also while rewards are made from the
+    ///     library.
+    ///   - opener: opens the library if isolation is off. The default knows plugins; `openLibrary` of
+    ///     CFunctionReward knows C libraries too.
+    /// - Throws: `RewardError`.
+    public func open(monitor: Monitor = Monitor(), opener: Opener = openPlugin) throws -> any RewardFactory {
+        let path = try path()
+        guard isIsolated else { return try opener(path, kind) }
+        return try IsolatedLibrary(
+            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout, monitor: monitor)
+    }
+
+    /// Opens the library and loads the model: a reward that is ready to score.
+    /// - Parameters:
+    ///   - monitor: may cancel the waiting for a worker process.
+    ///   - opener: as for `open`.
+    /// - Throws: `RewardError`.
+    public func load(monitor: Monitor = Monitor(), opener: Opener = openPlugin) throws -> any Reward {
+        try open(monitor: monitor, opener: opener).make(options: options, device: device, timeout: timeout)
+    }
+
+    /// Opens a reward plugin in this process.
+    /// - Throws: `RewardError`, also for a library of another kind.
+    @Sendable public static func openPlugin(_ path: String, kind: Kind) throws -> any RewardFactory {
+        guard kind == .plugin else { throw RewardError("library \(path): this program opens plugins only; leave isolation=none out") }
+        return try RewardLibrary(path: path)
     }
 
     /// The program that serves the reward in a process of its own.
     private func program(_ path: String) throws -> WorkerProcess.Program {
         guard kind == .python else {
-            return WorkerProcess.Program(path: try InstalledFiles.worker(), arguments: [kind == .cLibrary ? "c" : "plugin", path])
+            return WorkerProcess.Program(path: try InstalledFiles.worker(), arguments: [kind.rawValue, path])
         }
         let source = String(decoding: PackageResources.worker_py, as: UTF8.self)
         return WorkerProcess.Program(path: InstalledFiles.program(python), arguments: ["-u", "-c", source, path])
     }
 
-    /// The file to open, by a path that is absolute, or the name of a C library. A plugin without a slash is looked for in the folders of
-    /// `DAG_REWARD_PATH` (separated by colons), beside this code and in the installed folder; a C library without a slash is left to the
-    /// system's search. Throws `RewardError`.
+    /// Returns the file to open, as an absolute path, or the name of a C library.
+    ///
+    /// A plugin without a slash is looked for in `folders`; a C library without a slash is left to the
+    /// system's loader.
+    /// - Parameter folders: by default those of `DAG_REWARD_PATH` (separated by colons), beside this code and
+    ///   in the installed folder.
+    /// - Throws: `RewardError` if there is no such file.
     public func path(in folders: [String] = InstalledFiles.rewardFolders()) throws -> String {
         if kind == .cLibrary {
             let name = String(library.dropFirst(2))

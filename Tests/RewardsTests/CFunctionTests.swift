@@ -2,6 +2,7 @@ import Foundation
 import Support
 import Testing
 
+@testable import CFunctionReward
 @testable import Images
 @testable import Rewards
 
@@ -65,7 +66,8 @@ import Testing
     }
 
     private func reward(_ settings: String) throws -> RewardEvaluator {
-        try RewardEvaluator(plugins: ["c:\(Self.library.get()),\(settings)"])
+        let specification = try RewardSpecification("c:\(Self.library.get()),\(settings)")
+        return try RewardEvaluator([(specification, specification.load(opener: openLibrary))])
     }
 
     private static let batch = Result {
@@ -134,7 +136,7 @@ import Testing
     /// The page for users has every word, and the program that is tried here.
     @Test func theVocabularyIsDocumented() throws {
         let page = try String(contentsOf: RewardFixture.root.appendingPathComponent("docs/reward-plugins.md"), encoding: .utf8)
-        for word in CFunctionReward.vocabulary {
+        for word in CPrograms.vocabulary {
             #expect(page.contains("\n| `\(word.isPointer ? "*" : "")\(word.name)` |"), "\(word.name)")
         }
         #expect(page.contains("'\(Self.reader)'"))

@@ -1,3 +1,4 @@
+import CFunctionReward
 import Foundation
 import Rewards
 import Support
@@ -55,7 +56,7 @@ public struct TrainingRun {
         monitor.shouldStop = { !isWanted() }
         let named = try configuration.rewardPlugin.map { text in
             let specification = try RewardSpecification(text)
-            return (specification, try specification.load(monitor: monitor) as any Reward)
+            return (specification, try specification.load(monitor: monitor, opener: openLibrary) as any Reward)
         }
         let trainer = try Trainer(
             configuration, evaluator: RewardEvaluator(named + rewards), prompts: prompts ?? .none, evaluationPrompts: evaluationPrompts,

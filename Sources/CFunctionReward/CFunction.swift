@@ -1,44 +1,15 @@
 import CFFI
 import Foundation
+import Rewards
 
-/// A value on its way into or out of a C function.
-enum CValue: CustomStringConvertible, Equatable {
-    case integer(Int64)
-    case floating(Double)
-    case pointer(UnsafeMutableRawPointer?)
-
-    /// A number as C writes it, in decimal or hexadecimal digits; nil for any other word.
-    init?(number word: String) {
-        let digits = word.drop { "+-".contains($0) }
-        guard let first = digits.first, first.isNumber || first == "." else { return nil }
-        let isHexadecimal = digits.lowercased().hasPrefix("0x")
-        let (text, radix) = isHexadecimal ? (word.prefix(word.count - digits.count) + digits.dropFirst(2), 16) : (word[...], 10)
-        if let number = Int64(text, radix: radix) ?? UInt64(text, radix: radix).map(Int64.init(bitPattern:)) {
-            self = .integer(number)
-        } else if let number = Double(word) {
-            self = .floating(number)
-        } else {
-            return nil
-        }
-    }
-
-    var description: String {
-        switch self {
-        case .integer(let number): "\(number)"
-        case .floating(let number): "\(number)"
-        case .pointer(let pointer): pointer == nil ? "NULL" : "a pointer"
-        }
-    }
-}
-
-/// A C function that is found and ready to be called.
+/// A C function of a library, ready to be called.
 final class CFunction {
     let call: CCall
     private let address: UnsafeMutableRawPointer
     private let types: UnsafeMutablePointer<UnsafeMutablePointer<ffi_type>?>
     private var interface = ffi_cif()
 
-    /// Throws `RewardError` if the library has no such function.
+    /// - Throws: `RewardError` if the library has no such function.
     init(_ call: CCall, in library: CLibrary) throws {
         self.call = call
         guard let address = dlsym(library.handle, call.function) else {
@@ -54,8 +25,36 @@ final class CFunction {
 
     deinit { types.deallocate() }
 
+    /// Calls the function as its prototype says.
+    /// - Parameters:
+    ///   - known: values by name; a result that has a name is added.
+    ///   - texts: the texts of the program.
+    /// - Returns: the result.
+    /// - Throws: `RewardError` if the result is not the number that the program demands, or a null pointer
+    ///   that it gives a name.
+    @discardableResult func run(_ known: inout [String: CValue], texts: CTexts) throws -> CValue {
+        let result = self(
+            call.arguments.map { argument in
+                switch argument.source {
+                case .name(let name): known[name]!
+                case .number(let number): number
+                case .text(let text): .pointer(texts[text])
+                case .null: .pointer(nil)
+                }
+            })
+        if let wanted = CValue(number: call.resultName) {
+            guard result.isEqual(to: wanted) else {
+                throw RewardError("\(call.function) returned \(result) and not \(call.resultName)")
+            }
+        } else if !call.resultName.isEmpty {
+            if case .pointer(nil) = result { throw RewardError("\(call.function) returned NULL") }
+            known[call.resultName] = result
+        }
+        return result
+    }
+
     /// - Parameter values: one for each argument.
-    func callAsFunction(_ values: [CValue]) -> CValue {
+    private func callAsFunction(_ values: [CValue]) -> CValue {
         var slots = zip(call.arguments, values).map { argument, value in argument.type.bits(of: value) }
         var result: UInt64 = 0
         slots.withUnsafeMutableBufferPointer { slots in
@@ -68,7 +67,7 @@ final class CFunction {
 }
 
 extension CType {
-    var ffi: UnsafeMutablePointer<ffi_type> {
+    fileprivate var ffi: UnsafeMutablePointer<ffi_type> {
         switch self {
         case .void: dag_ffi_void()
         case .float: dag_ffi_float()
