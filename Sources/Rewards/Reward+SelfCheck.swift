@@ -1,13 +1,14 @@
 import Images
 
 extension Reward {
-    /// Scores a few pictures to see that the reward answers sanely, so that a run does not fail, or learn nonsense, hours later.
+    /// Scores a few images to see that the reward answers sanely, so that a run does not fail, or learn
+    /// nonsense, hours later.
     ///
-    /// All scores must be there and finite. A reward that calls itself deterministic must score the batch the same again, and each
-    /// sample the same in reversed order, both but for rounding (`ScoreTolerance`): one that mixes samples up does not.
-    /// Throws `RewardError` that says what to mend.
-    ///
-    /// - Parameter prompts: one for each picture; nil: "a thing" for all.
+    /// All scores must be there and finite. A reward that calls itself deterministic must score the batch the
+    /// same again, and each sample the same in reversed order, both but for rounding (`ScoreTolerance`): one
+    /// that mixes samples up does not.
+    /// - Parameter prompts: one for each image; nil: "a thing" for all.
+    /// - Throws: `RewardError` that says what to mend.
     public func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws {
         try selfCheck(images: images, prompts: prompts) { batch in
             let scores = try score(batch)
@@ -16,7 +17,9 @@ extension Reward {
         }
     }
 
-    /// The same with scores from a function: `[count, objectives]`, NaN for a sample without scores, which is compared with nothing.
+    /// Does the same with scores from a function.
+    /// - Parameter scores: returns `[count, objectives]`, row-major; NaN for a sample without scores, which
+    ///   is compared with nothing.
     func selfCheck(images: ImageBatch, prompts: [String]?, scores: (RewardBatch) throws -> [Float]) throws {
         let ids = (0..<UInt64(images.count)).map { $0 }
         let prompts = prompts ?? Array(repeating: "a thing", count: images.count)
@@ -27,7 +30,7 @@ extension Reward {
         let tolerance = ScoreTolerance(first, objectives: count)
         guard try tolerance.firstDifference(first, scores(batch)) == nil else {
             throw RewardError(
-                "reward \(name) calls itself deterministic but scored the same pictures differently; fix its seeds or drop the claim")
+                "reward \(name) calls itself deterministic but scored the same images differently; fix its seeds or drop the claim")
         }
         let reversed = try scores(batch.part((0..<images.count).reversed()))
         let back = (0..<images.count).reversed().flatMap { reversed[$0 * count..<($0 + 1) * count] }

@@ -1,10 +1,10 @@
-/// One number that a reward gives each picture.
+/// One number that a reward gives each image.
 public struct RewardObjective: Sendable, Equatable, Codable {
     /// Whether more is better.
     public enum Direction: String, Sendable, Codable {
         case maximize, minimize
 
-        /// 1 or -1: a reward is what is maximised.
+        /// 1 or -1: training maximises.
         var sign: Float { self == .maximize ? 1 : -1 }
     }
 

@@ -1,9 +1,10 @@
-/// Which scores are the same but for rounding, which changes with the place in a batch: those that differ by no more than 0.1% of what
-/// scores of their objective differ among themselves, and what sums of so large numbers are rounded by.
+/// The difference up to which two scores count as the same: rounding changes with the place in a batch.
+///
+/// It is 0.1% of the range of the objective's scores, and the rounding of sums of numbers of their size.
 public struct ScoreTolerance: Sendable {
     private let tolerances: [Float]
 
-    /// - Parameter scores: `[count, objectives]`, to take the measure from.
+    /// - Parameter scores: `[count, objectives]`, row-major, which the ranges are taken from.
     public init(_ scores: [Float], objectives: Int) {
         tolerances = (0..<objectives).map { objective in
             let column = stride(from: objective, to: scores.count, by: objectives).map { scores[$0] }.filter(\.isFinite)
@@ -12,7 +13,8 @@ public struct ScoreTolerance: Sendable {
         }
     }
 
-    /// The first place where two answers `[any count, objectives]` differ; nil if they do not. NaN, for no score, is compared with nothing.
+    /// Returns the first index at which two answers `[any count, objectives]` differ; nil: none. NaN, for no
+    /// score, equals everything.
     public func firstDifference(_ one: [Float], _ other: [Float]) -> Int? {
         zip(one, other).enumerated().first { abs($1.0 - $1.1) > tolerances[$0 % tolerances.count] }?.offset
     }

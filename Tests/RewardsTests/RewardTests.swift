@@ -34,8 +34,8 @@ import Testing
         #expect(quoted.options == ["note": "x, (y", "score": #"f(const char *language = "eng")"#])
         #expect(try RewardSpecification(#"c:"./a,b.so",score=int f(void)"#).library == "c:./a,b.so")
         #expect(try RewardSpecification(#"x,a="b" and "c""#).options == ["a": #""b" and "c""#])
-        #expect(errorMessage { try RewardSpecification("./a,b/lib.so") }.contains("what has a comma goes between double quotes"))
-        #expect(errorMessage { try RewardSpecification("./(a/lib.so") }.contains("goes between double quotes"))
+        #expect(errorMessage { try RewardSpecification("./a,b/lib.so") }.contains("put a text with a comma between double quotes"))
+        #expect(errorMessage { try RewardSpecification("./(a/lib.so") }.contains("put a text with one between double quotes"))
     }
 
     /// A reward's own words do not pass for the name of who said them.
@@ -252,7 +252,7 @@ private final class RudeReward: Reward {
     @Test func batchesMustFitTogether() throws {
         let images = try RewardFixture.batch(count: 2).images
         let text = errorMessage { try RewardBatch(images: images, prompts: [""], sampleIDs: [1, 2], seeds: [1, 2]) }
-        #expect(text.contains("2 pictures came with 1 prompts"))
+        #expect(text.contains("2 images came with 1 prompts"))
         #expect(errorMessage { try ImageBatch(pixels: [1, 2], count: 1, height: 1, width: 1) }.contains("2 bytes"))
     }
 }

@@ -1,6 +1,6 @@
 public import CDAGCore
 
-/// Texts in one buffer, as they are borrowed over the C ABI: length-delimited, and NUL-terminated too.
+/// Texts in one buffer, as the C ABI borrows them: with their lengths, and NUL-terminated too.
 public struct BorrowedTexts: Sendable {
     private var bytes: [UInt8] = []
     private var sizes: [Int] = []
@@ -14,7 +14,7 @@ public struct BorrowedTexts: Sendable {
         }
     }
 
-    /// Lends the texts, `[count]`.
+    /// Lends the texts, `[count]`, to a function.
     public func withTexts<Result>(_ body: (UnsafePointer<dag_reward_text>) throws -> Result) rethrows -> Result {
         try bytes.withUnsafeBytes { buffer in
             var offset = 0

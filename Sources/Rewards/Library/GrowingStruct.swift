@@ -3,12 +3,12 @@ public import CDAGCore
 
 /// A struct of `dag_reward.h` that starts with its size and may grow at its end.
 public protocol GrowingStruct {
-    /// Its size in the first release, than which nobody's is shorter.
+    /// Size in version 1: the minimum.
     static var firstSize: Int { get }
 }
 
-/// Plain data as far as its writer's version of it goes; what was appended since is zero.
-/// - Parameter size: bytes that the writer's version has.
+/// Copies a struct that was written by another version; fields that this version appended are zero.
+/// - Parameter size: bytes of the writer's version.
 public func plainData<Value: BitwiseCopyable>(at pointer: UnsafeRawPointer, size: Int) -> Value {
     withUnsafeTemporaryAllocation(of: Value.self, capacity: 1) { buffer in
         let bytes = UnsafeMutableRawPointer(buffer.baseAddress!)

@@ -2,9 +2,9 @@ import CDAGCore
 import Foundation
 import Support
 
-/// This program as plugins see it.
+/// This program as plugins see it: the host table of `dag_reward.h`, and calls into plugins.
 enum RewardHost {
-    /// Lives as long as the process: plugins keep the pointer.
+    /// The host table. It lives as long as the process: plugins keep the pointer.
     nonisolated(unsafe) static let table: UnsafePointer<dag_reward_host> = constant(
         dag_reward_host(
             struct_size: UInt32(MemoryLayout<dag_reward_host>.size),
@@ -36,8 +36,10 @@ enum RewardHost {
         return UnsafePointer(pointer)
     }
 
-    /// Runs a plugin function that takes an error buffer; a status other than OK becomes a `RewardError` of `what` failed and why.
-    /// Returns what the plugin wrote in spite of an OK.
+    /// Calls a plugin function that takes an error buffer.
+    /// - Parameter what: the subject and verb of the error.
+    /// - Returns: the message that the plugin wrote in spite of an OK.
+    /// - Throws: `RewardError` with the plugin's message for a status other than OK.
     static func call(_ what: @autoclosure () -> String, _ body: (UnsafeMutablePointer<dag_reward_error>) -> Int32) throws -> String {
         var message = [CChar](repeating: 0, count: 1024)
         let capacity = message.count
@@ -51,6 +53,7 @@ enum RewardHost {
         return reason
     }
 
+    /// Describes a status in words.
     static func describe(_ status: Int32) -> String {
         switch Int(status) {
         case DAG_REWARD_INVALID: "invalid setting or input"

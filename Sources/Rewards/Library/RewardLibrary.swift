@@ -1,22 +1,24 @@
 public import CDAGCore
 import Foundation
 
-/// A reward plugin's shared library and what it says about itself; no model is loaded.
+/// A reward plugin's shared library with its description; no model is loaded.
 ///
-/// Libraries are never unloaded: their tables may be used for the life of the process.
+/// Libraries are never unloaded: their tables may be used for the life of the process. `RawPlugin` of
+/// dag-reward calls plugins a second, stranger way, without this code, to check them.
 public final class RewardLibrary: RewardFactory, @unchecked Sendable {
     /// The library's file.
     public let path: String
-    /// What it says about itself.
+    /// Its description of itself.
     public let description: RewardDescription
 
-    /// Its functions.
+    /// The plugin table.
     public let functions: dag_reward_plugin
-    /// Held during calls that must not overlap with others into this library.
+    /// Held during calls that must not overlap others into this library.
     let lock: NSLock
 
-    /// Opens a library. Throws `RewardError` if it cannot be loaded, is no reward plugin, speaks another version of the ABI, or does
-    /// not describe itself as `dag_reward.h` asks.
+    /// Opens a library.
+    /// - Throws: `RewardError` if it cannot be loaded, is not a reward plugin, speaks another version of the
+    ///   ABI, or does not describe itself as `dag_reward.h` asks.
     public init(path: String) throws {
         let file = URL(fileURLWithPath: path).lastPathComponent
         let reader = TableReader(subject: "reward plugin \(file)")
@@ -49,6 +51,7 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
     }
 
     /// Makes an instance in this process.
+    /// - Throws: `RewardError` for an unknown setting or device, or with the plugin's own message.
     public func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward {
         try RewardPlugin(self, options: options, device: device, timeout: timeout)
     }
@@ -65,7 +68,7 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
             throw RewardError("\(reader.subject) cannot be loaded: \(reason)")
         }
         guard let symbol = dlsym(handle, "dag_reward_entry") else {
-            throw RewardError("\(reader.subject) does not export dag_reward_entry: it is no reward plugin")
+            throw RewardError("\(reader.subject) does not export dag_reward_entry: it is not a reward plugin")
         }
         let entry = unsafeBitCast(symbol, to: Entry.self)
         let lock = LibraryLocks.lock(of: handle)

@@ -3,16 +3,17 @@ import Foundation
 
 /// A reward in a shared library that speaks `dag_reward.h`, loaded into this process.
 public final class RewardPlugin: Reward, @unchecked Sendable {
-    /// The library and what it says of itself.
+    /// The library.
     public let library: RewardLibrary
-    /// Of name, version and, in words that can be compared, what the scores depend on: what the plugin says of all that, or else the settings
-    /// and what it says of weights. Building the same version again changes nothing.
+    /// Name, version, and words for everything that the scores depend on: the plugin's own words for all of
+    /// it, or else the settings and the plugin's words for its weights. Building the same version again
+    /// changes nothing.
     public let fingerprint: String
     /// The plugin's name.
     public var name: String { library.description.name }
-    /// What it scores, in the order of the scores.
+    /// The numbers that it gives each image, in the order of the scores.
     public var objectives: [RewardObjective] { library.description.objectives }
-    /// Whether equal pictures get equal scores.
+    /// Whether equal images get equal scores.
     public var isDeterministic: Bool { library.description.isDeterministic }
 
     private let instance: UnsafeMutableRawPointer?
@@ -22,6 +23,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
 
     /// Loads the plugin's model: see `RewardFactory.make`.
     /// - Parameter timeout: seconds after which the plugin is asked to give up on a batch; nil: never.
+    /// - Throws: `RewardError` for an unknown setting or device, or with the plugin's own message.
     public init(
         _ library: RewardLibrary, options: [String: String] = [:], device: String = "cpu", timeout: Double? = nil
     ) throws {
@@ -54,6 +56,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
     }
 
     /// Scores a batch, in parts of the plugin's largest batch.
+    /// - Throws: `RewardError` that says on which samples the plugin failed and why.
     public func result(_ batch: RewardBatch) throws -> RewardResult {
         lock?.lock()
         defer { lock?.unlock() }
@@ -62,7 +65,9 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
             .result(batch, of: self)
     }
 
-    /// What an extension writes that is a `dag_reward_fingerprint`; nil if the plugin does not have it.
+    /// Reads a fingerprint that the plugin writes.
+    /// - Parameter name: the extension, a `dag_reward_fingerprint`.
+    /// - Returns: nil if the plugin does not have the extension.
     private static func text(_ name: String, _ library: RewardLibrary, _ instance: UnsafeMutableRawPointer?) -> String? {
         guard let table = library.functions.extension?(name)?.assumingMemoryBound(to: dag_reward_fingerprint.self),
             let write = try? TableReader(subject: "reward \(library.description.name)").element(table, name).write

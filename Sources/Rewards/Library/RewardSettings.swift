@@ -1,13 +1,13 @@
 public import CDAGCore
 import Foundation
 
-/// A plugin's settings, complete and in the order that `dag_reward.h` promises.
+/// A plugin's settings with their defaults, in the order that `dag_reward.h` promises.
 public struct RewardSettings {
     let settings: [(key: String, value: String)]
-    /// The same as a JSON object; a value that is a JSON number, true or false stays such.
+    /// The settings as a JSON object; values that are JSON numbers, true or false are not quoted.
     let json: String
 
-    /// - Parameter given: keys that the plugin declares, or any if it takes others (`RewardDescription.validate`).
+    /// - Parameter given: the user's settings, after `RewardDescription.validate`.
     public init(_ given: [String: String], for description: RewardDescription) {
         let known = description.options.map(\.key)
         let others = given.keys.filter { !known.contains($0) }.sorted()
@@ -15,7 +15,7 @@ public struct RewardSettings {
         json = "{" + settings.map { "\(Self.quote($0.key)):\(Self.literal($0.value))" }.joined(separator: ",") + "}"
     }
 
-    /// Calls `body` with the settings as a plugin borrows them.
+    /// Lends the settings to a function, as a plugin borrows them.
     public func withConfig<Result>(device: String, _ body: (UnsafePointer<dag_reward_config>) -> Result) -> Result {
         var owned: [UnsafeMutablePointer<CChar>?] = []
         defer { for pointer in owned { free(pointer) } }

@@ -2,9 +2,9 @@ package import CDAGCore
 import Dispatch
 import Images
 
-/// A `score` function as `dag_reward.h` describes it, with whatever it scores with.
+/// A `score` function as `dag_reward.h` describes it, with its instance.
 package struct ScoreFunction {
-    /// Pictures it takes in one call; 0: any number.
+    /// Images that it takes in one call; 0: any number.
     let largestBatch: Int
     /// Seconds after which it is asked to give up on a batch; nil: never.
     let timeout: Double?
@@ -32,9 +32,10 @@ package struct ScoreFunction {
         var scores = [Float](repeating: unwritten, count: batch.count * objectives.count)
         var statuses = [Int32](repeating: Int32(DAG_REWARD_OK), count: batch.count)
         var reasons: [Int: String] = [:]
-        // One for all parts: it is the batch that is waited for.
+        // One deadline for all parts: the caller waits for the batch.
         let deadline = timeout.map { DispatchTime.now().uptimeNanoseconds + UInt64(max(0, $0) * 1e9) } ?? 0
-        let (prompts, metadata) = (BorrowedTexts(batch.prompts), BorrowedTexts(batch.metadata))
+        let prompts = BorrowedTexts(batch.prompts)
+        let metadata = BorrowedTexts(batch.metadata)
         try prompts.withTexts { prompts in
             try metadata.withTexts { metadata in
                 let largest = largestBatch == 0 ? batch.count : largestBatch
@@ -46,7 +47,7 @@ package struct ScoreFunction {
                     let failed = (start..<start + count).filter { statuses[$0] != Int32(DAG_REWARD_OK) }
                     for sample in failed {
                         let status = RewardHost.describe(statuses[sample])
-                        // A call has one message, and nobody can tell which of them it is about.
+                        // A call has one message, which may be about any of them.
                         let shared = "\(status); one message for the \(failed.count) that failed in this call: \(note)"
                         reasons[sample] = note.isEmpty ? status : failed.count == 1 ? note : shared
                     }
@@ -62,21 +63,21 @@ package struct ScoreFunction {
     }
 
     /// Scores samples `start..<start + count` in one call.
-    /// - Parameter deadline: on the monotonic clock, in nanoseconds; 0: none.
+    /// - Parameter deadline: on the monotonic clock, nanoseconds; 0: none.
     private func call(
         _ samples: RewardBatch, _ start: Int, _ count: Int, _ objectives: Int, _ prompts: UnsafePointer<dag_reward_text>,
         _ metadata: UnsafePointer<dag_reward_text>, _ scores: UnsafeMutablePointer<Float>, _ statuses: UnsafeMutablePointer<Int32>,
         _ deadline: UInt64, _ error: UnsafeMutablePointer<dag_reward_error>
     ) -> Int32 {
-        let (pictures, rowBytes) = (samples.images, Int64(samples.images.width * 3))
-        return pictures.withUnsafeBytes { pixels in
+        let source = samples.images
+        return source.withUnsafeBytes { pixels in
             samples.sampleIDs.withUnsafeBufferPointer { ids in
                 samples.seeds.withUnsafeBufferPointer { seeds in
                     var images = dag_reward_images(
                         struct_size: UInt32(MemoryLayout<dag_reward_images>.size), format: Int32(DAG_REWARD_U8_NHWC),
-                        data: pixels.baseAddress! + start * pictures.bytesPerImage,
-                        height: UInt32(pictures.height), width: UInt32(pictures.width),
-                        strides: (Int64(pictures.bytesPerImage), rowBytes, 3, 1))
+                        data: pixels.baseAddress! + start * source.bytesPerImage,
+                        height: UInt32(source.height), width: UInt32(source.width),
+                        strides: (Int64(source.bytesPerImage), Int64(source.width * 3), 3, 1))
                     return withUnsafePointer(to: &images) { images in
                         var batch = dag_reward_batch(
                             struct_size: UInt32(MemoryLayout<dag_reward_batch>.size), count: UInt32(count), images: images,

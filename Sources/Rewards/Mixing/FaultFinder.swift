@@ -4,15 +4,18 @@ import Synchronization
 
 /// Finds the samples of a batch that cannot be scored, for a run that goes on without them.
 ///
-/// A batch that fails as a whole is halved, and each part that fails is halved again. One faulty sample among n then costs 2 log2(n)
-/// calls, where asking for each by itself would cost n. A reward that is broken altogether must not cost more than that either, so two
-/// budgets bound the search; the parts that still fail when one is used up are given up whole.
+/// A batch that fails as a whole is halved, and each part that fails is halved again. One faulty sample among
+/// n then costs 2 log2(n) calls, where asking for each by itself would cost n. A reward that is broken
+/// altogether must not cost more than that either, so two budgets bound the search; the parts that still fail
+/// when one is used up are given up whole.
 ///
 /// - Calls: 4 log2(n) + 8, enough to find two faulty samples wherever they are in the batch.
-/// - Slow calls, which fail only when their time is up and so cost minutes: 4 after the first. A trajectory that is given up over them
-///   is remembered and not asked for again with its other images: they would most likely take as long.
+/// - Slow calls, which fail only when their time is up and so cost minutes: 4 after the first. A trajectory
+///   that is given up over them is remembered and not asked for again with its other images: they would most
+///   likely take as long.
 final class FaultFinder: Sendable {
-    /// The trajectory that an image belongs to. The id alone is not enough: ids begin anew with each evaluation.
+    /// The trajectory that an image belongs to. The id alone is not enough: ids begin anew with each
+    /// evaluation.
     private struct Trajectory: Hashable { let id, seed: UInt64 }
 
     /// Calls that fail slowly, beyond the first, before the parts that still fail are given up.
@@ -40,7 +43,8 @@ final class FaultFinder: Sendable {
         while !parts.isEmpty {
             let places = parts.removeFirst()
             var part = places.count == batch.count ? batch : try batch.part(places)
-            // A crash by chance is forgiven once: by a second attempt at the whole batch. Its parts have had that.
+            // A crash by chance is forgiven once: by a second attempt at the whole batch. Its parts have had
+            // that.
             part.attempts = places.count == whole.count ? 2 : 1
             let start = monotonicSeconds()
             do { found.take(try reward.score(part), at: places) } catch let error as RewardError {

@@ -12,7 +12,7 @@ extension RewardEvaluator {
             try terms[term].reward.selfCheck(images: images, prompts: prompts) { batch in
                 let report = try finish(PendingReward(batch, by: [term], of: self))
                 if let failure = report.firstFailure {
-                    let line = "\(report.failures.count) of \(batch.count) pictures of the self-check cannot be scored: \(failure)"
+                    let line = "\(report.failures.count) of \(batch.count) images of the self-check cannot be scored: \(failure)"
                     guard report.failures.count < batch.count else { throw RewardError(line) }
                     gap = gap ?? line
                 }

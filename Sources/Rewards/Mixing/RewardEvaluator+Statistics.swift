@@ -1,5 +1,6 @@
 extension RewardEvaluator {
-    /// Running statistics of each reward's trained objective, which `normalize=true` uses. They change only when told to.
+    /// Running statistics of each reward's trained objective, which `normalize=true` uses. Only `observe` and
+    /// this setter change them.
     public var normalization: [RunningMoments] {
         get { lock.withLock { moments } }
         set { lock.withLock { if newValue.count == terms.count { moments = newValue } } }
@@ -8,7 +9,7 @@ extension RewardEvaluator {
     /// Whether a reward is to be normalised and there are no statistics yet.
     public var wantsStatistics: Bool { zip(terms, normalization).contains { $0.specification.normalize && $1.isEmpty } }
 
-    /// Takes scored images into the statistics.
+    /// Adds scored images to the statistics.
     /// - Parameter objectives: as in `RewardReport`.
     public func observe(_ objectives: [ObjectiveScores]) {
         lock.withLock {
@@ -18,7 +19,8 @@ extension RewardEvaluator {
         }
     }
 
-    /// The trained reward without normalisation, which can be compared over a run: `[count]`, NaN where a score is missing.
+    /// The trained reward without normalisation, which can be compared over a run: `[count]`, NaN where a
+    /// score is missing.
     /// - Parameter objectives: as in `RewardReport`.
     public func total(_ objectives: [ObjectiveScores]) -> [Float] {
         terms.filter { !$0.isHeldOut }.reduce(into: [Float](repeating: 0, count: objectives.first?.scores.count ?? 0)) { sum, term in

@@ -2,15 +2,17 @@ import Dispatch
 import Foundation
 import Support
 
-/// Mixes one or several rewards into the one that is trained, and scores in the background while the caller goes on.
+/// Mixes one or several rewards into the one that is trained, and scores in the background while the caller
+/// goes on.
 ///
-/// Batches are scored one after another, in the order of `submit`, whichever thread waits for them; the rewards of a batch at the same time.
+/// Batches are scored one after another, in the order of `submit`, whichever thread waits for them; the
+/// rewards of a batch at the same time.
 public final class RewardEvaluator: @unchecked Sendable {
-    /// Changes whenever the mixed reward may.
+    /// Text that changes whenever the mixed reward may.
     public let fingerprint: String
     /// Names of all objectives, in order.
     public let objectiveNames: [String]
-    /// Is told ten times a second that scores are waited for, and may end the wait.
+    /// Called ten times a second while scores are waited for; may cancel the wait.
     public let monitor: Monitor
 
     let terms: [RewardTerm]
@@ -23,7 +25,8 @@ public final class RewardEvaluator: @unchecked Sendable {
     var moments: [RunningMoments]
 
     /// - Parameter monitor: reports and ends the waiting for scores.
-    /// - Throws: `RewardError` if there is no reward, or a specification names an objective that its reward does not have.
+    /// - Throws: `RewardError` if there is no reward, or a specification names an objective that its reward
+    ///   does not have.
     public init(_ rewards: [(RewardSpecification, any Reward)], monitor: Monitor = Monitor()) throws {
         guard !rewards.isEmpty else { throw RewardError("there is no reward; give at least one") }
         var uses: [String: Int] = [:]
@@ -50,7 +53,8 @@ public final class RewardEvaluator: @unchecked Sendable {
 
     /// Scores a batch and waits for it.
     /// - Parameter heldOut: whether rewards that are not trained on are asked as well.
-    /// - Throws: `RewardError` of a reward; `Cancelled` if the monitor ends the wait, which ends everything that is being scored too.
+    /// - Throws: `RewardError` of a reward; `Cancelled` if the monitor ends the wait, which ends everything
+    ///   that is being scored too.
     public func score(_ batch: RewardBatch, heldOut: Bool = true) throws -> RewardReport {
         try finish(submit(batch, heldOut: heldOut))
     }
@@ -69,18 +73,18 @@ public final class RewardEvaluator: @unchecked Sendable {
         }
     }
 
-    /// Abandons the batches that wait and the one that is being scored, until somebody waits for them again. A worker process that is at work
-    /// is killed; a function of this program goes on to its end.
+    /// Abandons the batch that is being scored and those in the queue, until they are waited for again. A
+    /// worker process that is at work is killed; a function of this program goes on to its end.
     public func abandon() { lock.withLock { generation += 1 } }
 
-    /// The same, and waits for that end: no reward is at work afterwards.
+    /// Abandons the same, and waits until no reward is at work.
     public func abandonAndWait() {
         abandon()
         queue.sync {}
     }
 
     /// Works on the queue.
-    /// - Parameter work: is told how to find out whether it is still wanted.
+    /// - Parameter work: receives a function that says whether it is still wanted.
     func inBackground(_ work: @escaping (_ isWanted: @escaping @Sendable () -> Bool) -> Void) {
         let generation = lock.withLock { self.generation }
         nonisolated(unsafe) let work = work

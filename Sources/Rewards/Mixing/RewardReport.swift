@@ -21,14 +21,16 @@ extension [ObjectiveScores] {
 
 /// The scores of a batch by all rewards of a mixture.
 public struct RewardReport: Sendable {
-    /// `[count]`: the sum over rewards of weight times trained objective, where a minimised objective is negated. Larger is better.
-    /// NaN for a sample that is dropped.
+    /// `[count]`: the sum over rewards of weight times trained objective, where a minimised objective is
+    /// negated. Larger is better. NaN for a sample that is dropped.
     public let reward: [Float]
-    /// Every objective of every reward that was asked, as it was given, in the order of `RewardEvaluator.objectiveNames`.
+    /// Every objective of every reward that was asked, as it was given, in the order of
+    /// `RewardEvaluator.objectiveNames`.
     public let objectives: [ObjectiveScores]
     /// How many numbers were assumed for samples that a reward could not score.
     public let imputed: Int
-    /// Why samples have no score of some reward, by their place in the batch: lines that name reward and sample.
+    /// Why samples have no score of some reward, by their place in the batch: lines that name reward and
+    /// sample.
     public let failures: [Int: String]
 }
 

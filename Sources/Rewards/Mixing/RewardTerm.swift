@@ -9,7 +9,8 @@ struct RewardTerm: Sendable {
     /// The trained objective's name, such as `warmth/red`.
     var trainedName: String { names[trained] }
     private let faultFinder: FaultFinder
-    /// The weight, negated for an objective that is minimised. 0: held out, that is, watched and not trained on.
+    /// The weight, negated for an objective that is minimised. 0: held out, that is, watched and not trained
+    /// on.
     let factor: Float
     var isHeldOut: Bool { factor == 0 }
 
@@ -43,7 +44,8 @@ struct RewardTerm: Sendable {
         return scores
     }
 
-    /// The trained objective, `[count]`: where it could not be scored the number that the policy assumes, or NaN.
+    /// The trained objective, `[count]`: where it could not be scored the number that the policy assumes, or
+    /// NaN.
     func trained(_ scores: RewardScores) -> [Float] {
         var column = scores.column(trained)
         if case .impute(let assumed) = specification.onFailure { for sample in scores.failures.keys { column[sample] = assumed } }

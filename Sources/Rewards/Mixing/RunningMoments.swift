@@ -1,4 +1,4 @@
-/// Mean and deviation of numbers as they come (Welford 1962).
+/// Mean and deviation of a stream of numbers (Welford 1962).
 public struct RunningMoments: Codable, Equatable, Sendable {
     private var count = 0.0
     private var mean = 0.0
@@ -21,8 +21,9 @@ public struct RunningMoments: Codable, Equatable, Sendable {
     /// Normalised scores are clipped to this many standard deviations from the mean.
     private static let bound: Float = 10
 
-    /// The value in standard deviations from the mean, of which ten are the most; unchanged as long as there are too few numbers to tell.
-    /// Numbers that differ by no more than they are rounded have no deviation to speak of: their mean alone is taken away then.
+    /// Returns the value in standard deviations from the mean; unchanged for fewer than two numbers.
+    ///
+    /// Where the deviation is no more than rounding of the mean, the mean is subtracted and nothing divided.
     func normalized(_ value: Float) -> Float {
         guard count >= 2 else { return value }
         let deviation = (squares / (count - 1)).squareRoot()

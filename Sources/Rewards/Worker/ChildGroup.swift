@@ -2,13 +2,15 @@ import CWorker
 import Foundation
 import Support
 
-/// A child process at the head of a group of its own. The processes that it starts belong to the group and end with it.
+/// A child process at the head of a group of its own. The processes that it starts belong to the group and
+/// end with it.
 public final class ChildGroup {
     /// How a process came to its end.
     public enum Ending: Equatable, Sendable {
         /// By itself, with this wait status.
         case itself(status: Int32)
-        /// By itself, and its status is lost: this program ignores SIGCHLD, or something else in it waits for children.
+        /// By itself, and its status is lost: this program ignores SIGCHLD, or something else in it waits for
+        /// children.
         case unknown
         /// It was killed here.
         case killed
@@ -62,8 +64,8 @@ public final class ChildGroup {
     }
 
     private func takeDown(_ hadEnded: Bool) -> Ending {
-        // WNOWAIT keeps the process in the process table until the group is killed, so that its id is not given to another process. If it
-        // has been reaped already, the id may be another's.
+        // WNOWAIT keeps the process in the process table until the group is killed, so that its id is not
+        // given to another process. If it has been reaped already, the id may be another's.
         var information = siginfo_t()
         guard waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT) == 0 else { return .unknown }
         kill(-pid, SIGKILL)

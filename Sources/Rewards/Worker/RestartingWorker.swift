@@ -75,7 +75,8 @@ final class RestartingWorker: @unchecked Sendable {
     }
 
     /// Starts a new process.
-    /// - Throws: `Irreplaceable` if that fails, or if the new process serves another reward than the old one did.
+    /// - Throws: `Irreplaceable` if that fails, or if the new process serves another reward than the old one
+    ///   did.
     private func successor(_ isWanted: @escaping @Sendable () -> Bool) throws -> WorkerProcess {
         do {
             let (process, new) = try recipe.start(isWanted)

@@ -11,7 +11,8 @@ struct Patience {
 
 /// One end of the socket between host and worker.
 ///
-/// A message is two 32-bit sizes in host byte order, that many bytes of JSON, and that many bytes of binary data.
+/// A message is two 32-bit sizes in host byte order, that many bytes of JSON, and that many bytes of binary
+/// data.
 struct WorkerConnection {
     /// The largest size that is believed: a larger one is garbage from a process that has run wild.
     private static let largest = 1 << 30

@@ -4,7 +4,8 @@ enum WorkerProtocol {
     static let version = 2
 }
 
-/// A request of the host. The images do not go over the wire: they lie in shared memory, `[count, height, width, 3]`.
+/// A request of the host. The images do not go over the wire: they lie in shared memory, `[count, height,
+/// width, 3]`.
 enum WorkerRequest: Codable {
     case describe
     case make(options: [String: String], device: String, timeout: Double?)

@@ -17,7 +17,8 @@ final class WorkerProcess {
         let reason: String
     }
 
-    /// Seconds that a process has, when it is no longer needed, to destroy its reward and print what is left to print.
+    /// Seconds that a process has, when it is no longer needed, to destroy its reward and print what is left
+    /// to print.
     private static let farewell = 1.0
 
     private let group: ChildGroup
@@ -79,7 +80,8 @@ final class WorkerProcess {
     /// - Parameters:
     ///   - timeout: seconds that the answer may take.
     ///   - isWanted: asked ten times a second while waiting.
-    /// - Throws: `RewardError` if the reward reports an error, `Ended` if the process can no longer be used: it is killed then.
+    /// - Throws: `RewardError` if the reward reports an error, `Ended` if the process can no longer be used:
+    ///   it is killed then.
     func call(_ request: WorkerRequest, timeout: Double, isWanted: @escaping @Sendable () -> Bool) throws -> (WorkerAnswer, Data) {
         // A reward that gives up by itself at the deadline has this long to say so.
         let patience = Patience(deadline: monotonicSeconds() + timeout + min(1, timeout / 4), isWanted: isWanted)
@@ -95,7 +97,8 @@ final class WorkerProcess {
 
     /// Ends the process, and says why.
     private func reason(_ problem: WorkerConnection.Problem, _ timeout: Double) -> String {
-        // A process that is gone may need a moment to be seen as such; one that only closed its end may stay for ever.
+        // A process that is gone may need a moment to be seen as such; one that only closed its end may stay
+        // for ever.
         if case .closed = problem { _ = group.hasEnded(within: 0.2) }
         let ending = group.end()
         switch problem {
