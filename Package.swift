@@ -71,14 +71,15 @@ let package = Package(
         // What all modules share: cancellation and progress, clock, moments, text.
         .target(name: "Support"),
         .target(name: "CWorker", path: "Sources/C/CWorker"),
-        .systemLibrary(name: "CFFI", path: "Sources/C/CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
         .target(
-            name: "Rewards", dependencies: ["Support", "Images", "CDAGCore", "CFFI", "CWorker"],
-            resources: [.embedInCode("Python/worker.py")]),
+            name: "Rewards", dependencies: ["Support", "Images", "CDAGCore", "CWorker"], resources: [.embedInCode("Python/worker.py")]),
+        // Functions of C libraries as rewards, called by their prototypes.
+        .systemLibrary(name: "CFFI", path: "Sources/C/CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
+        .target(name: "CFunctionReward", dependencies: ["Images", "Rewards", "CFFI"]),
 
         // The trainer.
         .target(
-            name: "DAGCore", dependencies: ["Support", "Images", "Models", "NN", "Rewards", "Tensors", "Yams", "SwiftCSV"],
+            name: "DAGCore", dependencies: ["Support", "CFunctionReward", "Images", "Models", "NN", "Rewards", "Tensors", "Yams", "SwiftCSV"],
             resources: [.embedInCode("Prompts/Resources")]),
 
         // The trainer as a C library: include/dagcore.h.
@@ -100,8 +101,8 @@ let package = Package(
         .target(name: "Commands", dependencies: [argumentParser], path: "Sources/Programs/Commands"),
         program("dag-train", ["Support", "Commands", "DAGCore", "Rewards", "Yams", argumentParser]),
         program("dag-sample", ["Support", "Commands", "DAGCore", "Images", "Models", "NN", "Rewards", argumentParser]),
-        program("dag-reward", ["Support", "Commands", "Images", "Rewards", "CDAGCore", "CWorker", argumentParser]),
-        program("dag-reward-worker", ["Rewards"]),
+        program("dag-reward", ["Support", "Commands", "CFunctionReward", "Images", "Rewards", "CDAGCore", "CWorker", argumentParser]),
+        program("dag-reward-worker", ["CFunctionReward", "Rewards"]),
 
         // Reward plugins: nothing but the C ABI connects them with the trainer.
         cReward("JPEGReward", "JPEG", library: "jpeg"),
@@ -123,7 +124,7 @@ let package = Package(
         .testTarget(name: "RewardKitTests", dependencies: ["TestSupport", "RewardKit", "Models", "Tensors", "CDAGCore"]),
         .testTarget(
             name: "RewardsTests",
-            dependencies: ["TestSupport", "Support", "Images", "Rewards", "CDAGCore", "dag-reward-worker", "dag-reward"]),
+            dependencies: ["TestSupport", "Support", "CFunctionReward", "Images", "Rewards", "CDAGCore", "dag-reward-worker", "dag-reward"]),
         .testTarget(
             name: "DAGCoreTests",
             dependencies: ["TestSupport", "Support", "AnalyticWorld", "DAGCore", "Images", "Models", "NN", "Rewards", "Tensors", "Yams"]),

@@ -3,6 +3,9 @@ import Foundation
 import Tensors
 
 /// Answers a plugin's one exported function, `dag_reward_entry`, for a `NeuralReward`.
+///
+/// The Swift template, examples/plugins/swift/Sources/Roughness/Plugin.swift, does the same for rewards without
+/// libtorch. It has to stand alone, so the two share no code: a change of the ABI concerns both.
 public func rewardEntry(
     _ type: any NeuralReward.Type, _ host: UnsafePointer<dag_reward_host>,
     _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>, _ error: UnsafeMutablePointer<dag_reward_error>

@@ -1,18 +1,19 @@
-/// A reward that is a Swift function, for embedding and tests.
+/// A reward that is a Swift function, for tests and benchmarks.
 public final class CallbackReward: Reward {
     /// Name in logs and messages.
     public let name: String
-    /// What it scores, in the order of the scores.
+    /// The numbers that it gives each image, in the order of the scores.
     public let objectives: [RewardObjective]
     /// Changes whenever the scores may.
     public let fingerprint: String
-    /// Whether equal pictures get equal scores.
+    /// Whether equal images get equal scores.
     public let isDeterministic: Bool
     private let body: @Sendable (RewardBatch) throws -> [Float]
 
     /// - Parameters:
-    ///   - fingerprint: what the scores depend on, for checkpoints.
-    ///   - body: the scores `[count, objectives]` of a batch, row-major. May be called from any thread.
+    ///   - fingerprint: text that changes whenever the scores may; "": the name.
+    ///   - body: returns the scores `[count, objectives]` of a batch, row-major. May be called from any
+    ///     thread.
     public init(
         name: String, objectives: [RewardObjective] = [RewardObjective("score")], fingerprint: String = "",
         isDeterministic: Bool = true, body: @escaping @Sendable (RewardBatch) throws -> [Float]
@@ -24,7 +25,8 @@ public final class CallbackReward: Reward {
         self.body = body
     }
 
-    /// Calls the function. What it throws becomes a `RewardError`.
+    /// Calls the function.
+    /// - Throws: `RewardError`, also in place of another error of the function's.
     public func result(_ batch: RewardBatch) throws -> RewardResult {
         do { return RewardResult(values: try body(batch)) } catch let error as RewardError { throw error } catch {
             throw RewardError("reward \(name) failed on \(batch.names()): \(error)")

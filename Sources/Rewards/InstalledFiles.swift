@@ -1,9 +1,10 @@
 import CWorker
 import Foundation
 
-/// Where files lie: the other parts of this package, beside this code, wherever that was installed; and what users name.
+/// Finds the other files of this installation, wherever that is, and files that users name.
 public enum InstalledFiles {
-    /// Folders of the file that holds this code, which may be a shared library in another program, and then of the executable.
+    /// The folder of the file that holds this code, which may be a shared library in another program, and the
+    /// executable's.
     private static let homes: [URL] = {
         let own = dag_own_file().map { URL(fileURLWithPath: String(cString: $0)) }
         var folders: [URL] = []
@@ -14,7 +15,8 @@ public enum InstalledFiles {
         return folders
     }()
 
-    /// Where plugins are looked for: `DAG_REWARD_PATH`, beside the program, `lib/dag/rewards` of the installation.
+    /// Returns the folders in which plugins are looked for: those of `DAG_REWARD_PATH`, beside the program,
+    /// `lib/dag/rewards` of the installation.
     public static func rewardFolders(environment: [String: String] = ProcessInfo.processInfo.environment, homes: [URL]? = nil) -> [String] {
         let own = (environment["DAG_REWARD_PATH"] ?? "").split(separator: ":").map(String.init)
         return (homes ?? Self.homes).reduce(into: own) { folders, home in
@@ -22,7 +24,8 @@ public enum InstalledFiles {
         }
     }
 
-    /// The program that runs rewards in a process of its own. Throws `RewardError` if it is not installed.
+    /// Returns the program that runs rewards in a process of its own.
+    /// - Throws: `RewardError` if it is not installed.
     static func worker() throws -> String {
         let places = homes.flatMap { home in
             ["dag-reward-worker", "../libexec/dag/dag-reward-worker", "../bin/dag-reward-worker"].map {
@@ -36,12 +39,13 @@ public enum InstalledFiles {
         return found
     }
 
-    /// A path that stays right when this program goes to another folder. Links stay: the interpreter of a virtual environment is one.
+    /// Returns a path that stays right when this program changes its folder. Links are not resolved: the
+    /// interpreter of a virtual environment is one.
     static func absolute(_ path: String) -> String {
         path.hasPrefix("/") ? path : "\(FileManager.default.currentDirectoryPath)/\(path)"
     }
 
-    /// A program as a shell would find it; its name alone if there is none.
+    /// Returns the program that a shell would find; its name alone if there is none.
     static func program(_ name: String) -> String {
         guard !name.contains("/") else { return absolute(name) }
         let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")

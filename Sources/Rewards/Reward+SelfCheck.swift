@@ -1,13 +1,14 @@
 import Images
 
 extension Reward {
-    /// Scores a few pictures to see that the reward answers sanely, so that a run does not fail, or learn nonsense, hours later.
+    /// Scores a few images to see that the reward answers sanely, so that a run does not fail, or learn
+    /// nonsense, hours later.
     ///
-    /// All scores must be there and finite. A reward that calls itself deterministic must score the batch the same again, and each
-    /// sample the same in reversed order, both but for rounding (`ScoreTolerance`): one that mixes samples up does not.
-    /// Throws `RewardError` that says what to mend.
-    ///
-    /// - Parameter prompts: one for each picture; nil: "a thing" for all.
+    /// All scores must be there and finite. A reward that calls itself deterministic must score the batch the
+    /// same again, and each sample the same in reversed order, both but for rounding (`ScoreTolerance`): one
+    /// that mixes samples up does not.
+    /// - Parameter prompts: one for each image; nil: "a thing" for all.
+    /// - Throws: `RewardError` that says what to mend.
     public func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws {
         try selfCheck(images: images, prompts: prompts) { batch in
             let scores = try score(batch)
@@ -16,7 +17,9 @@ extension Reward {
         }
     }
 
-    /// The same with scores from a function: `[count, objectives]`, NaN for a sample without scores, which is compared with nothing.
+    /// Does the same with scores from a function.
+    /// - Parameter scores: returns `[count, objectives]`, row-major; NaN for a sample without scores, which
+    ///   is compared with nothing.
     func selfCheck(images: ImageBatch, prompts: [String]?, scores: (RewardBatch) throws -> [Float]) throws {
         let ids = (0..<UInt64(images.count)).map { $0 }
         let prompts = prompts ?? Array(repeating: "a thing", count: images.count)
@@ -27,7 +30,7 @@ extension Reward {
         let tolerance = ScoreTolerance(first, objectives: count)
         guard try tolerance.firstDifference(first, scores(batch)) == nil else {
             throw RewardError(
-                "reward \(name) calls itself deterministic but scored the same pictures differently; fix its seeds or drop the claim")
+                "reward \(name) calls itself deterministic but scored the same images differently; fix its seeds or drop the claim")
         }
         let reversed = try scores(batch.part((0..<images.count).reversed()))
         let back = (0..<images.count).reversed().flatMap { reversed[$0 * count..<($0 + 1) * count] }
@@ -36,25 +39,5 @@ extension Reward {
                 "reward \(name) gave sample \(index / count) \(first[index]) as \(objectives[index % count].name), but \(back[index]) "
                     + "with the batch reversed; a sample's score must not depend on the others")
         }
-    }
-}
-
-/// Which scores are the same but for rounding, which changes with the place in a batch: those that differ by no more than 0.1% of what
-/// scores of their objective differ among themselves, and what sums of so large numbers are rounded by.
-public struct ScoreTolerance: Sendable {
-    private let tolerances: [Float]
-
-    /// - Parameter scores: `[count, objectives]`, to take the measure from.
-    public init(_ scores: [Float], objectives: Int) {
-        tolerances = (0..<objectives).map { objective in
-            let column = stride(from: objective, to: scores.count, by: objectives).map { scores[$0] }.filter(\.isFinite)
-            guard let least = column.min(), let most = column.max() else { return 0 }
-            return 1e-3 * (most - least) + 32 * max(abs(least), abs(most)).ulp
-        }
-    }
-
-    /// The first place where two answers `[any count, objectives]` differ; nil if they do not. NaN, for no score, is compared with nothing.
-    public func firstDifference(_ one: [Float], _ other: [Float]) -> Int? {
-        zip(one, other).enumerated().first { abs($1.0 - $1.1) > tolerances[$0 % tolerances.count] }?.offset
     }
 }

@@ -1,4 +1,4 @@
-/// What a reward says about itself before any model is loaded.
+/// A reward's description of itself, which needs no model.
 public struct RewardDescription: Sendable, Equatable, Codable {
     /// Which calls may overlap.
     public enum ThreadMode: String, Sendable, Codable {
@@ -10,14 +10,20 @@ public struct RewardDescription: Sendable, Equatable, Codable {
         case concurrent
     }
 
-    /// A key that the reward understands.
+    /// A setting that the reward declares.
     public struct Option: Sendable, Equatable, Codable {
         /// The key in the configuration.
         public let key: String
-        /// What holds if it is not given.
+        /// The value that is used if none is given.
         public let defaultValue: String
-        /// One line, with the values it takes.
+        /// One line, with the values that it takes.
         public let detail: String
+
+        package init(key: String, defaultValue: String, detail: String) {
+            self.key = key
+            self.defaultValue = defaultValue
+            self.detail = detail
+        }
 
         private enum CodingKeys: String, CodingKey {
             case key
@@ -26,9 +32,9 @@ public struct RewardDescription: Sendable, Equatable, Codable {
         }
     }
 
-    /// Lower-case words joined by `_`.
+    /// The name in logs and messages: lower-case words joined by `_`.
     public let name: String
-    /// Of the reward, not of the ABI.
+    /// The version of the reward, not of the ABI.
     public let version: String
     /// One line of description.
     public let detail: String
@@ -36,20 +42,38 @@ public struct RewardDescription: Sendable, Equatable, Codable {
     public let license: String
     /// Paper, repository or address.
     public let source: String
-    /// What it scores, in the order of the scores; at least one.
+    /// The numbers that it gives each image, in the order of the scores; at least one.
     public let objectives: [RewardObjective]
     /// The settings that it declares.
     public let options: [Option]
-    /// Whether keys that are not among `options` go to the reward; otherwise they are errors.
+    /// Whether the reward takes settings beside `options`; otherwise they are errors.
     public let takesOtherOptions: Bool
     /// Devices that it can use, such as `cpu`, `cuda`.
     public let devices: [String]
     /// Which calls may be made at the same time.
     public let threadMode: ThreadMode
-    /// Whether equal pictures get equal scores.
+    /// Whether equal images get equal scores.
     public let isDeterministic: Bool
-    /// Pictures it takes in one call; 0: any number.
+    /// Images that it takes in one call; 0: any number.
     public let largestBatch: Int
+
+    package init(
+        name: String, version: String, detail: String, license: String, source: String, objectives: [RewardObjective], options: [Option],
+        takesOtherOptions: Bool, devices: [String], threadMode: ThreadMode, isDeterministic: Bool, largestBatch: Int
+    ) {
+        self.name = name
+        self.version = version
+        self.detail = detail
+        self.license = license
+        self.source = source
+        self.objectives = objectives
+        self.options = options
+        self.takesOtherOptions = takesOtherOptions
+        self.devices = devices
+        self.threadMode = threadMode
+        self.isDeterministic = isDeterministic
+        self.largestBatch = largestBatch
+    }
 
     private enum CodingKeys: String, CodingKey {
         case name, version, license, source, objectives, options, devices
@@ -65,20 +89,21 @@ public struct RewardDescription: Sendable, Equatable, Codable {
         !text.isEmpty && text.allSatisfy { $0.isASCII && ($0.isLowercase || $0.isNumber || $0 == "_") }
     }
 
-    /// The name of a reward whose file is called so and that has no other.
-    static func name(ofFile stem: String) -> String {
+    /// Makes the name of a reward that has no other from its file's, less the extension.
+    package static func name(ofFile stem: String) -> String {
         stem.lowercased().split { !$0.isASCII || !($0.isLetter || $0.isNumber) }.joined(separator: "_")
     }
 
-    /// Refuses names that cannot be keys, and options that nobody could give: because they are written so, or are the host's own.
+    /// Validates that names can be keys, and that options can be given and are not the host's own.
     /// - Parameter subject: whose they are, at the start of messages.
-    func checkNames(_ subject: String) throws {
+    /// - Throws: `RewardError`.
+    func validateNames(_ subject: String) throws {
         for (kind, name) in [("reward", name)] + objectives.map({ ("objective", $0.name) }) where !Self.isName(name) {
             throw RewardError("\(subject) calls its \(kind) `\(name)`, which is not lower-case words joined by _")
         }
         for key in options.map(\.key) {
             if key.isEmpty || key.contains(where: { ",=\"()".contains($0) || $0.isWhitespace }) {
-                throw RewardError("\(subject) declares the option `\(key)`, which nobody could give a value; rename it")
+                throw RewardError("\(subject) declares the option `\(key)`, which cannot be written in key=value; rename it")
             }
             if RewardSpecification.hostKeys.contains(key) {
                 throw RewardError("\(subject) declares the option \(key), which is this program's own; rename it")
@@ -86,8 +111,9 @@ public struct RewardDescription: Sendable, Equatable, Codable {
         }
     }
 
-    /// Refuses keys that the reward does not declare and devices that it does not have; throws `RewardError` that names those it has.
-    func check(options given: [String: String], device: String) throws {
+    /// Validates settings and device.
+    /// - Throws: `RewardError` that names those that the reward has.
+    package func validate(options given: [String: String], device: String) throws {
         guard devices.contains(where: { device == $0 || device.hasPrefix($0 + ":") }) else {
             throw RewardError("reward \(name) does not run on \(device); it runs on \(devices.joined(separator: ", "))")
         }
@@ -100,18 +126,4 @@ public struct RewardDescription: Sendable, Equatable, Codable {
                     + "this program's own are \(RewardSpecification.hostKeys.joined(separator: ", "))")
         }
     }
-}
-
-/// What can make rewards: a library that is open, whatever kind it is of and whichever process it is in.
-public protocol RewardFactory: AnyObject, Sendable {
-    /// What it makes.
-    var description: RewardDescription { get }
-    /// Loads the model and whatever else scoring needs.
-    /// - Parameters:
-    ///   - options: settings; those that are declared and not given have their defaults.
-    ///   - device: where it computes, such as `cpu` or `cuda:0`.
-    ///   - timeout: seconds that a call, this one included, may take; nil: any time.
-    ///
-    /// Throws `RewardError` for a key that the reward does not know, a device it does not have, or what it says itself.
-    func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward
 }

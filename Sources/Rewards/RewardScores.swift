@@ -29,7 +29,8 @@ public struct RewardResult: Sendable, Equatable {
     }
 }
 
-/// A reward's validated scores of a batch: each sample has a finite number for every objective, or NaN for all of them and a reason.
+/// A reward's validated scores of a batch: each sample has a finite number for every objective, or NaN for
+/// all of them and a reason.
 public struct RewardScores: Sendable, Equatable {
     /// `[count, objectives]`, row-major; NaN in all columns of a sample that failed.
     public private(set) var values: [Float]

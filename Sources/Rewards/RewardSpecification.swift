@@ -1,45 +1,46 @@
-import Foundation
-import Support
-
-/// A reward as the user writes it: `LIB[,key=value...]`, such as `jpeg_compressibility,objective=incompressibility,quality=90`.
+/// A reward as the user writes it: `LIB[,key=value...]`, such as
+/// `jpeg_compressibility,objective=incompressibility,quality=90`.
 ///
-/// Some keys are the host's (`hostKeys`); all others are the reward's own. A comma between parentheses or double quotes separates nothing.
-/// Quotes round a library or a value are taken off.
+/// Some keys are the host's (`hostKeys`); all others are the reward's own. A comma between parentheses or
+/// double quotes separates nothing. Quotes round a library or a value are taken off.
 public struct RewardSpecification: Sendable, Equatable {
-    /// What becomes of samples that a reward cannot score.
+    /// The treatment of samples that a reward cannot score.
     public enum FailurePolicy: Sendable, Equatable {
         /// The run ends with an error that says which.
         case fail
-        /// They are left out of the update.
+        /// The samples are left out of the update.
         case drop
-        /// Their trained objective is taken to be this.
+        /// This number is assumed for their trained objective.
         case impute(Float)
     }
 
     /// `NAME` to look up, `libname.so`, a path, `c:LIB` for functions of a C library, or a Python file.
     public var library: String
-    /// The factor of the trained objective in the sum over rewards. 0: held out, which is to say watched and not trained on.
+    /// The factor of the trained objective in the sum over rewards. 0: held out, that is, watched and not
+    /// trained on.
     public var weight: Double
     /// The objective that is trained; nil: the first.
     public var objective: String?
-    /// Whether the trained objective is shifted and scaled to mean 0 and standard deviation 1, by running statistics.
+    /// Whether the trained objective is shifted and scaled to mean 0 and standard deviation 1, by running
+    /// statistics.
     public var normalize = false
-    /// What becomes of samples that cannot be scored.
+    /// The treatment of samples that cannot be scored.
     public var onFailure = FailurePolicy.fail
     /// Seconds that a call may take, loading the model included.
     public var timeout = 300.0
-    /// Whether the reward runs in processes of its own, where a crash, a hang or an exit() costs a retry and not the run.
+    /// Whether the reward runs in processes of its own, where a crash, a hang or an exit() costs a retry and
+    /// not the run.
     public var isIsolated = true
     /// How many processes a batch is divided among.
     public var workers = 1
-    /// Where it computes: `cpu`, `cuda`, `cuda:1`.
+    /// The device that it computes on: `cpu`, `cuda`, `cuda:1`.
     public var device = "cpu"
     /// The interpreter of a Python reward.
     public var python = "python3"
     /// The reward's own settings.
     public var options: [String: String]
 
-    /// A specification from its parts.
+    /// Makes a specification; the host's other settings have their defaults.
     public init(library: String, weight: Double = 1, objective: String? = nil, options: [String: String] = [:]) {
         self.library = library
         self.weight = weight
@@ -50,7 +51,8 @@ public struct RewardSpecification: Sendable, Equatable {
     /// Keys that a reward never sees.
     public static let hostKeys = ["weight", "objective", "normalize", "on_failure", "timeout", "isolation", "workers", "device", "python"]
 
-    /// Parses `LIB[,key=value...]`. Throws `RewardError` that quotes what it cannot read.
+    /// Parses `LIB[,key=value...]`.
+    /// - Throws: `RewardError` that quotes the part that cannot be read.
     public init(_ text: String) throws {
         let parts = try Self.split(text)
         let library = parts[0].hasPrefix("c:") ? "c:" + Self.unquoted(String(parts[0].dropFirst(2))) : Self.unquoted(parts[0])
@@ -58,7 +60,7 @@ public struct RewardSpecification: Sendable, Equatable {
         var settings: [String: String] = [:]
         for part in parts.dropFirst() {
             guard let equals = part.firstIndex(of: "="), equals > part.startIndex else {
-                throw RewardError("reward \(library): `\(part)` is not key=value; what has a comma goes between double quotes")
+                throw RewardError("reward \(library): `\(part)` is not key=value; put a text with a comma between double quotes")
             }
             let key = String(part[..<equals])
             guard settings.updateValue(Self.unquoted(String(part[part.index(after: equals)...])), forKey: key) == nil else {
@@ -105,100 +107,32 @@ public struct RewardSpecification: Sendable, Equatable {
         }
     }
 
-    /// What is between double quotes, if that is all of it.
+    /// Removes double quotes around all of a text.
     private static func unquoted(_ text: String) -> String {
         guard text.count > 1, text.hasPrefix("\""), text.hasSuffix("\"") else { return text }
         let inside = text.dropFirst().dropLast()
         return inside.contains("\"") ? text : String(inside)
     }
 
-    /// Divides at the commas outside parentheses and double quotes.
+    /// Splits at the commas outside parentheses and double quotes.
     private static func split(_ text: String) throws -> [String] {
-        var (parts, depth, quoted) = ([""], 0, false)
+        var parts = [""]
+        var depth = 0
+        var quoted = false
         for character in text {
             if character == "," && depth == 0 && !quoted {
                 parts.append("")
                 continue
             }
             if character == "\"" { quoted.toggle() }
-            if !quoted { depth += character == "(" ? 1 : character == ")" ? -1 : 0 }
+            if !quoted, character == "(" { depth += 1 }
+            if !quoted, character == ")" { depth -= 1 }
             guard depth >= 0 else { break }
             parts[parts.count - 1].append(character)
         }
         guard depth == 0, !quoted else {
-            throw RewardError("reward `\(text)`: a parenthesis or quote lacks its other half; what has one goes between double quotes")
+            throw RewardError("reward `\(text)`: a parenthesis or quote lacks its other half; put a text with one between double quotes")
         }
         return parts
-    }
-}
-
-extension RewardSpecification {
-    /// What kind of library it names.
-    public enum Kind: Sendable {
-        /// A shared library that speaks `dag_reward.h`.
-        case plugin
-        /// Functions of a C library.
-        case cLibrary
-        /// A Python file.
-        case python
-    }
-
-    /// What kind of library it names.
-    public var kind: Kind { library.hasPrefix("c:") ? .cLibrary : library.hasSuffix(".py") ? .python : .plugin }
-
-    /// Opens the library, in a worker process unless isolation is off; no model is loaded.
-    /// - Parameter monitor: may cancel the waiting for a worker process, also while rewards are made from the library.
-    /// - Throws: `RewardError`.
-    public func open(monitor: Monitor = Monitor()) throws -> any RewardFactory {
-        let path = try path()
-        guard isIsolated else { return try Self.open(path, kind: kind) }
-        return try WorkerPool(
-            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout, monitor: monitor
-        )
-    }
-
-    /// Opens the library and loads the model: a reward that is ready to score.
-    /// - Parameter monitor: may cancel the waiting for a worker process.
-    /// - Throws: `RewardError`.
-    public func load(monitor: Monitor = Monitor()) throws -> any Reward {
-        try open(monitor: monitor).make(options: options, device: device, timeout: timeout)
-    }
-
-    /// Opens a library in this process.
-    static func open(_ path: String, kind: Kind) throws -> any RewardFactory {
-        kind == .cLibrary ? try CLibrary(path: path) : try RewardLibrary(path: path)
-    }
-
-    /// The program that serves the reward in a process of its own.
-    private func program(_ path: String) throws -> WorkerProcess.Program {
-        guard kind == .python else {
-            return WorkerProcess.Program(path: try InstalledFiles.worker(), arguments: [kind == .cLibrary ? "c" : "plugin", path])
-        }
-        let source = String(decoding: PackageResources.worker_py, as: UTF8.self)
-        return WorkerProcess.Program(path: InstalledFiles.program(python), arguments: ["-u", "-c", source, path])
-    }
-
-    /// The file to open, by a path that is absolute, or the name of a C library. A plugin without a slash is looked for in the folders of
-    /// `DAG_REWARD_PATH` (separated by colons), beside this code and in the installed folder; a C library without a slash is left to the
-    /// system's search. Throws `RewardError`.
-    public func path(in folders: [String] = InstalledFiles.rewardFolders()) throws -> String {
-        if kind == .cLibrary {
-            let name = String(library.dropFirst(2))
-            guard !name.isEmpty else { throw RewardError("reward `c:` names no library; write c:libname.so,score=PROTOTYPE") }
-            guard !name.contains("/") || FileManager.default.fileExists(atPath: name) else {
-                throw RewardError("reward \(library): no such file")
-            }
-            return name.contains("/") ? InstalledFiles.absolute(name) : name
-        }
-        if library.contains("/") || kind == .python {
-            guard FileManager.default.fileExists(atPath: library) else { throw RewardError("reward \(library): no such file") }
-            return InstalledFiles.absolute(library)
-        }
-        let file = library.hasSuffix(".so") ? library : "lib\(library).so"
-        guard let folder = folders.first(where: { FileManager.default.fileExists(atPath: "\($0)/\(file)") }) else {
-            throw RewardError(
-                "reward \(library): no \(file) in \(folders.joined(separator: ", ")); give a path with a slash or set DAG_REWARD_PATH")
-        }
-        return InstalledFiles.absolute("\(folder)/\(file)")
     }
 }

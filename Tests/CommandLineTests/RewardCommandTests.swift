@@ -45,7 +45,7 @@ import Testing
         ("one_too_few", "scores_in_bounds", "SIGSEGV"), ("leak", "memory", "bytes are lost"), ("small_leak", "memory", "bytes are lost"),
         ("descriptors", "memory", "descriptors"),
         ("double_free", "unload", "SIGABRT"), ("largest", "batch_sizes", "SIGABRT"), ("create_leak", "create", "bytes are lost"),
-        ("plain", "plain_pictures", "a black picture"), ("no_end", "all_written", "without a NUL"),
+        ("plain", "plain_pictures", "a black image"), ("no_end", "all_written", "without a NUL"),
         ("offset", "repeatable", "a second time"),
     ]
 
@@ -175,7 +175,7 @@ import Testing
         let cells = outcome.out.split(separator: "\n").dropFirst().map { $0.split(separator: " ").map(String.init) }
         #expect(cells.map { $0[3] } == ["3", "4", "19"], "\(outcome)")
         #expect(cells[1][1] == "255")
-        #expect(try reward(["score", plugin("probe"), "--prompts", prompts, jpeg.path]).error.contains("has 3 lines for 1 pictures"))
+        #expect(try reward(["score", plugin("probe"), "--prompts", prompts, jpeg.path]).error.contains("has 3 lines for 1 images"))
     }
 
     private static let whitePixel =
@@ -261,7 +261,7 @@ import Testing
             "brightness 1", "cannot be used: reward plugin libprobe.so answered ABI version 99",
             "not used by name: \(folder.path)/libminimal.so", "warmth 1", "\(file): not a folder", "/no/folder: no such folder",
             "mine.so brightness 1", "libother.so cannot be used: it does not export dag_reward_entry",
-            "libtext.so cannot be used: it is no shared library", "libfolder.so cannot be used: it is no file",
+            "libtext.so cannot be used: not a shared library", "libfolder.so cannot be used: not a readable file",
         ] {
             #expect(listed.contains(part), "\(part) in \(list.out)")
         }

@@ -3,6 +3,7 @@ import Support
 import TestSupport
 import Testing
 
+@testable import CFunctionReward
 @testable import Images
 @testable import Rewards
 
@@ -66,7 +67,8 @@ import Testing
     }
 
     private func reward(_ settings: String) throws -> RewardEvaluator {
-        try RewardEvaluator(plugins: ["c:\(Self.library.get()),\(settings)"])
+        let specification = try RewardSpecification("c:\(Self.library.get()),\(settings)")
+        return try RewardEvaluator([(specification, specification.load(opener: openLibrary))])
     }
 
     private static let batch = Result {
@@ -135,7 +137,7 @@ import Testing
     /// The page for users has every word, and the program that is tried here.
     @Test func theVocabularyIsDocumented() throws {
         let page = try String(contentsOf: repository.appendingPathComponent("docs/reward-plugins.md"), encoding: .utf8)
-        for word in CFunctionReward.vocabulary {
+        for word in CPrograms.vocabulary {
             #expect(page.contains("\n| `\(word.isPointer ? "*" : "")\(word.name)` |"), "\(word.name)")
         }
         #expect(page.contains("'\(Self.reader)'"))

@@ -211,7 +211,7 @@ import Testing
             try "def score(a, b, c): pass".write(toFile: file, atomically: true, encoding: .utf8)
             let source = String(decoding: PackageResources.worker_py, as: UTF8.self).replacing(#", "protocol": PROTOCOL"#, with: "")
             let program = WorkerProcess.Program(path: try #require(Self.interpreter), arguments: ["-c", source, file])
-            let text = errorMessage { try WorkerPool(name: "r", program: program, count: 1, timeout: 30, monitor: Monitor()) }
+            let text = errorMessage { try IsolatedLibrary(name: "r", program: program, count: 1, timeout: 30, monitor: Monitor()) }
             #expect(text.hasSuffix("is of another release than this program: it speaks version 1 and not 2; install both anew"), "\(text)")
         }
     }

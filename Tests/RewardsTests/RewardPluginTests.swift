@@ -89,7 +89,7 @@ import Testing
                 options: [.init(key: option, defaultValue: "", detail: "")], takesOtherOptions: false, devices: ["cpu"],
                 threadMode: .serialized, isDeterministic: true, largestBatch: 0)
         }
-        try description("clip_score_2").checkNames("reward x")
+        try description("clip_score_2").validateNames("reward x")
         let refused = [
             (description("My Reward"), "calls its reward `My Reward`"), (description(""), "calls its reward ``"),
             (description("a", objective: "a/b"), "calls its objective `a/b`"),
@@ -97,7 +97,7 @@ import Testing
             (description("a", option: ""), "declares the option ``"), (description("a", option: "timeout"), "declares the option timeout"),
         ]
         for (description, part) in refused {
-            let text = errorMessage { try description.checkNames("reward plugin libx.so") }
+            let text = errorMessage { try description.validateNames("reward plugin libx.so") }
             #expect(text.hasPrefix("reward plugin libx.so \(part)"), "\(text)")
         }
         #expect(errorMessage { try RewardFixture.library("careless", ["-DNAME=\"Two Words\""]) }.contains("`Two Words`"))

@@ -35,8 +35,8 @@ import Testing
         #expect(quoted.options == ["note": "x, (y", "score": #"f(const char *language = "eng")"#])
         #expect(try RewardSpecification(#"c:"./a,b.so",score=int f(void)"#).library == "c:./a,b.so")
         #expect(try RewardSpecification(#"x,a="b" and "c""#).options == ["a": #""b" and "c""#])
-        #expect(errorMessage { try RewardSpecification("./a,b/lib.so") }.contains("what has a comma goes between double quotes"))
-        #expect(errorMessage { try RewardSpecification("./(a/lib.so") }.contains("goes between double quotes"))
+        #expect(errorMessage { try RewardSpecification("./a,b/lib.so") }.contains("put a text with a comma between double quotes"))
+        #expect(errorMessage { try RewardSpecification("./(a/lib.so") }.contains("put a text with one between double quotes"))
     }
 
     /// A reward's own words do not pass for the name of who said them.
@@ -240,7 +240,7 @@ private final class RudeReward: Reward {
         calls = []
         let second = try one.score(batch)
         #expect(calls.count == 1 && !calls[0].isSlow && second.failures.keys.sorted() == [48, 49, 50, 51])
-        #expect(second.firstFailure == "reward hanging is not asked for sample 49 again: another picture of it took too long")
+        #expect(second.firstFailure == "reward hanging is not asked for sample 49 again: another image of it took too long")
         // The same number with another seed is another trajectory.
         let other = try RewardBatch(images: batch.images.picking([0]), prompts: [""], sampleIDs: [50], seeds: [7])
         #expect(try one.score(other).firstFailure == "reward hanging failed on sample 50: it hung")
@@ -253,7 +253,7 @@ private final class RudeReward: Reward {
     @Test func batchesMustFitTogether() throws {
         let images = try RewardFixture.batch(count: 2).images
         let text = errorMessage { try RewardBatch(images: images, prompts: [""], sampleIDs: [1, 2], seeds: [1, 2]) }
-        #expect(text.contains("2 pictures came with 1 prompts"))
+        #expect(text.contains("2 images came with 1 prompts"))
         #expect(errorMessage { try ImageBatch(pixels: [1, 2], count: 1, height: 1, width: 1) }.contains("2 bytes"))
     }
 }

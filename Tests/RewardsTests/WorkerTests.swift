@@ -164,7 +164,7 @@ import Testing
             let specification = try RewardSpecification("\(library),fault=create_hang,timeout=60")
             let monitor = Monitor()
             monitor.shouldStop = { monotonicSeconds() >= end }
-            #expect(errorMessage { try specification.load(monitor: monitor) }.contains("nobody waits"))
+            #expect(errorMessage { try specification.load(monitor: monitor) }.contains("no longer wanted"))
         }
         #expect(seconds < 5)
     }
@@ -220,10 +220,10 @@ import Testing
     @Test(arguments: ["nan", "segv", "error", "hang"]) func selfCheckKeepsToThePolicy(fault: String) throws {
         let images = try RewardFixture.batch(count: 4).images
         let gaps = try reward("fault=\(fault),at=2,on_failure=drop,timeout=0.2").selfCheck(images: images)
-        #expect(gaps.count == 1 && gaps[0].hasPrefix("1 of 4 pictures of the self-check cannot be scored: reward faulty "), "\(gaps)")
+        #expect(gaps.count == 1 && gaps[0].hasPrefix("1 of 4 images of the self-check cannot be scored: reward faulty "), "\(gaps)")
         #expect(try reward("fault=\(fault),at=2,on_failure=impute:0,timeout=0.2").selfCheck(images: images).count == 1)
         let alone = try RewardFixture.batch(count: 1).images
         let text = errorMessage { try reward("fault=\(fault),at=0,on_failure=drop,timeout=0.2").selfCheck(images: alone) }
-        #expect(text.hasPrefix("1 of 1 pictures of the self-check cannot be scored: reward faulty "), "\(text)")
+        #expect(text.hasPrefix("1 of 1 images of the self-check cannot be scored: reward faulty "), "\(text)")
     }
 }

@@ -14,7 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// The host's environment, but Swift's runtime prints no backtrace of a crash, of which the host tells in a line. NULL if memory is out.
+// The host's environment, less the backtraces of Swift's runtime, since the host reports crashes itself.
+// NULL: out of memory.
 static char **worker_environment(void) {
     static char quiet[] = "SWIFT_BACKTRACE=enable=no";
     size_t count = 0;
@@ -37,11 +38,11 @@ int dag_worker_spawn(char *const arguments[], int socket, int memory, pid_t *pid
     sigset_t all, none, before;
     sigfillset(&all);
     sigemptyset(&none);
-    pthread_sigmask(SIG_BLOCK, &all, &before);  // no handler of the host's may run in the child, which shares its memory
+    pthread_sigmask(SIG_BLOCK, &all, &before);  // a handler of the host's must not run in the child, which shares its memory
     const pid_t child = vfork();
     if (child == 0) {
         setpgid(0, 0);
-        // Above all targets first: one may be where another has to go.
+        // Copies above all targets first: a descriptor may lie where another has to go.
         const int from[] = {fcntl(socket, F_DUPFD_CLOEXEC, 16), fcntl(memory, F_DUPFD_CLOEXEC, 16), fcntl(host, F_DUPFD_CLOEXEC, 16)};
         const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (dup2(nothing, 0) == 0 && dup2(2, 1) == 1 && dup2(from[0], DAG_WORKER_SOCKET) >= 0 && dup2(from[1], DAG_WORKER_MEMORY) >= 0 &&
@@ -86,7 +87,7 @@ static void end_leaving(void) {
     if (is_leaving) dag_worker_leave(0);
 }
 
-// A thread, since a plugin has its way with signals. What it waits on stays open for it whatever is closed meanwhile.
+// A thread, since a plugin may change signals. The poll goes on even if a plugin closes the descriptor.
 void dag_worker_end_with_host(void) {
     fcntl(DAG_WORKER_HOST, F_SETFD, FD_CLOEXEC);
     sigset_t all, before;

@@ -1,3 +1,4 @@
+import CFunctionReward
 import Foundation
 import Models
 import Rewards
@@ -60,7 +61,7 @@ public struct TrainingRun {
         let evaluationPrompts = try load(configuration.evaluationPrompts)
         let named = try configuration.rewardPlugin.map { text in
             let specification = try RewardSpecification(text)
-            return (specification, try specification.load(monitor: monitor) as any Reward)
+            return (specification, try specification.load(monitor: monitor, opener: openLibrary) as any Reward)
         }
         let trainer = try Trainer(
             configuration, model: loadModel(), evaluator: RewardEvaluator(named + rewards, monitor: monitor), prompts: prompts ?? .none,

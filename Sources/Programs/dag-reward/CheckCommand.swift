@@ -8,15 +8,15 @@ struct CheckCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "check", abstract: "Checks that a reward keeps the rules: each check in a process of its own, a line for each.",
         discussion: """
-            Plugins are checked against all of dag_reward.h; Python files and C functions for what their scores are like. docs/dag-reward.md explains each check. \
-            Settings such as weights=FILE are handed to the reward. Exit code 0 if no check failed, 1 if one did.
+            Plugins are checked against all of dag_reward.h, and like Python files and C functions for sane scores. docs/dag-reward.md explains each \
+            check. Settings such as weights=FILE are handed to the reward. The exit code is 0 if no check failed, else 1.
             """)
 
     @Argument(help: .reward) var reward: String
     @Flag(help: "Print JSON.") var json = false
     @Option(help: ArgumentHelp("Only these checks; may be repeated.", valueName: "name")) var only: [String] = []
     @Option(help: ArgumentHelp("Seconds that a check may take.", valueName: "s")) var timeLimit = 120.0
-    /// How this program calls itself for one check.
+    /// Runs this check in this process: the program calls itself so.
     @Option(help: .hidden) var single: String?
 
     mutating func validate() throws {
@@ -33,7 +33,7 @@ struct CheckCommand: Command {
         _ = try specification.path()
         let isPlugin = specification.kind == .plugin
         let chosen = Checks.all.filter { (isPlugin || !$0.isNative) && (only.isEmpty || only.contains($0.name)) }
-        guard !chosen.isEmpty else { throw RewardError("reward \(reward): none of the checks is for rewards of its kind") }
+        guard !chosen.isEmpty else { throw RewardError("reward \(reward): none of these checks is for rewards of this kind") }
         var results: [(check: Check, outcome: CheckOutcome)] = []
         for check in chosen {
             let outcome = try Checks.runInProcess(check, reward: reward, timeLimit: timeLimit)

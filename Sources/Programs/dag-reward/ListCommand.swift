@@ -5,22 +5,22 @@ import Rewards
 
 struct ListCommand: Command {
     static let configuration = CommandConfiguration(
-        commandName: "list", abstract: "Lists the reward plugins that are found by name, and where they are looked for.")
+        commandName: "list", abstract: "Lists the reward plugins that can be named without a path, and the folders they are looked for in.")
 
     @Flag(help: "Print JSON.") var json = false
 
     private struct Entry {
         let file: String
-        /// Its description, or why it cannot be used.
+        /// The plugin's description, or the reason why it cannot be used.
         let plugin: Result<RewardDescription, RewardError>
-        /// The file of the same name that is found first.
+        /// The file of the same name in an earlier folder.
         let shadowedBy: String?
     }
 
-    /// A place where plugins are looked for.
+    /// A folder in which plugins are looked for.
     private struct Folder {
         let path: String
-        /// Why nothing is found in it; nil: it is a folder.
+        /// The reason why nothing is found in it; nil: it is a folder.
         let problem: String?
         let entries: [Entry]
     }
@@ -56,14 +56,14 @@ struct ListCommand: Command {
         }
     }
 
-    /// What a file is. One that is no plugin at first sight is not opened.
+    /// Describes the plugin in a file. A file that is obviously not a plugin is not opened.
     private static func describe(_ file: String) -> Result<RewardDescription, RewardError> {
         guard let data = try? Data(contentsOf: URL(fileURLWithPath: file), options: .alwaysMapped) else {
-            return .failure(RewardError("it is no file that can be read"))
+            return .failure(RewardError("not a readable file"))
         }
-        guard data.starts(with: Data("\u{7f}ELF".utf8)) else { return .failure(RewardError("it is no shared library")) }
+        guard data.starts(with: Data("\u{7f}ELF".utf8)) else { return .failure(RewardError("not a shared library")) }
         guard data.range(of: Data("dag_reward_entry\0".utf8)) != nil else {
-            return .failure(RewardError("it does not export dag_reward_entry"))
+            return .failure(RewardError("does not export dag_reward_entry"))
         }
         var specification = RewardSpecification(library: file)
         specification.timeout = 20

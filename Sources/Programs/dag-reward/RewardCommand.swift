@@ -7,14 +7,14 @@ import Support
 struct RewardCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "dag-reward",
-        abstract: "Tries rewards out: scores pictures, tells what a reward is, checks that a plugin keeps the rules.",
+        abstract: "Tries rewards out: scores images, describes a reward, checks that a plugin keeps the rules.",
         discussion: """
             A reward is written as for dag-train: a plugin (hps, libhps.so, ./libmine.so), a Python file (my_reward.py), or functions of a C library \
             (c:libz.so.1,score=...), with settings after commas.
 
             EXAMPLES
               dag-reward score jpeg_compressibility,quality=90 *.png
-              dag-reward score libhps.so,weights=HPS_v2.1_compressed.pt picture.jpg --prompt "a red boot"
+              dag-reward score libhps.so,weights=HPS_v2.1_compressed.pt image.jpg --prompt "a red boot"
               dag-reward info ./my_reward.py
               dag-reward list
               dag-reward check ./libmine.so
@@ -25,6 +25,6 @@ struct RewardCommand: Command {
 }
 
 extension ArgumentHelp {
-    /// Of the argument that names a reward.
+    /// Help for the argument that names a reward.
     static let reward = ArgumentHelp("The reward, as for dag-train --reward-plugin.", valueName: "lib[,key=value...]")
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CFunctionReward
 import Commands
 import Foundation
 import Images
@@ -6,17 +7,17 @@ import Rewards
 
 struct ScoreCommand: Command {
     static let configuration = CommandConfiguration(
-        commandName: "score", abstract: "Scores picture files.",
+        commandName: "score", abstract: "Scores image files.",
         discussion: """
-            With objective=NAME that score alone is shown. A picture that cannot be scored says why in its row, and the exit code is 1, unless \
-            on_failure=drop or on_failure=impute:NUMBER says that this is all right.
+            With objective=NAME only that score is shown. The row of an image that cannot be scored says why, and the exit code is 1, unless \
+            on_failure=drop or on_failure=impute:NUMBER allows it.
             """)
 
     @Argument(help: .reward) var reward: String
     @Argument(help: "PNG or JPEG files, of any sizes.") var images: [String]
-    @Option(help: "What the pictures should show.") var prompt: String?
-    @Option(help: ArgumentHelp("A text file with a prompt a line, one for each picture.", valueName: "file")) var prompts: String?
-    @Option(help: ArgumentHelp("A JSON object for the reward, the same for all pictures.", valueName: "json")) var metadata = "{}"
+    @Option(help: "What the images should show.") var prompt: String?
+    @Option(help: ArgumentHelp("A text file with a prompt a line, one for each image.", valueName: "file")) var prompts: String?
+    @Option(help: ArgumentHelp("A JSON object for the reward, the same for all images.", valueName: "json")) var metadata = "{}"
     @Flag(help: "Print JSON.") var json = false
 
     mutating func validate() throws {
@@ -24,24 +25,24 @@ struct ScoreCommand: Command {
         guard (try? JSONSerialization.jsonObject(with: Data(metadata.utf8))) is [String: Any] else {
             throw ValidationError("--metadata \(metadata) is not a JSON object, such as {\"animal\": \"cat\"}")
         }
-        if images.isEmpty { throw ValidationError("no pictures; name at least one PNG or JPEG file") }
+        if images.isEmpty { throw ValidationError("no images; name at least one PNG or JPEG file") }
     }
 
     mutating func execute() throws {
         let specification = try RewardSpecification(reward)
         var lenient = specification
-        if lenient.onFailure == .fail { lenient.onFailure = .drop }  // which pictures are at fault is to be seen
-        let evaluator = try RewardEvaluator([(lenient, lenient.load())])
-        let pictures = try images.map(ImageFile.read)
+        if lenient.onFailure == .fail { lenient.onFailure = .drop }  // the table shows which images failed
+        let evaluator = try RewardEvaluator([(lenient, lenient.load(opener: openLibrary))])
+        let read = try images.map(ImageFile.read)
         let texts = try promptTexts()
-        var rows = [Row?](repeating: nil, count: pictures.count)
+        var rows = [Row?](repeating: nil, count: read.count)
         // One batch for each size.
-        let groups = Dictionary(grouping: pictures.indices) { [pictures[$0].height, pictures[$0].width] }
+        let groups = Dictionary(grouping: read.indices) { [read[$0].height, read[$0].width] }
         for (_, group) in groups.sorted(by: { $0.value[0] < $1.value[0] }) {
             let ids = group.map(UInt64.init)
             let report = try evaluator.score(
                 RewardBatch(
-                    images: ImageBatch(concatenating: group.map { pictures[$0] }), prompts: group.map { texts[$0] }, sampleIDs: ids,
+                    images: ImageBatch(concatenating: group.map { read[$0] }), prompts: group.map { texts[$0] }, sampleIDs: ids,
                     seeds: ids, metadata: group.map { _ in metadata }))
             for (place, index) in group.enumerated() {
                 rows[index] = Row(
@@ -52,11 +53,11 @@ struct ScoreCommand: Command {
         if specification.onFailure == .fail, rows.contains(where: { $0!.failure != nil }) { throw ExitCode(1) }
     }
 
-    /// What is known of a picture.
+    /// The outcome for an image.
     private struct Row {
-        /// Of every objective; NaN where there is none.
+        /// The scores of all objectives; NaN where there is none.
         let scores: [Float]
-        /// Why it has none.
+        /// The reason why it has none.
         let failure: String?
     }
 
@@ -68,21 +69,22 @@ struct ScoreCommand: Command {
         var lines = text.split(omittingEmptySubsequences: false) { $0.isNewline }.map(String.init)
         if lines.last == "" { lines.removeLast() }
         guard lines.count == images.count else {
-            throw RewardError("--prompts \(prompts): has \(lines.count) lines for \(images.count) pictures; give one each")
+            throw RewardError("--prompts \(prompts): has \(lines.count) lines for \(images.count) images; give one line each")
         }
         return lines
     }
 
+    /// Prints a row for each image.
     /// - Parameter names: of all objectives, such as `warmth/red`.
     private func show(_ rows: [Row], _ names: [String], _ specification: RewardSpecification, prompts: [String]) throws {
         let parts = names.map { $0.split(separator: "/", maxSplits: 1).map(String.init) }
         let shown = names.indices.filter { specification.objective == nil || specification.objective == parts[$0][1] }
-        // The objective that a number is assumed for.
+        // The number that is assumed for the trained objective of an image that failed.
         var assumed: Float?
         if case .impute(let value) = specification.onFailure { assumed = value }
         if json {
-            let entries = zip(zip(images, prompts), rows).map { picture, row -> [String: Any] in
-                var entry: [String: Any] = ["image": picture.0, "prompt": picture.1]
+            let entries = zip(zip(images, prompts), rows).map { image, row -> [String: Any] in
+                var entry: [String: Any] = ["image": image.0, "prompt": image.1]
                 entry["error"] = row.failure
                 let scores = shown.map { (parts[$0][1], row.failure == nil ? row.scores[$0] : $0 == shown[0] ? assumed : nil) }
                 let known = scores.compactMap { name, score in score.map { (name, Double($0)) } }
@@ -96,6 +98,6 @@ struct ScoreCommand: Command {
             guard let assumed else { return [failure] }
             return shown.map { $0 == shown[0] ? String(format: "%.6g (assumed)", assumed) : "-" }
         }
-        table([["picture"] + shown.map { parts[$0][1] }] + zip(images, cells).map { [$0] + $1 })
+        table([["image"] + shown.map { parts[$0][1] }] + zip(images, cells).map { [$0] + $1 })
     }
 }

@@ -3,7 +3,7 @@
 import sys
 
 if sys.path and sys.path[0] == "":
-    del sys.path[0]  # the current folder, where -c looks first: whatever a json.py there is, it is not meant
+    del sys.path[0]  # the current folder, where -c looks first: a json.py there is not the module that is meant
 import atexit, importlib.util, inspect, json, math, mmap, os, re, select, signal, socket, struct, threading, traceback
 
 SOCKET, MEMORY, HOST = 3, 4, 5
@@ -12,10 +12,10 @@ DIRECTIONS = ("maximize", "minimize")
 
 
 class Refusal(Exception):
-    """What the user is to be told, without a traceback."""
+    """An error that is told to the user without a traceback."""
 
 
-leaving = threading.Event()  # the host needs no more answers, or is no more
+leaving = threading.Event()  # the host needs no more answers, or has ended
 
 
 def kill_group():
@@ -26,7 +26,7 @@ def kill_group():
 
 
 def end_with_host():
-    """Has this process and all of its group end once the host has, whatever the reward does about signals."""
+    """Ends this process and all of its group once the host has ended, whatever the reward does about signals."""
     os.set_inheritable(HOST, False)
     host = select.poll()
     host.register(HOST, select.POLLIN)
@@ -37,12 +37,12 @@ def end_with_host():
         kill_group()
 
     threading.Thread(target=wait, daemon=True).start()
-    # Registered first, called last: what the reward has started ends with it, also if there is no host any more that would see to it.
+    # Registered first, called last: children of the reward end with it, even if the host that would kill them has ended.
     atexit.register(lambda: leaving.is_set() and kill_group())
 
 
 def load(path):
-    """The module in a file; its folder is on sys.path, as if the file were run."""
+    """Imports a file as a module, with its folder on sys.path, as if the file were run."""
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     spec = importlib.util.spec_from_file_location("dag_reward", path)
     module = importlib.util.module_from_spec(spec)
@@ -61,7 +61,7 @@ def constant(module, name, default, kind):
 
 
 def parameters(module):
-    """The parameters of setup(), which are the reward's options, but for `device`: name -> default."""
+    """Returns the parameters of setup() but for `device`, which are the reward's options: name -> default."""
     if not hasattr(module, "setup"):
         return {}
     found = inspect.signature(module.setup).parameters.values()
@@ -86,7 +86,7 @@ def describe(module, path):
             raise Refusal(f"DEVICES holds {device!r}, which is not of type str")
     largest = constant(module, "LARGEST_BATCH", 0, int)
     if largest < 0:
-        raise Refusal(f"LARGEST_BATCH is {largest}; it must be a number of pictures, or 0 for any")
+        raise Refusal(f"LARGEST_BATCH is {largest}; it must be a number of images, or 0 for any")
     stem = os.path.splitext(os.path.basename(path))[0]
     first_line = (inspect.getdoc(module) or "a Python reward").split("\n")[0]
     return {
@@ -108,7 +108,7 @@ def describe(module, path):
 
 
 def converted(key, text, default):
-    """A setting as the type of its default."""
+    """Converts a setting to the type of its default."""
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
@@ -118,7 +118,7 @@ def converted(key, text, default):
 
 
 def make(module, options, device):
-    """Calls the file's setup; what the scores depend on, in words that can be compared."""
+    """Calls the file's setup; returns words for everything that the scores depend on."""
     import hashlib
 
     defaults = parameters(module)
@@ -134,7 +134,7 @@ def make(module, options, device):
 
 
 def sample_names(ids):
-    """Samples in messages: as RewardBatch.names."""
+    """Names samples in messages, as RewardBatch.names does."""
     ids = sorted(set(ids))
     if len(ids) == 1:
         return f"sample {ids[0]}"
@@ -143,7 +143,7 @@ def sample_names(ids):
 
 
 def array(answer):
-    """Numbers as float32, also those of a torch tensor, wherever it is."""
+    """Converts numbers to float32, also those of a torch tensor on any device."""
     import numpy
 
     if hasattr(answer, "detach"):
@@ -152,8 +152,8 @@ def array(answer):
 
 
 def score(module, description, batch, images):
-    """Scores as float32 bytes [count, objectives]; NaN where the reward gives none. `images` is the host's own memory, which has the next
-    batch's pictures as soon as this one is answered: nothing is copied."""
+    """Returns scores as float32 bytes [count, objectives]; NaN where the reward gives none. `images` is memory that the host shares and
+    overwrites with the next batch once this one is answered: nothing is copied."""
     import numpy
 
     names = [objective["name"] for objective in description["objectives"]]
@@ -170,7 +170,7 @@ def score(module, description, batch, images):
             answer = numpy.stack([array(answer[name]) for name in names], axis=-1)
         values = array(answer)
         if values.shape != (count, len(names)) and (len(names) > 1 or values.shape != (count,)):
-            raise Refusal(f"score() returned an array of shape {values.shape} for {count} pictures; it must be {(count, len(names))}")
+            raise Refusal(f"score() returned an array of shape {values.shape} for {count} images; it must be {(count, len(names))}")
         parts.append(values.reshape(count, len(names)))
     return numpy.concatenate(parts).tobytes()
 
@@ -184,7 +184,7 @@ def main(path):
     memory, reward, description = None, None, None
 
     def told(error):
-        """An error in a line: where in the user's file, and what."""
+        """Describes an error in a line: what, and where in the user's file."""
         if isinstance(error, Refusal):
             return str(error)
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]

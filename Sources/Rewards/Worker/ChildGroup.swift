@@ -2,25 +2,28 @@ import CWorker
 import Foundation
 import Support
 
-/// A child process at the head of a group of its own. What it starts is in that group too and ends with it.
+/// A child process at the head of a group of its own. The processes that it starts belong to the group and
+/// end with it.
 public final class ChildGroup {
     /// How a process came to its end.
     public enum Ending: Equatable, Sendable {
         /// By itself, with this wait status.
         case itself(status: Int32)
-        /// By itself, and its status is lost: this program ignores SIGCHLD, or something else in it waits for children.
+        /// By itself, and its status is lost: this program ignores SIGCHLD, or something else in it waits for
+        /// children.
         case unknown
         /// It was killed here.
         case killed
     }
 
-    /// Its number, and that of its group.
+    /// The id of the process and of its group.
     public let pid: pid_t
     /// Readable when the process has ended.
     let watch: Int32
     private var ending: Ending?
 
-    /// Takes charge of a process that was just started. Throws `RewardError` if it cannot be watched; it is killed then.
+    /// Takes charge of a process that was just started.
+    /// - Throws: `RewardError` if it cannot be watched; it is killed then.
     public init(_ pid: pid_t) throws {
         self.pid = pid
         watch = dag_worker_watch(pid)
@@ -37,18 +40,21 @@ public final class ChildGroup {
         close(watch)
     }
 
-    /// Waits until it has ended, so many seconds at most.
+    /// Waits until the process has ended.
+    /// - Parameter seconds: the longest time to wait.
+    /// - Returns: whether it has ended.
     public func hasEnded(within seconds: Double) -> Bool {
         let limit = monotonicSeconds() + seconds
         var process = pollfd(fd: watch, events: Int16(POLLIN), revents: 0)
         repeat {
-            // One more millisecond: a time that is rounded down would be waited for in circles.
+            // One more millisecond: a wait that is rounded down to 0 would spin.
             poll(&process, 1, Int32(min(max(0, limit - monotonicSeconds()) * 1000 + 1, 1e9)))
         } while process.revents == 0 && monotonicSeconds() < limit
         return process.revents != 0
     }
 
-    /// Kills what there is of the group, and takes note of the process's end.
+    /// Kills what is left of the group.
+    /// - Returns: how the process ended.
     @discardableResult public func end() -> Ending {
         if let ending { return ending }
         let hadEnded = hasEnded(within: 0)
@@ -58,8 +64,8 @@ public final class ChildGroup {
     }
 
     private func takeDown(_ hadEnded: Bool) -> Ending {
-        // Its place in the process table is kept until the group is killed, so that its number is given to no others. If that is lost
-        // already, the number may be another's.
+        // WNOWAIT keeps the process in the process table until the group is killed, so that its id is not
+        // given to another process. If it has been reaped already, the id may be another's.
         var information = siginfo_t()
         guard waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT) == 0 else { return .unknown }
         kill(-pid, SIGKILL)

@@ -3,34 +3,36 @@ import Foundation
 import Images
 import Support
 
-/// A process that serves a reward. Not for several threads at once.
+/// A process that serves a reward. One thread at a time may use it.
 final class WorkerProcess {
-    /// What is run.
+    /// A command line.
     struct Program: Sendable {
         /// Looked up in PATH if it has no slash.
         let path: String
         let arguments: [String]
     }
 
-    /// What happened to a process that can no longer be used, as the end of "the worker ...".
+    /// The reason why a process can no longer be used, as the end of "the worker ...".
     struct Ended: Error {
         let reason: String
     }
 
-    /// Seconds in which a process that is no longer needed may destroy its reward and print what is left to print.
+    /// Seconds that a process has, when it is no longer needed, to destroy its reward and print what is left
+    /// to print.
     private static let farewell = 1.0
 
     private let group: ChildGroup
     private let connection: WorkerConnection
-    private let memory: SharedPictures
-    /// When it is killed, if it has been told to end.
+    private let memory: SharedImages
+    /// When the process is killed, if it was asked to exit.
     private var limit: Double?
 
     var pid: pid_t { group.pid }
 
-    /// Starts the program. Throws `RewardError` if that is impossible.
+    /// Starts the program.
+    /// - Throws: `RewardError` if that is impossible.
     init(_ program: Program) throws {
-        memory = try SharedPictures()
+        memory = try SharedImages()
         var sockets: [Int32] = [-1, -1]
         guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &sockets) == 0 else {
             throw RewardError("no socket for a worker process: \(String(cString: strerror(errno)))")
@@ -44,7 +46,7 @@ final class WorkerProcess {
         connection = WorkerConnection(socket: sockets[0], peer: group.watch)
     }
 
-    private static func start(_ program: Program, _ socket: Int32, _ memory: SharedPictures) throws -> ChildGroup {
+    private static func start(_ program: Program, _ socket: Int32, _ memory: SharedImages) throws -> ChildGroup {
         let arguments = ([program.path] + program.arguments).map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         var pid: pid_t = 0
@@ -63,18 +65,23 @@ final class WorkerProcess {
         close(connection.socket)
     }
 
-    /// Tells it to end, for which it has a moment; whoever lets go of it then waits for that.
+    /// Asks the process to exit; deinit waits a moment for it.
     func dismiss() {
         guard limit == nil else { return }
         limit = monotonicSeconds() + Self.farewell
         shutdown(connection.socket, Int32(SHUT_RDWR))
     }
 
-    /// Lends it pictures, in place of those that it was lent before.
+    /// Shows images to the process, in place of those before.
+    /// - Throws: `RewardError` if there is no memory for them.
     func share(_ images: ImageBatch) throws { try memory.write(images) }
 
-    /// Asks and waits for the answer. Throws `RewardError` if the reward says that it cannot, `Ended` if the process is of no more use: it is
-    /// killed then.
+    /// Sends a request and waits for the answer.
+    /// - Parameters:
+    ///   - timeout: seconds that the answer may take.
+    ///   - isWanted: asked ten times a second while waiting.
+    /// - Throws: `RewardError` if the reward reports an error, `Ended` if the process can no longer be used:
+    ///   it is killed then.
     func call(_ request: WorkerRequest, timeout: Double, isWanted: @escaping @Sendable () -> Bool) throws -> (WorkerAnswer, Data) {
         // A reward that gives up by itself at the deadline has this long to say so.
         let patience = Patience(deadline: monotonicSeconds() + timeout + min(1, timeout / 4), isWanted: isWanted)
@@ -88,19 +95,20 @@ final class WorkerProcess {
         }
     }
 
-    /// Ends it, and says why.
+    /// Ends the process, and says why.
     private func reason(_ problem: WorkerConnection.Problem, _ timeout: Double) -> String {
-        // A process that is gone may need a moment to be seen as such; one that only closed its end may stay for ever.
+        // A process that is gone may need a moment to be seen as such; one that only closed its end may stay
+        // for ever.
         if case .closed = problem { _ = group.hasEnded(within: 0.2) }
         let ending = group.end()
         switch problem {
         case .timedOut: return "did not answer within \(timeout.formatted()) s (timeout=SECONDS allows more) and was killed"
-        case .unwanted: return "was killed because nobody waits for its answer any more"
+        case .unwanted: return "was killed because its answer is no longer wanted"
         case .garbled: return "sent something other than an answer and was killed"
         case .closed, .lost: break
         }
         switch ending {
-        case .unknown: return "ended, how is unknown: this program ignores SIGCHLD or waits for children that are not its own"
+        case .unknown: return "ended in an unknown way: this program ignores SIGCHLD or waits for children that are not its own"
         case .itself(let status) where status != Int32(DAG_WORKER_CUT_OFF) << 8:
             let signal = status & 0x7f
             return signal == 0 ? "ended itself with exit code \(status >> 8 & 0xff)" : "was ended by \(Self.name(ofSignal: signal))"

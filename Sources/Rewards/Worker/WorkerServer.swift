@@ -4,25 +4,27 @@ import Images
 
 /// The other side of `WorkerProcess`: serves one library to the host that started this process.
 public enum WorkerServer {
-    /// In a process that may end at any time, the head of a process group: prints what a reward prints line by line, and ends with the
-    /// host, as all of the group does.
+    /// Prepares a process that may end at any time and is the head of a process group: what a reward prints
+    /// is written line by line, and the group ends with the host.
     public static func prepare() {
         dag_worker_end_with_host()
         dag_worker_print_lines()
     }
 
-    /// Answers until the host needs no more answers, then destroys the reward and ends. Returns an exit code if it cannot go on.
+    /// Answers until the host closes the connection, then destroys the reward and ends the process.
     /// - Parameters:
-    ///   - kind: `plugin` or `c`.
-    ///   - path: the library.
-    public static func run(kind: String, path: String) -> Int32 {
+    ///   - callingExitHandlers: whether functions that the library registered with `atexit` are called at the
+    ///     end.
+    ///   - open: opens the library.
+    /// - Returns: an exit code if the connection is lost.
+    public static func run(callingExitHandlers: Bool, open: () throws -> any RewardFactory) -> Int32 {
         prepare()
         // Children of the plugin must not hold the host's connection open.
         for descriptor in [Int32(DAG_WORKER_SOCKET), Int32(DAG_WORKER_MEMORY)] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let connection = WorkerConnection(socket: Int32(DAG_WORKER_SOCKET), peer: -1)
-        let library = Result { try RewardSpecification.open(path, kind: kind == "c" ? .cLibrary : .plugin) }
+        let library = Result { try open() }
         var reward: (any Reward)?
-        var view = PictureView()
+        var view = ImageView()
         do {
             while true {
                 let request = try connection.receive(WorkerRequest.self).0
@@ -48,16 +50,16 @@ public enum WorkerServer {
             }
         } catch WorkerConnection.Problem.closed {
             reward = nil
-            // Nobody has told a C library to free what it was told to make: what it does at exit would complain of that.
-            dag_worker_leave(kind == "c" ? 0 : 1)
+            dag_worker_leave(callingExitHandlers ? 1 : 0)
         } catch {
             return Int32(DAG_WORKER_CUT_OFF)
         }
     }
 }
 
-/// The shared memory as this process sees it: read-only, so that a plugin that writes to its input is caught in the act.
-private struct PictureView {
+/// The shared memory as this process sees it: read-only, so that a plugin that writes to its input is caught
+/// in the act.
+private struct ImageView {
     private var size = 0
     private var base: UnsafeRawPointer?
 
@@ -65,11 +67,13 @@ private struct PictureView {
         let needed = batch.count * batch.height * batch.width * 3
         if needed > size {
             if let base { munmap(UnsafeMutableRawPointer(mutating: base), size) }
-            (base, size) = (nil, 0)
+            base = nil
+            size = 0
             guard let mapped = mmap(nil, needed, PROT_READ, MAP_SHARED, Int32(DAG_WORKER_MEMORY), 0), mapped != MAP_FAILED else {
-                throw RewardError("the pictures' shared memory cannot be mapped: \(String(cString: strerror(errno)))")
+                throw RewardError("cannot map the images' shared memory: \(String(cString: strerror(errno)))")
             }
-            (base, size) = (UnsafeRawPointer(mapped), needed)
+            base = UnsafeRawPointer(mapped)
+            size = needed
         }
         return try RewardBatch(
             images: ImageBatch(

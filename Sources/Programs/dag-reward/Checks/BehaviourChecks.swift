@@ -1,24 +1,25 @@
+import CFunctionReward
 import Foundation
 import Images
 import Rewards
 import Support
 
-/// What the scores of every reward have to be like.
+/// Checks of the scores of all rewards.
 extension Checks {
     static let behaviour: [Check] = [
-        check("opens", "the reward opens and makes itself ready in a worker process", opens),
-        check("batch_sizes", "batches of 1, 2, 7, 64 and the most pictures are scored", batchSizes),
-        check("picture_sizes", "pictures of 1x1, 31x57, 57x31, 33x7 and 512x512 are scored", pictureSizes),
-        check("plain_pictures", "pictures of one colour, black and white too, are scored", plainPictures),
+        check("opens", "the reward opens and loads in a worker process", opens),
+        check("batch_sizes", "batches of 1, 2, 7, 64 and the most images are scored", batchSizes),
+        check("picture_sizes", "images of 1x1, 31x57, 57x31, 33x7 and 512x512 are scored", pictureSizes),
+        check("plain_pictures", "images of one colour, black and white too, are scored", plainPictures),
         check("prompts", "empty, long and unusual prompts are taken", prompts),
         check("repeatable", "the same batch gets the same scores, from another instance and another process too", repeatable),
-        check("independent", "a picture's score does not depend on its batch", independent),
-        check("discriminating", "different pictures get different scores", discriminating),
-        check("memory", "many batches later no memory and no descriptor is lost", memory),
-        check("speed", "how long a picture takes", speed),
+        check("independent", "an image's score does not depend on its batch", independent),
+        check("discriminating", "different images get different scores", discriminating),
+        check("memory", "no memory and no descriptor is lost over many batches", memory),
+        check("speed", "how long an image takes", speed),
     ]
 
-    /// A reward that is tried out, in this process if it can be: this is already one that may crash.
+    /// A reward in this process if possible: it was started for the check, and may crash.
     private struct Subject {
         let specification: RewardSpecification
         let description: RewardDescription
@@ -29,7 +30,7 @@ extension Checks {
             var here = specification
             here.isIsolated = specification.kind == .python
             here.workers = 1
-            let factory = try here.open()
+            let factory = try here.open(opener: openLibrary)
             description = factory.description
             reward = try factory.make(options: here.options, device: here.device, timeout: here.timeout)
         }
@@ -48,13 +49,11 @@ extension Checks {
 
     @discardableResult private static func score(_ reward: any Reward, _ batch: RewardBatch, _ what: String) throws -> [Float] {
         let scores = try reward.score(batch)
-        if let (sample, reason) = scores.failures.min(by: { $0.key < $1.key }) {
-            throw CheckFailure("\(what), sample \(sample): \(reason)")
-        }
+        if let failure = scores.firstFailure { throw CheckFailure("\(what): \(failure)") }
         return scores.values
     }
 
-    /// Pictures in one call where the reward takes any number.
+    /// Images in one call of a reward that takes any number.
     private static let many = 256
 
     private static func batchSizes(_ subject: Subject) throws -> CheckOutcome {
@@ -72,7 +71,7 @@ extension Checks {
         return .pass
     }
 
-    /// A score may divide by a picture's brightness or deviation.
+    /// A score may divide by an image's brightness or deviation.
     private static func plainPictures(_ subject: Subject) throws -> CheckOutcome {
         let colours: [(String, [UInt8])] = [
             ("black", [0, 0, 0]), ("white", [255, 255, 255]), ("grey", [128, 128, 128]), ("red", [255, 0, 0]),
@@ -82,14 +81,14 @@ extension Checks {
             let batch = try RewardBatch(
                 images: ImageBatch(pixels: pixels, count: 2, height: 32, width: 32), prompts: [name, name], sampleIDs: [0, 1],
                 seeds: [0, 1])
-            try score(subject.reward, batch, "a \(name) picture")
+            try score(subject.reward, batch, "a \(name) image")
         }
         return .pass
     }
 
     private static func pictureSizes(_ subject: Subject) throws -> CheckOutcome {
         for (height, width) in [(1, 1), (31, 57), (57, 31), (33, 7), (512, 512)] {
-            try score(subject.reward, Samples.batch(0..<2, height: height, width: width), "pictures of \(height)x\(width)")
+            try score(subject.reward, Samples.batch(0..<2, height: height, width: width), "images of \(height)x\(width)")
         }
         return .pass
     }
@@ -109,13 +108,13 @@ extension Checks {
         let first = try score(subject.reward, batch, "the first time")
         let tolerance = ScoreTolerance(first, objectives: subject.reward.objectives.count)
         for (what, other) in try [
-            ("a second time", subject.reward), ("by another instance", subject.specification.load()),
-            ("by another process", subject.specification.load()),
+            ("a second time", subject.reward), ("by another instance", subject.specification.load(opener: openLibrary)),
+            ("by another process", subject.specification.load(opener: openLibrary)),
         ] {
             let again = try score(other, batch, what)
             guard let index = tolerance.firstDifference(first, again) else { continue }
             throw CheckFailure(
-                "the same picture got \(first[index]), and \(again[index]) \(what); fix its seeds, or do not declare it deterministic")
+                "the same image got \(first[index]), and \(again[index]) \(what); fix its seeds, or do not declare it deterministic")
         }
         return .pass
     }
@@ -130,10 +129,11 @@ extension Checks {
         ] {
             let other = try score(subject.reward, Samples.batch(numbers), what)
             for (place, number) in numbers.enumerated() where number < 6 {
-                let (usual, now) = (Array(whole[number * m..<(number + 1) * m]), Array(other[place * m..<(place + 1) * m]))
+                let usual = Array(whole[number * m..<(number + 1) * m])
+                let now = Array(other[place * m..<(place + 1) * m])
                 guard let k = tolerance.firstDifference(usual, now) else { continue }
                 throw CheckFailure(
-                    "a picture got \(usual[k]), and \(now[k]) \(what): \(subject.reward.objectives[k].name) depends on the batch")
+                    "an image got \(usual[k]), and \(now[k]) \(what): \(subject.reward.objectives[k].name) depends on the batch")
             }
         }
         return .pass
@@ -145,13 +145,13 @@ extension Checks {
         let flat = (0..<m).filter { k in Set((0..<8).map { scores[$0 * m + k] }).count == 1 }
         return flat.isEmpty
             ? .pass
-            : .warn("eight different pictures all got the same \(flat.map { subject.reward.objectives[$0].name }.joined(separator: ", "))")
+            : .warn("eight different images all got the same \(flat.map { subject.reward.objectives[$0].name }.joined(separator: ", "))")
     }
 
     private static func memory(_ subject: Subject) throws -> CheckOutcome {
         let batch = try Samples.batch(0..<4, height: 64, width: 64)
-        let workers = (subject.reward as? WorkerReward)?.processes ?? []
-        try Losses.check("batch of 4", in: workers) { try score(subject.reward, batch, "a batch") }
+        let workers = (subject.reward as? IsolatedReward)?.processes ?? []
+        try LeakCheck.run("batch of 4", in: workers) { try score(subject.reward, batch, "a batch") }
         return .pass
     }
 
@@ -161,9 +161,8 @@ extension Checks {
             try score(subject.reward, batch, "a batch of 8")
             let clock = ContinuousClock()
             let times = try (0..<5).map { _ in try clock.measure { try score(subject.reward, batch, "a batch of 8") } }.sorted()
-            let seconds = Double(times[2].components.attoseconds) * 1e-18 + Double(times[2].components.seconds)
-            return String(format: "%.3g ms at %dx%d", seconds / 8 * 1000, height, width)
+            return String(format: "%.3g ms at %dx%d", times[2].seconds / 8 * 1000, height, width)
         }
-        return .info("a picture takes \(measured.joined(separator: ", "))")
+        return .info("an image takes \(measured.joined(separator: ", "))")
     }
 }

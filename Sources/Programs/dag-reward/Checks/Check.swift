@@ -1,11 +1,12 @@
 import Foundation
 import Rewards
+import Support
 
-/// What a check found.
+/// The outcome of a check.
 struct CheckOutcome: Codable {
     enum Status: String, Codable { case pass, fail, warn, info, skip }
     let status: Status
-    /// What is wrong and what the author should do; what was measured. "" if there is nothing to say.
+    /// A line for the author: the fault and its remedy, or a measurement; "" if there is nothing to say.
     let detail: String
 
     static let pass = CheckOutcome(status: .pass, detail: "")
@@ -14,20 +15,20 @@ struct CheckOutcome: Codable {
     static func skip(_ detail: String) -> CheckOutcome { CheckOutcome(status: .skip, detail: detail) }
 }
 
-/// A check that failed: what is wrong and what the author should do.
-struct CheckFailure: Error, CustomStringConvertible {
+/// A check that failed, in a line with the fault and its remedy.
+struct CheckFailure: OneLineError {
     let description: String
     init(_ description: String) { self.description = description }
 }
 
-/// Something that is tried out on a reward.
+/// A test of a reward.
 struct Check: Sendable {
     let name: String
-    /// What is right, in one line.
+    /// The property that is checked, in one line.
     let what: String
-    /// Whether it is for plugins alone.
+    /// Whether only plugins have it.
     let isNative: Bool
-    /// Throws what is wrong.
+    /// Throws `CheckFailure`, or an error of the reward.
     let run: @Sendable (RewardSpecification) throws -> CheckOutcome
 }
 
@@ -37,7 +38,8 @@ enum Checks {
     /// Runs a check in this process and prints its outcome as JSON.
     static func runHere(_ name: String, _ specification: RewardSpecification) throws {
         WorkerServer.prepare()
-        // What the reward prints must not mix with the outcome, and no program that it starts has a hold on it.
+        // The reward prints to standard error, so that only the outcome goes to standard output; programs
+        // that it starts do not inherit that.
         let output = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
         dup2(STDERR_FILENO, STDOUT_FILENO)
         let outcome: CheckOutcome
@@ -50,7 +52,7 @@ enum Checks {
         _ = data.withUnsafeBytes { write(output, $0.baseAddress!, $0.count) }
     }
 
-    /// Runs a check in a process of its own, so that whatever the reward does is an outcome.
+    /// Runs a check in a process of its own, so that crashes, hangs and exits are outcomes too.
     static func runInProcess(_ check: Check, reward: String, timeLimit: Double) throws -> CheckOutcome {
         let process = try CheckProcess(["check", reward, "--single", check.name])
         let status = process.wait(timeLimit)
@@ -59,7 +61,8 @@ enum Checks {
         guard let status else {
             return CheckOutcome(status: .fail, detail: "took longer than \(timeLimit.formatted()) s and was killed (--time-limit)")
         }
-        let (signal, code) = (status & 0x7f, status >> 8 & 0xff)
+        let signal = status & 0x7f
+        let code = status >> 8 & 0xff
         if signal != 0 {
             let name = [SIGSEGV: "SIGSEGV", SIGABRT: "SIGABRT", SIGBUS: "SIGBUS", SIGILL: "SIGILL", SIGFPE: "SIGFPE"][signal]
             return CheckOutcome(status: .fail, detail: "ended by \(name ?? "signal \(signal)") while: \(check.what)\(said)")
@@ -68,7 +71,7 @@ enum Checks {
             return CheckOutcome(status: .fail, detail: "the reward ended the process (exit code \(code)) while: \(check.what)\(said)")
         }
         guard code == 0 else {
-            return CheckOutcome(status: .fail, detail: "the process did not end well after it (exit code \(code))\(said)")
+            return CheckOutcome(status: .fail, detail: "the process failed at its end (exit code \(code))\(said)")
         }
         return outcome
     }

@@ -2,15 +2,16 @@ import CWorker
 import Foundation
 import Rewards
 
-/// This program once more, in a process group of its own, which ends with it.
+/// Another process of this program, in a process group of its own, which ends with this one.
 final class CheckProcess {
     let output: Capture
     let errors: Capture
     private let group: ChildGroup
 
-    /// Throws `RewardError` if it cannot be started.
+    /// - Throws: `RewardError` if it cannot be started.
     init(_ arguments: [String]) throws {
-        (output, errors) = (try Capture(), try Capture())
+        output = try Capture()
+        errors = try Capture()
         var files = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&files)
         posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
@@ -36,7 +37,8 @@ final class CheckProcess {
         group = try ChildGroup(pid)
     }
 
-    /// Waits for its end, and kills what is left of its group then, or all of it after so many seconds. May be called once.
+    /// Waits for the end of the process, then kills what is left of its group. To be called once.
+    /// - Parameter seconds: the time after which the process is killed too.
     /// - Returns: its wait status; nil if it took longer.
     func wait(_ seconds: Double) -> Int32? {
         _ = group.hasEnded(within: seconds)
@@ -44,11 +46,12 @@ final class CheckProcess {
     }
 }
 
-/// What a process writes, in a file without a name: reading it never waits, whoever still has it open.
+/// The output of a process, in a file without a name: unlike a pipe it can be read while another process
+/// still has it open.
 final class Capture {
     let descriptor: Int32
 
-    /// Throws `RewardError` if there is no room for it.
+    /// - Throws: `RewardError` if the file cannot be made.
     init() throws {
         var path = Array(FileManager.default.temporaryDirectory.appendingPathComponent("dag-reward-XXXXXX").path.utf8CString)
         descriptor = mkstemp(&path)
@@ -59,7 +62,7 @@ final class Capture {
 
     deinit { close(descriptor) }
 
-    /// Its last bytes as text.
+    /// Returns its last bytes as text.
     func tail(_ count: Int = 1 << 20) -> String {
         let end = Int(lseek(descriptor, 0, SEEK_END))
         var bytes = [UInt8](repeating: 0, count: min(count, end))

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Memory between two pages that nobody may touch: who reads or writes beyond it is caught in the act.
+/// Memory between two forbidden pages: a read or write beyond it is a SIGSEGV at once.
 final class GuardedMemory {
     enum Edge: CaseIterable { case start, end }
 
@@ -23,13 +23,13 @@ final class GuardedMemory {
 
     deinit { munmap(region, length) }
 
-    /// With contents.
+    /// Copies values.
     convenience init<Value>(_ values: [Value], edge: Edge = .end) {
         self.init(values.count * MemoryLayout<Value>.stride, edge: edge)
         values.withUnsafeBytes { bytes.copyMemory(from: $0) }
     }
 
-    /// Takes the right to write away.
+    /// Makes the memory read-only.
     func protect() {
         let page = Int(getpagesize())
         mprotect(region + page, length - 2 * page, PROT_READ)

@@ -3,24 +3,24 @@ import Foundation
 import Rewards
 import Support
 
-/// What a plugin has to keep to of dag_reward.h.
+/// Checks of plugins against dag_reward.h.
 extension Checks {
     static let native: [Check] = [
         check("exports", "the library exports dag_reward_entry and nothing else", exports),
         check("versions", "entry refuses versions of the ABI that it does not speak, with a reason", versions),
         check("description", "the plugin describes itself completely", description),
-        check("create", "instances can be made and destroyed again and again, and no memory is lost", create),
-        check("unknown_options", "settings that the plugin does not know are refused by name", unknownOptions),
-        check("bad_values", "settings without sense are refused with a message, or taken", badValues),
-        check("newer_host", "structs of a later version of the ABI, with more at their end, are no problem", newerHost),
-        check("older_host", "structs of the first release, without what was appended since, are no problem", olderHost),
-        check("padded_rows", "strides are respected: padded rows and pictures score the same", paddedRows),
+        check("create", "instances can be made and destroyed again and again without losing memory", create),
+        check("unknown_options", "unknown settings are refused by name", unknownOptions),
+        check("bad_values", "senseless settings are refused with a message, or taken", badValues),
+        check("newer_host", "structs of a later version of the ABI, longer at their end, are taken", newerHost),
+        check("older_host", "structs of the first release, without later fields, are taken", olderHost),
+        check("padded_rows", "strides are respected: padded rows and images score the same", paddedRows),
         check("scores_in_bounds", "nothing is written beyond scores and statuses, and nothing read beyond the input", inBounds),
-        check("inputs_untouched", "nothing that is passed in is written to", inputsUntouched),
+        check("inputs_untouched", "inputs are not written to", inputsUntouched),
         check("all_written", "every score is written, and finite where the status is OK", allWritten),
         check("deadline", "a deadline that has passed gives scores or DAG_REWARD_DEADLINE", deadline),
         check("threads", "calls from other threads, overlapping as the thread mode allows, give the usual scores", threads),
-        check("unload", "an instance is destroyed, the library closed and the process ended in peace", unload),
+        check("unload", "destroying an instance, closing the library and ending the process work", unload),
     ]
 
     private static func check(_ name: String, _ what: String, _ body: @escaping @Sendable (RawPlugin) throws -> CheckOutcome) -> Check {
@@ -32,12 +32,14 @@ extension Checks {
         let pipe = Pipe()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = ["nm", "-D", "--defined-only", plugin.library.path]
-        (process.standardOutput, process.standardError) = (pipe, FileHandle.nullDevice)
+        process.standardOutput = pipe
+        process.standardError = FileHandle.nullDevice
         try process.run()
         let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
         guard process.terminationStatus == 0 else { return .skip("needs nm, of binutils") }
-        // Small letters are symbols that nobody outside can see, but for u, which the loader has only one of in a process, and i.
+        // nm marks local symbols with lower-case letters, and unique global symbols (u) and indirect
+        // functions (i) too.
         let visible = text.split(separator: "\n").map { $0.split(separator: " ") }.filter {
             $0.count > 1 && $0[$0.count - 2].allSatisfy { $0.isUppercase || $0 == "u" || $0 == "i" }
         }
@@ -66,7 +68,7 @@ extension Checks {
 
     private static func description(_ plugin: RawPlugin) throws -> CheckOutcome {
         let d = plugin.description
-        // That the name and those of the objectives are words was seen when the library was opened.
+        // The names of the reward and its objectives were validated when the library was opened.
         for key in d.options.map(\.key) where !RewardDescription.isName(key) {
             throw CheckFailure("the option `\(key)` is not lower-case words joined by _")
         }
@@ -82,10 +84,11 @@ extension Checks {
 
     private static func create(_ plugin: RawPlugin) throws -> CheckOutcome {
         for _ in 0..<5 { plugin.destroy(try plugin.create()) }
-        let pair = try (plugin.create(), plugin.create())
-        plugin.destroy(pair.0)
-        plugin.destroy(pair.1)
-        try Losses.check("instance") { plugin.destroy(try plugin.create()) }
+        let first = try plugin.create()
+        let second = try plugin.create()
+        plugin.destroy(first)
+        plugin.destroy(second)
+        try LeakCheck.run("instance") { plugin.destroy(try plugin.create()) }
         return .pass
     }
 
@@ -131,7 +134,7 @@ extension Checks {
 
     private static func paddedRows(_ plugin: RawPlugin) throws -> CheckOutcome {
         try compare(
-            plugin, RawPlugin.Layout(rowPadding: 29, picturePadding: 1001), "with padding after rows and pictures", height: 33, width: 31)
+            plugin, RawPlugin.Layout(rowPadding: 29, imagePadding: 1001), "with padding after rows and images", height: 33, width: 31)
     }
 
     private static func inBounds(_ plugin: RawPlugin) throws -> CheckOutcome {
@@ -152,9 +155,9 @@ extension Checks {
         plugin.destroy(instance)
         guard answer.status == 0 else { throw CheckFailure("score failed with status \(answer.status): \(answer.message)") }
         for (index, score) in answer.scores.enumerated() {
-            let (sample, objective) = (
-                index / plugin.description.objectives.count, plugin.description.objectives[index % plugin.description.objectives.count].name
-            )
+            let objectives = plugin.description.objectives
+            let sample = index / objectives.count
+            let objective = objectives[index % objectives.count].name
             guard 0...6 ~= answer.statuses[sample] else {
                 throw CheckFailure("sample \(sample) has the unknown status \(answer.statuses[sample])")
             }
@@ -206,7 +209,7 @@ extension Checks {
         return .pass
     }
 
-    /// Calls one after the other, each from a new thread.
+    /// Makes calls one after the other, each from a new thread.
     private static func changingThreads(_ plugin: RawPlugin) throws -> CheckOutcome {
         nonisolated(unsafe) let plugin = plugin
         nonisolated(unsafe) let instance = try onNewThread { try plugin.create() }
@@ -232,25 +235,29 @@ extension Checks {
         return .pass
     }
 
+    /// The largest batch to try.
     static func largest(_ plugin: RawPlugin) -> Int { plugin.description.largestBatch == 0 ? 64 : plugin.description.largestBatch }
 
-    /// Scores in a strange layout must be those in the usual one.
+    /// Checks that a strange layout gives the scores of the usual one.
     private static func compare(
         _ plugin: RawPlugin, _ layout: RawPlugin.Layout, _ what: String, height: Int = 32, width: Int = 32
     ) throws -> CheckOutcome {
         let instance = try plugin.create()
         defer { plugin.destroy(instance) }
         let batch = try Samples.batch(0..<min(5, largest(plugin)), height: height, width: width)
-        let (usual, strange) = try (plugin.score(instance, batch), plugin.score(instance, batch, layout))
+        let usual = try plugin.score(instance, batch)
+        let strange = try plugin.score(instance, batch, layout)
         if let fault = fault(in: strange, beside: usual, plugin) { throw CheckFailure("\(what) \(fault)") }
         return .pass
     }
 
-    /// What is wrong with an answer, given the usual one to the same batch; nil: nothing. Scores of a reward that calls itself random may differ.
+    /// Describes the fault in an answer, given the usual one to the same batch; nil: none. Scores of a reward
+    /// that is not deterministic may differ.
     private static func fault(in answer: RawPlugin.Answer, beside usual: RawPlugin.Answer, _ plugin: RawPlugin) -> String? {
         guard usual.status == 0 else { return "nothing can be compared: score failed with status \(usual.status): \(usual.message)" }
         guard answer.status == 0 else { return "score failed with status \(answer.status): \(answer.message)" }
-        let (description, m) = (plugin.description, plugin.description.objectives.count)
+        let description = plugin.description
+        let m = description.objectives.count
         if let index = answer.scores.indices.first(where: { answer.statuses[$0 / m] == 0 && !answer.scores[$0].isFinite }) {
             return "\(description.objectives[index % m].name) is \(answer.scores[index])"
         }
@@ -262,7 +269,7 @@ extension Checks {
     }
 }
 
-/// What several threads found.
+/// Faults that several threads found.
 private final class Faults: @unchecked Sendable {
     private let lock = NSLock()
     private(set) var all: [String] = []

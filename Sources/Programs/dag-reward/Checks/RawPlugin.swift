@@ -3,7 +3,11 @@ import Foundation
 import Images
 import Rewards
 
-/// A plugin called as strangely as the ABI allows: structs of other sizes, padded rows, forbidden memory around everything.
+/// A plugin called as strangely as the ABI allows: structs of other sizes, padded rows, forbidden memory
+/// around everything.
+///
+/// This is the host's side of the ABI a second time, on purpose: `RewardLibrary` and `RewardPlugin` are the
+/// usual one, and never call a plugin like this. A change of the ABI concerns both.
 final class RawPlugin {
     typealias Entry =
         @convention(c) (
@@ -13,7 +17,7 @@ final class RawPlugin {
     let handle: UnsafeMutableRawPointer
     let entry: Entry
     let specification: RewardSpecification
-    /// What the host's own code makes of it.
+    /// The plugin as the host opens it.
     let library: RewardLibrary
     let functions: dag_reward_plugin
 
@@ -28,10 +32,10 @@ final class RawPlugin {
 
     var description: RewardDescription { library.description }
 
-    /// Which version of the header structs are of.
+    /// The version of the header that structs have.
     enum Version {
         case first, own
-        /// With 64 bytes more than today's.
+        /// 64 bytes more than today's.
         case later
 
         fileprivate func size<Struct: GrowingStruct>(of _: Struct.Type) -> Int {
@@ -45,8 +49,8 @@ final class RawPlugin {
 
     private nonisolated(unsafe) static let usualHost = host()
 
-    /// A host that lives as long as the process.
-    /// - Parameter versions: the range that it claims to speak.
+    /// Makes a host table that lives as long as the process.
+    /// - Parameter versions: the versions of the ABI that it claims to speak.
     static func host(versions: ClosedRange<UInt32> = 1...1, _ version: Version = .own) -> UnsafePointer<dag_reward_host> {
         let host = dag_reward_host(
             struct_size: 0, abi_min: versions.lowerBound, abi_max: versions.upperBound, reserved: 0,
@@ -55,7 +59,7 @@ final class RawPlugin {
         return UnsafePointer(Unmanaged.passRetained(placed(host, version)).takeUnretainedValue().pointer())
     }
 
-    /// A copy of a struct with its size, where memory ends.
+    /// Copies a struct, with its size filled in, to where memory ends.
     private static func placed<Struct: GrowingStruct>(_ value: Struct, _ version: Version = .own) -> GuardedMemory {
         let memory = GuardedMemory(version.size(of: Struct.self))
         memset(memory.bytes.baseAddress!, 0xAA, memory.bytes.count)
@@ -64,7 +68,8 @@ final class RawPlugin {
         return memory
     }
 
-    /// Calls with an error buffer of the least size, which ends where memory ends. Throws `CheckFailure` if the message in it has no end.
+    /// Calls a function with an error buffer of the minimal size, which ends where memory ends.
+    /// - Throws: `CheckFailure` if the message in it has no end.
     static func withError(_ body: (UnsafeMutablePointer<dag_reward_error>) -> Int32) throws -> (status: Int32, message: String) {
         let buffer = GuardedMemory(256)
         let error = placed(dag_reward_error(struct_size: 0, capacity: 256, message: buffer.pointer()))
@@ -76,13 +81,17 @@ final class RawPlugin {
         return (status, String(decoding: bytes, as: UTF8.self))
     }
 
-    /// Makes an instance with the user's options, and `changes` to them. Throws `CheckFailure`.
+    /// Makes an instance.
+    /// - Parameter changes: settings in place of the user's.
+    /// - Throws: `CheckFailure` if that fails.
     func create(_ changes: [String: String] = [:]) throws -> UnsafeMutableRawPointer? {
         let (status, message, instance) = try tryCreate(changes)
         guard status == 0 else { throw CheckFailure("create failed with status \(status): \(message)") }
         return instance
     }
 
+    /// Makes an instance, or lets the plugin refuse.
+    /// - Throws: `CheckFailure` if the message has no end.
     func tryCreate(_ changes: [String: String]) throws -> (status: Int32, message: String, instance: UnsafeMutableRawPointer?) {
         let given = specification.options.merging(changes) { _, new in new }
         var instance: UnsafeMutableRawPointer?
@@ -96,19 +105,20 @@ final class RawPlugin {
 
     func destroy(_ instance: UnsafeMutableRawPointer?) { functions.destroy(instance) }
 
-    /// How a batch lies in memory.
+    /// The layout of a batch in memory.
     struct Layout {
-        /// Bytes after each row and after each picture.
-        var rowPadding = 0, picturePadding = 0
-        /// Of the structs.
+        /// Bytes after each row and after each image.
+        var rowPadding = 0, imagePadding = 0
+        /// The version of the structs.
         var version = Version.own
-        /// Which end of every array touches forbidden memory.
+        /// The end of every array that touches forbidden memory.
         var edge = GuardedMemory.Edge.end
-        /// Whether what is passed in cannot be written.
+        /// Whether inputs are read-only.
         var isProtected = false
         var deadline: UInt64 = 0
     }
 
+    /// The answer of `score`.
     struct Answer: Equatable {
         let status: Int32
         let message: String
@@ -117,24 +127,30 @@ final class RawPlugin {
         let statuses: [Int32]
     }
 
+    /// Scores a batch.
+    /// - Throws: `CheckFailure` if the error's message has no end.
     func score(_ instance: UnsafeMutableRawPointer?, _ batch: RewardBatch, _ layout: Layout = Layout()) throws -> Answer {
-        let (n, height, width, m) = (batch.count, batch.images.height, batch.images.width, description.objectives.count)
+        let n = batch.count
+        let m = description.objectives.count
+        let height = batch.images.height
+        let width = batch.images.width
         let rowStride = width * 3 + layout.rowPadding
-        let pictureStride = rowStride * height + layout.picturePadding
-        // The last row is not followed by padding that could be read.
-        let pixels = GuardedMemory(max(0, (n - 1) * pictureStride + (height - 1) * rowStride + width * 3), edge: layout.edge)
+        let imageStride = rowStride * height + layout.imagePadding
+        // No padding after the last row.
+        let pixels = GuardedMemory(max(0, (n - 1) * imageStride + (height - 1) * rowStride + width * 3), edge: layout.edge)
         memset(pixels.bytes.baseAddress!, 0xAA, pixels.bytes.count)
         for sample in 0..<n {
             batch.images[sample].withUnsafeBytes { source in
                 for y in 0..<height {
-                    let target = pixels.bytes.baseAddress! + sample * pictureStride + y * rowStride
+                    let target = pixels.bytes.baseAddress! + sample * imageStride + y * rowStride
                     target.copyMemory(from: source.baseAddress! + y * width * 3, byteCount: width * 3)
                 }
             }
         }
         let (promptBytes, prompts) = Self.texts(batch.prompts, layout.edge)
         let (metadataBytes, metadata) = Self.texts(batch.metadata, layout.edge)
-        let (ids, seeds) = (GuardedMemory(batch.sampleIDs, edge: layout.edge), GuardedMemory(batch.seeds, edge: layout.edge))
+        let ids = GuardedMemory(batch.sampleIDs, edge: layout.edge)
+        let seeds = GuardedMemory(batch.seeds, edge: layout.edge)
         let scores = GuardedMemory([UInt32](repeating: DAG_REWARD_UNWRITTEN, count: n * m), edge: layout.edge)
         let statuses = GuardedMemory(n * 4, edge: layout.edge)
         let inputs = promptBytes + metadataBytes + [prompts, metadata, ids, seeds, pixels]
@@ -142,7 +158,7 @@ final class RawPlugin {
             dag_reward_images(
                 struct_size: 0, format: Int32(DAG_REWARD_U8_NHWC), data: UnsafeRawPointer(pixels.bytes.baseAddress!),
                 height: UInt32(height),
-                width: UInt32(width), strides: (Int64(pictureStride), Int64(rowStride), 3, 1)), layout.version)
+                width: UInt32(width), strides: (Int64(imageStride), Int64(rowStride), 3, 1)), layout.version)
         let call = Self.placed(
             dag_reward_batch(
                 struct_size: 0, count: UInt32(n), images: images.pointer(), prompts: prompts.pointer(), metadata: metadata.pointer(),
@@ -161,7 +177,8 @@ final class RawPlugin {
         }
     }
 
-    /// Texts whose NUL is the last byte before forbidden memory, and the array that points to them.
+    /// Places texts so that their NUL is the last byte before forbidden memory, and the array that points to
+    /// them.
     private static func texts(_ texts: [String], _ edge: GuardedMemory.Edge) -> ([GuardedMemory], GuardedMemory) {
         let memory = texts.map { GuardedMemory(Array($0.utf8) + [0], edge: edge) }
         let pointers = zip(texts, memory).map { dag_reward_text(data: UnsafePointer($1.pointer(CChar.self)), size: $0.utf8.count) }

@@ -2,10 +2,10 @@ import Foundation
 import Images
 import Rewards
 
-/// Pictures and prompts to try rewards with.
+/// Images and prompts to try rewards with.
 enum Samples {
-    /// Smooth colours with some noise, different for each number, the same every time.
-    static func picture(_ number: Int, height: Int, width: Int) -> [UInt8] {
+    /// Makes an image `[height, width, 3]` of smooth colours with some noise, a function of the number.
+    static func image(_ number: Int, height: Int, width: Int) -> [UInt8] {
         var state = UInt64(number + 1) &* 0x9e37_79b9_7f4a_7c15
         var pixels = [UInt8](repeating: 0, count: height * width * 3)
         for y in 0..<height {
@@ -20,13 +20,14 @@ enum Samples {
         return pixels
     }
 
-    /// - Parameter numbers: of the pictures, which are also their ids.
+    /// Makes a batch of images.
+    /// - Parameter numbers: of the images, which are also their ids.
     static func batch(_ numbers: some Sequence<Int>, height: Int = 32, width: Int = 32, prompts: [String]? = nil) throws -> RewardBatch {
         let numbers = Array(numbers)
         let ids = numbers.map { UInt64($0) }
         return try RewardBatch(
             images: ImageBatch(
-                pixels: numbers.flatMap { picture($0, height: height, width: width) }, count: numbers.count, height: height, width: width),
+                pixels: numbers.flatMap { image($0, height: height, width: width) }, count: numbers.count, height: height, width: width),
             prompts: prompts ?? numbers.map { "a photo of thing number \($0)" }, sampleIDs: ids, seeds: ids)
     }
 }
