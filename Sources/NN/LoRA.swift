@@ -27,10 +27,6 @@ public final class LoRA {
 public struct LoRAAdapters {
     /// The adapters, by layer key such as `down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q`.
     public let adapters: [String: LoRA]
-    /// The layers that carry them.
-    private let linears: [Linear]
-    /// The common rank.
-    public let rank: Int
     private let alpha: Double
 
     /// The attention projections, as in the paper.
@@ -39,7 +35,7 @@ public struct LoRAAdapters {
     /// Fresh adapters on every attention projection: A normal with standard deviation 1 / rank, B zero (peft's "gaussian").
     public init(rank: Int, seed: UInt64, attachingTo linears: [String: Linear], device: Device) {
         let generator = Generator(seed: seed)
-        self.init(rank: rank, alpha: Double(rank), linears) { _, layer in
+        self.init(alpha: Double(rank), linears) { _, layer in
             (
                 (Tensor.randn([rank, layer.features.in], generator: generator) * (1 / Double(rank))).to(device),
                 Tensor.zeros([layer.features.out, rank], device: device)
@@ -74,25 +70,22 @@ public struct LoRAAdapters {
                     "\(file.path): the adapter of \(key) has shapes \(shapes.compactMap { $0 }) that do not fit this model")
             }
         }
-        self.init(rank: rank, alpha: alpha, linears) { key, _ in
+        self.init(alpha: alpha, linears) { key, _ in
             func load(_ name: String) -> Tensor { stored.tensors[name]!.to(.float32).to(device).clone() }
             return (load(names.a(key)), load(names.b(key)))
         }
     }
 
-    private init(rank: Int, alpha: Double, _ linears: [String: Linear], _ make: (String, Linear) -> (Tensor, Tensor)) {
-        self.rank = rank
+    private init(alpha: Double, _ linears: [String: Linear], _ make: (String, Linear) -> (Tensor, Tensor)) {
         self.alpha = alpha
         var adapters: [String: LoRA] = [:]
-        let layers = Self.attachable(linears)
-        for (key, layer) in layers {
+        for (key, layer) in Self.attachable(linears) {
             let (a, b) = make(key, layer)
             let lora = LoRA(a: a, b: b, alpha: alpha)
             layer.lora = lora
             adapters[key] = lora
         }
         self.adapters = adapters
-        self.linears = layers.map(\.value)
     }
 
     private static func attachable(_ linears: [String: Linear]) -> [(key: String, value: Linear)] {
@@ -102,13 +95,6 @@ public struct LoRAAdapters {
     /// The trained tensors by layer, in the order of the names.
     public var parameters: [(name: String, tensor: Tensor)] {
         adapters.sorted { $0.key < $1.key }.flatMap { [("\($0.key).lora_A", $0.value.a), ("\($0.key).lora_B", $0.value.b)] }
-    }
-
-    /// Runs `body` with the base model: all adapters switched off.
-    public func disabled<Result>(_ body: () throws -> Result) rethrows -> Result {
-        for lora in adapters.values { lora.isEnabled = false }
-        defer { for lora in adapters.values { lora.isEnabled = true } }
-        return try body()
     }
 }
 

@@ -137,12 +137,7 @@ public final class DiffusionPipeline {
     }
 
     /// Computes with the pretrained weights alone, the adapters switched off.
-    public func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result {
-        let adapters = unet.linears.values.compactMap(\.lora).filter(\.isEnabled)
-        for adapter in adapters { adapter.isEnabled = false }
-        defer { for adapter in adapters { adapter.isEnabled = true } }
-        return try body()
-    }
+    public func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result { try unet.withoutAdapters(body) }
 
     /// U-Net rows of one guided evaluation of one sample.
     public func rowsPerSample(guidance: Double) -> Int { unet.textWidth != nil && guidance != 1 ? 2 : 1 }

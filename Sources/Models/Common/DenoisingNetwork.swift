@@ -18,3 +18,13 @@ public protocol DenoisingNetwork: AnyObject {
     ///   - context: text embedding [n, L, D], nil without text.
     func callAsFunction(_ x: Tensor, timesteps: Tensor, context: Tensor?) -> Tensor
 }
+
+extension DenoisingNetwork {
+    /// Runs `body` with the pretrained weights alone: the adapters of all layers are switched off meanwhile.
+    public func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result {
+        let adapters = linears.values.compactMap(\.lora).filter(\.isEnabled)
+        for adapter in adapters { adapter.isEnabled = false }
+        defer { for adapter in adapters { adapter.isEnabled = true } }
+        return try body()
+    }
+}

@@ -29,12 +29,15 @@ public final class AutoencoderKL {
     /// Pixels of a picture's side for one of a latent's.
     public let scale: Int
     private let dtype: DType
-    private let encoder: Encoder
+    private let encoder: Encoder?
     private let decoder: Decoder
     private let quantConv, postQuantConv: Conv2d?
 
     /// Loads configuration and weights from a folder in diffusers layout. The weights are frozen.
-    public init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
+    /// - Parameter withEncoder: whether `encode` is wanted; sampling and training only decode, and the encoder
+    ///   is two fifths of the weights.
+    /// - Throws: `ModelError` or `TensorFileError` that names the file and what is missing, surplus or unsupported in it.
+    public init(folder: ModelFolder, withEncoder: Bool = false, dtype: DType = .float32, device: Device = .cpu) throws {
         let file = folder.url.appendingPathComponent("config.json").path
         let c = try folder.decode(Configuration.self)
         guard c.className == "AutoencoderKL" else {
@@ -56,23 +59,28 @@ public final class AutoencoderKL {
             timeChannels: nil, groups: c.normNumGroups ?? 32, eps: 1e-6, downsamplePadding: 0, contextChannels: nil, linearProjection: false
         )
         let middle: BlockAttention = c.midBlockAddAttention == false ? .none : .spatial(heads: 1)
-        encoder = Encoder(
-            c.inChannels, c.blockOutChannels, 2 * c.latentChannels, c.layersPerBlock, middle, settings, store.root / "encoder")
-        decoder = Decoder(c.latentChannels, c.blockOutChannels, c.outChannels, c.layersPerBlock, middle, settings, store.root / "decoder")
-        scale = 1 << (c.blockOutChannels.count - 1)
         let latents = c.latentChannels
-        quantConv = c.useQuantConv == false ? nil : Conv2d(2 * latents, 2 * latents, kernel: 1, store.root / "quant_conv")
+        if withEncoder {
+            encoder = Encoder(c.inChannels, c.blockOutChannels, 2 * latents, c.layersPerBlock, middle, settings, store.root / "encoder")
+            quantConv = c.useQuantConv == false ? nil : Conv2d(2 * latents, 2 * latents, kernel: 1, store.root / "quant_conv")
+        } else {
+            encoder = nil
+            quantConv = nil
+        }
+        decoder = Decoder(latents, c.blockOutChannels, c.outChannels, c.layersPerBlock, middle, settings, store.root / "decoder")
+        scale = 1 << (c.blockOutChannels.count - 1)
         postQuantConv = c.usePostQuantConv == false ? nil : Conv2d(latents, latents, kernel: 1, store.root / "post_quant_conv")
         scalingFactor = c.scalingFactor ?? 0.18215
         shiftFactor = c.shiftFactor ?? 0
         latentChannels = latents
         self.dtype = dtype
-        try store.finish()
+        try store.finish { !withEncoder && ($0.hasPrefix("encoder.") || $0.hasPrefix("quant_conv.")) }
     }
 
     /// Mean and log-variance of the posterior, float32 [B, latentChannels, H/f, W/f] each, not scaled.
     /// - Parameter images: [B, 3, H, W] in [-1, 1].
     public func encode(_ images: Tensor) -> (mean: Tensor, logVariance: Tensor) {
+        guard let encoder else { preconditionFailure("this autoencoder was loaded without its encoder (withEncoder: true)") }
         let h = encoder(images.to(dtype))
         let moments = (quantConv?(h) ?? h).to(.float32).chunk(2, 1)
         return (moments[0], moments[1].clamp(-30, 20))
