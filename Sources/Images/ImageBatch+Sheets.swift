@@ -6,7 +6,11 @@ extension ImageBatch {
         guard let first = parts.first, parts.allSatisfy({ $0.height == first.height && $0.width == first.width }) else {
             throw ImageError("batches of pictures of different sizes cannot be joined")
         }
-        try self.init(pixels: parts.flatMap(\.pixels), count: parts.reduce(0) { $0 + $1.count }, height: first.height, width: first.width)
+        let count = parts.reduce(0) { $0 + $1.count }
+        var pixels: [UInt8] = []
+        pixels.reserveCapacity(count * first.bytesPerImage)
+        for part in parts { part.withUnsafeBytes { pixels.append(contentsOf: $0) } }
+        try self.init(pixels: pixels, count: count, height: first.height, width: first.width)
     }
 
     /// Writes the pictures as one PNG: a lone picture as it is, several as a sheet in which small ones are enlarged.

@@ -33,15 +33,7 @@ public struct ImageBatch: @unchecked Sendable, Equatable {
     /// Bytes of one picture.
     public var bytesPerImage: Int { height * width * 3 }
 
-    /// `[count, height, width, 3]`, row-major: red, green, blue in 0...255.
-    public var pixels: [UInt8] {
-        switch storage {
-        case .owned(let pixels): pixels
-        case .borrowed(let bytes): Array(bytes)
-        }
-    }
-
-    /// Lends the pixels.
+    /// Lends the pixels, `[count, height, width, 3]`, row-major: red, green, blue in 0...255.
     public func withUnsafeBytes<Result, Failure>(_ body: (UnsafeRawBufferPointer) throws(Failure) -> Result) throws(Failure) -> Result {
         switch storage {
         case .owned(let pixels):
@@ -68,7 +60,8 @@ public struct ImageBatch: @unchecked Sendable, Equatable {
 
     /// The same pictures.
     public static func == (a: ImageBatch, b: ImageBatch) -> Bool {
-        a.count == b.count && a.height == b.height && a.width == b.width && a.pixels == b.pixels
+        guard a.count == b.count, a.height == b.height, a.width == b.width else { return false }
+        return a.withUnsafeBytes { x in b.withUnsafeBytes { y in x.elementsEqual(y) } }
     }
 }
 

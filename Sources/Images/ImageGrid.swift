@@ -13,17 +13,20 @@ public enum ImageGrid {
         }
         let columns = min(columns, batch.count)
         let rows = (batch.count + columns - 1) / columns
-        let (cellHeight, cellWidth) = (batch.height * scale + padding, batch.width * scale + padding)
-        let (height, width) = (rows * cellHeight + padding, columns * cellWidth + padding)
+        let cellHeight = batch.height * scale + padding
+        let cellWidth = batch.width * scale + padding
+        let height = rows * cellHeight + padding
+        let width = columns * cellWidth + padding
         var pixels = [UInt8](repeating: 255, count: height * width * 3)
-        for index in 0..<batch.count {
-            let (top, left) = (index / columns * cellHeight + padding, index % columns * cellWidth + padding)
-            for y in 0..<batch.height * scale {
-                let source = (index * batch.height + y / scale) * batch.width
-                let target = (top + y) * width + left
-                for x in 0..<batch.width * scale {
-                    for channel in 0..<3 {
-                        pixels[(target + x) * 3 + channel] = batch.pixels[(source + x / scale) * 3 + channel]
+        batch.withUnsafeBytes { bytes in
+            for index in 0..<batch.count {
+                let top = index / columns * cellHeight + padding
+                let left = index % columns * cellWidth + padding
+                for y in 0..<batch.height * scale {
+                    let source = (index * batch.height + y / scale) * batch.width
+                    let target = (top + y) * width + left
+                    for x in 0..<batch.width * scale {
+                        for channel in 0..<3 { pixels[(target + x) * 3 + channel] = bytes[(source + x / scale) * 3 + channel] }
                     }
                 }
             }

@@ -3,17 +3,25 @@ import Foundation
 
 /// PNG files, through libpng's simplified interface.
 public enum PNG {
-    /// Writes RGB pixels `[height, width, 3]`. The file appears whole or not at all, and replaces an older one.
-    /// Throws `ImageError` if it cannot be written.
+    /// Writes RGB pixels `[height, width, 3]`, as below.
+    /// - Throws: `ImageError` if the number of pixels is wrong or the file cannot be written.
     public static func write(_ pixels: [UInt8], height: Int, width: Int, to path: String) throws {
-        let batch = try ImageBatch(pixels: pixels, count: 1, height: height, width: width)
+        try write(ImageBatch(pixels: pixels, count: 1, height: height, width: width), to: path)
+    }
+
+    /// Writes image `index` of a batch. The file appears whole or not at all, and replaces an older one.
+    /// - Throws: `ImageError` if the file cannot be written.
+    public static func write(_ batch: ImageBatch, index: Int = 0, to path: String) throws {
         var image = png_image()
         image.version = png_uint_32(PNG_IMAGE_VERSION)
         image.format = rgb
         image.height = png_uint_32(batch.height)
         image.width = png_uint_32(batch.width)
         let temporary = path + ".\(UUID().uuidString).tmp"
-        guard png_image_write_to_file(&image, temporary, 0, batch.pixels, 0, nil) != 0 else {
+        let status = batch.withUnsafeBytes { bytes in
+            png_image_write_to_file(&image, temporary, 0, bytes.baseAddress! + index * batch.bytesPerImage, 0, nil)
+        }
+        guard status != 0 else {
             throw ImageError("cannot write \(path): \(message(of: image))")
         }
         guard rename(temporary, path) == 0 else {
@@ -21,11 +29,6 @@ public enum PNG {
             unlink(temporary)
             throw ImageError("cannot write \(path): \(reason)")
         }
-    }
-
-    /// Writes picture `index` of a batch.
-    public static func write(_ batch: ImageBatch, index: Int = 0, to path: String) throws {
-        try write(batch[index], height: batch.height, width: batch.width, to: path)
     }
 
     /// Reads a PNG of any kind as 8-bit sRGB `[height, width, 3]`; what is transparent shows white.
