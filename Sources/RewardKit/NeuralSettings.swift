@@ -94,30 +94,11 @@ public struct NeuralSettings {
 
     /// All that the scores depend on, in words `key=value`, where a hash of its bytes stands for a file. What only decides how fast they come is
     /// left out, and so is where a file is.
-    var fingerprint: String {
+    func fingerprint() throws -> String {
         let words = values.merging(["precision": "\(dtype)"]) { $1 }.filter { !["batch_size", "threads"].contains($0.key) }
-        return words.sorted { $0.key < $1.key }.map { key, value in "\(key)=\(inputs.files[key].map(Self.hash) ?? value)" }
+        return try words.sorted { $0.key < $1.key }
+            .map { key, value in "\(key)=\(try inputs.files[key].map(FileHash.hash) ?? value)" }
             .joined(separator: " ")
-    }
-
-    /// Tells one list of files from another, by all their bytes.
-    private static func hash(_ files: [URL]) -> String {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        func combine(_ word: UInt64) {
-            hash = (hash ^ word) &* 0x9e37_79b9_7f4a_7c15
-            hash ^= hash >> 32
-        }
-        for file in files {
-            guard let data = try? Data(contentsOf: file, options: .alwaysMapped) else { continue }
-            data.withUnsafeBytes { bytes in
-                combine(UInt64(bytes.count))
-                for start in stride(from: 0, to: bytes.count & ~7, by: 8) {
-                    combine(bytes.loadUnaligned(fromByteOffset: start, as: UInt64.self))
-                }
-                for byte in bytes.suffix(bytes.count & 7) { combine(UInt64(byte)) }
-            }
-        }
-        return String(hash, radix: 16)
     }
 }
 

@@ -40,7 +40,7 @@ private final class Instance {
             try TensorError.check()
             let threads = settings.device == .cpu ? ", threads: \(Torch.threads)" : ""
             log("\(reward.summary); \(settings.dtype) on \(settings.device)\(threads)")
-            return (reward, settings.fingerprint)
+            return (reward, try settings.fingerprint())
         }
     }
 

@@ -30,17 +30,20 @@ import Testing
         var data = Data(repeating: 7, count: (20 << 20) + 5)
         try data.write(to: file)
         _ = try settings.file("weights", "")
-        var fingerprints = [settings.fingerprint, settings.fingerprint]
+        var fingerprints = try [settings.fingerprint(), settings.fingerprint()]
         #expect(Set(fingerprints).count == 1)
         for changed in [[0], [7], [15], [7, 15], [5_000_001], [data.count - 1], [data.count - 6]] {
             for place in changed { data[place] ^= 0x80 }
             try data.write(to: file)
-            fingerprints.append(settings.fingerprint)
+            fingerprints.append(try settings.fingerprint())
             for place in changed { data[place] ^= 0x80 }
         }
         try data.dropLast().write(to: file)
-        fingerprints.append(settings.fingerprint)
+        fingerprints.append(try settings.fingerprint())
         #expect(Set(fingerprints).count == fingerprints.count - 1)
+        try FileManager.default.removeItem(at: file)
+        let error = #expect(throws: RewardKitError.self) { try settings.fingerprint() }
+        #expect(error?.description.hasPrefix("\(file.path): cannot be read") == true)
     }
 
     private static func settings(_ values: [String: String]) throws -> NeuralSettings {
@@ -60,7 +63,7 @@ import Testing
                 ["weights": folder.appendingPathComponent(names[0]).path, "vocabulary": ""].merging(values) { $1 })
             let weights = try settings.file("weights", "")
             _ = try settings.file("vocabulary", orElse: names[1], beside: weights, "")
-            return settings.fingerprint
+            return try settings.fingerprint()
         }
         let usual = try fingerprint([:])
         let hash = try #require(usual.split(separator: " ").last?.split(separator: "=").last)
