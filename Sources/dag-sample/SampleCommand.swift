@@ -6,6 +6,7 @@ import Rewards
 import Images
 import Models
 import NN
+import Tensors
 
 @main
 struct SampleCommand: Command {

@@ -1,5 +1,6 @@
 import Foundation
 import Models
+import Tensors
 import Yams
 
 /// A flag, key or value of a run that cannot be used, in one line that says what to do.

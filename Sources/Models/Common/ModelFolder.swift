@@ -2,14 +2,6 @@ import Foundation
 import NN
 import Tensors
 
-/// A model that cannot be loaded, in one line that names the file and what to do.
-public struct ModelError: Error, CustomStringConvertible {
-    /// One line: the culprit and the remedy.
-    public let description: String
-    /// - Parameter description: one line that names the culprit.
-    public init(_ description: String) { self.description = description }
-}
-
 /// One component of a pipeline in diffusers layout: a configuration file and weights.
 public struct ModelFolder {
     /// The folder, such as `stable-diffusion-v1-5/unet`.
@@ -89,32 +81,6 @@ public struct ModelFolder {
                 throw ModelError("\(shard.path): missing, but \(file.lastPathComponent) names it; download the folder again")
             }
             return shard
-        }
-    }
-}
-
-/// A configuration value that published files give as one number or as a list.
-public enum OneOrMany: Decodable, Sendable {
-    case one(Int)
-    case many([Int])
-
-    /// Decodes a number or a list of numbers.
-    public init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        if let value = try? container.decode(Int.self) { self = .one(value) } else { self = .many(try container.decode([Int].self)) }
-        let valid =
-            switch self {
-            case .one(let value): value > 0
-            case .many(let values): !values.isEmpty && values.allSatisfy { $0 > 0 }
-            }
-        guard valid else { throw DecodingError.dataCorruptedError(in: container, debugDescription: "must be above zero") }
-    }
-
-    /// The value for block `index`.
-    public subscript(index: Int) -> Int {
-        switch self {
-        case .one(let value): value
-        case .many(let values): values[min(index, values.count - 1)]
         }
     }
 }

@@ -21,7 +21,7 @@ enum OpenCLIPText {
     private static func repair(_ line: [Unicode.Scalar], unescapes: Bool) -> [Unicode.Scalar] {
         var text = line
         while true {
-            let fixed = CLIPText.compose((unescapes ? HTMLReferences.replace(text) : text).flatMap(repair))
+            let fixed = UnicodeNormalization.composed((unescapes ? HTMLReferences.replace(text) : text).flatMap(repair))
             if fixed == text { return text }
             text = fixed
         }
@@ -35,7 +35,7 @@ enum OpenCLIPText {
         case 0x00...0x08, 0x0B, 0x0E...0x1F, 0x7F, 0x206A...0x206F, 0xFEFF, 0xFFF9...0xFFFC: []
         case 0xFB05: ["\u{17F}", "t"]
         case 0x0132, 0x0133, 0x0149, 0x01C4...0x01CC, 0x01F1...0x01F3, 0xFB00...0xFB06, 0x3000, 0xFF01...0xFFEF:
-            Array(String(scalar).precomposedStringWithCompatibilityMapping.unicodeScalars)
+            UnicodeNormalization.compatibilityComposed([scalar])
         default: [scalar]
         }
     }

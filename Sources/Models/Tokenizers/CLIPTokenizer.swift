@@ -95,30 +95,12 @@ public struct CLIPTokenizer: Sendable {
     /// Token ids of a text alone: no begin or end token, no padding, not cut.
     public func tokenize(_ text: String) -> [Int] {
         var ids: [Int] = []
-        CLIPText.split(Array(text.unicodeScalars), at: literalTokens, token: { ids.append($0) }) { raw in
+        AddedToken.split(Array(text.unicodeScalars), at: literalTokens, token: { ids.append($0) }) { raw in
             // Each stretch between literal tokens is normalised alone: a combining mark after a token joins nothing before it.
-            CLIPText.split(normalize(raw), at: normalizedTokens, token: { ids.append($0) }) { stretch in
+            AddedToken.split(normalize(raw), at: normalizedTokens, token: { ids.append($0) }) { stretch in
                 CLIPText.forEachWord(in: stretch, spelled: spelledTokens) { bytePairs.append($0, to: &ids) }
             }
         }
         return ids
     }
-}
-
-/// Why a tokenizer could not be read: one line that names the file and what to do.
-public struct TokenizerError: Error, CustomStringConvertible, Sendable {
-    /// The line to show.
-    public let description: String
-
-    init(_ description: String) {
-        self.description = description
-    }
-}
-
-/// A token that is matched in the text as a whole, before it is split into words.
-struct AddedToken: Sendable {
-    let scalars: [Unicode.Scalar]
-    let id: Int
-    /// Matched in the normalised text, so in any case, rather than as written.
-    let normalized: Bool
 }

@@ -9,7 +9,7 @@ enum CLIPText {
     ///
     /// transformers' NFC knows Unicode 9: stacked combining marks younger than that may come out in another order there.
     static func normalize(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
-        let composed = scalars.allSatisfy(\.isASCII) ? scalars : compose(scalars)
+        let composed = UnicodeNormalization.composed(scalars)
         var result: [Unicode.Scalar] = []
         result.reserveCapacity(composed.count)
         var afterSpace = false
@@ -24,67 +24,6 @@ enum CLIPText {
             afterSpace = isSpace
         }
         return result
-    }
-
-    /// NFC. Hangul goes by the Unicode standard's arithmetic (section 3.12) and the rest by Foundation, whose Hangul cannot be used:
-    /// in Swift 6.3 it does not join a final to a syllable, and joins what is next to the jamo that compose (U+1176, say).
-    static func compose(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
-        var result: [Unicode.Scalar] = []
-        result.reserveCapacity(scalars.count)
-        var other = String.UnicodeScalarView()
-        func flush() {
-            result.append(contentsOf: String(other).precomposedStringWithCanonicalMapping.unicodeScalars)
-            other.removeAll()
-        }
-        for scalar in scalars {
-            // Nothing composes or changes places across the border of Hangul, so each side can be done alone.
-            guard (0x1100...0x11FF).contains(scalar.value) || (0xAC00...0xD7A3).contains(scalar.value) else {
-                other.append(scalar)
-                continue
-            }
-            if !other.isEmpty { flush() }
-            if let last = result.last, let syllable = syllable(last.value, scalar.value) {
-                result[result.count - 1] = syllable
-            } else {
-                result.append(scalar)
-            }
-        }
-        flush()
-        return result
-    }
-
-    /// The Hangul syllable that two neighbours compose to: leading and vowel, or syllable without final and final.
-    private static func syllable(_ left: UInt32, _ right: UInt32) -> Unicode.Scalar? {
-        if (0x1100...0x1112).contains(left), (0x1161...0x1175).contains(right) {
-            return Unicode.Scalar(0xAC00 + ((left - 0x1100) * 21 + (right - 0x1161)) * 28)
-        }
-        if (0xAC00...0xD7A3).contains(left), (left - 0xAC00).isMultiple(of: 28), (0x11A8...0x11C2).contains(right) {
-            return Unicode.Scalar(left + (right - 0x11A7))
-        }
-        return nil
-    }
-
-    /// Cuts text at every token of a list, the leftmost first and the longest of those that begin at one place.
-    ///
-    /// - Parameters:
-    ///   - tokens: longest first.
-    ///   - token: gets each token's id; `stretch` gets what lies between, never empty. Both in text order.
-    static func split(
-        _ text: [Unicode.Scalar], at tokens: [AddedToken], token: (Int) -> Void, stretch: ([Unicode.Scalar]) -> Void
-    ) {
-        var start = 0
-        var position = 0
-        while position < text.count {
-            guard let match = tokens.first(where: { text[position...].starts(with: $0.scalars) }) else {
-                position += 1
-                continue
-            }
-            if start < position { stretch(Array(text[start..<position])) }
-            token(match.id)
-            position += match.scalars.count
-            start = position
-        }
-        if start < position { stretch(Array(text[start...])) }
     }
 
     /// Calls `body` with each word's UTF-8 bytes: `'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+`, white space dropped.

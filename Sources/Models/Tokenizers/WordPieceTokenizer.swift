@@ -44,7 +44,7 @@ public struct WordPieceTokenizer: Sendable {
     /// Ids of a text between `[CLS]` and `[SEP]`, cut to `maxLength` in all; no padding.
     public func encode(_ text: String, maxLength: Int) -> [Int] {
         var result = [start]
-        CLIPText.split(
+        AddedToken.split(
             Array(text.unicodeScalars), at: special, token: { result.append($0) },
             stretch: { stretch in for word in Self.words(stretch) { result += pieces(word) } })
         return result.prefix(maxLength - 1) + [end]
@@ -73,7 +73,7 @@ public struct WordPieceTokenizer: Sendable {
     private static func words(_ text: [Unicode.Scalar]) -> [[Unicode.Scalar]] {
         let cleaned = text.filter { $0 == "\t" || $0 == "\n" || $0 == "\r" || !($0.value == 0xFFFD || isOther($0)) }
         // Scalar by scalar: a final sigma becomes the ordinary one, as in transformers.
-        let plain = decompose(cleaned.flatMap { Array($0.properties.lowercaseMapping.unicodeScalars) }).filter {
+        let plain = UnicodeNormalization.decomposed(cleaned.flatMap { Array($0.properties.lowercaseMapping.unicodeScalars) }).filter {
             $0.properties.generalCategory != .nonspacingMark
         }
         var words: [[Unicode.Scalar]] = [[]]
@@ -87,19 +87,6 @@ public struct WordPieceTokenizer: Sendable {
             }
         }
         return words.filter { !$0.isEmpty }
-    }
-
-    /// NFD. Hangul goes by the Unicode standard's arithmetic, because Foundation's in Swift 6.3 cannot be relied on: see `CLIPText`.
-    private static func decompose(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
-        scalars.flatMap { scalar -> [Unicode.Scalar] in
-            if scalar.isASCII { return [scalar] }
-            guard (0xAC00...0xD7A3).contains(scalar.value) else {
-                return Array(String(scalar).decomposedStringWithCanonicalMapping.unicodeScalars)
-            }
-            let index = scalar.value - 0xAC00
-            let jamo = [0x1100 + index / 588, 0x1161 + index % 588 / 28] + (index % 28 > 0 ? [0x11A7 + index % 28] : [])
-            return jamo.compactMap(Unicode.Scalar.init)
-        }
     }
 
     private static func isOther(_ scalar: Unicode.Scalar) -> Bool {
