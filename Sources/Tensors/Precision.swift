@@ -1,13 +1,15 @@
 import Foundation
 import Tensors
 
-/// Type that the frozen networks compute in. Kernels, log-probabilities, losses and adapters are float32 in any case.
+/// The setting for the type that frozen networks compute in. Kernels,
+/// log-probabilities, losses and adapters are always float32.
 public enum Precision: String, Codable, CaseIterable, Sendable {
     case auto, fp32, bf16
 }
 
 extension Precision {
-    /// `auto` is bfloat16 where the hardware multiplies it: CUDA, and CPUs with AVX512-BF16 or AMX.
+    /// Returns the type. `auto` is bfloat16 on CUDA and on
+    /// CPUs that multiply it (AVX512-BF16, AMX), else float32.
     public func resolve(on device: Device) -> DType {
         switch self {
         case .fp32: return .float32

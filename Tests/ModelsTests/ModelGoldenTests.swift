@@ -63,7 +63,7 @@ import Testing
         }
     }
 
-    /// What is written is tensor for tensor the file that the reference made and that diffusers and ComfyUI load.
+    /// A written file equals, tensor for tensor, the reference's file, which diffusers and ComfyUI load.
     @Test func loraFileAsWritten() throws {
         let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1")))
         let file = goldens.appendingPathComponent("lora/lora_kohya.safetensors")

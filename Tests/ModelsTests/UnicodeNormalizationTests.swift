@@ -5,7 +5,8 @@ import Testing
 @Suite struct UnicodeNormalizationTests {
     private static func scalars(_ values: [UInt32]) -> [Unicode.Scalar] { values.compactMap(Unicode.Scalar.init) }
 
-    /// Hangul: jamo that compose, a final, and the neighbours of jamo (U+1176, U+11A7, U+11C3), which do not compose.
+    /// Hangul: jamo that compose, a final, and the neighbours
+    /// of jamo (U+1176, U+11A7, U+11C3), which do not compose.
     @Test(
         arguments: [
             ([0x1112, 0x1161, 0x11AB], [0xD55C]), ([0xD558, 0x11AB], [0xD55C]), ([0x1100, 0x1176], [0x1100, 0x1176]),

@@ -1,16 +1,17 @@
 import NN
 import Tensors
 
-/// One pre-norm transformer layer, the same in every tower of CLIP; its weights go by transformers' names or by open_clip's.
+/// One pre-norm transformer layer, the same in both towers of
+/// CLIP. Parameters have transformers' names or open_clip's.
 struct CLIPLayer {
     private let norm1, norm2: LayerNorm
-    /// [B, L, size] to queries, keys and values of the same shape.
+    /// Maps [B, L, size] to queries, keys and values of the same shape.
     private let queriesKeysValues: (Tensor) -> [Tensor]
     private let out, fc1, fc2: Linear
     private let heads: Int
     private let activation: Activation
 
-    /// transformers' CLIPEncoderLayer.
+    /// Builds transformers' CLIPEncoderLayer.
     init(_ size: Int, _ inner: Int, heads: Int, eps: Double, _ activation: Activation, _ scope: Scope) {
         norm1 = LayerNorm(size, eps: eps, scope / "layer_norm1")
         let projections = ["q_proj", "k_proj", "v_proj"].map { Linear(size, size, scope / "self_attn" / $0) }
@@ -23,7 +24,8 @@ struct CLIPLayer {
         self.activation = activation
     }
 
-    /// open_clip's ResidualAttentionBlock: the projections of torch.nn.MultiheadAttention lie in one matrix.
+    /// Builds open_clip's ResidualAttentionBlock, where the
+    /// projections of torch.nn.MultiheadAttention are one matrix.
     init(openCLIP size: Int, _ inner: Int, heads: Int, _ activation: Activation, _ scope: Scope) {
         norm1 = LayerNorm(size, scope / "ln_1")
         let weight = (scope / "attn").parameter("in_proj_weight", [3 * size, size], .fanIn(size))
@@ -37,7 +39,7 @@ struct CLIPLayer {
         self.activation = activation
     }
 
-    /// [B, L, size] to the same; with `causal`, no token sees those after it.
+    /// Keeps the shape [B, L, size]. With `causal`, no token sees those after it.
     func callAsFunction(_ x: Tensor, causal: Bool) -> Tensor {
         let parts = queriesKeysValues(norm1(x))
         let y = x + out(Tensor.attention(parts[0], parts[1], parts[2], heads: heads, causal: causal))

@@ -1,4 +1,4 @@
-/// A model that cannot be loaded, in one line that names the file and what to do.
+/// A model that cannot be loaded or used.
 public struct ModelError: Error, CustomStringConvertible {
     /// One line: the culprit and the remedy.
     public let description: String

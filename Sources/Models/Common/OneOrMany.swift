@@ -1,9 +1,10 @@
-/// A configuration value that published files give as one number or as a list.
+/// A configuration value that is one number in some published files and a list in others.
 public enum OneOrMany: Decodable, Sendable {
     case one(Int)
     case many([Int])
 
     /// Decodes a number or a list of numbers.
+    /// - Throws: `DecodingError` if a number is not above zero, or the list is empty.
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         if let value = try? container.decode(Int.self) { self = .one(value) } else { self = .many(try container.decode([Int].self)) }
@@ -12,10 +13,12 @@ public enum OneOrMany: Decodable, Sendable {
             case .one(let value): value > 0
             case .many(let values): !values.isEmpty && values.allSatisfy { $0 > 0 }
             }
-        guard valid else { throw DecodingError.dataCorruptedError(in: container, debugDescription: "must be above zero") }
+        guard valid else {
+            throw DecodingError.dataCorruptedError(in: container, debugDescription: "must be above zero")
+        }
     }
 
-    /// The value for block `index`.
+    /// Returns the value for block `index`.
     public subscript(index: Int) -> Int {
         switch self {
         case .one(let value): value

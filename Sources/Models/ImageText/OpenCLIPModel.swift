@@ -2,11 +2,11 @@ import Foundation
 import NN
 import Tensors
 
-/// open_clip's CLIP, both towers, under its own names: the ViT-H-14 of HPSv2, for one.
+/// open_clip's CLIP with both towers, for example the ViT-H-14 of HPSv2. Parameters have open_clip's names.
 ///
 /// Source: Radford et al. 2021 (CLIP), Cherti et al. 2022 (OpenCLIP).
 public final class OpenCLIPModel {
-    /// The sizes that the weights have.
+    /// The sizes, read from the weights.
     public let configuration: OpenCLIPConfiguration
     private let visual: CLIPVisionTower
     private let tokenEmbedding: Embedding
@@ -15,16 +15,20 @@ public final class OpenCLIPModel {
     private let finalNorm: LayerNorm
     private let device: Device
 
-    /// Loads weights, frozen. What computes between the layers of an MLP is not in them: it is taken to be GELU, as in all but OpenAI's own.
+    /// Loads weights, frozen.
     ///
+    /// The activation of the MLPs cannot be read from weights.
+    /// It is GELU here, as in all CLIPs but OpenAI's own.
     /// - Parameters:
-    ///   - weights: a `.safetensors` file, or a torch.save file with a state dict at its top or under `state_dict`; a prefix `module.`
-    ///     is dropped.
-    ///   - dtype: what it computes in.
-    /// - Throws: one line with every tensor that is missing, superfluous or of another shape than the others ask for.
+    ///   - weights: a `.safetensors` file, or a torch.save file with a state dict at its top or under
+    ///     `state_dict`. A prefix `module.` is dropped.
+    ///   - dtype: the type to compute in.
+    /// - Throws: `ModelError` or `TensorFileError`, one line
+    ///   that lists missing, superfluous and misshapen tensors.
     public init(weights: URL, dtype: DType = .float32, device: Device = .cpu) throws {
         let tensors = try Self.stateDict(weights)
-        configuration = try OpenCLIPConfiguration(CheckpointShapes(tensors: tensors, origin: weights.path, owner: "open_clip's"))
+        configuration = try OpenCLIPConfiguration(
+            CheckpointShapes(tensors: tensors, origin: weights.path, owner: "open_clip's"))
         let text = configuration.text
         let store = ParameterStore(checkpoint: tensors, origin: weights.path, dtype: dtype, device: device)
         let scope = store.root
@@ -36,27 +40,31 @@ public final class OpenCLIPModel {
         }
         finalNorm = LayerNorm(text.width, scope / "ln_final")
         textProjection = scope.parameter("text_projection", [text.width, configuration.embedding], .fanIn(text.width))
-        // What similarities are multiplied with in training, and, in some versions, the causal mask.
+        // Only training uses the scale of the logits; some versions store the causal mask as well.
         try store.finish { ["logit_scale", "attn_mask"].contains($0) }
         self.device = device
     }
 
-    /// Image embeddings of length one: float32 [n, embedding].
-    /// - Parameter images: float32 [n, 3, imageSize, imageSize], already normalised with CLIP's mean and deviation.
-    /// - Throws: where the shape or the type is another.
+    /// Returns image embeddings of length one, float32 [n, embedding].
+    /// - Parameter images: float32 [n, 3, imageSize, imageSize],
+    ///   already normalised with CLIP's mean and deviation.
+    /// - Throws: `ModelError` if the images have another shape or type; `TensorError` if an operation failed.
     public func imageFeatures(_ images: Tensor) throws -> Tensor {
         let features = try visual(images).normalize()
         try TensorError.check()
         return features
     }
 
-    /// Text embeddings of length one: float32 [n, embedding], the last layer's output at each text's highest id, which is the end token.
+    /// Returns text embeddings of length one, float32 [n, embedding]: the last layer's output at each text's
+    /// end token, which is the one with the highest id.
     /// - Parameter ids: token ids, n lists of equal length of at most `contextLength`, end token included.
-    /// - Throws: where lengths or ids do not fit.
+    /// - Throws: `ModelError` if lengths or ids do not fit; `TensorError` if an operation failed.
     public func textFeatures(_ ids: [[Int]]) throws -> Tensor {
-        let (maxLength, vocabularySize) = (configuration.text.contextLength, configuration.text.vocabularySize)
+        let maxLength = configuration.text.contextLength
+        let vocabularySize = configuration.text.vocabularySize
         let length = ids.first?.count ?? 0
-        guard length > 0, length <= maxLength, ids.allSatisfy({ $0.count == length && $0.allSatisfy { 0 <= $0 && $0 < vocabularySize } })
+        guard length > 0, length <= maxLength,
+            ids.allSatisfy({ $0.count == length && $0.allSatisfy { 0 <= $0 && $0 < vocabularySize } })
         else {
             throw ModelError("token ids must be lists of one length of 1 to \(maxLength) with ids below \(vocabularySize)")
         }
@@ -72,7 +80,7 @@ public final class OpenCLIPModel {
 
     private static func stateDict(_ file: URL) throws -> [String: Tensor] {
         let all = try TensorFile.read(file)
-        // A training checkpoint has optimisers and counters beside the weights.
+        // A training checkpoint holds optimisers and counters beside the weights.
         let tensors = all.keys.contains { $0.hasPrefix("state_dict.") } ? under("state_dict.", all) : all
         return tensors.keys.allSatisfy { $0.hasPrefix("module.") } ? under("module.", tensors) : tensors
     }

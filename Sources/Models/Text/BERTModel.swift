@@ -1,17 +1,18 @@
 import NN
 import Tensors
 
-/// BERT whose layers look at a picture's features as well: BLIP's image-grounded text encoder.
+/// BERT whose layers attend to an image's features as well: BLIP's image-grounded text encoder.
 ///
-/// Source: Devlin et al. 2018; Li et al. 2022 (BLIP, med.py). Names are those of their checkpoints. There are no token types.
+/// Parameters have the names of the published checkpoints. There are no token types.
+/// Source: Devlin et al. 2018; Li et al. 2022 (BLIP, med.py).
 struct BERTModel {
-    /// Sizes, as the tensors of a checkpoint tell them.
+    /// The sizes, which are read from the shapes of a checkpoint.
     struct Sizes: Equatable {
-        let vocabulary, positions, width, inner, layers, heads, pictureWidth: Int
+        let vocabulary, positions, width, inner, layers, heads, imageWidth: Int
 
-        /// bert-base-uncased's, with two tokens more, on top of ViT-L: ImageReward's.
+        /// Sizes of ImageReward: bert-base-uncased with two tokens more, on the features of a ViT-L.
         static let imageReward = Sizes(
-            vocabulary: 30524, positions: 512, width: 768, inner: 3072, layers: 12, heads: 12, pictureWidth: 1024)
+            vocabulary: 30524, positions: 512, width: 768, inner: 3072, layers: 12, heads: 12, imageWidth: 1024)
     }
 
     private static let eps = 1e-12
@@ -26,14 +27,15 @@ struct BERTModel {
         layers = (0..<s.layers).map { Layer(s, scope / "encoder" / "layer" / $0) }
     }
 
+    /// Encodes texts and images together.
     /// - Parameters:
     ///   - ids: int64 [B, L], without padding.
-    ///   - picture: features [B, P, pictureWidth].
+    ///   - image: features [B, P, imageWidth].
     /// - Returns: [B, L, width].
-    func callAsFunction(_ ids: Tensor, picture: Tensor) -> Tensor {
+    func callAsFunction(_ ids: Tensor, image: Tensor) -> Tensor {
         let places = Tensor.arange(ids.size(1), device: ids.device)
-        let embedded = norm((words(ids) + positions(places)).to(picture.dtype))
-        return layers.reduce(embedded) { $1($0, picture: picture) }
+        let embedded = norm((words(ids) + positions(places)).to(image.dtype))
+        return layers.reduce(embedded) { $1($0, image: image) }
     }
 
     private struct Layer {
@@ -43,20 +45,20 @@ struct BERTModel {
 
         init(_ s: Sizes, _ scope: Scope) {
             attention = Attention(s.width, context: s.width, heads: s.heads, scope / "attention")
-            crossAttention = Attention(s.width, context: s.pictureWidth, heads: s.heads, scope / "crossattention")
+            crossAttention = Attention(s.width, context: s.imageWidth, heads: s.heads, scope / "crossattention")
             intermediate = Linear(s.width, s.inner, scope / "intermediate" / "dense")
             output = Linear(s.inner, s.width, scope / "output" / "dense")
             norm = LayerNorm(s.width, eps: BERTModel.eps, scope / "output" / "LayerNorm")
         }
 
-        func callAsFunction(_ x: Tensor, picture: Tensor) -> Tensor {
+        func callAsFunction(_ x: Tensor, image: Tensor) -> Tensor {
             let own = attention(x, context: x)
-            let y = crossAttention(own, context: picture)
+            let y = crossAttention(own, context: image)
             return norm(output(intermediate(y).gelu()) + y)
         }
     }
 
-    /// Attention with its residual and norm.
+    /// Multi-head attention, followed by residual and layer norm.
     private struct Attention {
         private let query, key, value, dense: Linear
         private let norm: LayerNorm

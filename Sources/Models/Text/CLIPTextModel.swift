@@ -11,9 +11,9 @@ public final class CLIPTextModel {
         let layerNormEps: Double?
     }
 
-    /// Tokens of a prompt, padding included.
+    /// The number of tokens of a prompt, padding included.
     public let maxLength: Int
-    /// Width of the embedding.
+    /// The width of the embedding.
     public let hiddenSize: Int
     private let vocabularySize: Int
     private let tokenEmbedding, positionEmbedding: Embedding
@@ -21,7 +21,8 @@ public final class CLIPTextModel {
     private let finalNorm: LayerNorm
     private let device: Device
 
-    /// Loads configuration and weights from a folder in diffusers layout; float32, frozen.
+    /// Loads configuration and weights, frozen and in float32, from a folder in diffusers layout.
+    /// - Throws: `ModelError` or `TensorFileError` that names the file.
     public init(folder: ModelFolder, device: Device = .cpu) throws {
         let file = folder.url.appendingPathComponent("config.json").path
         let c = try folder.decode(Configuration.self)
@@ -34,10 +35,13 @@ public final class CLIPTextModel {
         guard c.numAttentionHeads > 0, c.hiddenSize > 0, c.hiddenSize % c.numAttentionHeads == 0, 1...1000 ~= c.numHiddenLayers,
             c.maxPositionEmbeddings > 0
         else {
-            throw ModelError("\(file): sizes must be above zero, at most 1000 layers, and hidden_size a multiple of num_attention_heads")
+            throw ModelError(
+                "\(file): sizes must be above zero, at most 1000 layers, and hidden_size a multiple of num_attention_heads")
         }
         // Transformers 5 writes the keys without the prefix, earlier versions with it.
-        let store = try folder.parameters(dtype: .float32, device: device) { $0.hasPrefix("text_model.") ? String($0.dropFirst(11)) : $0 }
+        let store = try folder.parameters(dtype: .float32, device: device) {
+            $0.hasPrefix("text_model.") ? String($0.dropFirst("text_model.".count)) : $0
+        }
         let scope = store.root
         tokenEmbedding = Embedding(c.vocabSize, c.hiddenSize, scope / "embeddings" / "token_embedding")
         positionEmbedding = Embedding(c.maxPositionEmbeddings, c.hiddenSize, scope / "embeddings" / "position_embedding")
@@ -54,11 +58,13 @@ public final class CLIPTextModel {
         try store.finish { $0.hasSuffix("position_ids") || $0 == "text_projection.weight" }
     }
 
-    /// The last hidden state after the final norm, float32 [B, L, hiddenSize].
+    /// Returns the last hidden state after the final norm, float32 [B, L, hiddenSize].
     /// - Parameter ids: token ids, B lists of equal length L of at most `maxLength`.
+    /// - Throws: `ModelError` if lengths or ids do not fit.
     public func callAsFunction(_ ids: [[Int]]) throws -> Tensor {
         let length = ids.first?.count ?? 0
-        guard length > 0, length <= maxLength, ids.allSatisfy({ $0.count == length && $0.allSatisfy { 0 <= $0 && $0 < vocabularySize } })
+        guard length > 0, length <= maxLength,
+            ids.allSatisfy({ $0.count == length && $0.allSatisfy { 0 <= $0 && $0 < vocabularySize } })
         else {
             throw ModelError("token ids must be lists of one length of 1 to \(maxLength) with ids below \(vocabularySize)")
         }

@@ -2,16 +2,19 @@
 struct AddedToken: Sendable {
     let scalars: [Unicode.Scalar]
     let id: Int
-    /// Whether it is matched in the normalised text, so in any case, rather than as written.
+    /// Whether it is matched in the normalised text, so in upper
+    /// and lower case, rather than in the text as written.
     let normalized: Bool
 }
 
 extension AddedToken {
-    /// Cuts text at every token of a list, the leftmost first and the longest of those that begin at one place.
+    /// Cuts text at every token of a list, from left to right,
+    /// at the longest where several begin at one place.
     ///
     /// - Parameters:
-    ///   - tokens: longest first.
-    ///   - token: gets each token's id; `stretch` gets what lies between, never empty. Both in text order.
+    ///   - tokens: the tokens, longest first.
+    ///   - token: is called with the id of each token that is found, in text order.
+    ///   - stretch: is called with the text between tokens, never empty, in text order.
     static func split(
         _ text: [Unicode.Scalar], at tokens: [AddedToken], token: (Int) -> Void, stretch: ([Unicode.Scalar]) -> Void
     ) {

@@ -1,10 +1,10 @@
 import Foundation
 
-/// Byte-pair encoding of single words over CLIP's vocabulary, with a memory for words already seen.
+/// Byte-pair encoding of single words with CLIP's vocabulary. Words already seen are remembered.
 ///
-/// Source: Sennrich et al. 2016, over bytes (Radford et al. 2019), a word's last byte carrying `</w>`.
+/// Source: Sennrich et al. 2016, on bytes (Radford et al. 2019). The last byte of a word carries `</w>`.
 struct BytePairEncoder: Sendable {
-    /// A merge of two neighbouring tokens; the lowest rank is done first.
+    /// A merge of two neighbouring tokens. The merge of the lowest rank comes first.
     struct Merge: Sendable {
         let rank: Int
         let id: Int
@@ -17,12 +17,13 @@ struct BytePairEncoder: Sendable {
     }
 
     private let merges: [Pair: Merge]
-    /// Id of each byte inside a word, and at its end.
+    /// The ids of the 256 bytes inside a word.
     private let inner: [Int]
+    /// The ids of the 256 bytes at the end of a word.
     private let last: [Int]
     private let memory: WordMemory
 
-    /// - Parameter whole: words that are tokens as they are.
+    /// - Parameter whole: words that are one token each.
     init(_ vocabulary: [String: Int], merges: [Pair: Merge], unknownID: Int, whole: [String] = []) {
         memory = WordMemory(Dictionary(whole.map { (Array($0.utf8), [vocabulary[$0] ?? unknownID]) }) { $1 })
         self.merges = merges
@@ -38,7 +39,7 @@ struct BytePairEncoder: Sendable {
     private func encode(_ word: [UInt8]) -> [Int] {
         var ids = word.dropLast().map { inner[Int($0)] }
         ids.append(last[Int(word[word.count - 1])])
-        // ranks[i] belongs to the pair (i, i + 1). A merge changes its two neighbours alone.
+        // ranks[i] belongs to the pair (i, i + 1). A merge changes only the pairs next to it.
         var ranks = zip(ids, ids.dropFirst()).map { rank($0, $1) }
         while let best = ranks.indices.min(by: { ranks[$0] < ranks[$1] }), ranks[best] < .max {
             ids[best] = merges[Pair(left: ids[best], right: ids[best + 1])]!.id
@@ -54,7 +55,8 @@ struct BytePairEncoder: Sendable {
         merges[Pair(left: left, right: right)]?.rank ?? .max
     }
 
-    /// The character that stands for each byte in vocabulary files: itself where it prints, else the next free one from U+0100 on.
+    /// The character that stands for each byte in vocabulary files: the byte itself if it prints, else the
+    /// next unused character from U+0100 on.
     static let alphabet: [Unicode.Scalar] = {
         var next: UInt32 = 0x100
         return (UInt8.min...UInt8.max).map { byte in
@@ -68,7 +70,7 @@ struct BytePairEncoder: Sendable {
     }()
 }
 
-/// Words and their token ids, up to a bound: prompts share most of their words.
+/// A bounded memory of words and their token ids: prompts share most of their words.
 private final class WordMemory: @unchecked Sendable {
     private let lock = NSLock()
     private var known: [[UInt8]: [Int]]
@@ -78,7 +80,7 @@ private final class WordMemory: @unchecked Sendable {
     func ids(of word: [UInt8], else encode: ([UInt8]) -> [Int]) -> [Int] {
         if let ids = lock.withLock({ known[word] }) { return ids }
         let ids = encode(word)
-        // Long words hardly come back; the bounds keep a stream of new words from filling the memory.
+        // Long words hardly ever return. The bounds keep a stream of new words from filling the memory.
         if word.count <= 64 {
             lock.withLock {
                 if known.count < 20_000 { known[word] = ids }

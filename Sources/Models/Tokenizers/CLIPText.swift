@@ -1,13 +1,15 @@
 import Foundation
 
-/// What CLIP does to text before byte-pair encoding: normalisation and splitting into words.
+/// CLIP's steps before byte-pair encoding: normalisation and splitting into words.
 ///
-/// Source: the normalizer and pre-tokenizer that transformers' `CLIPTokenizer` builds. Works on Unicode scalars, because Swift's
-/// characters join what CLIP keeps apart (a carriage return and a line feed, an emoji and its skin tone).
+/// They work on Unicode scalars, because Swift's characters join scalars that CLIP keeps apart (a carriage
+/// return and a line feed, an emoji and its skin tone). Source: the normalizer and pre-tokenizer of
+/// transformers' `CLIPTokenizer`.
 enum CLIPText {
-    /// NFC, every run of white space one space, then lower case.
+    /// Composes characters (NFC), replaces every run of white space by one space, and makes lower case.
     ///
-    /// transformers' NFC knows Unicode 9: stacked combining marks younger than that may come out in another order there.
+    /// transformers' NFC is that of Unicode 9 and may order
+    /// stacked combining marks of later versions differently.
     static func normalize(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
         let composed = UnicodeNormalization.composed(scalars)
         var result: [Unicode.Scalar] = []
@@ -18,7 +20,7 @@ enum CLIPText {
             if isSpace {
                 if !afterSpace { result.append(" ") }
             } else {
-                // Scalar by scalar, not word by word: a final sigma becomes the ordinary one, as in transformers.
+                // By scalar and not by word: like transformers, this makes an ordinary sigma of a final one.
                 result.append(contentsOf: scalar.properties.lowercaseMapping.unicodeScalars)
             }
             afterSpace = isSpace
@@ -26,9 +28,11 @@ enum CLIPText {
         return result
     }
 
-    /// Calls `body` with each word's UTF-8 bytes: `'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+`, white space dropped.
+    /// Calls `body` with the UTF-8 bytes of each word, that is, each match of
+    /// `'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+`.
     ///
-    /// - Parameter spelled: sequences that the pattern has before all others, and the words that each gives.
+    /// - Parameter spelled: sequences that take precedence over
+    ///   the pattern, with the words that each is cut into.
     static func forEachWord(in text: [Unicode.Scalar], spelled: [SpelledToken], _ body: ([UInt8]) -> Void) {
         var position = 0
         while position < text.count {
@@ -56,7 +60,7 @@ enum CLIPText {
         }
     }
 
-    /// A sequence that is found whole, and the words that it is cut into.
+    /// A sequence that is matched as a whole, and the words that it is cut into.
     struct SpelledToken: Sendable {
         let words: [String]
         let whole: [Unicode.Scalar]
@@ -66,8 +70,9 @@ enum CLIPText {
             whole = Array(words.joined().unicodeScalars)
         }
 
-        /// transformers' special tokens that reach this point (spelt in capitals, say): the pattern keeps them whole, and GPT-2's
-        /// pattern, applied to each word after it, cuts them in three.
+        /// transformers' special tokens where they were not matched before, for
+        /// example in capitals. CLIP's pattern keeps them whole, and GPT-2's
+        /// pattern, which is applied to each word after it, cuts them in three.
         static let transformers = [SpelledToken("<|", "startoftext", "|>"), SpelledToken("<|", "endoftext", "|>")]
         /// open_clip's special tokens.
         static let openCLIP = OpenCLIPVocabulary.special.map { SpelledToken($0) }
@@ -79,7 +84,8 @@ enum CLIPText {
         case letter, number, space, symbol
 
         init(_ scalar: Unicode.Scalar) {
-            // transformers' regular expressions know Unicode 16; younger letters are symbols to it, whatever Swift's tables say.
+            // transformers' regular expressions are those of Unicode
+            // 16: letters of later versions are symbols to them.
             if let age = scalar.properties.age, age.major > 16 {
                 self = .symbol
                 return

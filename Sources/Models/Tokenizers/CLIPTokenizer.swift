@@ -1,44 +1,48 @@
 import Foundation
 
-/// CLIP's byte-pair tokenizer, as Stable Diffusion prompts it: text in, a fixed number of token ids out.
+/// CLIP's byte-pair tokenizer: turns a text into a fixed number of token ids.
 ///
-/// Read from a folder, the ids equal those of `CLIPTokenizer` in transformers 5 with `padding="max_length", truncation=True`. Source: Radford et al. 2021
-/// (CLIP); byte-pair encoding after Sennrich et al. 2016.
+/// The ids equal those of `CLIPTokenizer` in transformers 5 with `padding="max_length", truncation=True`, or
+/// those of open_clip's `SimpleTokenizer`, depending on the initialiser.
+/// Source: Radford et al. 2021 (CLIP); Sennrich et al. 2016 (byte-pair encoding).
 public struct CLIPTokenizer: Sendable {
-    /// Length of what `encode` returns, begin and end tokens included; 77 for every published Stable Diffusion.
+    /// The number of ids that `encode` returns, begin and end
+    /// tokens included: 77 for every published Stable Diffusion.
     public let maxLength: Int
-    /// Number of token ids, those added to the vocabulary included: rows that the text encoder's embedding needs.
+    /// The number of token ids, added tokens included: the text encoder's embedding needs as many rows.
     public let vocabularySize: Int
-    /// Id put before every text (`<|startoftext|>`).
+    /// The id before every text (`<|startoftext|>`).
     public let startOfTextID: Int
-    /// Id put after every text (`<|endoftext|>`); CLIP pools its output at the first of these.
+    /// The id after every text (`<|endoftext|>`). CLIP pools its output at the first of these.
     public let endOfTextID: Int
-    /// Id that fills up to `maxLength`: the end token for SD 1.x, `!` for SD 2.x and open_clip.
+    /// The id that fills up to `maxLength`: the end token for SD 1.x, `!` for SD 2.x and open_clip.
     public let paddingID: Int
-    /// Id that stands for a byte that the vocabulary lacks.
+    /// The id that stands for a byte that the vocabulary lacks.
     public let unknownID: Int
 
     private let bytePairs: BytePairEncoder
-    /// Tokens found in the text as it is written, and those found in it once normalised; longest first.
+    /// Tokens that are matched in the text as written, longest first.
     private let literalTokens: [AddedToken]
+    /// Tokens that are matched in the normalised text, longest first.
     private let normalizedTokens: [AddedToken]
-    /// What is done to text before it is cut into words, and which sequences are no words of their own.
+    /// The normalisation of text before it is cut into words.
     private let normalize: @Sendable ([Unicode.Scalar]) -> [Unicode.Scalar]
+    /// Sequences that take precedence over the pattern of words.
     private let spelledTokens: [CLIPText.SpelledToken]
 
     /// Reads a tokenizer from a folder in diffusers layout.
     ///
     /// - Parameters:
-    ///   - folder: holds `tokenizer.json`, or `vocab.json` with `merges.txt`, and `tokenizer_config.json` and `special_tokens_map.json`
-    ///     where the model has them; or a folder with such a folder named `tokenizer` in it. Where both forms are there,
-    ///     `tokenizer.json` is read, as in transformers.
-    ///   - maxLength: overrides `model_max_length` of `tokenizer_config.json`; 77 where neither says.
-    /// - Throws: `TokenizerError` naming the file that is missing, cut short or contradicts another.
+    ///   - folder: a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`, and possibly with
+    ///     `tokenizer_config.json` and `special_tokens_map.json`; or a folder that holds such a folder named
+    ///     `tokenizer`. Like transformers, this prefers `tokenizer.json` to the other form.
+    ///   - maxLength: overrides `model_max_length` of `tokenizer_config.json`; 77 if neither is given.
+    /// - Throws: `TokenizerError` that names the file that is missing, cut short or contradicts another.
     public init(folder: URL, maxLength: Int? = nil) throws {
         let files = try CLIPTokenizerFiles(folder: folder)
         bytePairs = BytePairEncoder(files.vocabulary, merges: files.merges, unknownID: files.unknownID)
         self.maxLength = maxLength ?? files.maxLength ?? 77
-        try Self.check(self.maxLength)
+        try Self.validate(self.maxLength)
         normalize = CLIPText.normalize
         spelledTokens = CLIPText.SpelledToken.transformers
         startOfTextID = files.startOfTextID
@@ -53,14 +57,15 @@ public struct CLIPTokenizer: Sendable {
         }
     }
 
-    /// Reads open_clip's vocabulary; the ids equal those of its `SimpleTokenizer`, but for rare repairs of text (see `OpenCLIPText`).
+    /// Reads open_clip's vocabulary. The ids equal those of its `SimpleTokenizer`, except for rare repairs of
+    /// text that `OpenCLIPText` lists.
     ///
     /// - Parameters:
-    ///   - file: open_clip's `bpe_simple_vocab_16e6.txt.gz`, as it is or decompressed.
+    ///   - file: open_clip's `bpe_simple_vocab_16e6.txt.gz`, compressed or not.
     ///   - maxLength: the model's context length.
-    /// - Throws: `TokenizerError` naming the file and, where it is damaged, the line.
+    /// - Throws: `TokenizerError` that names the file and, if it is damaged, the line.
     public init(openCLIP file: URL, maxLength: Int = 77) throws {
-        try Self.check(maxLength)
+        try Self.validate(maxLength)
         let vocabulary = try OpenCLIPVocabulary(contentsOf: file)
         vocabularySize = vocabulary.size
         startOfTextID = vocabulary.size - 2
@@ -70,20 +75,22 @@ public struct CLIPTokenizer: Sendable {
         bytePairs = BytePairEncoder(
             vocabulary.ids, merges: vocabulary.merges, unknownID: unknownID, whole: OpenCLIPVocabulary.special)
         self.maxLength = maxLength
-        (literalTokens, normalizedTokens) = ([], [])
+        literalTokens = []
+        normalizedTokens = []
         normalize = OpenCLIPText.normalize
         spelledTokens = CLIPText.SpelledToken.openCLIP
     }
 
-    private static func check(_ maxLength: Int) throws {
+    private static func validate(_ maxLength: Int) throws {
         guard maxLength >= 2 else {
-            throw TokenizerError("a maximum length of \(maxLength) tokens leaves no room for the begin and end tokens; use at least 2")
+            throw TokenizerError(
+                "a maximum length of \(maxLength) tokens leaves no room for the begin and end tokens; use at least 2")
         }
     }
 
-    /// Token ids of a text for the text encoder: begin token, text, end token, then padding; longer text is cut.
+    /// Returns the token ids of a text for the text encoder: begin token, text, end token, padding.
     ///
-    /// - Returns: exactly `maxLength` ids.
+    /// - Returns: exactly `maxLength` ids. A text that is too long is cut.
     public func encode(_ text: String) -> [Int] {
         var ids = [startOfTextID]
         ids.append(contentsOf: tokenize(text).prefix(maxLength - 2))
@@ -92,11 +99,12 @@ public struct CLIPTokenizer: Sendable {
         return ids
     }
 
-    /// Token ids of a text alone: no begin or end token, no padding, not cut.
+    /// Returns the token ids of a text alone: no begin or end token, no padding, not cut.
     public func tokenize(_ text: String) -> [Int] {
         var ids: [Int] = []
         AddedToken.split(Array(text.unicodeScalars), at: literalTokens, token: { ids.append($0) }) { raw in
-            // Each stretch between literal tokens is normalised alone: a combining mark after a token joins nothing before it.
+            // Each stretch is normalised alone: a combining mark
+            // after a token must not join a letter before it.
             AddedToken.split(normalize(raw), at: normalizedTokens, token: { ids.append($0) }) { stretch in
                 CLIPText.forEachWord(in: stretch, spelled: spelledTokens) { bytePairs.append($0, to: &ids) }
             }

@@ -1,7 +1,8 @@
 import Foundation
 
 extension CLIPTokenizerFiles {
-    /// The folder itself, or the one named `tokenizer` in it.
+    /// Returns the folder itself, or the one named `tokenizer` in it.
+    /// - Throws: `TokenizerError` if neither holds a tokenizer.
     static func tokenizerFolder(_ folder: URL) throws -> URL {
         for candidate in [folder, folder.appendingPathComponent("tokenizer")] {
             for name in ["tokenizer.json", "vocab.json"]
@@ -14,7 +15,8 @@ extension CLIPTokenizerFiles {
                 + "name a model folder in diffusers layout or its tokenizer folder")
     }
 
-    /// A file's text; a missing or unreadable file is an error that ends in `hint`.
+    /// Reads a file's text.
+    /// - Throws: `TokenizerError` that ends in `hint`.
     static func text(_ file: URL, hint: String) throws -> String {
         let data: Data
         do {
@@ -29,7 +31,8 @@ extension CLIPTokenizerFiles {
         return text
     }
 
-    /// A JSON file's content, nil where there is no such file.
+    /// Reads a JSON file's content; nil if there is no such file.
+    /// - Throws: `TokenizerError` that names the file and the place in it.
     static func json<Content: Decodable>(_ type: Content.Type, _ folder: URL, _ name: String) throws -> Content? {
         let file = folder.appendingPathComponent(name)
         guard FileManager.default.fileExists(atPath: file.path) else { return nil }
@@ -55,7 +58,7 @@ extension CLIPTokenizerFiles {
     }
 }
 
-/// A special or added token, written as a string or as an object.
+/// A special or added token, which files contain as a string or as an object.
 struct TokenSpec: Decodable {
     let content: String
     private(set) var id: Int?
@@ -88,9 +91,9 @@ struct TokenSpec: Decodable {
     }
 }
 
-/// What `tokenizer_config.json` says of the things that matter here.
+/// The parts of `tokenizer_config.json` that are used here.
 struct TokenizerConfig: Decodable {
-    /// The special tokens of a config or of `special_tokens_map.json`; nil where it is silent.
+    /// The special tokens of a config or of `special_tokens_map.json`; nil where it names none.
     struct Specials: Decodable {
         private(set) var start: TokenSpec?
         private(set) var end: TokenSpec?
@@ -119,7 +122,8 @@ struct TokenizerConfig: Decodable {
 
     let specials: Specials
     let addedTokens: [TokenSpec]?
-    /// Nil where the file is silent or says "no limit" (transformers writes 1e30 for that).
+    /// The value of `model_max_length`; nil if the file has none
+    /// or says "no limit", for which transformers writes 1e30.
     let maxLength: Int?
 
     private enum Key: String, CodingKey {
@@ -136,14 +140,14 @@ struct TokenizerConfig: Decodable {
     }
 }
 
-/// The parts of `tokenizer.json` that CLIP's tokenizer takes from it.
+/// The parts of `tokenizer.json` that are used here.
 struct TokenizerJSON: Decodable {
     struct Model: Decodable {
         let vocab: [String: Int]
         let merges: [MergeSpec]
     }
 
-    /// A merge, written "a b" up to tokenizers 0.19 and ["a", "b"] since.
+    /// A merge, which tokenizers up to 0.19 write as "a b" and later ones as ["a", "b"].
     struct MergeSpec: Decodable {
         let parts: [String]
 

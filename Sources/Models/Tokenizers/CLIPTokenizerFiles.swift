@@ -1,9 +1,10 @@
 import Foundation
 
-/// A CLIP tokenizer as its files tell it: vocabulary, merges, special tokens; checked against one another.
+/// The content of a CLIP tokenizer's files: vocabulary,
+/// merges and special tokens, checked against one another.
 ///
-/// Which file wins over which follows `from_pretrained` in transformers 5, for folders that transformers 4 and 5, diffusers and
-/// textual inversion (`added_tokens.json`) write.
+/// The precedence of files is that of `from_pretrained` in transformers 5, for folders written by
+/// transformers 4 and 5, diffusers and textual inversion (`added_tokens.json`).
 struct CLIPTokenizerFiles {
     private(set) var vocabulary: [String: Int]
     private(set) var merges: [BytePairEncoder.Pair: BytePairEncoder.Merge] = [:]
@@ -31,7 +32,8 @@ struct CLIPTokenizerFiles {
         }
         let vocabularyFile = folder.appendingPathComponent(whole == nil ? "vocab.json" : "tokenizer.json")
 
-        // Special tokens: CLIP's own, then the config's, then those of the older special_tokens_map.json.
+        // Special tokens: CLIP's own, overridden by the config's,
+        // then by those of the older special_tokens_map.json.
         var special = TokenizerConfig.Specials.clip.overridden(by: config?.specials)
         var added = config?.addedTokens ?? []
         if config?.addedTokens == nil {
@@ -42,11 +44,11 @@ struct CLIPTokenizerFiles {
             added += whole?.addedTokens ?? []
         }
         try resolve(special, added, vocabularyFile)
-        try checkReachable(folder.appendingPathComponent(mergesFile), vocabularyFile)
+        try validateMerges(folder.appendingPathComponent(mergesFile), vocabularyFile)
         maxLength = config?.maxLength
     }
 
-    /// Gives every special and added token its id, and settles how each is matched.
+    /// Finds the id of every special and added token, and how each is matched.
     private mutating func resolve(_ special: TokenizerConfig.Specials, _ added: [TokenSpec], _ vocabularyFile: URL) throws {
         var table: [String: (id: Int, normalized: Bool)] = [:]
         for token in added {
@@ -60,7 +62,8 @@ struct CLIPTokenizerFiles {
                     "\(vocabularyFile.path) has no entry for the special token \(token.content); "
                         + "it is cut short or not CLIP's: copy the model's tokenizer folder again")
             }
-            // What the special tokens say counts only for tokens not declared elsewhere, and the last of them counts.
+            // How a special token is matched is taken from here only
+            // if it is not declared elsewhere; the last one counts.
             if !declared.contains(token.content) { table[token.content] = (id, token.normalized) }
             return id
         }
@@ -68,8 +71,8 @@ struct CLIPTokenizerFiles {
         endOfTextID = try id(special.end!)
         unknownID = try id(special.unknown!)
         paddingID = try id(special.padding!)
-        addedTokens = table.map { AddedToken(scalars: Array($0.key.unicodeScalars), id: $0.value.id, normalized: $0.value.normalized) }
-            .filter { !$0.scalars.isEmpty }
+        addedTokens = table.filter { !$0.key.isEmpty }
+            .map { AddedToken(scalars: Array($0.key.unicodeScalars), id: $0.value.id, normalized: $0.value.normalized) }
         let ids = vocabulary.values + table.values.map(\.id)
         guard ids.allSatisfy({ 0...Int(Int32.max) ~= $0 }) else {
             throw TokenizerError(
@@ -103,7 +106,9 @@ struct CLIPTokenizerFiles {
                     "\(file.path), \(place): expected two tokens, found \(parts.count); "
                         + "the file is damaged: copy the model's tokenizer folder again")
             }
-            guard let left = vocabulary[parts[0]], let right = vocabulary[parts[1]], let id = vocabulary[parts[0] + parts[1]] else {
+            guard let left = vocabulary[parts[0]], let right = vocabulary[parts[1]],
+                let id = vocabulary[parts[0] + parts[1]]
+            else {
                 throw TokenizerError(
                     "\(file.path), \(place): \"\(parts[0]) \(parts[1])\" uses tokens that the vocabulary lacks; "
                         + "one of the two is cut short or of another model: copy the model's tokenizer folder again")
@@ -112,12 +117,12 @@ struct CLIPTokenizerFiles {
         }
     }
 
-    /// Finds merges cut short at the end of a line: entries of several characters that no merge makes.
-    private func checkReachable(_ mergesFile: URL, _ vocabularyFile: URL) throws {
+    /// Refuses merges that were cut short at the end of a line: then there are entries that no merge makes.
+    private func validateMerges(_ mergesFile: URL, _ vocabularyFile: URL) throws {
         let made = Set(merges.values.map(\.id)).union(addedTokens.map(\.id))
         let lost = vocabulary.filter { entry in
             let stem = entry.key.hasSuffix("</w>") ? entry.key.dropLast(4) : entry.key[...]
-            // Names in angle brackets are tokens that somebody put there by hand.
+            // Names in angle brackets are tokens that were added by hand.
             return stem.unicodeScalars.count > 1 && !made.contains(entry.value) && !(stem.hasPrefix("<") && stem.hasSuffix(">"))
         }
         guard lost.isEmpty else {

@@ -1,6 +1,10 @@
-/// HTML's character references, `&eacute;` or `&#233;`, as Python's `html.unescape` replaces them; see `OpenCLIPText` for which names.
+/// HTML's character references, such as `&eacute;` or `&#233;`, replaced as by Python's `html.unescape`.
+///
+/// All numbers are covered, and all 106 names that need no semicolon: those
+/// of Latin-1. Of the 2,019 other names, only 11 for common punctuation
+/// are; the rest stay as they are in the text, where Python replaces them.
 enum HTMLReferences {
-    /// Replaces every reference once.
+    /// Replaces every reference once: `&amp;amp;` becomes `&amp;`.
     static func replace(_ text: [Unicode.Scalar]) -> [Unicode.Scalar] {
         var result: [Unicode.Scalar] = []
         var rest = text[...]
@@ -17,12 +21,14 @@ enum HTMLReferences {
         return result + rest
     }
 
-    /// What stands for the digits after `&#`, and how long that is from `#` on.
+    /// Returns the replacement of the reference whose digits follow `&#`, and its length from `#` on.
     private static func number(_ text: ArraySlice<Unicode.Scalar>) -> (replacement: [Unicode.Scalar], length: Int)? {
         let isHex = text.first == "x" || text.first == "X"
-        let digits = text.dropFirst(isHex ? 1 : 0).prefix { $0.isASCII && Character($0).isHexDigit && (isHex || $0 <= "9") }
+        let start = isHex ? 1 : 0
+        let digits = text.dropFirst(start).prefix { $0.isASCII && Character($0).isHexDigit && (isHex || $0 <= "9") }
         guard !digits.isEmpty else { return nil }
-        let length = 1 + (isHex ? 1 : 0) + digits.count + (text.dropFirst((isHex ? 1 : 0) + digits.count).first == ";" ? 1 : 0)
+        let hasSemicolon = text.dropFirst(start + digits.count).first == ";"
+        let length = 1 + start + digits.count + (hasSemicolon ? 1 : 0)
         let value = digits.reduce(0 as UInt32) { min($0 * (isHex ? 16 : 10) + UInt32(Character($1).hexDigitValue!), 0x110000) }
         guard let scalar = Unicode.Scalar(value), value > 0 else { return (["\u{FFFD}"], length) }
         switch value {
@@ -33,7 +39,9 @@ enum HTMLReferences {
         }
     }
 
-    /// What stands for the name that begins the text, and how long that is. The old names need no semicolon and nothing after them.
+    /// Returns the replacement of the name at the start of the text, and its length.
+    ///
+    /// Old names need no semicolon, and other letters may follow them.
     private static func name(_ text: ArraySlice<Unicode.Scalar>) -> (replacement: [Unicode.Scalar], length: Int)? {
         let run = text.prefix(32).prefix { !"\t\n\u{0C} <&#;".unicodeScalars.contains($0) }
         var name = String(String.UnicodeScalarView(run))
@@ -45,6 +53,7 @@ enum HTMLReferences {
         return nil
     }
 
+    /// Names that are valid without a semicolon.
     private static let old: [String: Unicode.Scalar] = {
         let latin1 = """
             nbsp iexcl cent pound curren yen brvbar sect uml copy ordf laquo not shy reg macr deg plusmn sup2 sup3 acute micro para \
@@ -60,6 +69,7 @@ enum HTMLReferences {
         return names
     }()
 
+    /// Names that need a semicolon.
     private static let new: [String: Unicode.Scalar] = [
         "apos": "'", "hellip": "…", "ndash": "–", "mdash": "—", "lsquo": "‘", "rsquo": "’", "ldquo": "“", "rdquo": "”", "bull": "•",
         "euro": "€", "trade": "™",

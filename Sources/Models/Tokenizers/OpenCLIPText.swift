@@ -1,23 +1,26 @@
 import Foundation
 
-/// What open_clip does to text before it is split into words: repair, HTML's references, lower case.
+/// open_clip's steps before text is split into words: repair by ftfy, HTML's references, lower case.
 ///
-/// Source: `SimpleTokenizer` of open_clip with `clean="lower"`. Of ftfy's repairs, what concerns single characters is done: curled
-/// quotes, ligatures, full-width forms, control characters, NFC. Text decoded with the wrong encoding ("Ã©" for "é") and terminal
-/// escapes stay as they are. HTML's named characters are those of Latin-1 and common punctuation, not all 2,231.
+/// These repairs are made: curled quotes, ligatures, full-width forms, control characters, NFC. These are
+/// not, so the ids of such texts differ from open_clip's: text that was decoded with the wrong encoding ("Ã©"
+/// for "é"), terminal escapes, and the rare names that `HTMLReferences` lacks. Source: `SimpleTokenizer` of
+/// open_clip with `clean="lower"`.
 enum OpenCLIPText {
-    /// Text as it goes to `CLIPText.forEachWord`. White space is left as it is, because words drop it.
+    /// Prepares text for `CLIPText.forEachWord`. White space
+    /// is left as it is, because it does not get into words.
     static func normalize(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
         var unescapes = true
         let repaired = scalars.split(separator: "\n", omittingEmptySubsequences: false).map { line in
-            // ftfy takes text for HTML source, where references are meant, from the first line with a "<" on.
+            // From the first line with a "<" on, ftfy takes text
+            // for HTML source and leaves its references alone.
             if line.contains("<") { unescapes = false }
             return repair(Array(line), unescapes: unescapes)
         }
         return PythonText.lowercase(HTMLReferences.replace(HTMLReferences.replace(Array(repaired.joined(separator: ["\n"])))))
     }
 
-    /// ftfy's fix_text for a line, as far as this type goes: until nothing changes.
+    /// Repairs a line again and again until nothing changes, as ftfy's fix_text does.
     private static func repair(_ line: [Unicode.Scalar], unescapes: Bool) -> [Unicode.Scalar] {
         var text = line
         while true {
@@ -40,7 +43,7 @@ enum OpenCLIPText {
         }
     }
 
-    /// The character that Windows-1252 has where Unicode has a control character, U+0080 to U+009F.
+    /// Returns the character of Windows-1252 in place of a control character from U+0080 to U+009F.
     static func windows1252(_ scalar: Unicode.Scalar) -> Unicode.Scalar {
         String(data: Data([UInt8(scalar.value)]), encoding: .windowsCP1252)?.unicodeScalars.first ?? scalar
     }

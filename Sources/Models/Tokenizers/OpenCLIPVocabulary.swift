@@ -1,42 +1,51 @@
 import CZlib
 import Foundation
 
-/// open_clip's vocabulary, made from its list of merges, `bpe_simple_vocab_16e6.txt.gz`.
+/// open_clip's vocabulary, which follows from its list of merges, `bpe_simple_vocab_16e6.txt.gz`.
 struct OpenCLIPVocabulary {
-    /// Tokens that stand for themselves wherever they are in a text; the last two of the vocabulary.
+    /// Tokens that are matched as a whole anywhere in a text: the last two of the vocabulary.
     static let special = ["<start_of_text>", "<end_of_text>"]
-    /// Merges that open_clip takes from the file, which has more.
+    /// The number of merges that open_clip uses. The file has more.
     private static let mergeCount = 49152 - 256 - 2
 
     let ids: [String: Int]
     let merges: [BytePairEncoder.Pair: BytePairEncoder.Merge]
-    /// Number of ids.
+    /// The number of ids.
     let size: Int
 
-    /// - Parameter file: one merge a line after a line of heading, as it is or under gzip.
+    /// Reads a heading line and one merge a line, compressed by gzip or not.
+    /// - Throws: `TokenizerError` that names the file and, if it is damaged, the line.
     init(contentsOf file: URL) throws {
-        let lines = try Self.text(file).split(separator: "\n", omittingEmptySubsequences: false).dropFirst().prefix(Self.mergeCount)
+        let lines = try Self.text(file).split(separator: "\n", omittingEmptySubsequences: false).dropFirst()
+            .prefix(Self.mergeCount)
         let pairs = (lines.last == "" ? lines.dropLast() : lines).map { $0.split(separator: " ").map(String.init) }
-        // Bytes that print come first, each with itself; then those that have a substitute from U+0100 on.
+        // Bytes that print come first, then those that are replaced by a character from U+0100 on.
         let bytes = BytePairEncoder.alphabet.sorted().map(String.init)
         let pieces = bytes + bytes.map { $0 + "</w>" } + pairs.map { $0.joined() } + Self.special
         let ids = Dictionary(zip(pieces, 0...), uniquingKeysWith: { $1 })
         var merges: [BytePairEncoder.Pair: BytePairEncoder.Merge] = [:]
         for (rank, pair) in pairs.enumerated() {
-            guard pair.count == 2, let left = ids[pair[0]], let right = ids[pair[1]], let id = ids[pair[0] + pair[1]] else {
+            guard pair.count == 2, let left = ids[pair[0]], let right = ids[pair[1]], let id = ids[pair[0] + pair[1]]
+            else {
                 throw TokenizerError(
                     "\(file.path), line \(rank + 2): expected two tokens that earlier lines make; "
                         + "name open_clip's bpe_simple_vocab_16e6.txt.gz, undamaged")
             }
             merges[BytePairEncoder.Pair(left: left, right: right)] = BytePairEncoder.Merge(rank: rank, id: id)
         }
-        guard !pairs.isEmpty else { throw TokenizerError("\(file.path) holds no merges; name open_clip's bpe_simple_vocab_16e6.txt.gz") }
-        (self.ids, self.merges, size) = (ids, merges, pieces.count)
+        guard !pairs.isEmpty else {
+            throw TokenizerError("\(file.path) holds no merges; name open_clip's bpe_simple_vocab_16e6.txt.gz")
+        }
+        self.ids = ids
+        self.merges = merges
+        size = pieces.count
     }
 
-    /// A file's text; zlib reads what is not compressed as it is.
+    /// Reads a file's text. zlib passes files through that are not compressed.
     private static func text(_ file: URL) throws -> String {
-        guard let stream = gzopen(file.path, "rb") else { throw TokenizerError("\(file.path) is missing or cannot be read") }
+        guard let stream = gzopen(file.path, "rb") else {
+            throw TokenizerError("\(file.path) is missing or cannot be read")
+        }
         var bytes: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 1 << 16)
         var count = gzread(stream, &buffer, UInt32(buffer.count))
@@ -44,10 +53,13 @@ struct OpenCLIPVocabulary {
             bytes += buffer[..<Int(count)]
             count = gzread(stream, &buffer, UInt32(buffer.count))
         }
-        // Closing tells of a stream that ends too early.
-        guard gzclose(stream) == Z_OK, count == 0 else { throw TokenizerError("\(file.path) is damaged or cut short; download it again") }
+        // A stream that ends too early is reported on closing.
+        guard gzclose(stream) == Z_OK, count == 0 else {
+            throw TokenizerError("\(file.path) is damaged or cut short; download it again")
+        }
         guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw TokenizerError("\(file.path) is not text, with or without gzip, so it is no bpe_simple_vocab_16e6.txt.gz")
+            throw TokenizerError(
+                "\(file.path) is not text, with or without gzip, so it is no bpe_simple_vocab_16e6.txt.gz")
         }
         return text
     }

@@ -1,6 +1,6 @@
-/// What Python does to text, for tokenizers that were written in it.
+/// Python's operations on text that Swift's differ from, for tokenizers that were written in Python.
 enum PythonText {
-    /// Python's `str.lower`: a sigma at the end of a word is the final one.
+    /// Python's `str.lower`: a sigma at the end of a word becomes a final one.
     static func lowercase(_ text: [Unicode.Scalar]) -> [Unicode.Scalar] {
         var result: [Unicode.Scalar] = []
         result.reserveCapacity(text.count)

@@ -1,6 +1,6 @@
-/// Why a tokenizer could not be read: one line that names the file and what to do.
+/// A tokenizer that cannot be read.
 public struct TokenizerError: Error, CustomStringConvertible, Sendable {
-    /// The line to show.
+    /// One line: the file, the problem and the remedy.
     public let description: String
 
     init(_ description: String) {

@@ -9,7 +9,8 @@ enum UnicodeNormalization {
     /// NFD: characters taken apart into letters and marks.
     static func decomposed(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] { map(scalars, [UTF8PROC_DECOMPOSE]) }
 
-    /// NFKC: NFC, and one form for characters that differ in presentation, such as ligatures and full-width letters.
+    /// NFKC: NFC, and one form for characters that differ in
+    /// presentation, such as ligatures and full-width letters.
     static func compatibilityComposed(_ scalars: [Unicode.Scalar]) -> [Unicode.Scalar] {
         map(scalars, [UTF8PROC_COMPOSE, UTF8PROC_COMPAT])
     }

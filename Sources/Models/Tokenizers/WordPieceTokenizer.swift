@@ -1,22 +1,24 @@
 import Foundation
 
-/// BERT's tokenizer, uncased: words and punctuation, cut into the longest pieces of a vocabulary.
+/// BERT's uncased tokenizer: cuts words and punctuation into the longest pieces of a vocabulary.
 ///
-/// The ids equal those of transformers' `BertTokenizer` with `bert-base-uncased`. Source: Devlin et al. 2018; Wu et al. 2016 (WordPiece).
+/// The ids equal those of transformers' `BertTokenizer` with `bert-base-uncased`.
+/// Source: Devlin et al. 2018; Wu et al. 2016 (WordPiece).
 public struct WordPieceTokenizer: Sendable {
-    /// Number of ids.
+    /// The number of ids.
     public let size: Int
-    /// By UTF-8, because texts that Unicode calls equal are different pieces.
+    /// The ids of pieces, by their UTF-8 bytes: Swift holds strings for equal that are different pieces.
     private let ids: [[UInt8]: Int]
-    /// Ids of `[UNK]`, `[CLS]` and `[SEP]`.
+    /// The ids of `[UNK]`, `[CLS]` and `[SEP]`.
     public let unknown, start, end: Int
-    /// Tokens that stand for themselves wherever they are in a text.
+    /// Tokens that are matched as a whole anywhere in a text.
     private let special: [AddedToken]
-    /// Words longer than this are unknown.
+    /// The largest number of characters of a word that is cut into pieces; a longer one is unknown.
     private static let longestWord = 100
 
-    /// Reads `vocab.txt`: a piece a line, its number the id. Throws `TokenizerError` that names the file.
-    /// - Parameter added: tokens with the ids that follow, which stand for themselves as `[MASK]` does.
+    /// Reads `vocab.txt`, where the piece in each line has the line's number, from 0, as its id.
+    /// - Parameter added: tokens with the ids that follow, matched as a whole like `[MASK]`.
+    /// - Throws: `TokenizerError` that names the file.
     public init(vocabulary file: URL, added: [String] = []) throws {
         guard let text = try? String(contentsOf: file, encoding: .utf8) else {
             throw TokenizerError("\(file.path): is not UTF-8 text, so it is no BERT's vocab.txt")
@@ -34,14 +36,17 @@ public struct WordPieceTokenizer: Sendable {
             }
             return id
         }
-        (unknown, start, end) = (try id("[UNK]"), try id("[CLS]"), try id("[SEP]"))
+        unknown = try id("[UNK]")
+        start = try id("[CLS]")
+        end = try id("[SEP]")
         special = try (["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"] + added).map {
             AddedToken(scalars: Array($0.unicodeScalars), id: try id($0), normalized: false)
         }
         self.ids = ids
     }
 
-    /// Ids of a text between `[CLS]` and `[SEP]`, cut to `maxLength` in all; no padding.
+    /// Returns the ids of `[CLS]`, the text and `[SEP]`, without padding.
+    /// The text is cut so that there are at most `maxLength` ids.
     public func encode(_ text: String, maxLength: Int) -> [Int] {
         var result = [start]
         AddedToken.split(
@@ -50,7 +55,8 @@ public struct WordPieceTokenizer: Sendable {
         return result.prefix(maxLength - 1) + [end]
     }
 
-    /// The longest piece that a word begins with, the longest that the rest does, and so on; those after the first are marked `##`.
+    /// Cuts a word into pieces: the longest that it begins with, then the longest that the rest begins with,
+    /// and so on. Pieces after the first are marked `##` in the vocabulary.
     private func pieces(_ word: [Unicode.Scalar]) -> [Int] {
         guard word.count <= Self.longestWord else { return [unknown] }
         var result: [Int] = []
@@ -69,10 +75,11 @@ public struct WordPieceTokenizer: Sendable {
         return result
     }
 
-    /// BERT's basic tokenizer: without control characters and accents, in lower case; every sign and every Chinese character is a word.
+    /// BERT's basic tokenizer: removes control characters and accents, makes lower case, and cuts at white
+    /// space. Every punctuation mark and every Chinese character is a word.
     private static func words(_ text: [Unicode.Scalar]) -> [[Unicode.Scalar]] {
         let cleaned = text.filter { $0 == "\t" || $0 == "\n" || $0 == "\r" || !($0.value == 0xFFFD || isOther($0)) }
-        // Scalar by scalar: a final sigma becomes the ordinary one, as in transformers.
+        // By scalar and not by word: like transformers, this makes an ordinary sigma of a final one.
         let plain = UnicodeNormalization.decomposed(cleaned.flatMap { Array($0.properties.lowercaseMapping.unicodeScalars) }).filter {
             $0.properties.generalCategory != .nonspacingMark
         }

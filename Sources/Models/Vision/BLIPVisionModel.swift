@@ -1,7 +1,7 @@
 import NN
 import Tensors
 
-/// BLIP's vision transformer, under timm's names.
+/// BLIP's vision transformer. Parameters have timm's names.
 ///
 /// Source: Dosovitskiy et al. 2021 (ViT); Li et al. 2022 (BLIP, vit.py).
 struct BLIPVisionModel {
@@ -19,10 +19,11 @@ struct BLIPVisionModel {
         norm = LayerNorm(s.width, eps: Self.eps, scope / "norm")
     }
 
-    /// Normalised pictures [n, 3, imageSize, imageSize] to features of all tokens, [n, tokens, width].
+    /// Maps normalised images [n, 3, imageSize, imageSize] to features of all tokens, [n, tokens, width].
     func callAsFunction(_ images: Tensor) -> Tensor {
         let grid = patches(images)
-        let (n, width) = (grid.size(0), grid.size(1))
+        let n = grid.size(0)
+        let width = grid.size(1)
         let tokens = grid.reshape([n, width, grid.size(2) * grid.size(3)]).transpose(1, 2)
         let x = Tensor.cat([classToken.to(images.dtype).expand([n, 1, width]), tokens], 1) + positions.to(images.dtype)
         return norm(blocks.reduce(x) { $1($0) })

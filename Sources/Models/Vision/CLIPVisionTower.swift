@@ -1,7 +1,7 @@
 import NN
 import Tensors
 
-/// CLIP's vision transformer with its projection; its weights go by transformers' names or by open_clip's.
+/// CLIP's vision transformer with its projection. Parameters have transformers' names or open_clip's.
 ///
 /// Source: Dosovitskiy et al. 2021 (ViT), Radford et al. 2021 (CLIP).
 struct CLIPVisionTower {
@@ -10,14 +10,18 @@ struct CLIPVisionTower {
     private let preNorm, postNorm: LayerNorm
     private let layers: [CLIPLayer]
 
-    /// transformers' CLIPVisionTransformer under `scope`, the projection's matrix [embedding, width] under `projection`.
-    init(_ s: VisionSizes, embedding: Int, eps: Double, _ activation: Activation, _ scope: Scope, projection projectionScope: Scope) {
+    /// Builds transformers' CLIPVisionTransformer from `scope`, and
+    /// the projection's matrix [embedding, width] from `projection`.
+    init(
+        _ s: VisionSizes, embedding: Int, eps: Double, _ activation: Activation, _ scope: Scope,
+        projection projectionScope: Scope
+    ) {
         sizes = s
         let embeddings = scope / "embeddings"
         patches = (embeddings / "patch_embedding").parameter("weight", [s.width, 3, s.patchSize, s.patchSize], .normal(0.02))
         classEmbedding = embeddings.parameter("class_embedding", [s.width], .normal(0.02))
         positions = (embeddings / "position_embedding").parameter("weight", [s.tokens, s.width], .normal(0.02))
-        preNorm = LayerNorm(s.width, eps: eps, scope / "pre_layrnorm")  // sic
+        preNorm = LayerNorm(s.width, eps: eps, scope / "pre_layrnorm")  // spelt so in transformers
         layers = (0..<s.layers).map {
             CLIPLayer(s.width, s.inner, heads: s.heads, eps: eps, activation, scope / "encoder" / "layers" / $0)
         }
@@ -25,7 +29,7 @@ struct CLIPVisionTower {
         projection = projectionScope.parameter("weight", [embedding, s.width], .fanIn(s.width)).transpose(0, 1)
     }
 
-    /// open_clip's VisionTransformer under `scope`, with its matrix `proj` [width, embedding].
+    /// Builds open_clip's VisionTransformer from `scope`, with its matrix `proj` [width, embedding].
     init(openCLIP s: VisionSizes, embedding: Int, _ activation: Activation, _ scope: Scope) {
         sizes = s
         patches = (scope / "conv1").parameter("weight", [s.width, 3, s.patchSize, s.patchSize], .normal(0.02))
@@ -39,15 +43,16 @@ struct CLIPVisionTower {
         projection = scope.parameter("proj", [s.width, embedding], .fanIn(s.width))
     }
 
-    /// float32 [n, 3, imageSize, imageSize], normalised, to float32 [n, embedding].
+    /// Maps normalised images, float32 [n, 3, imageSize, imageSize], to embeddings, float32 [n, embedding].
+    /// - Throws: `ModelError` if the images have another shape or type.
     func callAsFunction(_ images: Tensor) throws -> Tensor {
-        guard images.rank == 4, Array(images.shape.dropFirst()) == [3, sizes.imageSize, sizes.imageSize], images.dtype == .float32 else {
-            throw ModelError(
-                "pictures for CLIP must be float32 [n, 3, \(sizes.imageSize), \(sizes.imageSize)], not \(images.dtype) \(images.shape)")
+        let size = sizes.imageSize
+        guard images.rank == 4, Array(images.shape.dropFirst()) == [3, size, size], images.dtype == .float32 else {
+            throw ModelError("images for CLIP must be float32 [n, 3, \(size), \(size)], not \(images.dtype) \(images.shape)")
         }
         let n = images.size(0)
-        let grid = images.to(patches.dtype).conv2d(patches, nil, stride: sizes.patchSize).reshape([n, sizes.width, sizes.tokens - 1])
-            .transpose(1, 2)
+        let grid = images.to(patches.dtype).conv2d(patches, nil, stride: sizes.patchSize)
+            .reshape([n, sizes.width, sizes.tokens - 1]).transpose(1, 2)
         let x = Tensor.cat([classEmbedding.expand([n, 1, sizes.width]), grid], 1) + positions
         let y = layers.reduce(preNorm(x)) { $1($0, causal: false) }
         return postNorm(y.select(1, 0)).matmul(projection).to(.float32)
