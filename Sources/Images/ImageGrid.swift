@@ -1,12 +1,15 @@
-/// Several pictures side by side in one.
+/// Sheets: several images side by side in one.
 public enum ImageGrid {
-    /// Lays a batch out in rows of `columns` pictures, white between them, each pixel repeated `scale` times in both directions.
+    /// Lays a batch out in rows of `columns` images, white between
+    /// them, each pixel repeated `scale` times in both directions.
     ///
     /// - Parameters:
-    ///   - columns: pictures in a row, at least 1; the last row may have fewer.
-    ///   - padding: pixels around and between the pictures, after scaling.
-    ///   - scale: whole factor of enlargement, for pictures too small to look at.
-    /// - Returns: one picture of `rows * (height * scale + padding) + padding` by the like for its width.
+    ///   - columns: the number of images in a row, at least 1; the last row may have fewer.
+    ///   - padding: the number of pixels around and between the images, after scaling.
+    ///   - scale: the factor of enlargement, for images that are too small to look at.
+    /// - Returns: one image of height `rows * (height * scale
+    ///   + padding) + padding` and of the corresponding width.
+    /// - Throws: `ImageError` if there are no columns, the padding is negative or the scale is below 1.
     public static func compose(_ batch: ImageBatch, columns: Int, padding: Int = 2, scale: Int = 1) throws -> ImageBatch {
         guard columns > 0, padding >= 0, scale > 0 else {
             throw ImageError("a grid of \(columns) columns, padding \(padding) and scale \(scale) cannot be drawn")
