@@ -16,7 +16,7 @@ let torchLibraries: [LinkerSetting] = [
 func neuralReward(_ name: String) -> Target {
     let exports = Context.packageDirectory + "/Plugins/reward.map"
     return .target(
-        name: "\(name)Reward", dependencies: ["RewardKit", "CDAGCore"], path: "Plugins/\(name)",
+        name: "\(name)Reward", dependencies: ["RewardPluginKit", "Models", "NN", "Tensors", "CDAGCore"], path: "Plugins/\(name)",
         linkerSettings: [.unsafeFlags(["-Xlinker", "--version-script=\(exports)", "-use-ld=lld"])])
 }
 
@@ -49,7 +49,7 @@ let package = Package(
         .target(name: "NN", dependencies: ["Tensors"]),
         .systemLibrary(name: "CUTF8Proc", pkgConfig: "libutf8proc", providers: [.apt(["libutf8proc-dev"])]),
         .target(name: "Models", dependencies: ["NN", "Tensors", "CUTF8Proc", "CZlib"]),
-        // Pictures and what scores them: no torch here, so that a reward's worker process starts in an instant.
+        // Images and rewards: no torch here, so that a reward's worker process starts in an instant.
         .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
         .target(name: "CJPEG", linkerSettings: [.linkedLibrary("jpeg")]),
         .target(name: "Images", dependencies: ["CPNG", "CJPEG"]),
@@ -79,7 +79,7 @@ let package = Package(
         .executableTarget(name: "dag-sample", dependencies: ["Commands", "DAGCore"]),
         .executableTarget(name: "dag-reward", dependencies: ["Commands", "Rewards", "CDAGCore", "CWorker"]),
         .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards"]),
-        .target(name: "RewardKit", dependencies: ["Models", "CDAGCore"]),
+        .target(name: "RewardPluginKit", dependencies: ["Models", "Tensors", "CDAGCore"]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.
         .target(
             name: "JPEGReward", dependencies: ["CDAGCore"], path: "Plugins/JPEG", publicHeadersPath: ".",
@@ -101,8 +101,8 @@ let package = Package(
             path: "Benchmarks/ExactDensity"),
         .executableTarget(name: "full-size", dependencies: ["Models"], path: "Benchmarks/FullSize"),
         .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
-        .testTarget(name: "ModelsTests", dependencies: ["Models"]),
-        .testTarget(name: "RewardKitTests", dependencies: ["RewardKit"]),
+        .testTarget(name: "ModelsTests", dependencies: ["Models", "NN", "Tensors"]),
+        .testTarget(name: "RewardPluginKitTests", dependencies: ["RewardPluginKit", "Models", "Tensors", "CDAGCore"]),
         .testTarget(name: "RewardsTests", dependencies: ["Rewards", "dag-reward-worker", "dag-reward"]),
         .testTarget(name: "DAGCoreTests", dependencies: ["DAGCore", "AnalyticWorld"]),
         .target(name: "CABIFixtures", dependencies: ["CDAGCore"], path: "Tests/CABIFixtures", cxxSettings: [.unsafeFlags(["-fmodules"])]),

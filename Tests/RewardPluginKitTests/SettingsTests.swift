@@ -1,11 +1,11 @@
 import Foundation
 import Testing
 
-@testable import RewardKit
+@testable import RewardPluginKit
 
-/// What the kit does beside pictures.
+/// The kit's settings, fingerprint and cache of texts.
 @Suite struct SettingsTests {
-    /// Each text is asked for once, and a cache that is full starts anew.
+    /// Each text is computed once, and a full cache is emptied.
     @Test func textCache() {
         var cache = TextCache<Int>(limit: 3)
         var asked: [[String]] = []
@@ -22,7 +22,7 @@ import Testing
         #expect(asked == [["a", "bb"], ["ccc", "dddd"], ["a", "bb", "eeeee"]])
     }
 
-    /// Every byte of a file counts.
+    /// The fingerprint depends on every byte of a file, and a missing file is an error.
     @Test func fingerprint() throws {
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("fingerprint-\(UUID())")
         defer { try? FileManager.default.removeItem(at: file) }
@@ -42,7 +42,7 @@ import Testing
         fingerprints.append(try settings.fingerprint())
         #expect(Set(fingerprints).count == fingerprints.count - 1)
         try FileManager.default.removeItem(at: file)
-        let error = #expect(throws: RewardKitError.self) { try settings.fingerprint() }
+        let error = #expect(throws: RewardPluginError.self) { try settings.fingerprint() }
         #expect(error?.description.hasPrefix("\(file.path): cannot be read") == true)
     }
 
@@ -51,7 +51,7 @@ import Testing
         return try NeuralSettings(usual.merging(values) { $1 }, device: "cpu") { _ in }
     }
 
-    /// In words: a file is its bytes and not its place, and what changes no score is not there.
+    /// The fingerprint depends on a file's bytes and not on its place, nor on settings that change no score.
     @Test func fingerprintIsOfWhatCounts() throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("fingerprint-\(UUID())")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
@@ -77,7 +77,7 @@ import Testing
 
     @Test(arguments: [("batch_size", "0"), ("batch_size", "x"), ("threads", "-1"), ("threads", "1025"), ("threads", "")])
     func numbersHaveLimits(key: String, value: String) throws {
-        let error = #expect(throws: RewardKitError.self) { try Self.settings([key: value]) }
+        let error = #expect(throws: RewardPluginError.self) { try Self.settings([key: value]) }
         #expect(error?.description.hasPrefix("\(key)=\(value) is not a number from ") == true)
     }
 }

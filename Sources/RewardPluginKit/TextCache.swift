@@ -1,13 +1,16 @@
-/// What was computed from texts, for when they come again: prompts do, along a trajectory and from epoch to epoch.
+/// A cache of values that are computed from texts. Prompts recur along a trajectory and from epoch to epoch.
 public struct TextCache<Value> {
     private var values: [String: Value] = [:]
     private let limit: Int
 
-    /// - Parameter limit: with more texts than this it starts anew.
+    /// Starts empty.
+    /// - Parameter limit: the number of texts above which the cache is emptied.
     public init(limit: Int = 10_000) { self.limit = limit }
 
-    /// The values of `texts`, in their order.
-    /// - Parameter compute: gives those of texts that are not there yet, each of which it is asked for once.
+    /// Returns the values of `texts`, in their order.
+    /// - Parameter compute: computes the values of texts that
+    ///   are not in the cache; each of these is passed once.
+    /// - Throws: only the error of `compute`.
     public mutating func values(_ texts: [String], compute: ([String]) throws -> [Value]) rethrows -> [Value] {
         if values.count > limit { values = [:] }
         let new = Set(texts).filter { values[$0] == nil }.sorted()

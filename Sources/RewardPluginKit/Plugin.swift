@@ -2,7 +2,10 @@ public import CDAGCore
 import Foundation
 import Tensors
 
-/// Answers a plugin's one exported function, `dag_reward_entry`, for a `NeuralReward`.
+/// Implements a plugin's only exported function, `dag_reward_entry`, for a `NeuralReward`.
+///
+/// The template in examples/plugins/swift has its own,
+/// smaller counterpart of this file, so that it stands alone.
 public func rewardEntry(
     _ type: any NeuralReward.Type, _ host: UnsafePointer<dag_reward_host>,
     _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>, _ error: UnsafeMutablePointer<dag_reward_error>
@@ -18,7 +21,7 @@ public func rewardEntry(
     return Int32(DAG_REWARD_OK)
 }
 
-/// What the host holds an instance by.
+/// An instance of a reward, as the host's pointer refers to it.
 private final class Instance {
     let reward: any NeuralReward
     let fingerprint: String
@@ -34,7 +37,9 @@ private final class Instance {
         }
         let log = Self.log(host, prefix: type.card.name)
         let settings = try NeuralSettings(values, device: String(cString: config.device!), log: log)
-        (batchSize, threads, self.log) = (settings.batchSize, settings.threads, log)
+        batchSize = settings.batchSize
+        threads = settings.threads
+        self.log = log
         (reward, fingerprint) = try Self.withThreads(threads) {
             let reward = try type.init(settings)
             try TensorError.check()
@@ -45,22 +50,22 @@ private final class Instance {
     }
 
     func score(_ batch: dag_reward_batch, _ result: dag_reward_result) throws {
-        let images = batch.images.pointee
-        guard images.height > 0, images.width > 0 else { throw RewardKitError("the pictures are empty") }
-        let pictures = Pictures(
-            base: images.data!, count: Int(batch.count), height: Int(images.height), width: Int(images.width),
-            pictureStride: Int(images.strides.0), rowStride: Int(images.strides.1))
-        let prompts = (0..<pictures.count).map { index in
+        let source = batch.images.pointee
+        guard source.height > 0, source.width > 0 else { throw RewardPluginError("the images are empty") }
+        let images = HostImages(
+            base: source.data!, count: Int(batch.count), height: Int(source.height), width: Int(source.width),
+            imageStride: Int(source.strides.0), rowStride: Int(source.strides.1))
+        let prompts = (0..<images.count).map { index in
             let text = batch.prompts[index]
             return String(decoding: UnsafeRawBufferPointer(start: text.data, count: text.size), as: UTF8.self)
         }
         let objectives = Int(result.objective_count)
         var start = 0
-        while start < pictures.count {
-            let range = start..<min(start + batchSize, pictures.count)
+        while start < images.count {
+            let range = start..<min(start + batchSize, images.count)
             do {
                 let scores = try Self.withThreads(threads) {
-                    try withoutGradients { try reward.score(pictures.part(range), prompts: Array(prompts[range])) }
+                    try withoutGradients { try reward.score(images.part(range), prompts: Array(prompts[range])) }
                 }
                 try TensorError.check()
                 for (index, score) in scores.enumerated() { result.scores[start * objectives + index] = score }
@@ -69,12 +74,13 @@ private final class Instance {
                 let reason = reason(error)
                 guard range.count > 1, (reason as? TensorError)?.isOutOfMemory == true else { throw reason }
                 batchSize = range.count / 2
-                log("no memory for \(range.count) pictures at once; going on with batch_size=\(batchSize)")
+                log("no memory for \(range.count) images at once; going on with batch_size=\(batchSize)")
             }
         }
     }
 
-    /// Runs the body with so many threads on the CPU; 0: as many as there would be. The process is left as it was.
+    /// Runs the body with `count` threads on the CPU, and restores
+    /// the process's number afterwards; 0 changes nothing.
     private static func withThreads<Result>(_ count: Int, _ body: () throws -> Result) rethrows -> Result {
         guard count > 0 else { return try body() }
         let before = Torch.threads
@@ -83,14 +89,18 @@ private final class Instance {
         return try body()
     }
 
-    /// Writes lines to the host's log, if it has one, after the plugin's name.
+    /// Returns a function that writes lines to the host's log, if it has one, after the plugin's name.
     private static func log(_ host: dag_reward_host, prefix: String) -> (String) -> Void {
-        guard let table = host.extension?(DAG_REWARD_LOG), let write = table.load(as: dag_reward_log.self).write else { return { _ in } }
+        guard let table = host.extension?(DAG_REWARD_LOG), let write = table.load(as: dag_reward_log.self).write else {
+            return { _ in }
+        }
         return { write("\(prefix): \($0)") }
     }
 }
 
-/// The plugin's tables, made once and for the life of the process. Calls into this plugin never overlap (`DAG_REWARD_SERIALIZED`).
+/// The plugin's tables, which are made once and stay for the life of the process.
+///
+/// They need no lock, since calls into the plugin never overlap (`DAG_REWARD_SERIALIZED`).
 private enum Table {
     nonisolated(unsafe) static var plugin: UnsafePointer<dag_reward_plugin>?
     nonisolated(unsafe) static var type: (any NeuralReward.Type)!
@@ -141,7 +151,8 @@ private enum Table {
                 },
                 destroy: { instance in Unmanaged<Instance>.fromOpaque(instance!).release() },
                 extension: { name in
-                    // A host of before the second revision adds the settings, which does no harm.
+                    // A host that knows only the first version adds
+                    // the settings to this text, which does no harm.
                     let isKnown = [DAG_REWARD_FINGERPRINT, DAG_REWARD_WHOLE_FINGERPRINT].contains(String(cString: name!))
                     return isKnown ? UnsafeRawPointer(Table.fingerprint) : nil
                 })
@@ -157,9 +168,9 @@ private enum Table {
     private static func text(_ text: String) -> UnsafePointer<CChar>? { UnsafePointer(strdup(text)) }
 }
 
-/// Runs the body; an error becomes a status and one line of text.
+/// Runs the body, and turns an error into a status and one line of text.
 private func caught(_ buffer: UnsafeMutablePointer<dag_reward_error>, _ body: () throws -> Void) -> Int32 {
-    _ = TensorError.take()  // an earlier call's, which says nothing about this one
+    _ = TensorError.take()  // an error of an earlier call has nothing to do with this one
     do {
         try body()
         return Int32(DAG_REWARD_OK)
@@ -171,7 +182,8 @@ private func caught(_ buffer: UnsafeMutablePointer<dag_reward_error>, _ body: ()
     }
 }
 
-/// What an error came of: where an operation on tensors failed before, that is the reason.
+/// Returns the cause of an error: if an operation on tensors
+/// failed before, then its error, else the error itself.
 private func reason(_ error: any Error) -> any Error { error is TensorError ? error : TensorError.take() ?? error }
 
 private func fail(_ error: UnsafeMutablePointer<dag_reward_error>, _ status: Int, _ message: String) -> Int32 {
@@ -179,7 +191,7 @@ private func fail(_ error: UnsafeMutablePointer<dag_reward_error>, _ status: Int
     return Int32(status)
 }
 
-/// Copies text, cut between two characters where the buffer ends, and ends it with NUL.
+/// Copies text into a buffer and ends it with NUL. Text that is too long is cut between two characters.
 private func copy(_ text: String, to target: UnsafeMutablePointer<CChar>, capacity: Int) {
     guard capacity > 0 else { return }
     var end = text.startIndex

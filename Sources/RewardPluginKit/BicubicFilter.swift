@@ -1,20 +1,22 @@
-/// Resizing of uint8 RGB pictures as Pillow's `resize(size, BICUBIC)` does it, to the bit: with antialiasing, first along rows, then along columns,
-/// with coefficients in fixed point and rounding to a byte in between.
+/// Resizing of uint8 RGB images with the same result as Pillow's `resize(size, BICUBIC)`, to the bit.
+///
+/// It antialiases, first along rows and then along columns, with
+/// coefficients in fixed point and rounding to a byte in between.
 struct BicubicFilter {
-    /// What one byte of the result is made of.
+    /// The input pixels that one output pixel is made of, along one axis.
     private struct Window {
         let start: Int
         let coefficients: [Int32]
     }
 
-    /// Bits after the point: 8 for the byte, 2 for sums that overshoot.
+    /// The number of bits after the point. Of 32 bits, 8 are for the byte and 2 for sums that overshoot.
     private static let precision = 32 - 8 - 2
 
     private let width: Int
     private let columns: [Window]
     private let rows: [Window]
 
-    /// - Parameters: heights and widths in pixels, each at least 1.
+    /// Computes the coefficients for a pair of sizes in pixels, each at least 1.
     init(from: (height: Int, width: Int), to: (height: Int, width: Int)) {
         width = to.width
         columns = Self.windows(from: from.width, to: to.width)
@@ -23,7 +25,8 @@ struct BicubicFilter {
 
     /// Keys' cubic convolution with a = -1/2 (Keys 1981).
     private static func weight(_ x: Double) -> Double {
-        let (a, x) = (-0.5, abs(x))
+        let a = -0.5
+        let x = abs(x)
         if x < 1 { return ((a + 2) * x - (a + 3)) * x * x + 1 }
         return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0
     }
@@ -46,8 +49,9 @@ struct BicubicFilter {
         }
     }
 
-    /// - Parameter source: a row of the picture, `[width, 3]`.
-    /// - Returns: the new picture `[height, width, 3]`.
+    /// Resizes an image.
+    /// - Parameter source: returns row y of the image, `[width, 3]`.
+    /// - Returns: the new image `[height, width, 3]`.
     func apply(_ source: (Int) -> UnsafeRawBufferPointer) -> [UInt8] {
         let half = Int32(1) << (Self.precision - 1)
         func byte(_ sum: Int32) -> UInt8 { UInt8(clamping: sum >> Int32(Self.precision)) }
@@ -60,7 +64,9 @@ struct BicubicFilter {
                 let row = source(y)
                 var target = (y - first) * rowBytes
                 for window in columns {
-                    var (red, green, blue) = (half, half, half)
+                    var red = half
+                    var green = half
+                    var blue = half
                     var index = window.start * 3
                     for coefficient in window.coefficients {
                         red &+= Int32(row[index]) &* coefficient
@@ -68,7 +74,9 @@ struct BicubicFilter {
                         blue &+= Int32(row[index + 2]) &* coefficient
                         index += 3
                     }
-                    (narrow[target], narrow[target + 1], narrow[target + 2]) = (byte(red), byte(green), byte(blue))
+                    narrow[target] = byte(red)
+                    narrow[target + 1] = byte(green)
+                    narrow[target + 2] = byte(blue)
                     target += 3
                 }
             }

@@ -1,4 +1,4 @@
-#include "picture.h"
+#include "image.h"
 
 #include <math.h>
 
@@ -20,7 +20,7 @@ static bool axis_make(axis *self, uint32_t inputs, uint32_t outputs) {
         return false;
     }
     for (uint32_t k = 0; k < outputs; k++) {
-        // Pixels j with |distance| < 1, where distance is in units of `reach` between the middles of j and k.
+        // Pixels j whose middle is less than `reach` away from the middle of k.
         double middle = scale * (k + 0.5), first = ceil(middle - 0.5 - reach), last = floor(middle - 0.5 + reach), sum = 0;
         uint32_t start = first < 0 ? 0 : (uint32_t)first, end = last > inputs - 1 ? inputs - 1 : (uint32_t)last;
         float *weights = self->weights + (size_t)k * self->taps;
@@ -39,9 +39,9 @@ static bool axis_make(axis *self, uint32_t inputs, uint32_t outputs) {
     return true;
 }
 
-bool picture_reader_prepare(picture_reader *self, uint32_t height, uint32_t width) {
+bool image_reader_prepare(image_reader *self, uint32_t height, uint32_t width) {
     if (height == self->height && width == self->width) return true;
-    picture_reader_free(self);
+    image_reader_free(self);
     if (!axis_make(&self->rows, height, self->side)) return false;
     if (!axis_make(&self->columns, width, self->side)) {
         axis_free(&self->rows);
@@ -52,16 +52,16 @@ bool picture_reader_prepare(picture_reader *self, uint32_t height, uint32_t widt
     return true;
 }
 
-void picture_reader_free(picture_reader *self) {
+void image_reader_free(image_reader *self) {
     axis_free(&self->rows);
     axis_free(&self->columns);
     self->height = self->width = 0;
 }
 
-void picture_read(const picture_reader *self, const dag_reward_images *images, uint32_t n, float *line, float *target) {
+void image_read(const image_reader *self, const dag_reward_images *images, uint32_t n, float *line, float *target) {
     const uint32_t channels = self->channels, width = self->width;
     for (uint32_t y = 0; y < self->side; y++) {
-        // The weighted sum of rows, in 0 to 255.
+        // The weighted sum of rows, from 0 to 255.
         memset(line, 0, (size_t)width * channels * sizeof *line);
         for (uint32_t j = 0; j < self->rows.counts[y]; j++) {
             float weight = self->rows.weights[(size_t)y * self->rows.taps + j];

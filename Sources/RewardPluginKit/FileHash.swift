@@ -2,13 +2,13 @@ import Foundation
 
 /// The hash that stands for weights in a fingerprint: equal for equal bytes, and in practice for no others.
 ///
-/// It compares a run's files with those that its checkpoint was made with, so it need not resist an attacker. It takes
-/// eight bytes at a time, because published weights are gigabytes. Its values are in checkpoints: another hash would
-/// refuse to resume them.
+/// It compares a run's files with those that its checkpoint was made with, so it need not resist an attacker.
+/// It takes eight bytes at a time, because published weights are gigabytes. Its values are in checkpoints:
+/// another hash would refuse to resume them.
 enum FileHash {
     /// Hashes the lengths and all bytes of files, in their order.
     /// - Returns: a hexadecimal number of 64 bits.
-    /// - Throws: `RewardKitError` that names a file that cannot be read.
+    /// - Throws: `RewardPluginError` that names a file that cannot be read.
     static func hash(_ files: [URL]) throws -> String {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         func combine(_ word: UInt64) {
@@ -20,7 +20,7 @@ enum FileHash {
             do {
                 data = try Data(contentsOf: file, options: .alwaysMapped)
             } catch {
-                throw RewardKitError("\(file.path): cannot be read (\(error.localizedDescription))")
+                throw RewardPluginError("\(file.path): cannot be read (\(error.localizedDescription))")
             }
             data.withUnsafeBytes { bytes in
                 combine(UInt64(bytes.count))

@@ -2,9 +2,10 @@ import Foundation
 import Tensors
 import Testing
 
-@testable import RewardKit
+@testable import RewardPluginKit
 
-/// Against torchvision, transformers and hpsv2 (Tests/Goldens/rewards/make_preprocessing_goldens.py): checksums over every pixel.
+/// Against torchvision, transformers and hpsv2 (Tests/Goldens/rewards/make_preprocessing_goldens.py):
+/// checksums over every pixel.
 @Suite struct PreprocessingTests {
     private struct Case: Decodable {
         let height, width, size: Int
@@ -21,7 +22,7 @@ import Testing
         return (try? JSONDecoder().decode(File.self, from: Data(contentsOf: file)))?.cases ?? []
     }()
 
-    private static func picture(_ height: Int, _ width: Int) -> [UInt8] {
+    private static func image(_ height: Int, _ width: Int) -> [UInt8] {
         var pixels: [UInt8] = []
         for y in 0..<height {
             for x in 0..<width {
@@ -42,10 +43,10 @@ import Testing
 
     @Test func goldensAreThere() { #expect(Self.cases.count == 11) }
 
-    /// Every byte is Pillow's.
+    /// Every byte equals Pillow's.
     @Test(arguments: 0..<11) func resizingIsPillows(index: Int) {
         let golden = Self.cases[index]
-        let pixels = Self.picture(golden.height, golden.width)
+        let pixels = Self.image(golden.height, golden.width)
         let resized = pixels.withUnsafeBytes { bytes in
             BicubicFilter(from: (golden.height, golden.width), to: (golden.resized[0], golden.resized[1])).apply { y in
                 UnsafeRawBufferPointer(rebasing: bytes[y * golden.width * 3..<(y + 1) * golden.width * 3])
@@ -54,12 +55,13 @@ import Testing
         #expect(Self.checksum(resized) == golden.resized_checksum)
     }
 
-    /// Every byte of the crop is torchvision's, or transformers', before it is normalised. Two pictures in padded rows, the second upside down.
+    /// Every byte of the crop is torchvision's, or transformers', before it is normalised. Two images in
+    /// padded rows, the second upside down.
     @Test(arguments: 0..<11, [FloatingPointRoundingRule.toNearestOrEven, .down])
     func croppedPixels(index: Int, cropOffset: FloatingPointRoundingRule) throws {
         let golden = Self.cases[index]
         let (rowBytes, padded) = (golden.width * 3, golden.width * 3 + 5)
-        let rows = Self.picture(golden.height, golden.width)
+        let rows = Self.image(golden.height, golden.width)
         var memory = [UInt8](repeating: 77, count: padded * golden.height * 2)
         for y in 0..<golden.height {
             for byte in 0..<rowBytes {
@@ -68,8 +70,8 @@ import Testing
             }
         }
         let input = memory.withUnsafeBytes {
-            Pictures(
-                base: $0.baseAddress!, count: 2, height: golden.height, width: golden.width, pictureStride: padded * golden.height,
+            HostImages(
+                base: $0.baseAddress!, count: 2, height: golden.height, width: golden.width, imageStride: padded * golden.height,
                 rowStride: padded
             ).clipInput(size: golden.size, cropOffset: cropOffset)
         }
@@ -86,10 +88,10 @@ import Testing
         if isTorchvision { Self.expect(Self.sums(values), golden.clip_sums) }
     }
 
-    /// A long side that fits already.
+    /// An image whose long side fits already.
     @Test(arguments: [(8, 5), (5, 8), (8, 8)]) func longSideInputIsSquare(height: Int, width: Int) throws {
         let input = [UInt8](repeating: 255, count: height * width * 3).withUnsafeBytes {
-            Pictures(base: $0.baseAddress!, count: 1, height: height, width: width, pictureStride: 0, rowStride: width * 3)
+            HostImages(base: $0.baseAddress!, count: 1, height: height, width: width, imageStride: 0, rowStride: width * 3)
                 .longSideInput(size: 8)
         }
         #expect(input.shape == [1, 3, 8, 8])
@@ -97,18 +99,18 @@ import Testing
         #expect(red.filter { $0 > 0 }.count == height * width)
     }
 
-    /// hpsv2's own preprocessing, which is another.
+    /// hpsv2's own preprocessing.
     @Test(arguments: 0..<11) func longSideInputIsHPSv2s(index: Int) throws {
         let golden = Self.cases[index]
-        let input = Self.picture(golden.height, golden.width).withUnsafeBytes {
-            Pictures(
-                base: $0.baseAddress!, count: 1, height: golden.height, width: golden.width, pictureStride: 0, rowStride: golden.width * 3
+        let input = Self.image(golden.height, golden.width).withUnsafeBytes {
+            HostImages(
+                base: $0.baseAddress!, count: 1, height: golden.height, width: golden.width, imageStride: 0, rowStride: golden.width * 3
             ).longSideInput(size: golden.size)
         }
         #expect(input.shape == [1, 3, golden.size, golden.size])
         let values = try input.array(Float.self)
         Self.expect(Self.sums(values), golden.hps_sums)
-        // A pixel that is off by one 255th, wherever it is, would be seen.
+        // A difference of 1/255 in any pixel would show in the sums.
         for place in stride(from: 0, to: values.count, by: 997) {
             let change = Self.weights(place).map { abs($0) / 255 / 0.28 }.max()!
             #expect(change > Self.tolerance)
@@ -128,7 +130,7 @@ import Testing
         }
     }
 
-    /// Those of `weighted_sums`.
+    /// Returns the weights of `weighted_sums`.
     private static func weights(_ place: Int) -> [Double] {
         (0..<8).map { index in
             let noise = sin(12.9898 * Double(place) + 78.233 * Double(index)) * 43758.5453

@@ -4,34 +4,35 @@ import Models
 import Tensors
 import Testing
 
-@testable import RewardKit
+@testable import RewardPluginKit
 
-/// A plugin through its C functions: what becomes of errors, and what it tells.
+/// A plugin through its C functions: its errors, batches, threads and log.
 @Suite(.serialized) struct PluginTests {
-    /// Fails as its option says, or scores 1.
+    /// A reward that fails as its option says, or scores 1.
     private final class Probe: NeuralReward {
         static let card = RewardCard(
             name: "probe", version: "1", description: "a probe", license: "MIT", source: "here", objectives: [("one", "1")],
             weights: "nothing", options: [("fails", "", "where")])
-        /// How many pictures each call had, and on how many threads.
-        nonisolated(unsafe) static var calls: [(pictures: Int, threads: Int)] = []
+        /// The number of images and of threads of each call.
+        nonisolated(unsafe) static var calls: [(images: Int, threads: Int)] = []
         private let fails: String
 
         init(_ settings: NeuralSettings) throws {
             fails = settings["fails"]
             if fails == "create" { try Self.runOutOfMemory() }
-            if fails == "settings" { throw RewardKitError("fails=settings") }
+            if fails == "settings" { throw RewardPluginError("fails=settings") }
         }
 
         var summary: String { "nothing" }
 
-        func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
-            Self.calls.append((pictures.count, Torch.threads))
-            if let most = Int(fails), pictures.count > most { try Self.runOutOfMemory() }
-            return Array(repeating: 1, count: pictures.count)
+        func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
+            Self.calls.append((images.count, Torch.threads))
+            if let most = Int(fails), images.count > most { try Self.runOutOfMemory() }
+            return Array(repeating: 1, count: images.count)
         }
 
-        /// As a model does: the tensor that could not be made has no shape, which is what is seen first.
+        /// Fails as a model does: the tensor that could not be
+        /// made has no shape, which the model notices first.
         private static func runOutOfMemory() throws {
             let tensor = Tensor.zeros([1 << 50])
             if tensor.shape.isEmpty { throw ModelError("another shape") }
@@ -54,7 +55,7 @@ import Testing
         }
     }
 
-    /// Makes an instance, scores pictures of this height, and says how it ended.
+    /// Makes an instance and scores images of this height. Returns the last status and message.
     private func run(
         fails: String, batchSize: Int = 1, threads: Int = 0, height: UInt32 = 2, count: Int = 1, logs: Bool = true
     ) throws -> (status: Int, message: String) {
@@ -109,21 +110,22 @@ import Testing
         }
     }
 
-    /// Where memory does not suffice for a batch it is halved, and stays so; only one picture that is too large is an error.
+    /// A batch that does not fit into memory is halved, and so are later ones. A single image that does not fit is
+    /// an error.
     @Test func batchesAreHalvedToFit() throws {
         #expect(try run(fails: "3", batchSize: 16, count: 20).status == DAG_REWARD_OK)
-        #expect(Probe.calls.map(\.pictures) == [16, 8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
+        #expect(Probe.calls.map(\.images) == [16, 8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
         #expect(
             Self.log.dropFirst() == [
-                "probe: no memory for 16 pictures at once; going on with batch_size=8",
-                "probe: no memory for 8 pictures at once; going on with batch_size=4",
-                "probe: no memory for 4 pictures at once; going on with batch_size=2",
+                "probe: no memory for 16 images at once; going on with batch_size=8",
+                "probe: no memory for 8 images at once; going on with batch_size=4",
+                "probe: no memory for 4 images at once; going on with batch_size=2",
             ])
         #expect(try run(fails: "0", batchSize: 4, count: 4).status == DAG_REWARD_MEMORY)
-        #expect(Probe.calls.map(\.pictures) == [4, 2, 1])
+        #expect(Probe.calls.map(\.images) == [4, 2, 1])
     }
 
-    /// For as long as it computes, in this process.
+    /// The number of threads is that of the setting during a call, and the process's own afterwards.
     @Test func threadsAreSet() throws {
         let before = Torch.threads
         #expect(try run(fails: "", threads: before + 1).status == DAG_REWARD_OK)
@@ -141,7 +143,7 @@ import Testing
         #expect(TensorError.take() == nil)
     }
 
-    @Test func emptyPictures() throws {
-        #expect(try run(fails: "", height: 0) == (Int(DAG_REWARD_INVALID), "the pictures are empty"))
+    @Test func emptyImages() throws {
+        #expect(try run(fails: "", height: 0) == (Int(DAG_REWARD_INVALID), "the images are empty"))
     }
 }
