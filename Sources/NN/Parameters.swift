@@ -1,4 +1,3 @@
-import Foundation
 import Tensors
 
 /// The initial value of a parameter that does not come from a checkpoint.

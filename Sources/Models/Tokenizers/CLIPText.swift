@@ -1,5 +1,3 @@
-import Foundation
-
 /// CLIP's steps before byte-pair encoding: normalisation and splitting into words.
 ///
 /// They work on Unicode scalars, because Swift's characters join scalars that CLIP keeps apart (a carriage

@@ -1,5 +1,3 @@
-import Foundation
-
 /// The configuration of UNet2DConditionModel or UNet2DModel (unet/config.json) with diffusers' defaults.
 public struct UNetConfiguration: Decodable, Sendable {
     let className: String
