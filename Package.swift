@@ -24,7 +24,7 @@ func cReward(_ name: String, _ folder: String, library: String? = nil, exclude: 
 func neuralReward(_ name: String) -> Target {
     let exports = Context.packageDirectory + "/Plugins/reward.map"
     return .target(
-        name: "\(name)Reward", dependencies: ["RewardKit", "Models", "NN", "Tensors", "CDAGCore"], path: "Plugins/\(name)",
+        name: "\(name)Reward", dependencies: ["RewardPluginKit", "Models", "NN", "Tensors", "CDAGCore"], path: "Plugins/\(name)",
         linkerSettings: [.unsafeFlags(["-Xlinker", "--version-script=\(exports)", "-use-ld=lld"])])
 }
 
@@ -61,7 +61,8 @@ let package = Package(
         .systemLibrary(name: "CZlib", path: "Sources/C/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "Tensors", dependencies: ["CTorch", "CZlib"]),
         .target(name: "NN", dependencies: ["Tensors"]),
-        .target(name: "Models", dependencies: ["NN", "Tensors", "CZlib"]),
+        .systemLibrary(name: "CUTF8Proc", path: "Sources/C/CUTF8Proc", pkgConfig: "libutf8proc", providers: [.apt(["libutf8proc-dev"])]),
+        .target(name: "Models", dependencies: ["NN", "Tensors", "CUTF8Proc", "CZlib"]),
 
         // Images and what scores them: no torch here, so that a reward's worker process starts in an instant.
         .systemLibrary(name: "CPNG", path: "Sources/C/CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
@@ -110,7 +111,7 @@ let package = Package(
         cReward(
             "CIFARReward", "CIFARClassifier", library: "jansson", exclude: ["weights", "resnet.py", "train_fashion_classifier.py"],
             flags: ["-std=gnu23"]),
-        .target(name: "RewardKit", dependencies: ["Models", "Tensors", "CDAGCore"]),
+        .target(name: "RewardPluginKit", dependencies: ["Models", "Tensors", "CDAGCore"]),
         neuralReward("Aesthetic"), neuralReward("HPSv2"), neuralReward("ImageReward"),
 
         // Tests.
@@ -121,7 +122,7 @@ let package = Package(
         .target(name: "CABIFixtures", dependencies: ["CDAGCore"], path: "Tests/CABIFixtures", cxxSettings: [.unsafeFlags(["-fmodules"])]),
         .testTarget(name: "TensorsTests", dependencies: ["TestSupport", "Tensors"]),
         .testTarget(name: "ModelsTests", dependencies: ["TestSupport", "Models", "NN", "Tensors"]),
-        .testTarget(name: "RewardKitTests", dependencies: ["TestSupport", "RewardKit", "Models", "Tensors", "CDAGCore"]),
+        .testTarget(name: "RewardPluginKitTests", dependencies: ["TestSupport", "RewardPluginKit", "Models", "Tensors", "CDAGCore"]),
         .testTarget(
             name: "RewardsTests",
             dependencies: ["TestSupport", "Support", "CFunctionReward", "Images", "Rewards", "CDAGCore", "dag-reward-worker", "dag-reward"]),

@@ -65,7 +65,7 @@ note "$swift_version"
 # --- System packages -----------------------------------------------------------------------------------------------------
 say "System packages"
 python=${PYTHON:-python3}
-packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev zlib1g-dev pkg-config make g++ patchelf)
+packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev libutf8proc-dev zlib1g-dev pkg-config make g++ patchelf)
 # What the tests compare the plugin ABI with, and a C library that they use as a reward.
 if [[ $with_python == yes ]]; then packages+=(abigail-tools libtesseract5 tesseract-ocr-eng); fi
 # What the classifiers and models of the study are trained on, and compared with.

@@ -2,14 +2,15 @@ import CDAGCore
 import Foundation
 import Models
 import NN
-import RewardKit
+import RewardPluginKit
 import Tensors
 
-/// The LAION aesthetic score, version 2: a linear head on the length-normalised image embedding of CLIP ViT-L/14.
+/// The LAION aesthetic score, version 2: a linear head on
+/// the length-normalised image embedding of CLIP ViT-L/14.
 /// Source: christophschuhmann/improved-aesthetic-predictor.
 final class Aesthetic: NeuralReward {
     static let card = RewardCard(
-        name: "aesthetic", version: "1.1.0", description: "how much people like the look of a picture, by LAION's predictor",
+        name: "aesthetic", version: "1.1.0", description: "how much people like the look of an image, by LAION's predictor",
         license: "Apache-2.0 AND MIT", source: "https://github.com/christophschuhmann/improved-aesthetic-predictor",
         objectives: [("aesthetic", "predicted rating, about 1 to 10")],
         weights: "sac+logos+ava1-l14-linearMSE.pth, from the repository above",
@@ -26,7 +27,8 @@ final class Aesthetic: NeuralReward {
         let tensors = try TensorFile.read(weights)
         clip = try CLIPVisionModel(folder: folder, dtype: settings.dtype, device: device)
         if let width = tensors["layers.0.weight"]?.shape.last, width != clip.embeddingSize {
-            throw ModelError("\(weights.path): rates embeddings of \(width) numbers, \(folder.url.path) gives \(clip.embeddingSize)")
+            throw ModelError(
+                "\(weights.path): rates embeddings of \(width) numbers, \(folder.url.path) gives \(clip.embeddingSize)")
         }
         let store = ParameterStore(checkpoint: tensors, origin: weights.path, dtype: .float32, device: device)
         head = RatingHead(clip.embeddingSize, store.root / "layers")
@@ -38,13 +40,14 @@ final class Aesthetic: NeuralReward {
 
     var summary: String { "CLIP's \(clip.sizes), \(clip.activation.rawValue)" }
 
-    /// On pictures that are not square `CLIPProcessor`, which DDPO and DAG use, rounds the crop's offset down.
-    func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
-        try head(clip(pictures.clipInput(size: clip.imageSize, cropOffset: .down).to(device)).normalize()).array()
+    /// Crops as `CLIPProcessor` does, which DDPO and DAG use:
+    /// on images that are not square it rounds the offset down.
+    func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
+        try head(clip(images.clipInput(size: clip.imageSize, cropOffset: .down).to(device)).normalize()).array()
     }
 }
 
-/// What `dag_reward.h` asks of a plugin.
+/// The entry of a plugin, see `dag_reward.h`.
 @_cdecl("dag_reward_entry")
 public func entry(
     _ host: UnsafePointer<dag_reward_host>, _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>,

@@ -10,8 +10,8 @@
 #define CORETYPE "OPENBLAS_CORETYPE"
 #define FIND(function) ((__typeof__(function) *)dlsym(library, #function))
 
-// AMD's chips with AVX-512 from Zen 5 on: OpenBLAS 0.3.21, which Debian 12 has, does not know them and takes AVX2 kernels, at half the
-// speed. It knows Zen 4, where both are as fast.
+// Whether this is an AMD CPU with AVX-512 from Zen 5 on. OpenBLAS 0.3.21 of Debian 12 does not know these and
+// takes AVX2 kernels, at half the speed. It knows Zen 4, where both are equally fast.
 static bool is_zen5_or_later(void) {
 #if defined(__x86_64__)
     unsigned signature, unused;
@@ -25,10 +25,12 @@ static bool is_zen5_or_later(void) {
 }
 
 int32_t blas_load(blas *self, dag_reward_error *error) {
-    static int threads;  // before this plugin asked for one
-    bool there = dlopen(LIBRARY, RTLD_NOW | RTLD_NOLOAD) != NULL, users = getenv(CORETYPE) != NULL, wants = is_zen5_or_later();
-    // The variable is taken back afterwards: the choice is for this library, not for what else the host may start.
-    bool choose = wants && !there && !users;
+    static int threads;  // OpenBLAS's own number, before this plugin set it to one
+    bool loaded = dlopen(LIBRARY, RTLD_NOW | RTLD_NOLOAD) != NULL;
+    bool set_by_user = getenv(CORETYPE) != NULL;
+    bool needs_choice = is_zen5_or_later();
+    // The variable is unset afterwards: processes that the host starts must not inherit it.
+    bool choose = needs_choice && !loaded && !set_by_user;
     if (choose) setenv(CORETYPE, "SkylakeX", 1);
     void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (choose) unsetenv(CORETYPE);
@@ -44,12 +46,12 @@ int32_t blas_load(blas *self, dag_reward_error *error) {
     if (threads == 0) threads = thread_count();
     set_thread_count(1);
     self->threads = threads;
-    bool slow = wants && (strcmp(core(), "Haswell") == 0 || strcmp(core(), "Zen") == 0);
-    const char *why = users    ? "by " CORETYPE
-                      : choose ? "chosen for this CPU"
-                      : slow   ? "loaded before; for twice the speed start with " CORETYPE "=SkylakeX"
-                      : there  ? "loaded before"
-                               : "its own choice";
+    bool slow = needs_choice && (strcmp(core(), "Haswell") == 0 || strcmp(core(), "Zen") == 0);
+    const char *why = "its own choice";
+    if (set_by_user) why = "by " CORETYPE;
+    else if (choose) why = "chosen for this CPU";
+    else if (slow) why = "loaded before; for twice the speed start with " CORETYPE "=SkylakeX";
+    else if (loaded) why = "loaded before";
     const char *version = config() + strcspn(config(), "0123456789");
     snprintf(self->description, sizeof self->description, "OpenBLAS %.*s, %s kernels (%s)", (int)strcspn(version, " "), version, core(),
              why);

@@ -1,4 +1,4 @@
-// OpenBLAS, loaded when it is needed and not before: its kernels are chosen once, while it loads.
+// OpenBLAS, loaded at run time, since it chooses its kernels while it loads.
 #ifndef BLAS_H
 #define BLAS_H
 
@@ -8,12 +8,13 @@
 
 typedef struct blas {
     __typeof__(cblas_sgemm) *sgemm;
-    int threads;            ///< how many OpenBLAS would use
-    char description[192];  ///< version, kernels and why those, for the user
+    int threads;            ///< the number that OpenBLAS would use
+    char description[192];  ///< version, kernels and the reason for these, for the user
 } blas;
 
-/// Loads OpenBLAS, unless the process has it, and makes it single-threaded: the classifier spreads pictures over threads of its own,
-/// so that everything around the products is spread too. Not from two threads at once.
+/// Loads OpenBLAS, unless the process has it, and makes it single-threaded: the
+/// classifier spreads images over its own threads, so that the work between
+/// products is spread, too. Must not be called from two threads at once.
 int32_t blas_load(blas *self, dag_reward_error *error);
 
 #endif

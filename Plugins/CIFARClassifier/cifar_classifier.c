@@ -1,18 +1,18 @@
-// A ResNet's opinion of what a picture shows: the logarithm of the probability that it is of one of the chosen classes, DAG's reward
-// on CIFAR-10 (Zhang et al. 2024, arXiv 2406.00633). No more than OpenBLAS and a few hundred lines of C.
+// The logarithm of the probability, by a ResNet, that an image is of one of the chosen classes: DAG's reward
+// on CIFAR-10 (Zhang et al. 2024, arXiv 2406.00633), in C on OpenBLAS.
 #include <math.h>
 #include <pthread.h>
 
 #include "classifier.h"
 
 enum {
-    NAMED = 10,  // classes with objectives of their own
+    NAMED = 10,  // the number of classes with objectives of their own
     LOG_PROBABILITY = 0,
     ENTROPY,
     CLASS,
     SHARE = CLASS + NAMED,
     OBJECTIVES = SHARE + NAMED,
-    MOST_THREADS = 64,  // that OpenBLAS of Debian takes calls from
+    MOST_THREADS = 64,  // Debian's OpenBLAS accepts calls from as many
 };
 
 // The score of a class that the network does not have, instead of minus infinity.
@@ -23,7 +23,7 @@ typedef struct instance {
     blas blas;
     int threads;
     workspace *spaces;  // [threads]
-    float *lines;       // [threads, width, 3], for pictures of the reader's width
+    float *lines;       // [threads, width, 3], for images of the reader's width
 } instance;
 
 static void destroy(void *pointer) {
@@ -76,7 +76,7 @@ static int32_t create(const dag_reward_host *host, const dag_reward_config *conf
     return DAG_REWARD_OK;
 }
 
-// Turns a picture's logits into its scores. False if they are not finite.
+// Computes an image's scores from its logits. Returns false if these are not finite.
 static bool judge(const classifier *self, const float *logits, float *scores) {
     uint32_t classes = self->network.classes, best = 0;
     double sum = 0, chosen = 0, best_chosen = -INFINITY, entropy = 0;
@@ -100,7 +100,7 @@ static bool judge(const classifier *self, const float *logits, float *scores) {
     return true;
 }
 
-// The pictures that one thread scores.
+// The images that one thread scores.
 typedef struct share {
     const instance *self;
     const dag_reward_images *images;
@@ -118,7 +118,7 @@ static void *score_share(void *pointer) {
     for (uint32_t first = job->first, count; first < job->end; first += count) {
         count = job->end - first < job->space->capacity ? job->end - first : job->space->capacity;
         for (uint32_t k = 0; k < count; k++)
-            picture_read(&classifier->reader, job->images, first + k, job->line, job->space->activations[0] + k * input);
+            image_read(&classifier->reader, job->images, first + k, job->line, job->space->activations[0] + k * input);
         resnet_forward(network, &job->self->blas, job->space, count);
         for (uint32_t k = 0; k < count; k++) {
             float *scores = job->result->scores + (size_t)(first + k) * job->result->objective_count;
@@ -129,19 +129,20 @@ static void *score_share(void *pointer) {
     return NULL;
 }
 
-// Makes room for pictures of this size, once.
+// Allocates memory for images of this size, unless the
+// last ones had the same. Returns false if memory is out.
 static bool prepare(instance *self, uint32_t height, uint32_t width) {
     if (!self->lines || width != self->classifier.reader.width) {
         free(self->lines);
         self->lines = malloc((size_t)self->threads * width * 3 * sizeof(float));
     }
-    return self->lines && picture_reader_prepare(&self->classifier.reader, height, width);
+    return self->lines && image_reader_prepare(&self->classifier.reader, height, width);
 }
 
 static int32_t score(void *pointer, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
     instance *self = pointer;
     const dag_reward_images *images = batch->images;
-    if (images->height == 0 || images->width == 0) return dag_reward_fail(error, DAG_REWARD_INVALID, "the pictures are empty");
+    if (images->height == 0 || images->width == 0) return dag_reward_fail(error, DAG_REWARD_INVALID, "the images are empty");
     if (!prepare(self, images->height, images->width)) return dag_reward_fail(error, DAG_REWARD_MEMORY, "out of memory");
     share jobs[MOST_THREADS];
     pthread_t threads[MOST_THREADS];
@@ -156,7 +157,8 @@ static int32_t score(void *pointer, const dag_reward_batch *batch, const dag_rew
             .space = &self->spaces[k],
             .line = self->lines + (size_t)k * images->width * 3,
         };
-        // The first share, the last to be handed out, is this thread's, and so is one whose thread cannot be had.
+        // This thread scores the first share, after the others
+        // have started, and any share whose thread cannot be made.
         running[k] = k > 0 && pthread_create(&threads[k], NULL, score_share, &jobs[k]) == 0;
         if (!running[k]) score_share(&jobs[k]);
     }
@@ -187,7 +189,7 @@ static const void *extension(const char *name) {
 
 #define OBJECTIVE(name, description) {sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, name, description}
 #define CLASS_OBJECTIVE(k) \
-    OBJECTIVE("class_" #k, "log-probability of class " #k " in the weights' order, at most 0; -1000 if there are not so many classes")
+    OBJECTIVE("class_" #k, "log-probability of class " #k " in the weights' order, at most 0; -1000 if there are fewer classes")
 #define SHARE_OBJECTIVE(k) OBJECTIVE("share_" #k, "1 if class " #k " is the most probable, else 0: the mean is the class's share")
 #define FOR_EACH_CLASS(make) make(0), make(1), make(2), make(3), make(4), make(5), make(6), make(7), make(8), make(9)
 

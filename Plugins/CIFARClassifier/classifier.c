@@ -8,7 +8,7 @@ static const uint8_t fashion_mnist[] = {
 
 enum { LARGEST_SIDE = 1024 };
 
-// 64-bit FNV-1a.
+// 64-bit FNV-1a, for the fingerprint.
 static uint64_t hash(const uint8_t *bytes, size_t size) {
     uint64_t value = 0xcbf29ce484222325;
     for (size_t k = 0; k < size; k++) value = (value ^ bytes[k]) * 0x100000001b3;
@@ -20,7 +20,8 @@ static int32_t metadata_fail(const safetensors *file, const char *what, dag_rewa
                            file->name, what);
 }
 
-// Reads `count` numbers from `low` to `high`, with spaces between, and nothing else.
+// Reads `count` numbers from `low` to `high`, separated
+// by spaces. Returns false if the text is anything else.
 static bool read_numbers(const char *text, uint32_t count, double low, double high, float *numbers) {
     for (uint32_t k = 0; k < count && text; k++) {
         char *end;
@@ -34,7 +35,7 @@ static bool read_numbers(const char *text, uint32_t count, double low, double hi
 
 static size_t name_length(const char *names) { return strcspn(names, "+"); }
 
-// The next of names joined by +, or NULL.
+// Returns the next of names that are joined by +, or NULL.
 static const char *next_name(const char *names) {
     names += name_length(names);
     return *names ? names + 1 : NULL;
@@ -62,8 +63,8 @@ static int32_t load(classifier *self, safetensors *file, const char *classes, da
     if (!names) return metadata_fail(file, "lacks the names of the classes", error);
     int32_t status = resnet_load(&self->network, file, (uint32_t)side, error);
     if (status != DAG_REWARD_OK) return status;
-    picture_reader *reader = &self->reader;
-    *reader = (picture_reader){.side = self->network.side, .channels = self->network.channels};
+    image_reader *reader = &self->reader;
+    *reader = (image_reader){.side = self->network.side, .channels = self->network.channels};
     if (!read_numbers(safetensors_metadata(file, "mean"), reader->channels, -1e3, 1e3, reader->mean))
         return metadata_fail(file, "mean is not one number a channel", error);
     if (!read_numbers(safetensors_metadata(file, "std"), reader->channels, 1e-3, 1e3, reader->deviation))
@@ -105,7 +106,7 @@ void classifier_describe(const classifier *self, char *text, size_t capacity) {
 
 void classifier_free(classifier *self) {
     resnet_free(&self->network);
-    picture_reader_free(&self->reader);
+    image_reader_free(&self->reader);
     free(self->names);
     free(self->chosen);
     *self = (classifier){0};

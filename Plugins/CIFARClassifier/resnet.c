@@ -1,9 +1,9 @@
 #include "resnet.h"
 
 enum {
-    TILE_FLOATS = 1 << 18,        // 1 MB: what im2col writes stays in the second-level cache until the product has read it
-    TILE_ROWS = 256,              // at least: a product reorders all its weights, which few rows would not repay
-    ACTIVATION_FLOATS = 1 << 21,  // 8 MB for one layer's output, of as many pictures as fit
+    TILE_FLOATS = 1 << 18,        // 1 MB: im2col's output stays in the second-level cache until the product has read it
+    TILE_ROWS = 256,              // the minimum: a product reorders all its weights, which does not pay for fewer rows
+    ACTIVATION_FLOATS = 1 << 21,  // 8 MB for the largest layer's output; as many images as fit are computed at once
     LARGEST_CAPACITY = 64,
 };
 
@@ -16,20 +16,21 @@ static size_t tile_rows(const convolution *self) {
     return rows < TILE_ROWS ? TILE_ROWS : rows;
 }
 
-// Writes the inputs of output pixels `first` to `end`, counted over all pictures: [end - first, kernel, kernel, inputs].
+// Writes the inputs of output pixels `first` to `end`, counted
+// over all images: [end - first, kernel, kernel, inputs].
 static void im2col(const convolution *self, const float *source, uint32_t side, size_t first, size_t end, float *tile) {
     const uint32_t out = output_side(self, side), kernel = self->kernel, inputs = self->inputs, border = kernel / 2;
     for (size_t pixel = first; pixel < end; pixel++) {
-        const float *picture = source + pixel / ((size_t)out * out) * side * side * inputs;
+        const float *image = source + pixel / ((size_t)out * out) * side * side * inputs;
         uint32_t top = (uint32_t)(pixel / out % out) * self->stride, left = (uint32_t)(pixel % out) * self->stride;
-        // Columns of the window that lie in the picture.
+        // Columns of the window that lie in the image.
         uint32_t from = left < border ? border - left : 0, to = left + kernel - border > side ? side - left + border : kernel;
         for (uint32_t k = 0; k < kernel; k++, tile += kernel * inputs) {
             if (top + k < border || top + k - border >= side) {
                 memset(tile, 0, kernel * inputs * sizeof *tile);
                 continue;
             }
-            const float *row = picture + ((size_t)(top + k - border) * side + left + from - border) * inputs;
+            const float *row = image + ((size_t)(top + k - border) * side + left + from - border) * inputs;
             memset(tile, 0, from * inputs * sizeof *tile);
             memcpy(tile + from * inputs, row, (to - from) * inputs * sizeof *tile);
             memset(tile + to * inputs, 0, (kernel - to) * inputs * sizeof *tile);
@@ -45,7 +46,8 @@ static void add_bias_relu(float *restrict values, size_t rows, const float *rest
         }
 }
 
-// source [count, side, side, inputs] to target [count, side / stride, side / stride, outputs]; `add`: onto what is there.
+// Maps source [count, side, side, inputs] to target [count, side / stride, side / stride, outputs]; with
+// `add`, adds the result to the target.
 static void convolve(
     const convolution *self, const blas *blas, const float *source, uint32_t count, uint32_t side, float *tile, float *target, bool add) {
     size_t out = output_side(self, side), pixels = count * out * out, step = tile_rows(self), length = row_length(self);
@@ -92,7 +94,7 @@ void resnet_forward(const resnet *self, const blas *blas, workspace *space, uint
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-// Floats of a picture's largest activation, and of the largest tile, over all layers.
+// Finds the numbers of floats of an image's largest activation and of the largest tile, over all layers.
 static void measure(const resnet *self, size_t *activation, size_t *tile) {
     size_t side = self->side;
     *activation = side * side * larger(self->channels, self->stem.outputs);

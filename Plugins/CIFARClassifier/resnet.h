@@ -1,5 +1,6 @@
-// ResNets with basic blocks and the CIFAR stem (3x3 convolution, no max-pool), such as ResNet-18: He et al. 2015, arXiv 1512.03385.
-// Activations are [picture, row, column, channel], batch norm is folded into the convolutions, and a convolution is im2col and a product.
+// ResNets with basic blocks and the CIFAR stem (3x3 convolution, no max-pool), such as ResNet-18: He et al.
+// 2015, arXiv 1512.03385. Activations are [image, row, column, channel], batch norm is folded into the
+// convolutions, and a convolution is computed by im2col and a product.
 #ifndef RESNET_H
 #define RESNET_H
 
@@ -10,7 +11,7 @@
 typedef struct convolution {
     uint32_t inputs, outputs, kernel, stride;
     float *weights;  ///< [kernel, kernel, inputs, outputs]
-    float *bias;     ///< [outputs]; a ReLU follows. NULL: neither
+    float *bias;     ///< [outputs], and a ReLU follows; NULL for neither
 } convolution;
 
 /// relu(second(relu(first(x))) + x), or + shortcut(x), whose bias is in second's.
@@ -26,13 +27,13 @@ typedef struct resnet {
     float *head, *head_bias;  ///< [classes, features], [classes]
 } resnet;
 
-/// Builds the network out of tensors with torchvision's names; widths, blocks and classes are as the file has them. Every tensor is
-/// needed, and none may be left over. On failure there is nothing to free.
+/// Builds the network from tensors with torchvision's names. Widths, blocks and classes are those of the
+/// file, which must hold every tensor and no others. On failure there is nothing to free.
 int32_t resnet_load(resnet *self, safetensors *file, uint32_t side, dag_reward_error *error);
 
 void resnet_free(resnet *self);
 
-/// Scratch memory for `capacity` pictures at a time.
+/// Scratch memory for `capacity` images at a time.
 typedef struct workspace {
     uint32_t capacity;
     float *activations[3];  ///< [capacity, floats of the largest activation]; the input goes into the first
@@ -41,12 +42,13 @@ typedef struct workspace {
     float *logits;    ///< [capacity, classes]
 } workspace;
 
-/// False if there is not enough memory.
+/// Returns false if memory is out.
 bool workspace_make(workspace *self, const resnet *network);
 
 void workspace_free(workspace *self);
 
-/// activations[0] `[count, side, side, channels]`, which is overwritten, to `logits`. count is at most the capacity.
+/// Maps activations[0] `[count, side, side, channels]`, which
+/// is overwritten, to `logits`. `count` is at most `capacity`.
 void resnet_forward(const resnet *self, const blas *blas, workspace *space, uint32_t count);
 
 #endif

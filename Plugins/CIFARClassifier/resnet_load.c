@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-// Of torch.nn.BatchNorm2d.
+// The eps of torch.nn.BatchNorm2d.
 static const float epsilon = 1e-5f;
 
 static void convolution_free(convolution *self) {
@@ -23,7 +23,7 @@ void resnet_free(resnet *self) {
     *self = (resnet){0};
 }
 
-// What batch norm makes of a channel: x * scale + shift.
+// Batch norm after training, for each channel: x * scale + shift.
 typedef struct affine {
     float *scale, *shift;
 } affine;
@@ -53,7 +53,8 @@ static int32_t load_norm(affine *self, safetensors *file, const char *prefix, ui
     return DAG_REWARD_OK;
 }
 
-// Reads a convolution and the batch norm behind it; `inputs` 0: any number. What was read before a failure stays in `self`.
+// Reads a convolution and the batch norm behind it. `inputs` may be 0 for any number. After a failure, `self`
+// holds memory that was allocated before it.
 static int32_t load_convolution(
     convolution *self, safetensors *file, const char *prefix, const char *name, const char *norm_name, uint32_t inputs, uint32_t kernel,
     uint32_t stride, dag_reward_error *error) {
@@ -85,7 +86,7 @@ static int32_t load_convolution(
     return self->weights ? DAG_REWARD_OK : dag_reward_fail(error, DAG_REWARD_MEMORY, "out of memory for %s%s", prefix, name);
 }
 
-// Reads block `index` of stage `stage`, both as in the names of the tensors.
+// Reads block `index` of stage `stage`, numbered as in the names of the tensors.
 static int32_t load_block(
     block *self, safetensors *file, uint32_t stage, uint32_t index, uint32_t inputs, dag_reward_error *error) {
     char prefix[32], shortcut[64];
@@ -113,7 +114,7 @@ static int32_t load_block(
     return DAG_REWARD_OK;
 }
 
-// All blocks, as many as there are.
+// Reads all blocks of the file.
 static int32_t load_blocks(resnet *self, safetensors *file, uint32_t channels, dag_reward_error *error) {
     for (uint32_t stage = 1, index = 0;;) {
         char name[64];
@@ -139,8 +140,8 @@ static int32_t load(resnet *self, safetensors *file, dag_reward_error *error) {
     if (status != DAG_REWARD_OK) return status;
     self->channels = self->stem.inputs;
     if (self->channels != 1 && self->channels != 3)
-        return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s take pictures of %u channels; only 1 (gray) and 3 (red, green, blue) "
-                               "will do", file->name, self->channels);
+        return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s take images of %u channels; only 1 (gray) and 3 (red, green, blue) "
+                               "are supported", file->name, self->channels);
     status = load_blocks(self, file, self->stem.outputs, error);
     if (status != DAG_REWARD_OK) return status;
     uint32_t shape[2] = {0, self->features};

@@ -61,7 +61,8 @@ void safetensors_close(safetensors *self) {
     *self = (safetensors){0};
 }
 
-// IEEE half precision. The exponent's bias is mended by a product, which is exact, and right for subnormal numbers too.
+// Converts IEEE half precision. The exponent's bias is corrected
+// by a product, which is exact for subnormal numbers, too.
 static float from_half(uint16_t half) {
     if ((half & 0x7c00) == 0x7c00) return NAN;
     uint32_t bits = (uint32_t)(half & 0x7fff) << 13;
@@ -70,7 +71,7 @@ static float from_half(uint16_t half) {
     return (half & 0x8000 ? -1.0f : 1.0f) * value * 0x1p112f;
 }
 
-// Writes "[8, any, 3, 3]", where `zero` is what stands for 0.
+// Writes a shape as in "[8, any, 3, 3]", where `zero` stands for 0.
 static void write_shape(char *text, size_t capacity, const uint32_t *shape, int rank, const char *zero) {
     size_t used = (size_t)snprintf(text, capacity, "[");
     for (int k = 0; k < rank && used < capacity; k++) {
@@ -82,7 +83,7 @@ static void write_shape(char *text, size_t capacity, const uint32_t *shape, int 
     if (used < capacity) snprintf(text + used, capacity - used, "]");
 }
 
-// Compares the stored shape with the wanted one, and fills in what may be any.
+// Compares the stored shape with the expected one, and replaces zeros in this by the stored sizes.
 static int32_t match_shape(
     const safetensors *self, const char *tensor, const json_t *stored, uint32_t *shape, int rank, dag_reward_error *error) {
     bool matches = json_array_size(stored) == (size_t)rank;

@@ -1,4 +1,5 @@
-// Reads tensors from safetensors (https://github.com/huggingface/safetensors): 8 bytes of header size, a JSON header, data.
+// Reads tensors from safetensors (https://github.com/huggingface/safetensors):
+// 8 bytes of header size, a JSON header, data.
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 
@@ -19,21 +20,21 @@ typedef struct safetensors {
 /// Reads a file. `path` is borrowed.
 int32_t safetensors_read(safetensors *self, const char *path, dag_reward_error *error);
 
-/// The same on bytes, which are borrowed as `name` is.
+/// Reads a file's bytes. `name` and `bytes` are borrowed.
 int32_t safetensors_parse(safetensors *self, const char *name, const uint8_t *bytes, size_t size, dag_reward_error *error);
 
-/// A text of the metadata, or NULL.
+/// Returns a text of the metadata, or NULL.
 const char *safetensors_metadata(const safetensors *self, const char *key);
 
-/// Whether there is such a tensor that was not taken yet.
+/// Returns whether there is such a tensor that was not taken yet.
 bool safetensors_has(const safetensors *self, const char *tensor);
 
-/// Takes a tensor of F32 or F16 as floats, to be freed by the caller. `shape` [rank] is what it has to be; a 0 stands for any size
-/// and is replaced by it.
+/// Takes a tensor of F32 or F16 as floats, which the caller frees. `shape` [rank] is the expected shape; a 0
+/// in it stands for any size and is replaced by the stored one.
 int32_t safetensors_take(
     safetensors *self, const char *tensor, uint32_t *shape, int rank, float **values, dag_reward_error *error);
 
-/// The name of a tensor that was not taken, or NULL.
+/// Returns the name of a tensor that was not taken, or NULL.
 const char *safetensors_rest(const safetensors *self);
 
 void safetensors_close(safetensors *self);

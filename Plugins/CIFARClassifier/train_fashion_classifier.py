@@ -4,7 +4,7 @@
     python Plugins/CIFARClassifier/train_fashion_classifier.py --evaluate Plugins/CIFARClassifier/weights/fashion_mnist.safetensors
 
 A narrow ResNet-18 on Fashion-MNIST (Debian package dataset-fashion-mnist), 28x28 padded to 32x32 and coloured as
-models/tiny-sd/train_tiny_sd.py does: half of the pictures in its eight colours, a quarter in random ones, a quarter gray as they are.
+models/tiny-sd/train_tiny_sd.py does: half of the images in its eight colours, a quarter in random ones, a quarter gray as they are.
 Evaluation is on the test split, plain and in tiny-sd's colours, and, with --tiny-sd, on what that model draws when it is asked for an item.
 Needs torch, safetensors, numpy; diffusers and transformers for --tiny-sd.
 """
@@ -29,7 +29,7 @@ MEAN, STD = [0.5] * 3, [0.25] * 3
 
 
 def fashion(split):
-    """Gray pictures [n, 32, 32] in [0, 1] and classes [n]."""
+    """Gray images [n, 32, 32] in [0, 1] and classes [n]."""
     x = np.frombuffer(gzip.open(f"{DATA}{split}-images-idx3-ubyte.gz").read(), np.uint8, offset=16).reshape(-1, 28, 28)
     y = np.frombuffer(gzip.open(f"{DATA}{split}-labels-idx1-ubyte.gz").read(), np.uint8, offset=8)
     return torch.from_numpy(np.pad(x, ((0, 0), (2, 2), (2, 2)))).float() / 255, torch.from_numpy(y.copy()).long()
@@ -40,7 +40,7 @@ def plain(v):
 
 
 def coloured(v, thing, background):
-    """Gray pictures in colours [n, 3], shaded as tiny-sd's training pictures are."""
+    """Gray images in colours [n, 3], shaded as tiny-sd's training images are."""
     alpha, shade = (v * 6).clamp(0, 1)[:, None], (0.35 + 0.65 * v)[:, None]
     return alpha * shade * thing[:, :, None, None] + (1 - alpha) * background[:, :, None, None]
 
@@ -94,10 +94,10 @@ def train(epochs, seed):
 
 
 @torch.no_grad()
-def report(name, net, pictures, y):
-    logits = torch.cat([net(normalised(x)) for x in pictures.split(500)])
+def report(name, net, images, y):
+    logits = torch.cat([net(normalised(x)) for x in images.split(500)])
     right, loss = logits.argmax(1).eq(y).float().mean().item(), torch.nn.functional.cross_entropy(logits, y).item()
-    print(f"{name:25} {len(y):5} pictures  {100 * right:.2f}% right  -log p {loss:.3f}", flush=True)
+    print(f"{name:25} {len(y):5} images  {100 * right:.2f}% right  -log p {loss:.3f}", flush=True)
 
 
 def drawn(model, each):
@@ -133,7 +133,7 @@ if __name__ == "__main__":
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--threads", type=int, default=1)
     ap.add_argument("--evaluate", metavar="WEIGHTS", help="train nothing, evaluate this file")
-    ap.add_argument("--tiny-sd", metavar="MODEL", help="also evaluate on this model's pictures")
+    ap.add_argument("--tiny-sd", metavar="MODEL", help="also evaluate on this model's images")
     a = ap.parse_args()
     torch.set_num_threads(a.threads)
     if not a.evaluate:

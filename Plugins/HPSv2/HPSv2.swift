@@ -1,16 +1,17 @@
 import CDAGCore
 import Foundation
 import Models
-import RewardKit
+import RewardPluginKit
 import Tensors
 
-/// Human Preference Score v2 and v2.1: the dot product of a picture's and its prompt's embeddings by a CLIP ViT-H-14 that was trained on what people
-/// prefer. Source: Wu et al. 2023 (arXiv 2306.09341), tgxs002/HPSv2.
+/// Human Preference Score v2 and v2.1: the dot product of the embeddings of
+/// an image and its prompt, by a CLIP ViT-H-14 that was trained on people's
+/// preferences. Source: Wu et al. 2023 (arXiv 2306.09341), tgxs002/HPSv2.
 final class HPSv2: NeuralReward {
     static let card = RewardCard(
-        name: "hps", version: "1.0.0", description: "how well a picture fits its prompt and people's taste, by Human Preference Score v2",
+        name: "hps", version: "1.0.0", description: "how well an image fits its prompt and people's taste, by Human Preference Score v2",
         license: "Apache-2.0", source: "arXiv 2306.09341, https://github.com/tgxs002/HPSv2",
-        objectives: [("hps", "cosine of picture and prompt, about 0.2 to 0.35")],
+        objectives: [("hps", "cosine of image and prompt, about 0.2 to 0.35")],
         weights: "HPS_v2_compressed.pt or HPS_v2.1_compressed.pt, from xswu/HPSv2 on Hugging Face",
         options: [("vocabulary", "", "\(vocabularyName); if not given, the one beside the weights")])
 
@@ -42,20 +43,20 @@ final class HPSv2: NeuralReward {
 
     var summary: String { "\(model.configuration)" }
 
-    func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
-        let images = try model.imageFeatures(pictures.longSideInput(size: model.configuration.vision.imageSize).to(device))
-        let texts = try embeddings.values(prompts) { new in
+    func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
+        let imageFeatures = try model.imageFeatures(images.longSideInput(size: model.configuration.vision.imageSize).to(device))
+        let textFeatures = try embeddings.values(prompts) { new in
             let ids = new.map(tokenizer.encode)
-            // The tower is causal: what follows the last end token changes nothing.
+            // The tower is causal, so tokens after the last end token can be left out.
             let length = ids.map { $0.firstIndex(of: tokenizer.endOfTextID)! + 1 }.max()!
             let features = try model.textFeatures(ids.map { Array($0.prefix(length)) })
             return new.indices.map { features.select(0, $0) }
         }
-        return try (images * Tensor.stack(texts, 0)).sum([-1]).array()
+        return try (imageFeatures * Tensor.stack(textFeatures, 0)).sum([-1]).array()
     }
 }
 
-/// What `dag_reward.h` asks of a plugin.
+/// The entry of a plugin, see `dag_reward.h`.
 @_cdecl("dag_reward_entry")
 public func entry(
     _ host: UnsafePointer<dag_reward_host>, _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>,

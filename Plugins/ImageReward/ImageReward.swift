@@ -1,13 +1,13 @@
 import CDAGCore
 import Foundation
 import Models
-import RewardKit
+import RewardPluginKit
 import Tensors
 
 /// ImageReward 1.0. Source: Xu et al. 2023 (arXiv 2304.05977), THUDM/ImageReward.
 final class ImageReward: NeuralReward {
     static let card = RewardCard(
-        name: "imagereward", version: "1.0.0", description: "how people would rate a picture for its prompt, by ImageReward",
+        name: "imagereward", version: "1.0.0", description: "how people would rate an image for its prompt, by ImageReward",
         license: "Apache-2.0", source: "arXiv 2304.05977, https://github.com/THUDM/ImageReward",
         objectives: [("imagereward", "standardised rating, about -2 to 2")],
         weights: "ImageReward.pt, from THUDM/ImageReward on Hugging Face",
@@ -27,27 +27,30 @@ final class ImageReward: NeuralReward {
                 "\(vocabulary.path): has \(tokenizer.size) tokens with [DEC] and [ENC], not the \(model.vocabularySize) of "
                     + "\(weights.path): it is another vocabulary, or cut short")
         }
-        // A vocabulary of the published size is bert-base-uncased's, with its pieces in their places.
+        // A vocabulary of the published size must be
+        // bert-base-uncased's, with the special tokens in their places.
         let special = [tokenizer.unknown, tokenizer.start, tokenizer.end]
         guard tokenizer.size != 30524 || special == [100, 101, 102] else {
-            throw ModelError("\(vocabulary.path): is not bert-base-uncased's: [UNK], [CLS] and [SEP] are \(special), not 100, 101 and 102")
+            throw ModelError(
+                "\(vocabulary.path): is not bert-base-uncased's: [UNK], [CLS] and [SEP] are \(special), not 100, 101 and 102")
         }
         if !model.isPublished { settings.log("warning: the scores are not the published ones: \(weights.path) has other sizes") }
         if !model.unused.isEmpty {
             let example = "\(model.unused.count), such as \(model.unused[0])"
-            settings.log("\(weights.path): tensors that are none of the model's are left alone: \(example)")
+            settings.log("\(weights.path): tensors that the model does not use are ignored: \(example)")
         }
     }
 
     var summary: String { "\(model)" }
 
-    func score(_ pictures: Pictures, prompts: [String]) throws -> [Float] {
+    func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
         try model(
-            pictures.clipInput(size: model.imageSize), ids: prompts.map { tokenizer.encode($0, maxLength: ImageRewardModel.promptLength) })
+            images.clipInput(size: model.imageSize),
+            ids: prompts.map { tokenizer.encode($0, maxLength: ImageRewardModel.promptLength) })
     }
 }
 
-/// What `dag_reward.h` asks of a plugin.
+/// The entry of a plugin, see `dag_reward.h`.
 @_cdecl("dag_reward_entry")
 public func entry(
     _ host: UnsafePointer<dag_reward_host>, _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>,

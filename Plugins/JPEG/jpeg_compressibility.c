@@ -1,6 +1,6 @@
-// JPEG (in)compressibility: the size of a picture's JPEG encoding in units of 1000 bytes, the reward of DDPO
-// (Black et al. 2023, arXiv 2305.13301) and of DAG (Zhang et al. 2024, arXiv 2406.00633). Sizes equal those of Pillow's
-// `image.save(file, "JPEG", quality=95)`.
+// JPEG (in)compressibility: the size of an image's JPEG encoding in units of 1000 bytes, the reward of DDPO
+// (Black et al. 2023, arXiv 2305.13301) and of DAG (Zhang et al. 2024, arXiv 2406.00633). Sizes equal those
+// of Pillow's `image.save(file, "JPEG", quality=95)`.
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -27,9 +27,9 @@ static void jump(j_common_ptr codec) {
     longjmp(error->target, 1);
 }
 
-static void say_nothing(j_common_ptr codec) { (void)codec; }
+static void ignore_message(j_common_ptr codec) { (void)codec; }
 
-// A destination that counts bytes and keeps none.
+// A destination that counts bytes and discards them.
 typedef struct byte_counter {
     struct jpeg_destination_mgr base;
     size_t flushed;
@@ -56,7 +56,7 @@ static void stop_counting(j_compress_ptr codec) {
     counter->flushed += sizeof counter->buffer - counter->base.free_in_buffer;
 }
 
-// Bytes of picture n's encoding; 0, and a message, if libjpeg fails.
+// Returns the number of bytes of image n's encoding; 0, and a message, if libjpeg fails.
 static size_t encoded_size(const encoder *self, const dag_reward_images *images, uint32_t n, dag_reward_error *error) {
     struct jpeg_compress_struct codec;
     jump_on_error failure;
@@ -64,7 +64,7 @@ static size_t encoded_size(const encoder *self, const dag_reward_images *images,
         .base = {.init_destination = start_counting, .empty_output_buffer = flush, .term_destination = stop_counting}};
     codec.err = jpeg_std_error(&failure.base);
     failure.base.error_exit = jump;
-    failure.base.output_message = say_nothing;
+    failure.base.output_message = ignore_message;
     if (setjmp(failure.target)) {
         dag_reward_fail(error, DAG_REWARD_INTERNAL, "libjpeg: %s", failure.message);
         jpeg_destroy_compress(&codec);
@@ -100,7 +100,7 @@ static int32_t create(
     const char *subsampling = dag_reward_value(config, "subsampling");
     bool half_width = strcmp(subsampling, "4:4:4") != 0, half_height = strcmp(subsampling, "4:2:0") == 0;
     if (half_width && !half_height && strcmp(subsampling, "4:2:2") != 0)
-        return dag_reward_fail(error, DAG_REWARD_INVALID, "subsampling=%s is none of 4:2:0, 4:2:2, 4:4:4", subsampling);
+        return dag_reward_fail(error, DAG_REWARD_INVALID, "subsampling=%s is not 4:2:0, 4:2:2 or 4:4:4", subsampling);
     encoder *self = malloc(sizeof *self);
     if (!self) return dag_reward_fail(error, DAG_REWARD_MEMORY, "out of memory");
     *self = (encoder){(int)quality, half_width ? 2 : 1, half_height ? 2 : 1};
@@ -138,7 +138,7 @@ static const dag_reward_info info = {
     .flags = DAG_REWARD_DETERMINISTIC,
     .name = "jpeg_compressibility",
     .version = "1.0.0",
-    .description = "size of the picture's JPEG encoding",
+    .description = "size of the image's JPEG encoding",
     .license = "Apache-2.0",
     .source = "arXiv 2305.13301, arXiv 2406.00633",
     .objective_count = 2,

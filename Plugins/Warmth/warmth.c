@@ -1,12 +1,13 @@
-// Warmth: how much redder than blue the picture's centre is. Red, orange and yellow things are worth the same, so a sampler in
-// proportion to this reward keeps all three; the other objectives, meant for the log, tell which one a picture shows.
+// Warmth: how much redder than blue the image's centre is. Red, orange and yellow
+// things score the same, so a sampler in proportion to exp(beta s) keeps all three.
+// The other objectives, meant for the log, tell which colour an image shows.
 #include <math.h>
 
 #include "dag_reward.h"
 
 enum { WARMTH, RED, ORANGE, YELLOW, OTHER, OBJECTIVES };
 
-// The nearest colour by hue. Shading changes neither hue nor saturation.
+// Returns the nearest colour by hue. Shading changes neither hue nor saturation.
 static int colour(const uint8_t *pixel) {
     int red = pixel[0], green = pixel[1], blue = pixel[2];
     int high = red > green ? red : green, low = green < blue ? green : blue;
@@ -16,7 +17,7 @@ static int colour(const uint8_t *pixel) {
     return hue < -30 ? OTHER : hue < 14 ? RED : hue < 40 ? ORANGE : YELLOW;
 }
 
-// The mean of the outermost pixels: what the background looks like.
+// Computes the mean of the outermost pixels, as an estimate of the background's colour.
 static void border(const dag_reward_images *images, uint32_t n, double mean[3]) {
     uint32_t height = images->height, width = images->width, count = 0;
     mean[0] = mean[1] = mean[2] = 0;
@@ -47,7 +48,8 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
             for (uint32_t x = left; x < right; x++) {
                 const uint8_t *pixel = dag_reward_pixel(images, n, y, x);
                 warmth += pixel[0] - pixel[2];
-                // A pixel votes for its colour by its difference from the background, which shows through in the centre too.
+                // A pixel votes for its colour in proportion to its difference from the background, which is
+                // also visible in the centre.
                 for (int c = 0; c < 3; c++) votes[colour(pixel)] += fabs(pixel[c] - background[c]);
             }
         warmth /= 255.0 * (bottom - top) * (right - left) * *(const double *)instance;
@@ -62,14 +64,14 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
 }
 
 static const dag_reward_objective objectives[OBJECTIVES] = {
-    {sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, "warmth", "mean of red - blue in the centre, over `saturation`, 0 to 1"},
+    {sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, "warmth", "mean of red - blue in the centre, divided by `saturation`, 0 to 1"},
     {sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, "red", "1 if the thing in the centre is red, else 0"},
     {sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, "orange", "1 if the thing in the centre is orange, else 0"},
     {sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, "yellow", "1 if the thing in the centre is yellow, else 0"},
     {sizeof(dag_reward_objective), DAG_REWARD_MAXIMIZE, "other", "1 if the thing in the centre has another colour, else 0"},
 };
 static const dag_reward_option options[] = {
-    {sizeof(dag_reward_option), 0, "saturation", "0.5", "the mean of red - blue that is warm enough, 0.001 to 1"},
+    {sizeof(dag_reward_option), 0, "saturation", "0.5", "the mean of red - blue that scores 1, 0.001 to 1"},
 };
 static const int32_t formats[] = {DAG_REWARD_U8_NHWC};
 static const char *const devices[] = {"cpu"};

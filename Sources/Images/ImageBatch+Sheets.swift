@@ -1,16 +1,23 @@
 import Foundation
 
 extension ImageBatch {
-    /// Pictures of several batches of one size, in order.
+    /// Joins batches of images of one size, in order.
+    /// - Throws: `ImageError` if there are no batches or their sizes differ.
     public init(concatenating parts: [ImageBatch]) throws {
         guard let first = parts.first, parts.allSatisfy({ $0.height == first.height && $0.width == first.width }) else {
-            throw ImageError("batches of pictures of different sizes cannot be joined")
+            throw ImageError("batches of images of different sizes cannot be joined")
         }
-        try self.init(pixels: parts.flatMap(\.pixels), count: parts.reduce(0) { $0 + $1.count }, height: first.height, width: first.width)
+        let count = parts.reduce(0) { $0 + $1.count }
+        var pixels: [UInt8] = []
+        pixels.reserveCapacity(count * first.bytesPerImage)
+        for part in parts { part.withUnsafeBytes { pixels.append(contentsOf: $0) } }
+        try self.init(pixels: pixels, count: count, height: first.height, width: first.width)
     }
 
-    /// Writes the pictures as one PNG: a lone picture as it is, several as a sheet in which small ones are enlarged.
-    /// - Parameter columns: pictures in a row.
+    /// Writes the images as one PNG: a single image as it is,
+    /// several as a sheet in which small ones are enlarged.
+    /// - Parameter columns: the number of images in a row.
+    /// - Throws: `ImageError` if the file cannot be written.
     public func writeSheet(columns: Int, to file: URL) throws {
         guard count > 1 else { return try PNG.write(self, to: file.path) }
         let enlargement = max(1, 96 / max(height, width))

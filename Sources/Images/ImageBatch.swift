@@ -1,4 +1,4 @@
-/// Pictures of one size, 8-bit sRGB.
+/// One or more images of equal size, 8-bit sRGB.
 public struct ImageBatch: @unchecked Sendable, Equatable {
     private enum Storage {
         case owned([UInt8])
@@ -6,43 +6,44 @@ public struct ImageBatch: @unchecked Sendable, Equatable {
     }
 
     private let storage: Storage
-    /// Number of pictures.
+    /// The number of images.
     public let count: Int
-    /// Rows of a picture.
+    /// The height of an image in pixels.
     public let height: Int
-    /// Pixels of a row.
+    /// The width of an image in pixels.
     public let width: Int
 
-    /// Throws `ImageError` unless there are `count * height * width * 3` bytes, and none of the three is below 1.
+    /// Takes over pixels `[count, height, width, 3]`.
+    /// - Throws: `ImageError` unless there are `count * height
+    ///   * width * 3` bytes, and none of the three is below 1.
     public init(pixels: [UInt8], count: Int, height: Int, width: Int) throws {
         try self.init(.owned(pixels), bytes: pixels.count, count: count, height: height, width: width)
     }
 
-    /// Pictures in memory of somebody else, who keeps it unchanged as long as they are used. Throws as above.
+    /// Borrows pixels in memory that the caller keeps alive and unchanged for as long as the batch is used.
+    /// - Throws: `ImageError` unless there are `count * height
+    ///   * width * 3` bytes, and none of the three is below 1.
     public init(borrowing bytes: UnsafeRawBufferPointer, count: Int, height: Int, width: Int) throws {
         try self.init(.borrowed(bytes), bytes: bytes.count, count: count, height: height, width: width)
     }
 
     private init(_ storage: Storage, bytes: Int, count: Int, height: Int, width: Int) throws {
         guard count > 0, height > 0, width > 0, bytes == count * height * width * 3 else {
-            throw ImageError("\(bytes) bytes are not \(count) RGB pictures of \(height) x \(width) pixels")
+            throw ImageError("\(bytes) bytes are not \(count) RGB images of \(height) x \(width) pixels")
         }
-        (self.storage, self.count, self.height, self.width) = (storage, count, height, width)
+        self.storage = storage
+        self.count = count
+        self.height = height
+        self.width = width
     }
 
-    /// Bytes of one picture.
+    /// The number of bytes of one image.
     public var bytesPerImage: Int { height * width * 3 }
 
-    /// `[count, height, width, 3]`, row-major: red, green, blue in 0...255.
-    public var pixels: [UInt8] {
-        switch storage {
-        case .owned(let pixels): pixels
-        case .borrowed(let bytes): Array(bytes)
-        }
-    }
-
-    /// Lends the pixels.
-    public func withUnsafeBytes<Result, Failure>(_ body: (UnsafeRawBufferPointer) throws(Failure) -> Result) throws(Failure) -> Result {
+    /// Lends the pixels, `[count, height, width, 3]`, row-major: red, green, blue in 0...255.
+    public func withUnsafeBytes<Result, Failure>(
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
         switch storage {
         case .owned(let pixels):
             // Array.withUnsafeBytes throws `any Error`; this keeps the caller's type.
@@ -51,12 +52,13 @@ public struct ImageBatch: @unchecked Sendable, Equatable {
         }
     }
 
-    /// The pixels of picture `index`, `[height, width, 3]`.
+    /// A copy of the pixels of image `index`, `[height, width, 3]`.
     public subscript(index: Int) -> [UInt8] {
         withUnsafeBytes { Array($0[index * bytesPerImage..<(index + 1) * bytesPerImage]) }
     }
 
-    /// Copies of some pictures, by their places. Throws `ImageError` if there are none.
+    /// Copies the images at some places into a new batch.
+    /// - Throws: `ImageError` if there are no places.
     public func picking(_ places: some Collection<Int>) throws -> ImageBatch {
         var pixels: [UInt8] = []
         pixels.reserveCapacity(places.count * bytesPerImage)
@@ -66,15 +68,16 @@ public struct ImageBatch: @unchecked Sendable, Equatable {
         return try ImageBatch(pixels: pixels, count: places.count, height: height, width: width)
     }
 
-    /// The same pictures.
+    /// Compares sizes and pixels.
     public static func == (a: ImageBatch, b: ImageBatch) -> Bool {
-        a.count == b.count && a.height == b.height && a.width == b.width && a.pixels == b.pixels
+        guard a.count == b.count, a.height == b.height, a.width == b.width else { return false }
+        return a.withUnsafeBytes { x in b.withUnsafeBytes { y in x.elementsEqual(y) } }
     }
 }
 
-/// What is wrong with a picture or its file, in one line.
+/// An image, or a file of one, that cannot be used.
 public struct ImageError: Error, CustomStringConvertible {
-    /// One line: what is wrong.
+    /// One line: the image or file, and the problem.
     public let description: String
 
     init(_ description: String) { self.description = description }

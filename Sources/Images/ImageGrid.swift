@@ -1,29 +1,35 @@
-/// Several pictures side by side in one.
+/// Sheets: several images side by side in one.
 public enum ImageGrid {
-    /// Lays a batch out in rows of `columns` pictures, white between them, each pixel repeated `scale` times in both directions.
+    /// Lays a batch out in rows of `columns` images, white between
+    /// them, each pixel repeated `scale` times in both directions.
     ///
     /// - Parameters:
-    ///   - columns: pictures in a row, at least 1; the last row may have fewer.
-    ///   - padding: pixels around and between the pictures, after scaling.
-    ///   - scale: whole factor of enlargement, for pictures too small to look at.
-    /// - Returns: one picture of `rows * (height * scale + padding) + padding` by the like for its width.
+    ///   - columns: the number of images in a row, at least 1; the last row may have fewer.
+    ///   - padding: the number of pixels around and between the images, after scaling.
+    ///   - scale: the factor of enlargement, for images that are too small to look at.
+    /// - Returns: one image of height `rows * (height * scale
+    ///   + padding) + padding` and of the corresponding width.
+    /// - Throws: `ImageError` if there are no columns, the padding is negative or the scale is below 1.
     public static func compose(_ batch: ImageBatch, columns: Int, padding: Int = 2, scale: Int = 1) throws -> ImageBatch {
         guard columns > 0, padding >= 0, scale > 0 else {
             throw ImageError("a grid of \(columns) columns, padding \(padding) and scale \(scale) cannot be drawn")
         }
         let columns = min(columns, batch.count)
         let rows = (batch.count + columns - 1) / columns
-        let (cellHeight, cellWidth) = (batch.height * scale + padding, batch.width * scale + padding)
-        let (height, width) = (rows * cellHeight + padding, columns * cellWidth + padding)
+        let cellHeight = batch.height * scale + padding
+        let cellWidth = batch.width * scale + padding
+        let height = rows * cellHeight + padding
+        let width = columns * cellWidth + padding
         var pixels = [UInt8](repeating: 255, count: height * width * 3)
-        for index in 0..<batch.count {
-            let (top, left) = (index / columns * cellHeight + padding, index % columns * cellWidth + padding)
-            for y in 0..<batch.height * scale {
-                let source = (index * batch.height + y / scale) * batch.width
-                let target = (top + y) * width + left
-                for x in 0..<batch.width * scale {
-                    for channel in 0..<3 {
-                        pixels[(target + x) * 3 + channel] = batch.pixels[(source + x / scale) * 3 + channel]
+        batch.withUnsafeBytes { bytes in
+            for index in 0..<batch.count {
+                let top = index / columns * cellHeight + padding
+                let left = index % columns * cellWidth + padding
+                for y in 0..<batch.height * scale {
+                    let source = (index * batch.height + y / scale) * batch.width
+                    let target = (top + y) * width + left
+                    for x in 0..<batch.width * scale {
+                        for channel in 0..<3 { pixels[(target + x) * 3 + channel] = bytes[(source + x / scale) * 3 + channel] }
                     }
                 }
             }

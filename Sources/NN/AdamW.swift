@@ -2,16 +2,16 @@ import Tensors
 
 /// torch.optim.AdamW (Loshchilov and Hutter 2019) over named float32 parameters.
 public struct AdamW {
-    /// What is trained.
+    /// The trained tensors, in the order of the names in a checkpoint.
     public let parameters: [(name: String, tensor: Tensor)]
-    /// Step size.
+    /// The step size, constant over the run.
     public let learningRate: Double
     private let weightDecay: Double
     private let moments: (first: [Tensor], second: [Tensor])
     private let steps: [Tensor]
     private var tensors: [Tensor] { parameters.map(\.tensor) }
 
-    /// Betas (0.9, 0.999), eps 1e-8. The parameters will require gradients.
+    /// Uses betas (0.9, 0.999) and eps 1e-8. Marks the parameters as requiring gradients.
     public init(_ parameters: [(name: String, tensor: Tensor)], learningRate: Double, weightDecay: Double) {
         self.parameters = parameters
         self.learningRate = learningRate
@@ -24,12 +24,16 @@ public struct AdamW {
 
     /// Scales the gradients to a joint norm of at most `maxNorm`.
     /// - Returns: the norm before clipping.
+    /// - Throws: `TensorError` if an operation on tensors failed.
     public func clipGradients(maxNorm: Double) throws -> Double { try Tensor.clipGradNorm(tensors, maxNorm: maxNorm) }
 
-    /// Multiplies the gradients.
-    public func scaleGradients(by factor: Double) { for case let gradient? in tensors.map(\.grad) { gradient.copy_(gradient * factor) } }
+    /// Multiplies all gradients by `factor`.
+    public func scaleGradients(by factor: Double) {
+        for case let gradient? in tensors.map(\.grad) { gradient.copy_(gradient * factor) }
+    }
 
-    /// Makes one step. The gradients stay.
+    /// Makes one step and keeps the gradients.
+    /// - Throws: `TensorError` if an operation on tensors failed.
     public func step() throws {
         try Tensor.adamW(
             tensors, moments: moments, steps: steps, learningRate: learningRate, betas: (0.9, 0.999), weightDecay: weightDecay, eps: 1e-8)
@@ -50,11 +54,13 @@ public struct AdamW {
         return state
     }
 
-    /// Puts a state of the same shape back in place.
+    /// Restores what `state` returned, in place.
+    /// - Throws: `TensorFileError` if a tensor is missing or has another shape.
     public func restore(_ state: [String: Tensor], _ prefix: String) throws {
         for (name, tensor) in self.state(prefix) {
             guard let saved = state[name], saved.shape == tensor.shape else {
-                throw TensorFileError("the checkpoint does not fit this model and configuration: '\(name)' is missing or has another shape")
+                throw TensorFileError(
+                    "the checkpoint does not fit this model and configuration: '\(name)' is missing or has another shape")
             }
             tensor.copy_(saved)
         }

@@ -1,6 +1,7 @@
 import Tensors
 
-// PyTorch's layers. Weights are converted to the input's type on use (float32 weights under a bfloat16 input is what autocast does).
+// PyTorch's layers. Weights are converted to the input's type on
+// use, as autocast does with float32 weights under a bfloat16 input.
 
 /// torch.nn.Linear, with room for a low-rank adapter.
 public final class Linear {
@@ -11,7 +12,7 @@ public final class Linear {
     /// Sizes of the last dimension of input and output.
     public let features: (in: Int, out: Int)
 
-    /// - Parameters: `input` and `output` features; keys `weight` [output, input] and `bias` [output].
+    /// Reads the keys `weight` [output, input] and `bias` [output].
     public init(_ input: Int, _ output: Int, bias: Bool = true, _ scope: Scope) {
         features = (input, output)
         weight = scope.parameter("weight", [output, input], .fanIn(input))
@@ -19,9 +20,10 @@ public final class Linear {
         scope.store.linears[scope.path] = self
     }
 
-    /// [..., in] to [..., out].
+    /// Maps [..., in] to [..., out].
     public func callAsFunction(_ x: Tensor) -> Tensor {
-        let (weight, bias) = (weight.to(x.dtype), bias?.to(x.dtype))
+        let weight = weight.to(x.dtype)
+        let bias = bias?.to(x.dtype)
         guard let lora, lora.isEnabled else { return x.linear(weight, bias) }
         return x.linear(weight, bias, adapter: (lora.a.to(x.dtype), lora.b.to(x.dtype)), scale: lora.scale)
     }
@@ -34,7 +36,7 @@ public struct Conv2d {
     let stride: Int
     let padding: Int
 
-    /// Keys `weight` [output, input, kernel, kernel] and `bias` [output].
+    /// Reads the keys `weight` [output, input, kernel, kernel] and `bias` [output].
     public init(_ input: Int, _ output: Int, kernel: Int, stride: Int = 1, padding: Int = 0, _ scope: Scope) {
         weight = scope.parameter("weight", [output, input, kernel, kernel], .fanIn(input * kernel * kernel))
         bias = scope.parameter("bias", [output], .fanIn(input * kernel * kernel))
@@ -42,7 +44,7 @@ public struct Conv2d {
         self.padding = padding
     }
 
-    /// [B, in, H, W] to [B, out, H', W'].
+    /// Maps [B, in, H, W] to [B, out, H', W'].
     public func callAsFunction(_ x: Tensor) -> Tensor {
         x.conv2d(weight.to(x.dtype), bias.to(x.dtype), stride: stride, padding: padding)
     }
@@ -55,7 +57,7 @@ public struct GroupNorm {
     let groups: Int
     let eps: Double
 
-    /// Keys `weight` and `bias` [channels].
+    /// Reads the keys `weight` and `bias` [channels].
     public init(_ groups: Int, _ channels: Int, eps: Double, _ scope: Scope) {
         weight = scope.parameter("weight", [channels], .ones)
         bias = scope.parameter("bias", [channels], .zeros)
@@ -63,7 +65,7 @@ public struct GroupNorm {
         self.eps = eps
     }
 
-    /// [B, C, ...] to the same.
+    /// Keeps the shape [B, C, ...].
     public func callAsFunction(_ x: Tensor) -> Tensor {
         x.groupNorm(groups: groups, weight: weight.to(x.dtype), bias: bias.to(x.dtype), eps: eps)
     }
@@ -75,25 +77,27 @@ public struct LayerNorm {
     let bias: Tensor
     let eps: Double
 
-    /// Keys `weight` and `bias` [size].
+    /// Reads the keys `weight` and `bias` [size].
     public init(_ size: Int, eps: Double = 1e-5, _ scope: Scope) {
         weight = scope.parameter("weight", [size], .ones)
         bias = scope.parameter("bias", [size], .zeros)
         self.eps = eps
     }
 
-    /// [..., size] to the same.
-    public func callAsFunction(_ x: Tensor) -> Tensor { x.layerNorm(weight: weight.to(x.dtype), bias: bias.to(x.dtype), eps: eps) }
+    /// Keeps the shape [..., size].
+    public func callAsFunction(_ x: Tensor) -> Tensor {
+        x.layerNorm(weight: weight.to(x.dtype), bias: bias.to(x.dtype), eps: eps)
+    }
 }
 
 /// torch.nn.Embedding.
 public struct Embedding {
     let weight: Tensor
 
-    /// Key `weight` [count, size].
+    /// Reads the key `weight` [count, size].
     public init(_ count: Int, _ size: Int, _ scope: Scope) { weight = scope.parameter("weight", [count, size], .normal(1)) }
 
-    /// int64 indices of any shape to [..., size].
+    /// Maps int64 indices of any shape [...] to [..., size].
     public func callAsFunction(_ indices: Tensor) -> Tensor { weight.embedding(indices) }
 }
 
@@ -102,7 +106,7 @@ public enum Activation: String, Sendable {
     case silu, swish, gelu, relu
     case quickGELU = "quick_gelu"
 
-    /// Element by element.
+    /// Applies the activation to each element.
     public func callAsFunction(_ x: Tensor) -> Tensor {
         switch self {
         case .silu, .swish: x.silu()

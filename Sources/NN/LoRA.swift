@@ -9,13 +9,9 @@ public final class LoRA {
     public let b: Tensor
     /// Whether the layer adds the adapter's output.
     public var isEnabled = true
-    /// alpha / rank.
+    /// The factor of the adapter's output: alpha / rank.
     let scale: Double
 
-    /// - Parameters:
-    ///   - a: [rank, in].
-    ///   - b: [out, rank].
-    ///   - alpha: the adapter's output is scaled by alpha / rank.
     init(a: Tensor, b: Tensor, alpha: Double) {
         self.a = a
         self.b = b
@@ -27,19 +23,16 @@ public final class LoRA {
 public struct LoRAAdapters {
     /// The adapters, by layer key such as `down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q`.
     public let adapters: [String: LoRA]
-    /// The layers that carry them.
-    private let linears: [Linear]
-    /// The common rank.
-    public let rank: Int
     private let alpha: Double
 
-    /// The attention projections, as in the paper.
+    /// Ends of the keys of layers that get an adapter: the attention projections, as in the paper.
     public static let targets = ["to_q", "to_k", "to_v", "to_out.0"]
 
-    /// Fresh adapters on every attention projection: A normal with standard deviation 1 / rank, B zero (peft's "gaussian").
+    /// Attaches fresh adapters to every attention projection: A normal
+    /// with standard deviation 1 / rank, B zero (peft's "gaussian").
     public init(rank: Int, seed: UInt64, attachingTo linears: [String: Linear], device: Device) {
         let generator = Generator(seed: seed)
-        self.init(rank: rank, alpha: Double(rank), linears) { _, layer in
+        self.init(alpha: Double(rank), linears) { _, layer in
             (
                 (Tensor.randn([rank, layer.features.in], generator: generator) * (1 / Double(rank))).to(device),
                 Tensor.zeros([layer.features.out, rank], device: device)
@@ -47,18 +40,22 @@ public struct LoRAAdapters {
         }
     }
 
-    /// Adapters of a LoRA file: the names that this program writes (`encoded`), or diffusers' own `unet.<layer>.lora_A.weight`.
+    /// Attaches the adapters of a LoRA file with the names that `encoded` writes, or with diffusers' own,
+    /// `unet.<layer>.lora_A.weight`.
+    /// - Throws: `TensorFileError` that names the file if it is damaged or does not fit these layers.
     public init(contentsOf file: URL, attachingTo linears: [String: Linear], device: Device) throws {
         let stored = try Safetensors(contentsOf: file)
         let layers = Self.attachable(linears).map(\.key)
-        let names = LoRANames.allCases.max { a, b in a.matches(stored.tensors, layers) < b.matches(stored.tensors, layers) } ?? .kohya
+        let names =
+            LoRANames.allCases.max { a, b in a.matches(stored.tensors, layers) < b.matches(stored.tensors, layers) } ?? .kohya
         let expected = Set(layers.flatMap { [names.a($0), names.b($0)] })
         let missing = expected.subtracting(stored.tensors.keys).sorted()
         let unknown = Set(stored.tensors.keys).subtracting(expected).subtracting(layers.compactMap(names.alpha)).sorted()
         guard missing.isEmpty, unknown.isEmpty, !layers.isEmpty else {
             let example = missing.first.map { "missing \($0)" } ?? unknown.first.map { "unknown \($0)" } ?? "no attention layers to adapt"
             throw TensorFileError(
-                "\(file.path): no LoRA of this model's attention projections (\(example); \(missing.count) missing, \(unknown.count) unknown)"
+                "\(file.path): not a LoRA of this model's attention projections "
+                    + "(\(example); \(missing.count) missing, \(unknown.count) unknown)"
             )
         }
         let rank = stored.tensors[names.a(layers[0])]?.shape.first ?? 0
@@ -74,25 +71,22 @@ public struct LoRAAdapters {
                     "\(file.path): the adapter of \(key) has shapes \(shapes.compactMap { $0 }) that do not fit this model")
             }
         }
-        self.init(rank: rank, alpha: alpha, linears) { key, _ in
+        self.init(alpha: alpha, linears) { key, _ in
             func load(_ name: String) -> Tensor { stored.tensors[name]!.to(.float32).to(device).clone() }
             return (load(names.a(key)), load(names.b(key)))
         }
     }
 
-    private init(rank: Int, alpha: Double, _ linears: [String: Linear], _ make: (String, Linear) -> (Tensor, Tensor)) {
-        self.rank = rank
+    private init(alpha: Double, _ linears: [String: Linear], _ make: (String, Linear) -> (Tensor, Tensor)) {
         self.alpha = alpha
         var adapters: [String: LoRA] = [:]
-        let layers = Self.attachable(linears)
-        for (key, layer) in layers {
+        for (key, layer) in Self.attachable(linears) {
             let (a, b) = make(key, layer)
             let lora = LoRA(a: a, b: b, alpha: alpha)
             layer.lora = lora
             adapters[key] = lora
         }
         self.adapters = adapters
-        self.linears = layers.map(\.value)
     }
 
     private static func attachable(_ linears: [String: Linear]) -> [(key: String, value: Linear)] {
@@ -103,17 +97,12 @@ public struct LoRAAdapters {
     public var parameters: [(name: String, tensor: Tensor)] {
         adapters.sorted { $0.key < $1.key }.flatMap { [("\($0.key).lora_A", $0.value.a), ("\($0.key).lora_B", $0.value.b)] }
     }
-
-    /// Runs `body` with the base model: all adapters switched off.
-    public func disabled<Result>(_ body: () throws -> Result) rethrows -> Result {
-        for lora in adapters.values { lora.isEnabled = false }
-        defer { for lora in adapters.values { lora.isEnabled = true } }
-        return try body()
-    }
 }
 
 extension LoRAAdapters {
-    /// A safetensors file that both diffusers' `load_lora_weights` and ComfyUI load: kohya's names and one `alpha` a layer.
+    /// Encodes a safetensors file that both diffusers' `load_lora_weights` and ComfyUI load: kohya's names,
+    /// and one `alpha` for each layer.
+    /// - Throws: `TensorError` if an operation on tensors failed before.
     public func encoded() throws -> Data {
         var tensors: [String: Tensor] = [:]
         for (key, lora) in adapters {
@@ -125,7 +114,8 @@ extension LoRAAdapters {
     }
 }
 
-/// How files name an adapter's tensors. ComfyUI does not know diffusers' own names; both know kohya's.
+/// Schemes of names for an adapter's tensors in a file.
+/// ComfyUI does not know diffusers' own; both know kohya's.
 enum LoRANames: CaseIterable {
     case kohya, diffusers
 
@@ -137,6 +127,6 @@ enum LoRANames: CaseIterable {
     func b(_ layer: String) -> String { stem(layer) + (self == .kohya ? ".lora_up.weight" : ".lora_B.weight") }
     func alpha(_ layer: String) -> String? { self == .kohya ? stem(layer) + ".alpha" : nil }
 
-    /// How many of a file's tensors have these names.
+    /// The number of layers whose adapter the file holds under these names.
     func matches(_ tensors: [String: Tensor], _ layers: [String]) -> Int { layers.filter { tensors[a($0)] != nil }.count }
 }

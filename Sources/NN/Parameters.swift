@@ -1,7 +1,6 @@
-import Foundation
 import Tensors
 
-/// How a parameter starts when no checkpoint gives it.
+/// The initial value of a parameter that does not come from a checkpoint.
 public enum Initializer: Sendable {
     case zeros, ones
     /// Normal with this standard deviation.
@@ -10,11 +9,14 @@ public enum Initializer: Sendable {
     case fanIn(Int)
 }
 
-/// Where a model's parameters come from: a checkpoint or an initialiser. Collects what does not fit, to report it all at once.
+/// The source of a model's parameters: a checkpoint, or initialisers.
+///
+/// A model asks it for each parameter while it is built. Parameters that do not fit are collected, so that
+/// `finish` reports them all at once.
 public final class ParameterStore {
-    /// Everything that a model asked for, by key.
+    /// The parameters that the model asked for, by key.
     public private(set) var parameters: [String: Tensor] = [:]
-    /// Every linear layer that was built, by key: what LoRA attaches to.
+    /// The linear layers that were built, by key: LoRA attaches to these.
     public internal(set) var linears: [String: Linear] = [:]
 
     let dtype: DType
@@ -24,7 +26,7 @@ public final class ParameterStore {
     private let generator: Generator
     private var problems: [String] = []
 
-    /// Parameters of a checkpoint, converted to `dtype` on `device`.
+    /// Takes parameters from a checkpoint, converted to `dtype` on `device`.
     /// - Parameter origin: the file or folder, for messages.
     public init(checkpoint: [String: Tensor], origin: String, dtype: DType, device: Device) {
         self.checkpoint = checkpoint
@@ -34,7 +36,7 @@ public final class ParameterStore {
         generator = Generator(seed: 0)
     }
 
-    /// Fresh float32 parameters drawn from `seed`.
+    /// Draws fresh float32 parameters from `seed`.
     public init(seed: UInt64, device: Device) {
         checkpoint = nil
         origin = "initialiser"
@@ -43,39 +45,43 @@ public final class ParameterStore {
         generator = Generator(seed: seed)
     }
 
-    /// The top scope.
+    /// The scope of keys without a prefix.
     public var root: Scope { Scope(store: self, path: "") }
 
     fileprivate func parameter(_ key: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
-        let tensor: Tensor
-        if let checkpoint {
-            if let found = checkpoint[key] {
-                // Deprecated attention blocks keep projections as 1x1 convolutions; the numbers are the same.
-                let squeezed = found.shape.filter { $0 != 1 } == shape.filter { $0 != 1 } && found.count == shape.reduce(1, *)
-                if found.shape != shape && !squeezed {
-                    problems.append("\(key) has shape \(found.shape), the configuration asks for \(shape)")
-                }
-                tensor = (found.shape == shape ? found : squeezed ? found.reshape(shape) : Tensor.zeros(shape)).to(dtype).to(device)
-                    .contiguous()
-            } else {
-                problems.append("\(key) \(shape) is missing")
-                tensor = Tensor.zeros(shape, dtype: dtype, device: device)
+        let tensor =
+            if let checkpoint { stored(checkpoint[key], key, shape).to(dtype).to(device).contiguous() } else {
+                initializer.tensor(shape, generator: generator).to(device)
             }
-        } else {
-            tensor = initializer.tensor(shape, generator: generator).to(device)
-        }
-        // A view of the mapped file must not outlive a file that is replaced: own the memory.
+        // A view of the mapped file would change if the file were replaced: own the memory.
         let owned = tensor.clone()
         parameters[key] = owned
         return owned
     }
 
-    /// Throws one error with every missing, mis-shaped and unused key of the checkpoint.
+    /// The checkpoint's tensor in the shape that is asked for;
+    /// zeros, and an entry in `problems`, if it does not fit.
+    private func stored(_ found: Tensor?, _ key: String, _ shape: [Int]) -> Tensor {
+        guard let found else {
+            problems.append("\(key) \(shape) is missing")
+            return Tensor.zeros(shape)
+        }
+        if found.shape == shape { return found }
+        // Deprecated attention blocks keep projections as 1x1 convolutions; the numbers are the same.
+        if found.shape.filter({ $0 != 1 }) == shape.filter({ $0 != 1 }) { return found.reshape(shape) }
+        problems.append("\(key) has shape \(found.shape), the configuration asks for \(shape)")
+        return Tensor.zeros(shape)
+    }
+
+    /// Ends the building of a model: compares what it asked for with what the checkpoint holds.
     /// - Parameters:
-    ///   - allowingOthers: whether unused keys are no error.
-    ///   - ignoring: keys that some versions of the format carry and no model uses.
-    /// - Returns: the unused keys, but for those.
-    @discardableResult public func finish(allowingOthers: Bool = false, ignoring: (String) -> Bool = { _ in false }) throws -> [String] {
+    ///   - allowingOthers: whether unused keys are accepted.
+    ///   - ignoring: keys that are accepted unused and not
+    ///     returned, because the model is known not to need them.
+    /// - Returns: the other unused keys.
+    /// - Throws: `TensorFileError` that lists missing, misshapen and unused keys in one line.
+    @discardableResult
+    public func finish(allowingOthers: Bool = false, ignoring: (String) -> Bool = { _ in false }) throws -> [String] {
         try TensorError.check()
         let unused = (checkpoint ?? [:]).keys.filter { parameters[$0] == nil && !ignoring($0) }.sorted()
         let all = problems + (allowingOthers ? [] : unused.map { "\($0) is not used by this configuration" })
@@ -85,27 +91,27 @@ public final class ParameterStore {
     }
 }
 
-/// A place in a model's tree of parameters; `scope / "to_out" / 0` extends the Hugging Face key path.
+/// A place in a model's tree of parameters; `scope / "to_out" / 0` extends the key as Hugging Face does.
 public struct Scope {
     let store: ParameterStore
     let path: String
 
-    /// The scope of a named child.
+    /// Returns the scope of a named child.
     public static func / (scope: Scope, name: String) -> Scope {
         Scope(store: scope.store, path: scope.path.isEmpty ? name : scope.path + "." + name)
     }
 
-    /// The scope of a numbered child.
+    /// Returns the scope of a numbered child.
     public static func / (scope: Scope, index: Int) -> Scope { scope / String(index) }
 
-    /// The parameter `name` of this scope, of exactly this shape.
+    /// Returns the parameter `name` of this scope, of exactly this shape.
     public func parameter(_ name: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
         store.parameter((self / name).path, shape, initializer)
     }
 }
 
 extension Initializer {
-    /// A float32 tensor on the CPU.
+    /// Returns a float32 tensor on the CPU.
     func tensor(_ shape: [Int], generator: Generator) -> Tensor {
         switch self {
         case .zeros: Tensor.zeros(shape)

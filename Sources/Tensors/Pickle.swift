@@ -1,11 +1,13 @@
 import Foundation
 
-/// Python's pickle as far as torch.save uses it (protocols 2 to 5). What is to be called is not called, but for the few functions that build
-/// tensors and dictionaries, and those are known here; everything else is read over.
+/// A reader of Python's pickle, as far as torch.save uses it (protocols 2 to 5).
+///
+/// A pickle is a program that may call any Python function. This reader calls none: it knows the few
+/// functions that build tensors and dictionaries, and replaces the result of any other by a placeholder.
 ///
 /// Source: Python's pickletools, which describes each instruction.
 struct Pickle {
-    /// What a list, a tuple or a dictionary holds; a dictionary, each key before its value.
+    /// The values in a list or tuple; in a dictionary, keys and values by turns.
     final class Items { fileprivate(set) var values: [Value] = [] }
 
     enum Value {
@@ -20,11 +22,11 @@ struct Pickle {
         case global(String)
         case storage(key: String, dtype: DType?)
         case tensor(Tensor)
-        /// An object of no interest here.
+        /// A placeholder for any object that is not needed here.
         case other
     }
 
-    /// A tensor's place in a storage.
+    /// The place of a tensor's elements in a storage, in elements.
     struct View {
         let key: String
         let dtype: DType
@@ -38,19 +40,23 @@ struct Pickle {
     private var position = 0
     private var stack: [Value] = []
     private var memo: [Int: Value] = [:]
-    /// Every container that was made.
+    /// Every container that was made, so that all can be emptied in the end.
     private var containers: [Items] = []
     private let tensor: (View) throws -> Tensor
 
-    /// - Parameter tensor: makes a tensor from a storage of the archive.
+    /// - Parameter tensor: makes a tensor over a storage of the archive.
     init(_ bytes: [UInt8], tensor: @escaping (View) throws -> Tensor) {
         self.bytes = bytes
         self.tensor = tensor
     }
 
-    /// The tensors in what the program leaves, by names that nested dictionaries and lists give: `state.weights.0`.
+    /// Runs the pickle and returns the tensors in its result.
+    ///
+    /// Names are made of the keys and indices of nested dictionaries and lists, as in `state.weights.0`.
+    /// - Throws: `Problem`, or the error of `tensor`.
     mutating func tensors() throws -> [String: Tensor] {
-        // Containers may lie in one another as deep as the file is long, or in themselves: taken apart one by one, all are freed.
+        // Containers may hold themselves, or be nested as deep as the file is long. Emptying each one frees
+        // them all without a leak and without deep recursion.
         defer { for items in containers { items.values = [] } }
         var result: [String: Tensor] = [:]
         var budget = Self.mostValues
@@ -58,12 +64,17 @@ struct Pickle {
         return result
     }
 
-    /// How deep tensors may lie, and how many values there may be: a container counts wherever it is mentioned.
-    private static let (deepest, mostValues) = (64, 1 << 22)
+    /// The largest depth of a tensor in nested containers.
+    private static let deepest = 64
+    /// The largest number of values that are looked at; those
+    /// of a container count each time it is referred to.
+    private static let mostValues = 1 << 22
 
     private func collect(_ value: Value, _ path: [String], _ result: inout [String: Tensor], _ budget: inout Int) throws {
         budget -= 1
-        guard path.count <= Self.deepest, budget >= 0 else { throw problem("lists too deep in one another, or too many,") }
+        guard path.count <= Self.deepest, budget >= 0 else {
+            throw problem("lists nested too deep, or too many,")
+        }
         switch value {
         case .tensor(let tensor): result[path.joined(separator: ".")] = tensor
         case .list(let items):
@@ -80,7 +91,7 @@ struct Pickle {
         }
     }
 
-    /// Runs the program; what it leaves is the value.
+    /// Runs the program up to its STOP instruction and returns the value on top of the stack.
     private mutating func load() throws -> Value {
         while true {
             let code = try take(1).first!
@@ -126,7 +137,9 @@ struct Pickle {
             case UInt8(ascii: "c"): stack.append(.global("\(try line()).\(try line())"))
             case 0x93:
                 let name = try pop()
-                guard case .text(let name) = name, case .text(let module) = try pop() else { throw problem("a name that is no text") }
+                guard case .text(let name) = name, case .text(let module) = try pop() else {
+                    throw problem("a name that is not text")
+                }
                 stack.append(.global("\(module).\(name)"))
             case UInt8(ascii: "Q"): stack.append(try persistent(pop()))
             case UInt8(ascii: "R"), 0x81:
@@ -138,16 +151,17 @@ struct Pickle {
         }
     }
 
-    /// A storage: ('storage', type, key, where it was, elements).
+    /// Reads a reference to a storage: ('storage', type, key, device, number of elements).
     private func persistent(_ id: Value) throws -> Value {
         guard case .tuple(let tuple) = id, tuple.values.count >= 3, case .global(let type) = tuple.values[1],
             case .text(let key) = tuple.values[2]
         else {
-            throw problem("a storage that is described in another way")
+            throw problem("a storage described in an unknown way")
         }
         return .storage(key: key, dtype: Self.types[type])
     }
 
+    /// Returns the value that stands for the result of a call.
     private mutating func called(_ function: Value, _ arguments: Value) throws -> Value {
         guard case .global(let name) = function, case .tuple(let tuple) = arguments else { return .other }
         let parts = tuple.values
@@ -158,7 +172,7 @@ struct Pickle {
             guard parts.count >= 4, case .storage(let key, var dtype) = parts[0], case .integer(let offset) = parts[1],
                 let sizes = Self.integers(parts[2]), let strides = Self.integers(parts[3]), sizes.count == strides.count,
                 ([offset] + sizes + strides).allSatisfy({ $0 >= 0 })
-            else { throw problem("a tensor that is described in another way") }
+            else { throw problem("a tensor described in an unknown way") }
             if parts.count > 6, case .global(let type) = parts[6] { dtype = Self.types[type] }
             guard let dtype else { return .other }  // complex and quantised numbers
             return .tensor(try tensor(View(key: key, dtype: dtype, sizes: sizes, strides: strides, offset: offset)))
@@ -188,7 +202,8 @@ struct Pickle {
         return items
     }
 
-    /// Adds to the list or dictionary on top of the stack; other objects are of no interest.
+    /// Adds to the list or dictionary on top of the stack.
+    /// Other objects are placeholders and stay as they are.
     private mutating func extend(_ values: [Value]) throws {
         switch try top() {
         case .list(let items): items.values += values
@@ -223,19 +238,21 @@ struct Pickle {
 
     private mutating func popMark() throws -> [Value] {
         guard let index = stack.lastIndex(where: { if case .mark = $0 { true } else { false } }) else {
-            throw problem("a mark that is missing")
+            throw problem("a missing mark")
         }
         defer { stack.removeSubrange(index...) }
         return Array(stack[(index + 1)...])
     }
 
     private mutating func take(_ count: Int) throws -> ArraySlice<UInt8> {
-        guard count >= 0, count <= bytes.count - position else { throw problem("an end in the middle of something") }
+        guard count >= 0, count <= bytes.count - position else {
+            throw problem("an end in the middle of an instruction")
+        }
         defer { position += count }
         return bytes[position..<position + count]
     }
 
-    /// Little-endian.
+    /// Reads a little-endian number of `count` bytes.
     private mutating func integer(_ count: Int) throws -> Int {
         Int(truncatingIfNeeded: try take(count).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
     }
@@ -243,7 +260,7 @@ struct Pickle {
     private mutating func signed(_ count: Int) throws -> Int {
         guard count <= 8 else {
             _ = try take(count)
-            return Int.max  // no size is as large
+            return Int.max  // larger than any size
         }
         let value = try integer(count)
         return count == 0 || count == 8 || value < 1 << (8 * count - 1) ? value : value - 1 << (8 * count)
@@ -252,7 +269,9 @@ struct Pickle {
     private mutating func text(_ count: Int) throws -> String { String(decoding: try take(count), as: UTF8.self) }
 
     private mutating func line() throws -> String {
-        guard let end = bytes[position...].firstIndex(of: UInt8(ascii: "\n")) else { throw problem("a line without an end") }
+        guard let end = bytes[position...].firstIndex(of: UInt8(ascii: "\n")) else {
+            throw problem("a line without an end")
+        }
         defer { position = end + 1 }
         return String(decoding: bytes[position..<end], as: UTF8.self)
     }

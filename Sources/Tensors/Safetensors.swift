@@ -2,15 +2,16 @@ import Foundation
 
 /// A tensor file that cannot be read or written, in one line that names it.
 public struct TensorFileError: Error, CustomStringConvertible {
-    /// What is wrong with which file, and what to do.
+    /// One line: the file, the problem and the remedy.
     public let description: String
     /// - Parameter description: one line that names the file.
     public init(_ description: String) { self.description = description }
 }
 
-/// The safetensors format (https://github.com/huggingface/safetensors): 8 bytes of header length, a JSON header, packed tensors.
+/// The safetensors format (https://github.com/huggingface/safetensors):
+/// 8 bytes of header length, a JSON header, packed tensors.
 public struct Safetensors {
-    /// The tensors by name: views of the mapped file.
+    /// The tensors by name, as views of the mapped file.
     public let tensors: [String: Tensor]
     /// The header's `__metadata__`.
     public let metadata: [String: String]
@@ -25,7 +26,8 @@ public struct Safetensors {
         "F64": .float64, "F32": .float32, "F16": .float16, "BF16": .bfloat16, "I64": .int64, "I32": .int32, "U8": .uint8, "BOOL": .bool,
     ]
 
-    /// Maps `file`; its tensors are read when they are used. Checks every offset against the file's size.
+    /// Maps `file` and checks every offset against the file's size. Tensors are read when they are used.
+    /// - Throws: `TensorFileError` that names the file.
     public init(contentsOf file: URL) throws {
         func broken(_ reason: String) -> TensorFileError {
             TensorFileError("\(file.path): \(reason); the file is damaged or incomplete, fetch or write it again")
@@ -36,9 +38,11 @@ public struct Safetensors {
         } catch {
             throw TensorFileError("\(file.path): cannot be read (\(error.localizedDescription))")
         }
-        guard data.count >= 8 else { throw broken("\(data.count) bytes are no safetensors file") }
+        guard data.count >= 8 else { throw broken("\(data.count) bytes are too few for a safetensors file") }
         let length = data.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
-        guard length <= UInt64(data.count - 8) else { throw broken("its header says \(length) bytes, the file has \(data.count)") }
+        guard length <= UInt64(data.count - 8) else {
+            throw broken("its header says \(length) bytes, the file has \(data.count)")
+        }
         let start = 8 + Int(length)
         guard let header = try? JSONSerialization.jsonObject(with: data[8..<start]) as? [String: Any] else {
             throw broken("its header is not JSON")
@@ -48,7 +52,9 @@ public struct Safetensors {
             guard let entry = value as? [String: Any], let code = entry["dtype"] as? String, let shape = entry["shape"] as? [Int],
                 let offsets = entry["data_offsets"] as? [Int], offsets.count == 2, shape.allSatisfy({ $0 >= 0 })
             else { throw broken("tensor '\(name)' has a bad header") }
-            guard let dtype = Self.types[code] else { throw TensorFileError("\(file.path): tensor '\(name)' has unsupported type \(code)") }
+            guard let dtype = Self.types[code] else {
+                throw TensorFileError("\(file.path): tensor '\(name)' has unsupported type \(code)")
+            }
             let bytes = shape.reduce(dtype.size) { product, size in
                 let (value, overflow) = product.multipliedReportingOverflow(by: size)
                 return overflow ? -1 : value
@@ -64,7 +70,8 @@ public struct Safetensors {
         metadata = header["__metadata__"] as? [String: String] ?? [:]
     }
 
-    /// The bytes of a file with `tensors` in the order of their names; the same tensors give the same bytes.
+    /// Encodes a file with `tensors` in the order of their names; equal tensors give equal bytes.
+    /// - Throws: `TensorError` if an operation on tensors failed before.
     public static func encode(_ tensors: [String: Tensor], metadata: [String: String] = [:]) throws -> Data {
         var header: [String: Any] = [:]
         var body = Data()

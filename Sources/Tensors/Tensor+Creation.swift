@@ -10,44 +10,44 @@ public final class Generator {
     deinit { if let handle { ct_generator_free(handle) } }
 }
 
-/// Types that a tensor can be made of and read as.
+/// A Swift type of elements that tensors can be made from and read into.
 public protocol TensorElement: BitwiseCopyable {
-    /// The tensor's element type.
+    /// The element type of tensors made from this type.
     static var dtype: DType { get }
 }
 
 extension Tensor {
-    /// A tensor of one value.
+    /// Returns a tensor whose elements all have one value.
     public static func full(_ shape: [Int], _ value: Double, dtype: DType = .float32, device: Device = .cpu) -> Tensor {
         shape.withSizes { Tensor(owning: ct_full($0, $1, value, dtype.rawValue, device.rawValue)) }
     }
 
-    /// A tensor of zeros.
+    /// Returns a tensor of zeros.
     public static func zeros(_ shape: [Int], dtype: DType = .float32, device: Device = .cpu) -> Tensor {
         full(shape, 0, dtype: dtype, device: device)
     }
 
-    /// Standard normal float32 numbers on the CPU, in the order in which `torch.randn` draws them.
+    /// Returns standard normal float32 numbers on the CPU, in the order in which `torch.randn` draws them.
     public static func randn(_ shape: [Int], generator: Generator) -> Tensor {
         guard let handle = generator.handle else { return zeros(shape) }
         return withExtendedLifetime(generator) { shape.withSizes { Tensor(owning: ct_randn($0, $1, handle)) } }
     }
 
-    /// Uniform float32 numbers in [0, 1) on the CPU, in the order in which `torch.rand` draws them.
+    /// Returns uniform float32 numbers in [0, 1) on the CPU, in the order in which `torch.rand` draws them.
     public static func rand(_ shape: [Int], generator: Generator) -> Tensor {
         guard let handle = generator.handle else { return zeros(shape) }
         return withExtendedLifetime(generator) { shape.withSizes { Tensor(owning: ct_rand($0, $1, handle)) } }
     }
 
-    /// 0, 1, ... end - 1 as int64.
+    /// Returns 0, 1, ... end - 1 as int64.
     public static func arange(_ end: Int, device: Device = .cpu) -> Tensor { Tensor(owning: ct_arange(Int64(end), device.rawValue)) }
 
-    /// `count` float32 numbers from `start` to `end`, both included, as `torch.linspace`.
+    /// Returns `count` float32 numbers from `start` to `end`, both included, as `torch.linspace`.
     public static func linspace(_ start: Double, _ end: Double, count: Int) -> Tensor {
         Tensor(owning: ct_linspace(start, end, Int64(count)))
     }
 
-    /// A copy of `values` (row-major) in `shape`, by default one dimension.
+    /// Copies `values` (row-major) into `shape`, by default one dimension.
     public init<T: TensorElement>(_ values: [T], shape: [Int]? = nil, device: Device = .cpu) {
         let host = values.withUnsafeBytes { bytes in
             (shape ?? [values.count]).withSizes { sizes, rank in
@@ -59,7 +59,8 @@ extension Tensor {
         self = device == .cpu ? host : host.to(device)
     }
 
-    /// A view of `file`'s bytes from `offset` on: nothing is copied until the tensor is converted or moved.
+    /// Makes a view of `file`'s bytes from `offset` on. Nothing
+    /// is copied until the tensor is converted or moved.
     init(mapping file: Data, offset: Int, shape: [Int], dtype: DType) {
         final class Box {
             let data: Data
@@ -74,7 +75,8 @@ extension Tensor {
         }
     }
 
-    /// The elements, row-major, converted to `type` where they are something else. Waits for the device.
+    /// Copies the elements, row-major, converted to `type` if they have another. Waits for the device.
+    /// - Throws: `TensorError` if this or an earlier operation failed.
     public func array<T: TensorElement>(_ type: T.Type = T.self) throws -> [T] {
         let source = to(T.dtype)
         let values = [T](unsafeUninitializedCapacity: source.count) { buffer, count in
@@ -86,7 +88,8 @@ extension Tensor {
         return values
     }
 
-    /// The only element as a number. Waits for the device.
+    /// Returns the only element as a number. Waits for the device.
+    /// - Throws: `TensorError` if there are several, or an earlier operation failed.
     public func item() throws -> Double {
         let value = withHandle { ct_item($0) }
         try TensorError.check()
@@ -95,19 +98,19 @@ extension Tensor {
 }
 
 extension Float: TensorElement {
-    /// The tensor's element type.
+    /// The element type of tensors made from this type.
     public static var dtype: DType { .float32 }
 }
 extension Double: TensorElement {
-    /// The tensor's element type.
+    /// The element type of tensors made from this type.
     public static var dtype: DType { .float64 }
 }
 extension Int64: TensorElement {
-    /// The tensor's element type.
+    /// The element type of tensors made from this type.
     public static var dtype: DType { .int64 }
 }
 extension UInt8: TensorElement {
-    /// The tensor's element type.
+    /// The element type of tensors made from this type.
     public static var dtype: DType { .uint8 }
 }
 
@@ -122,7 +125,7 @@ extension [Int] {
 }
 
 extension Tensor {
-    /// The elements as they lie in memory, packed row-major.
+    /// Copies the elements in their own type, packed row-major.
     func bytes() throws -> Data {
         var data = Data(count: count * dtype.size)
         let size = data.count

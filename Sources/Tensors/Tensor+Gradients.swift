@@ -8,22 +8,23 @@ public func withoutGradients<Result>(_ body: () throws -> Result) rethrows -> Re
 }
 
 extension Tensor {
-    /// The same values, cut off from the graph.
+    /// Returns the same values, without the operations that made them: no gradient flows through.
     public func detach() -> Tensor { Tensor(owning: withHandle(ct_detach)) }
 
-    /// Whether gradients reach this tensor.
+    /// Whether operations on this tensor are recorded for gradients.
     public var requiresGrad: Bool {
         get { withHandle(ct_requires_grad) }
         nonmutating set { withHandle { ct_set_requires_grad($0, newValue) } }
     }
 
     /// Accumulates the gradient of this scalar into every leaf that requires it.
+    /// - Throws: `TensorError` if this or an earlier operation failed.
     public func backward() throws {
         withHandle(ct_backward)
         try TensorError.check()
     }
 
-    /// What backward accumulated here, if anything.
+    /// The gradient that `backward` accumulated; nil before that.
     public var grad: Tensor? {
         let gradient = Tensor(owning: withHandle(ct_grad))
         return gradient.isDefined ? gradient : nil
@@ -32,8 +33,10 @@ extension Tensor {
     /// Forgets the gradient.
     public func clearGrad() { withHandle(ct_clear_grad) }
 
-    /// Scales the gradients of `parameters` in place to a joint 2-norm of at most `maxNorm`; returns the norm before
+    /// Scales the gradients of `parameters` in place to a joint 2-norm of at most `maxNorm`
     /// (torch.nn.utils.clip_grad_norm_).
+    /// - Returns: the norm before.
+    /// - Throws: `TensorError` if this or an earlier operation failed.
     public static func clipGradNorm(_ parameters: [Tensor], maxNorm: Double) throws -> Double {
         let norm = withHandles(parameters) { ct_clip_grad_norm($0, $0.count, maxNorm) }
         try TensorError.check()
@@ -43,7 +46,8 @@ extension Tensor {
     /// One step of torch.optim.AdamW, in place, on the parameters that have a gradient.
     /// - Parameters:
     ///   - moments: first and second moments, of the parameters' shapes.
-    ///   - steps: a float32 scalar for each parameter, counted up here.
+    ///   - steps: a float32 scalar for each parameter; the call adds 1.
+    /// - Throws: `TensorError` if this or an earlier operation failed.
     public static func adamW(
         _ parameters: [Tensor], moments: (first: [Tensor], second: [Tensor]), steps: [Tensor], learningRate: Double,
         betas: (Double, Double), weightDecay: Double, eps: Double

@@ -1,6 +1,6 @@
 import CTorch
 
-// Every operation has PyTorch's name and meaning; none throws (see TensorError.check).
+// Operations with PyTorch's names and meaning. None throws: see TensorError.check.
 
 extension Tensor {
     private func map(_ operation: (ct_tensor) -> ct_tensor) -> Tensor { Tensor(owning: withHandle(operation)) }
@@ -110,7 +110,7 @@ extension Tensor {
     public func indexSelect(_ dim: Int, _ indices: Tensor) -> Tensor {
         Tensor.combine(self, indices) { ct_index_select($0, Int64(dim), $1) }
     }
-    /// Rows `indices` of dimension 0.
+    /// Rows `indices` of dimension 0, copied.
     public func rows(_ indices: [Int]) -> Tensor { indexSelect(0, Tensor(indices.map(Int64.init), device: device)) }
     /// Equal parts of `dim`, as views.
     public func chunk(_ parts: Int, _ dim: Int) -> [Tensor] {
@@ -119,11 +119,11 @@ extension Tensor {
     }
     /// Zero padding: (left, right) of the last dimension, then of the one before, and so on.
     public func pad(_ pads: [Int]) -> Tensor { pads.withSizes { d, n in map { ct_pad($0, d, n) } } }
-    /// Joins along an existing dimension.
+    /// Joins tensors along an existing dimension.
     public static func cat(_ tensors: [Tensor], _ dim: Int) -> Tensor {
         Tensor(owning: withHandles(tensors) { ct_cat($0, $0.count, Int64(dim)) })
     }
-    /// Joins along a new dimension.
+    /// Joins tensors along a new dimension.
     public static func stack(_ tensors: [Tensor], _ dim: Int) -> Tensor {
         Tensor(owning: withHandles(tensors) { ct_stack($0, $0.count, Int64(dim)) })
     }
@@ -144,12 +144,13 @@ extension Tensor {
     /// Matrix product of the last two dimensions.
     public func matmul(_ other: Tensor) -> Tensor { Tensor.combine(self, other, ct_matmul) }
 
-    /// x W^T + b: `self` [..., in], `weight` [out, in].
+    /// x W^T + b, where x is `self` [..., in] and W is `weight` [out, in].
     public func linear(_ weight: Tensor, _ bias: Tensor? = nil) -> Tensor {
         Tensor.withOptional(bias) { bias in Tensor.combine(self, weight) { ct_linear($0, $1, bias) } }
     }
 
-    /// x W^T + b + scale (x A^T) B^T: a linear layer with a low-rank adapter A [rank, in], B [out, rank], all of one type.
+    /// x W^T + b + scale (x A^T) B^T: a linear layer with a low-rank
+    /// adapter A [rank, in], B [out, rank], all of one type.
     public func linear(_ weight: Tensor, _ bias: Tensor?, adapter: (a: Tensor, b: Tensor), scale: Double) -> Tensor {
         Tensor.withOptional(bias) { bias in
             adapter.a.withHandle { a in
@@ -158,7 +159,7 @@ extension Tensor {
         }
     }
 
-    /// `self` [B, in, H, W], `weight` [out, in, k, k].
+    /// Convolution of `self` [B, in, H, W] with `weight` [out, in, k, k].
     public func conv2d(_ weight: Tensor, _ bias: Tensor?, stride: Int = 1, padding: Int = 0) -> Tensor {
         Tensor.withOptional(bias) { bias in Tensor.combine(self, weight) { ct_conv2d($0, $1, bias, Int64(stride), Int64(padding)) } }
     }
@@ -168,19 +169,20 @@ extension Tensor {
         bias.withHandle { bias in Tensor.combine(self, weight) { ct_group_norm($0, Int64(groups), $1, bias, eps) } }
     }
 
-    /// Over the last dimension.
+    /// torch.nn.functional.layer_norm over the last dimension.
     public func layerNorm(weight: Tensor, bias: Tensor, eps: Double) -> Tensor {
         bias.withHandle { bias in Tensor.combine(self, weight) { ct_layer_norm($0, $1, bias, eps) } }
     }
 
-    /// Scaled dot-product attention: queries [B, L, D], keys and values [B, M, D] to [B, L, D], where each head has an equal part of D.
+    /// Scaled dot-product attention: queries [B, L, D], keys and values
+    /// [B, M, D] to [B, L, D]. Each head has an equal part of D.
     public static func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, causal: Bool = false) -> Tensor {
         func split(_ x: Tensor) -> Tensor { x.reshape([x.size(0), x.size(1), heads, x.size(2) / heads]).transpose(1, 2) }
         let attended = split(v).withHandle { v in combine(split(q), split(k)) { ct_attention($0, $1, v, causal) } }
         return attended.transpose(1, 2).reshape(q.shape)
     }
 
-    /// Of length one along the last dimension.
+    /// Scales vectors along the last dimension to length one.
     public func normalize() -> Tensor { self / square().sum([-1], keepDims: true).sqrt().clamp(1e-12, .infinity) }
 
     /// Rows of `self` [N, D] by `indices` (int64, any shape).
@@ -189,7 +191,8 @@ extension Tensor {
     public func upsampleNearest(height: Int, width: Int) -> Tensor { map { ct_upsample_nearest($0, Int64(height), Int64(width)) } }
     /// Bicubic resizing of float `self` [B, C, H, W] with antialiasing (torchvision's `resize` of a tensor).
     public func resizeBicubic(height: Int, width: Int) -> Tensor { map { ct_resize_bicubic($0, Int64(height), Int64(width)) } }
-    /// A contiguous tensor with elements of `self`, which has one dimension; an error if one lies beyond its end.
+    /// A contiguous tensor of elements of `self`, which has
+    /// one dimension. An element beyond its end is an error.
     func strided(_ sizes: [Int], _ strides: [Int], offset: Int) -> Tensor {
         map { ct_as_strided($0, sizes.map(Int64.init), strides.map(Int64.init), Int32(sizes.count), Int64(offset)) }
     }

@@ -23,29 +23,30 @@ public enum DType: Int32, Sendable {
     }
 }
 
-/// Where a tensor lives.
+/// The device that holds a tensor and computes with it.
 public enum Device: Int32, Sendable {
     case cpu = 0
     case cuda = 1
 
-    /// Whether libtorch has CUDA beside it and a device answers.
+    /// Whether libtorch_cuda.so is beside libtorch_cpu.so and finds a device.
     public static var cudaIsAvailable: Bool { ct_cuda_available() }
 }
 
-/// The first thing that went wrong in libtorch since the last check, in its own words.
+/// The first failure in libtorch since the last check, in libtorch's words.
 public struct TensorError: Error, CustomStringConvertible {
     /// libtorch's message.
     public let description: String
 
     /// Throws the calling thread's first error since the last call, if there was one.
     ///
-    /// Operations on tensors do not throw: they give an undefined tensor after an error, which is kept until it is read here.
-    /// Every copy to the host, every optimiser step and every save calls this.
+    /// Operations on tensors do not throw. After an error they return an undefined tensor, and the error is
+    /// kept until it is read here. Every copy to the host, every optimiser step and every save calls this.
+    /// - Throws: `TensorError`.
     public static func check() throws {
         if let error = take() { throw error }
     }
 
-    /// What `check` would throw, and throws no more.
+    /// Returns the error that `check` would throw, and forgets it.
     public static func take() -> TensorError? {
         guard let message = ct_take_error() else { return nil }
         defer { free(message) }
@@ -53,12 +54,14 @@ public struct TensorError: Error, CustomStringConvertible {
     }
 
     /// Whether memory ran out, on the host or the device.
-    public var isOutOfMemory: Bool { ["out of memory", "can't allocate", "bad_alloc"].contains(where: description.contains) }
+    public var isOutOfMemory: Bool {
+        ["out of memory", "can't allocate", "bad_alloc"].contains(where: description.contains)
+    }
 }
 
 /// A libtorch tensor: a value with shared storage, as in PyTorch.
 public struct Tensor {
-    /// Owns one reference; the tensor lives as long as this does.
+    /// The owner of one reference to libtorch's tensor.
     private final class Storage {
         let handle: ct_tensor
         init(_ handle: ct_tensor) { self.handle = handle }
@@ -70,19 +73,22 @@ public struct Tensor {
     /// Takes over a +1 reference from the C shim.
     init(owning handle: ct_tensor) { storage = Storage(handle) }
 
-    /// Calls `body` with the handle and keeps the tensor alive until it returns: a bare handle could be freed by then.
+    /// Calls `body` with the handle and keeps the tensor alive until it returns.
+    ///
+    /// Without this, Swift may release the tensor after its last use, before `body` is done with the handle.
     func withHandle<Result>(_ body: (ct_tensor) -> Result) -> Result {
         withExtendedLifetime(storage) { body(storage.handle) }
     }
 
-    /// The same for several tensors.
+    /// Calls `body` with the handles of several tensors and keeps them alive until it returns.
     static func withHandles<Result>(_ tensors: [Tensor], _ body: ([ct_tensor]) -> Result) -> Result {
         withExtendedLifetime(tensors) { body(tensors.map { $0.storage.handle }) }
     }
 }
 
 extension Tensor {
-    /// False for the result of an operation that failed, and for a gradient that is not there.
+    /// Whether this is a tensor at all: false for the result
+    /// of a failed operation, and for a missing gradient.
     public var isDefined: Bool { withHandle { ct_defined($0) } }
     /// Number of dimensions.
     public var rank: Int { withHandle { ct_rank($0) } }
@@ -90,21 +96,21 @@ extension Tensor {
     public var shape: [Int] { withHandle { handle in (0..<ct_rank(handle)).map { Int(ct_size(handle, $0)) } } }
     /// Number of elements.
     public var count: Int { shape.reduce(1, *) }
-    /// The type of the elements.
+    /// The type of an element.
     public var dtype: DType { DType(rawValue: withHandle { ct_dtype($0) }) ?? .float32 }
-    /// Where the elements are.
+    /// The device that holds the elements.
     public var device: Device { Device(rawValue: withHandle { ct_device($0) }) ?? .cpu }
 
-    /// The size of dimension `index`.
+    /// Returns the size of dimension `index`.
     public func size(_ index: Int) -> Int { withHandle { Int(ct_size($0, index)) } }
 }
 
 /// The libtorch runtime of this process.
 public enum Torch {
-    /// Version of the library that is loaded, such as 2.13.0.
+    /// The version of the loaded library, such as 2.13.0.
     public static var version: String { String(cString: ct_version()) }
 
-    /// Threads that one operation may use on the CPU.
+    /// The number of threads that one operation may use on the CPU.
     public static var threads: Int {
         get { Int(ct_threads()) }
         set { ct_set_threads(Int32(newValue)) }

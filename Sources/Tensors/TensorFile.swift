@@ -1,8 +1,8 @@
 import Foundation
 
-/// Files of named tensors in either of the two formats that models are published in.
+/// Reading of named tensors from either of the two formats that models are published in.
 public enum TensorFile {
-    /// Reads a `.safetensors` file, or a torch.save file of any other name (see `TorchFile`).
+    /// Reads a `.safetensors` file, or a torch.save file if it has any other extension (see `TorchFile`).
     /// - Throws: `TensorFileError` that names the file.
     public static func read(_ file: URL) throws -> [String: Tensor] {
         try file.pathExtension == "safetensors" ? Safetensors(contentsOf: file).tensors : TorchFile(contentsOf: file).tensors

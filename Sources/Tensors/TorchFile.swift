@@ -1,21 +1,23 @@
 import Foundation
 
-/// A torch.save file (.bin, .pt, .pth) of PyTorch 1.6 or newer. No code of the file is executed; tensors come to the CPU wherever they were.
+/// A torch.save file (.bin, .pt, .pth) of PyTorch 1.6 or newer, read without executing any code of the file.
 ///
-/// libtorch's own unpickler would do, but for `OrderedDict`, which is what `state_dict()` gives: it reads it as nothing. Its reader of archives
-/// would, but it takes no notice of checksums.
+/// Tensors are on the CPU, wherever they were saved from. libtorch's own unpickler is not used because it
+/// cannot read `OrderedDict`, which is what `state_dict()` returns; its reader of archives is not used
+/// because it ignores checksums.
 public struct TorchFile {
-    /// The tensors by name; nested dictionaries and lists give dotted names.
+    /// The tensors by name. Nested dictionaries and lists give dotted names.
     public let tensors: [String: Tensor]
 
-    /// Maps the file, whose tensors are read when they are used, and compares the checksum of every storage.
+    /// Maps the file and compares the checksum of every storage. Tensors are read when they are used.
+    /// - Throws: `TensorFileError` that names the file; `TensorError` if memory runs out.
     public init(contentsOf file: URL) throws {
         guard let data = try? Data(contentsOf: file, options: .alwaysMapped) else {
             throw TensorFileError("\(file.path): missing or unreadable")
         }
         guard data.starts(with: ZipArchive.signature) else {
             throw TensorFileError(
-                "\(file.path): no torch.save file; one from before PyTorch 1.6 has to be loaded and saved again by a newer one")
+                "\(file.path): not a torch.save zip file; re-save files from before PyTorch 1.6 with a newer version")
         }
         do {
             let archive = try ZipArchive(data)
@@ -43,7 +45,7 @@ public struct TorchFile {
             throw TensorFileError("\(file.path): \(problem); download it again")
         } catch {
             let reason = "\(error)".split(separator: "\n").first.map { String($0.prefix(160)) } ?? ""
-            throw TensorFileError("\(file.path): no torch.save file of tensors, or damaged (\(reason))")
+            throw TensorFileError("\(file.path): not a torch.save file of tensors, or damaged (\(reason))")
         }
         if tensors.isEmpty { throw TensorFileError("\(file.path): holds no tensors") }
     }

@@ -1,7 +1,8 @@
 import CZlib
 import Foundation
 
-/// The zip archive that torch.save writes. Its members are not compressed, so they are used as they lie in the mapped file.
+/// The zip archive that torch.save writes. Members are not
+/// compressed, so they can be used in place in the mapped file.
 ///
 /// Source: PKWARE's APPNOTE, sections 4.3 and 4.5.3 (zip64).
 struct ZipArchive {
@@ -17,13 +18,15 @@ struct ZipArchive {
         }
     }
 
-    /// What every such file begins with.
+    /// The first bytes of every zip file.
     static let signature = Data([0x50, 0x4B, 3, 4])
 
     private struct Member {
         let checksum: UInt32
-        /// Where its local header begins, and how many bytes it has.
-        let header, size: Int
+        /// The place of its local header, in bytes from the file's start.
+        let header: Int
+        /// The number of its bytes.
+        let size: Int
     }
 
     /// The whole file.
@@ -31,16 +34,20 @@ struct ZipArchive {
     private var members: [String: Member] = [:]
 
     /// Reads the directory at the file's end.
+    /// - Throws: `Problem`.
     init(_ data: Data) throws {
         self.data = data
         let (count, start) = try directory()
         var place = start
         for _ in 0..<count {
-            guard try number(place, 4) == 0x0201_4b50 else { throw Problem.damaged("an entry that is none at byte \(place)") }
+            guard try number(place, 4) == 0x0201_4b50 else {
+                throw Problem.damaged("not a zip entry at byte \(place)")
+            }
             let lengths = try (name: number(place + 28, 2), extra: number(place + 30, 2), comment: number(place + 32, 2))
             let name = String(decoding: try bytes(place + 46, lengths.name), as: UTF8.self)
             guard try number(place + 10, 2) == 0 else { throw Problem.damaged("\(name) is compressed") }
-            var (size, header) = try (number(place + 24, 4), number(place + 42, 4))
+            var size = try number(place + 24, 4)
+            var header = try number(place + 42, 4)
             try widen(&size, &header, place + 46 + lengths.name, lengths.extra)
             members[name] = Member(checksum: UInt32(try number(place + 16, 4)), header: header, size: size)
             place += 46 + lengths.name + lengths.extra + lengths.comment
@@ -50,54 +57,72 @@ struct ZipArchive {
     /// Names of the members.
     var names: some Sequence<String> { members.keys }
 
-    /// Where in the file a member's bytes are. Throws if there is none, or if they are not those that were written.
+    /// Returns the place of a member's bytes in the file.
+    /// - Throws: `Problem` if there is no such member or its checksum is wrong.
     func range(of name: String) throws -> Range<Int> {
         guard let member = members[name] else { throw Problem.damaged("it has no \(name)") }
-        guard try number(member.header, 4) == 0x0403_4b50 else { throw Problem.damaged("\(name) is not where it should be") }
+        guard try number(member.header, 4) == 0x0403_4b50 else {
+            throw Problem.damaged("\(name) is not where it should be")
+        }
         let start = try member.header + 30 + number(member.header + 26, 2) + number(member.header + 28, 2)
-        // Zero stands where torch.save was told to leave checksums out (`torch.serialization.set_crc32_options`).
-        let checksum = try bytes(start, member.size).withUnsafeBytes { crc32_z(0, $0.bindMemory(to: UInt8.self).baseAddress, $0.count) }
-        guard member.checksum == 0 || UInt(member.checksum) == checksum else { throw Problem.damaged("\(name) has another checksum") }
+        // The checksum is zero if torch.save was told to leave it out
+        // (`torch.serialization.set_crc32_options`).
+        let checksum = try bytes(start, member.size).withUnsafeBytes {
+            crc32_z(0, $0.bindMemory(to: UInt8.self).baseAddress, $0.count)
+        }
+        guard member.checksum == 0 || UInt(member.checksum) == checksum else {
+            throw Problem.damaged("\(name) has another checksum")
+        }
         return start..<start + member.size
     }
 
-    /// How many entries the directory has, and where it begins.
+    /// Finds the number of entries of the directory, and its place.
     private func directory() throws -> (count: Int, start: Int) {
-        // Behind the end record there may be a comment of up to 64 KB.
+        // A comment of up to 64 KB may follow the end record.
         for place in stride(from: data.count - 22, through: max(0, data.count - 22 - 0xFFFF), by: -1)
         where try number(place, 4) == 0x0605_4b50 && number(place + 20, 2) == data.count - place - 22 {
-            guard place >= 20, try number(place - 20, 4) == 0x0706_4b50 else { return try (number(place + 10, 2), number(place + 16, 4)) }
+            guard place >= 20, try number(place - 20, 4) == 0x0706_4b50 else {
+                return try (number(place + 10, 2), number(place + 16, 4))
+            }
             let wide = try number(place - 12, 8)
-            guard try number(wide, 4) == 0x0606_4b50 else { throw Problem.damaged("no directory where it should be") }
+            guard try number(wide, 4) == 0x0606_4b50 else {
+                throw Problem.damaged("no directory where it should be")
+            }
             return try (number(wide + 32, 8), number(wide + 48, 8))
         }
         throw Problem.cutShort
     }
 
-    /// Takes what does not fit into 32 bits from an entry's extra fields.
+    /// Replaces numbers that do not fit into 32 bits by those of an entry's zip64 field.
     private func widen(_ size: inout Int, _ header: inout Int, _ start: Int, _ length: Int) throws {
         var place = start
         while place + 4 <= start + length {
-            let (kind, fieldSize) = try (number(place, 2), number(place + 2, 2))
+            let kind = try number(place, 2)
+            let fieldSize = try number(place + 2, 2)
             if kind == 1 {
                 var next = place + 4
-                // The size comes first, then the compressed one, which is the same.
-                if size == 0xFFFF_FFFF { (size, next) = (try number(next, 8), next + 16) }
+                // The size, then the compressed size, which is the same.
+                if size == 0xFFFF_FFFF {
+                    size = try number(next, 8)
+                    next += 16
+                }
                 if header == 0xFFFF_FFFF { header = try number(next, 8) }
             }
             place += 4 + fieldSize
         }
     }
 
-    /// A little-endian number; one that no file is as large as is an error.
+    /// Reads a little-endian number. A number beyond the size of any file is an error.
     private func number(_ place: Int, _ count: Int) throws -> Int {
         let value = try bytes(place, count).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-        guard value < 1 << 48 else { throw Problem.damaged("a number that cannot be at byte \(place)") }
+        guard value < 1 << 48 else { throw Problem.damaged("an impossible number at byte \(place)") }
         return Int(value)
     }
 
     private func bytes(_ place: Int, _ count: Int) throws -> Data {
-        guard place >= 0, count <= data.count - place else { throw Problem.damaged("something lies beyond its end") }
+        guard place >= 0, count <= data.count - place else {
+            throw Problem.damaged("an entry reaches beyond its end")
+        }
         return data[place..<place + count]
     }
 }

@@ -47,7 +47,7 @@ import Testing
         for ids in [[], [[]], [[1, 2], [1]], [[50]], [Array(repeating: 1, count: 13)]] {
             #expect(throws: ModelError.self) { try model.textFeatures(ids) }
         }
-        // Where an operation failed there are no features, to be kept for other pictures.
+        // Where an operation failed there are no features, to be kept for other images.
         for features in [{ try model.textFeatures([[1]]) }, { try model.imageFeatures(Tensor.zeros([1, 3, 28, 28])) }] {
             _ = Tensor.zeros([2]) + Tensor.zeros([3])
             #expect(throws: TensorError.self) { try features() }
@@ -68,7 +68,7 @@ import Testing
         #expect(error.description.contains("config.json") && error.description.contains("at most"), "\(error)")
     }
 
-    /// What a change makes of open_clip's weights: the error.
+    /// Returns the error for open_clip's weights after a change.
     private func problem(_ change: (inout [String: Tensor]) -> Void) throws -> String {
         var tensors = try Safetensors(contentsOf: file("open-clip/open_clip_model.safetensors")).tensors
         change(&tensors)
@@ -83,12 +83,12 @@ import Testing
         return ""
     }
 
-    /// Weights that do not go together: one line that names the file and the tensor.
+    /// Weights that do not fit together give one line that names the file and the tensor.
     @Test func weightsThatDoNotFit() throws {
         #expect(try problem { _ in } == "")
         #expect(try problem { $0["visual.conv1.weight"] = nil }.hasSuffix("has no visual.conv1.weight, so it is not open_clip's"))
         #expect(try problem { $0["text_projection"] = Tensor.zeros([16]) }.hasSuffix("text_projection has the shape [16]"))
-        #expect(try problem { $0["visual.positional_embedding"] = Tensor.zeros([1, 24]) }.contains("pictures of 0 patches"))
+        #expect(try problem { $0["visual.positional_embedding"] = Tensor.zeros([1, 24]) }.contains("images of 0 patches"))
         #expect(
             try problem { $0["visual.positional_embedding"] = Tensor.zeros([6, 24]) }.contains(
                 "visual.positional_embedding has shape [6, 24]"))

@@ -6,7 +6,7 @@ import Testing
 
 private let goldenFolder = goldens.appendingPathComponent("tokenizer")
 
-/// What transformers makes of awkward strings; made by make_tokenizer_goldens.py.
+/// transformers' ids of awkward strings, from make_tokenizer_goldens.py.
 private struct Goldens: Decodable {
     let texts: [String]
     let ids: [String: [[Int]?]]
@@ -16,7 +16,7 @@ private struct Goldens: Decodable {
     }
 }
 
-/// A throw-away folder with copies of golden files, gone when the value goes.
+/// A temporary folder with copies of golden files, which is removed with the value.
 private final class Folder {
     let url = FileManager.default.temporaryDirectory.appendingPathComponent("tokenizer-\(UUID().uuidString)")
 
@@ -42,7 +42,7 @@ private final class Folder {
         try Data(contentsOf: url.appendingPathComponent(name))
     }
 
-    /// The message of the error that loading the folder throws.
+    /// Returns the message of the error that loading the folder throws.
     func error() throws -> String {
         try #require(throws: TokenizerError.self) { try CLIPTokenizer(folder: url) }.description
     }
@@ -64,7 +64,8 @@ private final class Folder {
         }
     }
 
-    /// OpenAI's own vocabulary, where somebody has made it: `make_tokenizer_goldens.py --full DIR`, then CLIP_TOKENIZER=DIR.
+    /// OpenAI's own vocabulary, if it was made:
+    /// `make_tokenizer_goldens.py --full DIR`, then CLIP_TOKENIZER=DIR.
     @Test(.enabled(if: ProcessInfo.processInfo.environment["CLIP_TOKENIZER"] != nil))
     func equalsTransformersWithTheFullVocabulary() throws {
         let folder = URL(fileURLWithPath: try #require(ProcessInfo.processInfo.environment["CLIP_TOKENIZER"]))

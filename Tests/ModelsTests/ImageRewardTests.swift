@@ -6,8 +6,8 @@ import Testing
 
 @testable import Models
 
-/// Against ImageReward's published classes at a small size, and transformers' BertTokenizer (Tests/Goldens/rewards/make_imagereward_goldens.py
-/// and make_wordpiece_goldens.py).
+/// Against ImageReward's published classes at a small size, and transformers' BertTokenizer
+/// (Tests/Goldens/rewards/make_imagereward_goldens.py and make_wordpiece_goldens.py).
 @Suite struct ImageRewardTests {
     private struct Golden: Decodable {
         let shapes: [String: [Int]]
@@ -30,7 +30,7 @@ import Testing
         try WordPieceTokenizer(vocabulary: folder.appendingPathComponent(vocabulary), added: ["[DEC]", "[ENC]"])
     }
 
-    /// The numbers of `by_formula`.
+    /// Returns weights with the numbers of `by_formula`.
     private static func weights(_ shapes: [String: [Int]]) -> [String: Tensor] {
         var tensors: [String: Tensor] = [:]
         for (index, name) in shapes.keys.sorted().enumerated() {
@@ -50,7 +50,7 @@ import Testing
         return tensors
     }
 
-    /// A file with these weights, for as long as `body` runs.
+    /// Runs `body` with a file of these weights.
     private static func withFile<Result>(_ tensors: [String: Tensor], _ body: (URL) throws -> Result) throws -> Result {
         let folder = try TemporaryFolder()
         let file = folder.url.appendingPathComponent("imagereward.safetensors")
@@ -83,7 +83,8 @@ import Testing
         #expect(golden.ids.joined().filter { $0 == tokenizer.unknown }.count < 100)
     }
 
-    /// The published code does not mind what else is in a file; what BLIP was trained with is known.
+    /// Other tensors in a file are accepted, as by the published
+    /// code; those of BLIP's training are not reported.
     @Test func othersTensorsAreReadOver() throws {
         var tensors = Self.weights(try Self.golden().shapes)
         for name in ["something.else", "blip.text_proj.weight"] { tensors[name] = Tensor.zeros([1]) }
@@ -107,7 +108,7 @@ import Testing
         #expect(try problem { $0["mlp.layers.7.weight"] = Tensor.zeros([1, 17]) }.contains("mlp.layers.7.weight"))
         #expect(try problem { $0 = ["weight": Tensor.zeros([1])] }.contains("it is not ImageReward's"))
         #expect(try problem { $0["blip.visual_encoder.blocks.9999999999.norm1.weight"] = Tensor.zeros([1]) }.contains("not numbered"))
-        #expect(try problem { $0["blip.visual_encoder.pos_embed"] = Tensor.zeros([1, 1, 128]) }.contains("pictures of 0 patches"))
+        #expect(try problem { $0["blip.visual_encoder.pos_embed"] = Tensor.zeros([1, 1, 128]) }.contains("images of 0 patches"))
         #expect(
             try problem { $0["blip.text_encoder.embeddings.position_embeddings.weight"] = Tensor.zeros([34, 128]) }.contains(
                 "room for 34 tokens"))

@@ -24,7 +24,8 @@ import Testing
 
     @Test func equalsOpenCLIP() throws { try compare(CLIPTokenizer(openCLIP: Self.vocabulary), Self.folder) }
 
-    /// OpenAI's own vocabulary, where somebody has it: `make_open_clip_goldens.py --full DIR`, then OPEN_CLIP_VOCABULARY=DIR.
+    /// OpenAI's own vocabulary, if it is there: `make_open_clip_goldens.py
+    /// --full DIR`, then OPEN_CLIP_VOCABULARY=DIR.
     @Test(.enabled(if: ProcessInfo.processInfo.environment["OPEN_CLIP_VOCABULARY"] != nil))
     func equalsOpenCLIPWithTheFullVocabulary() throws {
         let folder = URL(fileURLWithPath: try #require(ProcessInfo.processInfo.environment["OPEN_CLIP_VOCABULARY"]))
@@ -33,7 +34,7 @@ import Testing
         try compare(tokenizer, folder)
     }
 
-    /// Plain text reads as under gzip, and what is damaged is an error that names the file.
+    /// Uncompressed text gives the same ids as compressed text, and a damaged file an error that names it.
     @Test func files() throws {
         let folder = try TemporaryFolder()
         let file = folder.url.appendingPathComponent("bpe.txt")

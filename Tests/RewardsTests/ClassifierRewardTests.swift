@@ -14,7 +14,8 @@ import Testing
         let logProbabilities: [[Float]]
     }
 
-    /// Pictures of clothes, half of Fashion-MNIST's test split and half drawn by tiny-sd, with the shipped weights' opinion.
+    /// Images of clothes, half of Fashion-MNIST's test split and half drawn by tiny-sd, with the shipped weights'
+    /// log-probabilities.
     struct Fashion: Decodable {
         let pictures: Data
         let labels: [Int]
@@ -61,7 +62,7 @@ import Testing
 
     @Test func goldensAreThere() { #expect(Self.cases.count == 8) }
 
-    /// Random networks, float32 and float16, of three channels and of one, on pictures that are resized, and on those that are not.
+    /// Random networks, float32 and float16, of three channels and of one, on images that are resized or not.
     @Test(arguments: cases) func logProbabilitiesEqualPyTorchs(golden: Case) throws {
         let pictures = golden.logProbabilities.indices.map { Self.picture($0, height: golden.height, width: golden.width) }
         let options = ["weights": Self.folder.appendingPathComponent("\(golden.weights).safetensors").path, "classes": "c1+c3"]
@@ -91,7 +92,8 @@ import Testing
         for picture in scores {
             let logProbabilities = picture[2..<12].map(Double.init)
             let chosen = classes.map { logProbabilities[Self.items.firstIndex(of: $0)!] }
-            // The logarithm of a sum is taken without leaving float's range: some of these probabilities are below 1e-5.
+            // The logarithm of a sum is taken without leaving float's
+            // range: some of these probabilities are below 1e-5.
             #expect(abs(Double(picture[0]) - log(chosen.reduce(0) { $0 + exp($1) })) < 1e-5 * max(1, abs(Double(picture[0]))))
             #expect(picture[0] <= 0)
             #expect(abs(logProbabilities.reduce(0) { $0 + exp($1) } - 1) < 1e-5)
@@ -101,7 +103,7 @@ import Testing
         }
     }
 
-    /// More pictures than a thread takes at once, shared among threads; each picture scores what it scores alone.
+    /// More images than a thread takes at once, shared among threads. Each gets the same score as alone.
     @Test(arguments: ["1", "3"]) func picturesDoNotDependOnTheirBatch(threads: String) throws {
         let pictures = (0..<203).map { Self.picture($0, height: 32, width: 32) }
         let together = try Self.scores(["threads": threads], RewardFixture.batch(pictures, height: 32, width: 32))
@@ -111,7 +113,7 @@ import Testing
         }
     }
 
-    /// One instance, pictures of changing sizes: a plain picture stays what it is whatever its size.
+    /// One instance, images of changing sizes: the score of a plain image does not depend on its size.
     @Test func resizingKeepsPlainPictures() throws {
         let library = try RewardLibrary(path: RewardSpecification("cifar_classifier").path())
         let reward = try RewardPlugin(library)

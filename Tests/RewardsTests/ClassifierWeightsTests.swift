@@ -5,9 +5,9 @@ import Testing
 @testable import Images
 @testable import Rewards
 
-/// What `libcifar_classifier.so` says about weights and settings that it cannot use.
+/// Errors of `libcifar_classifier.so` about weights and settings that it cannot use.
 @Suite struct ClassifierWeightsTests {
-    /// A safetensors file taken apart, to be spoilt and put together again.
+    /// The parts of a safetensors file, which tests spoil and join again.
     private struct File {
         var header: [String: [String: Any]]
         var data: Data
@@ -25,7 +25,7 @@ import Testing
         }
     }
 
-    /// What the plugin says to a file of these bytes.
+    /// Returns the plugin's error for a file of these bytes.
     private static func message(_ bytes: Data) throws -> String {
         try withFolder { folder in
             let path = folder.appendingPathComponent("spoilt.safetensors").path
@@ -115,7 +115,7 @@ import Testing
         #expect(text.contains("cifar_classifier") && text.contains(part), "\(text)")
     }
 
-    /// The same path and settings, other weights: a run that is resumed has to notice.
+    /// Other weights at the same path give another fingerprint, so a run is not resumed with them.
     @Test func fingerprintTellsWeightsApart() throws {
         try withFolder { folder in
             let path = folder.appendingPathComponent("weights.safetensors").path

@@ -5,8 +5,9 @@ import Testing
 @testable import Images
 @testable import Rewards
 
-/// libaesthetic.so, libimagereward.so and libhps.so through the plugin ABI, from bytes to scores, against the public Python code at small sizes
-/// (Tests/Goldens/rewards). The weights are made by the goldens' formula and stored here as safetensors.
+/// libaesthetic.so, libimagereward.so and libhps.so through the plugin ABI, from bytes to scores, against the
+/// public Python code at small sizes (Tests/Goldens/rewards). The weights are made by the goldens' formula
+/// and stored here as safetensors.
 @Suite struct NeuralRewardTests {
     private static let goldens = repository.appendingPathComponent("Tests/Goldens/rewards")
 
@@ -100,7 +101,8 @@ import Testing
         }
     }
 
-    /// Heads of attention and all sizes are read off the weights. The vocabulary lies beside them, where it is looked for.
+    /// Heads of attention and all sizes are read off the weights.
+    /// The vocabulary lies beside them, where it is looked for.
     @Test func hps() throws {
         let golden: HPS = try Self.golden("hps.json")
         try withFolder { folder in
@@ -116,7 +118,7 @@ import Testing
         }
     }
 
-    /// A vocabulary with a piece too few gives other ids, or none: it is refused before anything is scored.
+    /// A vocabulary with a missing piece gives wrong ids, so it is refused before anything is scored.
     @Test func vocabulariesThatAreNotTheModels() throws {
         let (imageReward, hps): (ImageReward, HPS) = (try Self.golden("imagereward.json"), try Self.golden("hps.json"))
         try withFolder { folder in
@@ -139,7 +141,7 @@ import Testing
         }
     }
 
-    /// As many pieces as bert-base-uncased has, but in other places.
+    /// A vocabulary with as many pieces as bert-base-uncased, but in other places.
     @Test func vocabularyOfThePublishedSize() throws {
         let golden: ImageReward = try Self.golden("imagereward.json")
         try withFolder { folder in
@@ -161,7 +163,7 @@ import Testing
         }
     }
 
-    /// What was loaded, what of it is not as published, and what was of no use.
+    /// The log shows what was loaded, what differs from the published model, and which tensors were not used.
     @Test func theLogTellsWhatWasLoaded() throws {
         let golden: ImageReward = try Self.golden("imagereward.json")
         try withFolder { folder in
@@ -178,12 +180,12 @@ import Testing
                 "reward: imagereward: BLIP with a ViT of 2 layers, 128 wide, patches of 16 in 32 and a BERT of 2 layers, 128 wide; "
                     + "float32 on cpu, threads: 1",
                 "reward: imagereward: warning: the scores are not the published ones: \(weights.path) has other sizes",
-                "reward: imagereward: \(weights.path): tensors that are none of the model's are left alone: 1, such as something.else",
+                "reward: imagereward: \(weights.path): tensors that the model does not use are ignored: 1, such as something.else",
             ] { #expect(outcome.output.contains(line), "\(outcome.output)") }
         }
     }
 
-    /// Other weights are another reward: a run does not go on with them.
+    /// Other weights give another fingerprint, so a run is not resumed with them.
     @Test func fingerprintsFollowTheWeights() throws {
         let golden: Aesthetic = try Self.golden("aesthetic.json")
         try withFolder { folder in
@@ -204,7 +206,7 @@ import Testing
             try (Data(contentsOf: config) + Data("\n".utf8)).write(to: config)
             fingerprints.append(try RewardSpecification(plugin).load().fingerprint)
             #expect(Set(fingerprints).count == 4)
-            // The same files elsewhere, and settings that change no score.
+            // The same files in another place, and settings that change no score.
             let moved = folder.appendingPathComponent("moved")
             try FileManager.default.createDirectory(at: moved, withIntermediateDirectories: false)
             for file in [head, clip] {
@@ -224,8 +226,8 @@ import Testing
         ("aesthetic,weights=HEAD,clip=CLIP,precision=fp8", "precision=fp8"),
         ("aesthetic,weights=HEAD,clip=CLIP,batch_size=0", "batch_size=0"), ("aesthetic,weights=HEAD,clip=CLIP,device=cuda:7", "cuda"),
         ("aesthetic,weights=HEAD,clip=CLIP,threads=x", "threads=x is not a number from 0 to 1024"),
-        ("aesthetic,weights=FOLDER,clip=CLIP", "is a folder; it is to be sac+logos+ava1-l14-linearMSE.pth"),
-        ("hps", "weights= is missing: HPS_v2_compressed.pt"), ("hps,weights=FOLDER", "is a folder; it is to be HPS_v2_compressed.pt"),
+        ("aesthetic,weights=FOLDER,clip=CLIP", "is a folder; it must be sac+logos+ava1-l14-linearMSE.pth"),
+        ("hps", "weights= is missing: HPS_v2_compressed.pt"), ("hps,weights=FOLDER", "is a folder; it must be HPS_v2_compressed.pt"),
         (
             "hps,weights=HEAD",
             "/bpe_simple_vocab_16e6.txt.gz: no such file; put open_clip's bpe_simple_vocab_16e6.txt.gz, from https://github.com/"
@@ -234,7 +236,7 @@ import Testing
         ("hps,weights=CUT,vocabulary=HEAD", "CUT.pt: cut short; download it again"),
         ("hps,weights=OPENCLIP,vocabulary=HEAD", "head.safetensors is not text, with or without gzip"),
         ("imagereward,weights=HEAD", "vocab.txt: no such file; put vocab.txt of google-bert/bert-base-uncased"),
-        ("imagereward,weights=HEAD,vocabulary=FOLDER", "is a folder; it is to be vocab.txt of google-bert"),
+        ("imagereward,weights=HEAD,vocabulary=FOLDER", "is a folder; it must be vocab.txt of google-bert"),
         ("imagereward,weights=HEAD,vocabulary=VOCABULARY", "it is not ImageReward's"),
     ]) func wrongFilesAreOneClearError(plugin: String, part: String) throws {
         let golden: Aesthetic = try Self.golden("aesthetic.json")

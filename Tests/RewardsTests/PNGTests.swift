@@ -46,12 +46,12 @@ import Testing
         let batch = try ImageBatch(pixels: (1...6).flatMap { [UInt8](repeating: $0, count: 3) }, count: 3, height: 1, width: 2)
         let grid = try ImageGrid.compose(batch, columns: 2, padding: 1, scale: 2)
         #expect(grid.height == 7 && grid.width == 11)
-        let red = stride(from: 0, to: grid.pixels.count, by: 3).map { grid.pixels[$0] }
+        let red = stride(from: 0, to: grid.bytesPerImage, by: 3).map { grid[0][$0] }
         let blank = [UInt8](repeating: 255, count: 11)
         let first: [UInt8] = [255, 1, 1, 2, 2, 255, 3, 3, 4, 4, 255]
         let second: [UInt8] = [255, 5, 5, 6, 6, 255, 255, 255, 255, 255, 255]
         #expect(red == blank + first + first + blank + second + second + blank)
-        #expect(try ImageGrid.compose(batch, columns: 9, padding: 0).pixels == batch.pixels)
+        #expect(try ImageGrid.compose(batch, columns: 9, padding: 0)[0] == (0..<3).flatMap { batch[$0] })
         #expect(errorMessage { try ImageGrid.compose(batch, columns: 0) }.contains("0 columns"))
     }
 }

@@ -22,7 +22,7 @@ static void jump(j_common_ptr codec) {
     longjmp(error->target, 1);
 }
 
-static void say_nothing(j_common_ptr codec) { (void)codec; }
+static void ignore_message(j_common_ptr codec) { (void)codec; }
 
 uint8_t *dag_jpeg_read(const char *path, int *height, int *width, char *message) {
     FILE *file = fopen(path, "rb");
@@ -35,7 +35,7 @@ uint8_t *dag_jpeg_read(const char *path, int *height, int *width, char *message)
     uint8_t *volatile pixels = NULL;
     codec.err = jpeg_std_error(&error.base);
     error.base.error_exit = jump;
-    error.base.output_message = say_nothing;
+    error.base.output_message = ignore_message;
     if (setjmp(error.target)) {
         jpeg_destroy_decompress(&codec);
         fclose(file);
@@ -45,7 +45,7 @@ uint8_t *dag_jpeg_read(const char *path, int *height, int *width, char *message)
     jpeg_create_decompress(&codec);
     jpeg_stdio_src(&codec, file);
     jpeg_read_header(&codec, TRUE);
-    codec.out_color_space = JCS_RGB;  // an error for CMYK, which has no agreed meaning
+    codec.out_color_space = JCS_RGB;  // libjpeg refuses CMYK, whose colours are ambiguous
     jpeg_start_decompress(&codec);
     *height = (int)codec.output_height;
     *width = (int)codec.output_width;

@@ -1,4 +1,4 @@
-// What the files of the shim share: borrowing and owning handles, and turning C++ exceptions into the thread's error.
+// Helpers of the shim: they borrow and own handles, and turn C++ exceptions into the thread's error.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -39,7 +39,7 @@ inline at::TensorOptions options(int dtype, int device) {
     return at::TensorOptions().dtype(static_cast<at::ScalarType>(dtype)).device(device == CT_CUDA ? at::kCUDA : at::kCPU);
 }
 
-// Runs `body`; on an exception remembers its message and returns `fallback`.
+// Runs `body`. On an exception, remembers its message and returns `fallback`.
 template <typename Result, typename Body>
 Result guarded(Result fallback, Body body) noexcept {
     try {
@@ -56,7 +56,7 @@ Result guarded(Result fallback, Body body) noexcept {
 
 template <typename Body>
 ct_tensor tensor(Body body) noexcept {
-    ct_tensor none = own(at::Tensor());  // the undefined singleton: not counted, so nothing leaks when it is not returned
+    ct_tensor none = own(at::Tensor());  // the undefined singleton: it is not counted, so nothing leaks
     return guarded(none, [&] { return own(body()); });
 }
 

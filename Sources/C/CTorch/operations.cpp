@@ -75,7 +75,7 @@ ct_tensor ct_linear_lora(ct_tensor x, ct_tensor weight, ct_tensor bias, ct_tenso
         at::Tensor input = borrow(x), matrix = borrow(weight);
         at::Tensor rows = input.reshape({-1, input.size(-1)});
         at::Tensor base = at::linear(rows, matrix, borrow_optional(bias));
-        // The adapter is accumulated into the product: no pass over the output for a sum.
+        // The adapter is accumulated into the product, which saves a pass over the output.
         at::Tensor sum = at::addmm(base, at::linear(rows, borrow(a)), borrow(b).t(), 1, scale);
         std::vector<int64_t> shape = input.sizes().vec();
         shape.back() = matrix.size(0);
@@ -98,8 +98,8 @@ ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal) {
     return tensor([&] {
         at::Tensor query = borrow(q), key = borrow(k), value = borrow(v);
         int64_t batch = query.size(0), heads = query.size(1), queries = query.size(2), keys = key.size(2), width = query.size(3);
-        // On the CPU the fused kernel makes a oneDNN primitive for every head of every sample; for short sequences that costs more
-        // than the attention. One batched product has one primitive.
+        // On the CPU the fused kernel makes a oneDNN primitive for every head of every sample, which costs
+        // more than the attention of short sequences. One batched product has one primitive.
         if (causal || !query.is_cpu() || queries * keys > 256 * 256)
             return at::scaled_dot_product_attention(query, key, value, {}, 0.0, causal);
         auto flat = [&](const at::Tensor &t) { return t.contiguous().view({batch * heads, t.size(2), width}); };

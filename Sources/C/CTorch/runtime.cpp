@@ -52,8 +52,8 @@ int ct_threads(void) {
 
 bool ct_cuda_available(void) {
     return guarded(false, [] {
-        // libtorch_cuda registers itself when it is loaded; it lies beside the libtorch_cpu that this process uses, whose name
-        // scripts/install.sh may have changed.
+        // libtorch_cuda registers itself when it is loaded. It is beside the libtorch_cpu that this process
+        // uses; scripts/install.sh may have renamed both.
         static void *cuda = [] {
             Dl_info info;
             if (!dladdr(reinterpret_cast<void *>(&at::get_num_threads), &info)) return static_cast<void *>(nullptr);

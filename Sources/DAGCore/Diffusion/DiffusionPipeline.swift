@@ -104,8 +104,13 @@ public final class DiffusionPipeline: DiffusionModel {
     }
 
     /// Makes the DDIM chain of the model's schedule.
+    /// - Throws: `ConfigurationError` if the schedule has not so many steps, `ModelError`.
     public func kernel(steps: Int, eta: Double, reduction: LogProbabilityReduction) throws -> any TransitionKernel {
-        try DDIMKernel(scheduler: scheduler, steps: steps, eta: eta, reduction: reduction, device: device)
+        let most = scheduler.alphasCumprod.count
+        guard (1...most).contains(steps) else {
+            throw ConfigurationError("\(setting: "steps") must be from 1 to \(most), not \(steps)")
+        }
+        return try DDIMKernel(scheduler: scheduler, steps: steps, eta: eta, reduction: reduction, device: device)
     }
 
     /// Embeds prompts, each once; nil for a model without text.
@@ -141,12 +146,7 @@ public final class DiffusionPipeline: DiffusionModel {
     }
 
     /// Computes with the pretrained weights alone, the adapters switched off.
-    public func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result {
-        let adapters = unet.linears.values.compactMap(\.lora).filter(\.isEnabled)
-        for adapter in adapters { adapter.isEnabled = false }
-        defer { for adapter in adapters { adapter.isEnabled = true } }
-        return try body()
-    }
+    public func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result { try unet.withoutAdapters(body) }
 
     /// Decodes samples [n, C, H, W] to 8-bit RGB.
     public func decode(_ x: Tensor) throws -> ImageBatch {

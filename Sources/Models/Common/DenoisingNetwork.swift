@@ -1,20 +1,31 @@
 import NN
 import Tensors
 
-/// A network that predicts the noise, data or velocity in a sample: `UNet`, or one of a program's own.
+/// A network that predicts the noise, data or velocity in a sample: `UNet`, or a program's own.
 public protocol DenoisingNetwork: AnyObject {
-    /// Type the network computes in.
+    /// The type that the network computes in.
     var dtype: DType { get }
-    /// Every linear layer by key: adapters attach to those that are named as attention projections (`LoRAAdapters.targets`).
+    /// Every linear layer by key. Adapters attach to the attention projections among them
+    /// (`LoRAAdapters.targets`).
     var linears: [String: Linear] { get }
-    /// Width of the text embedding that it attends to; nil without text.
+    /// The width of the text embedding; nil if the network takes no text.
     var textWidth: Int? { get }
-    /// Channels of its blocks, from the largest resolution to the smallest.
+    /// The channels of the blocks, from the largest resolution to the smallest.
     var channels: [Int] { get }
-    /// The prediction, of `x`'s shape.
+    /// Returns the prediction, of `x`'s shape.
     /// - Parameters:
     ///   - x: [n, C, H, W].
     ///   - timesteps: int64 [n].
     ///   - context: text embedding [n, L, D], nil without text.
     func callAsFunction(_ x: Tensor, timesteps: Tensor, context: Tensor?) -> Tensor
+}
+
+extension DenoisingNetwork {
+    /// Runs `body` with the pretrained weights alone: the adapters of all layers are switched off meanwhile.
+    public func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result {
+        let adapters = linears.values.compactMap(\.lora).filter(\.isEnabled)
+        for adapter in adapters { adapter.isEnabled = false }
+        defer { for adapter in adapters { adapter.isEnabled = true } }
+        return try body()
+    }
 }

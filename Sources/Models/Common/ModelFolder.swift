@@ -2,22 +2,15 @@ import Foundation
 import NN
 import Tensors
 
-/// A model that cannot be loaded, in one line that names the file and what to do.
-public struct ModelError: Error, CustomStringConvertible {
-    /// One line: the culprit and the remedy.
-    public let description: String
-    /// - Parameter description: one line that names the culprit.
-    public init(_ description: String) { self.description = description }
-}
-
-/// One component of a pipeline in diffusers layout: a configuration file and weights.
+/// A folder with one component of a pipeline in diffusers layout: a configuration file and weights.
 public struct ModelFolder {
     /// The folder, such as `stable-diffusion-v1-5/unet`.
     public let url: URL
-    /// The names' variants, the fullest first.
+    /// The variants in names of weights, those of the highest precision first.
     private static let variants = ["", ".fp32", ".bf16", ".fp16", ".non_ema"]
 
-    /// - Parameter url: an existing folder.
+    /// Names an existing folder.
+    /// - Throws: `ModelError` if there is no such folder.
     public init(_ url: URL) throws {
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder), isFolder.boolValue else {
@@ -27,6 +20,7 @@ public struct ModelFolder {
     }
 
     /// Decodes a JSON file whose keys are in snake case.
+    /// - Throws: `ModelError` that names the file and the key.
     public func decode<T: Decodable>(_ type: T.Type, from name: String = "config.json") throws -> T {
         let file = url.appendingPathComponent(name)
         guard let data = FileManager.default.contents(atPath: file.path) else {
@@ -49,8 +43,9 @@ public struct ModelFolder {
         }
     }
 
-    /// The weights as a parameter store: safetensors (whole, sharded, fp16/bf16/fp32 variants) or torch.save's .bin.
-    /// - Parameter renaming: from a stored key to the current one.
+    /// Reads the weights: safetensors (whole, sharded, fp16/bf16/fp32 variants) or torch.save's .bin.
+    /// - Parameter renaming: maps a stored key to the current one.
+    /// - Throws: `ModelError` if files are missing, `TensorFileError` if one is damaged.
     public func parameters(dtype: DType, device: Device, renaming: (String) -> String = { $0 }) throws -> ParameterStore {
         let file = try weights()
         let tensors = try tensorFiles(file).reduce(into: [:]) { $0.merge(try TensorFile.read($1)) { first, _ in first } }
@@ -58,24 +53,27 @@ public struct ModelFolder {
         return ParameterStore(checkpoint: renamed, origin: file.path, dtype: dtype, device: device)
     }
 
-    /// The files that say what the model is: `config.json` and those with its tensors.
+    /// Lists the files that determine the model: `config.json` and those with tensors.
+    /// - Throws: `ModelError` if weights are missing.
     public func files() throws -> [URL] { try [url.appendingPathComponent("config.json")] + tensorFiles(weights()) }
 
-    /// The file of the weights, or the index of its parts.
+    /// Finds the file of the weights, or the index of its parts.
     private func weights() throws -> URL {
         let stems = ["diffusion_pytorch_model", "model", "pytorch_model"]
         func names(_ name: (_ stem: String, _ variant: String) -> [String]) -> [String] {
             stems.flatMap { stem in Self.variants.flatMap { name(stem, $0) } }
         }
         let names = names { ["\($0)\($1).safetensors", "\($0).safetensors.index\($1).json"] } + names { ["\($0)\($1).bin"] }
-        guard let file = names.map(url.appendingPathComponent).first(where: { FileManager.default.fileExists(atPath: $0.path) }) else {
+        let files = names.map(url.appendingPathComponent)
+        guard let file = files.first(where: { FileManager.default.fileExists(atPath: $0.path) }) else {
             throw ModelError(
-                "\(url.path): no weights (diffusion_pytorch_model.safetensors, model.safetensors or .bin); download the folder again")
+                "\(url.path): no weights (diffusion_pytorch_model.safetensors, model.safetensors or .bin); "
+                    + "download the folder again")
         }
         return file
     }
 
-    /// The files of tensors that stand for a file of weights: itself, or those that an index names.
+    /// Lists the files of tensors: the file of the weights itself, or those that an index names.
     private func tensorFiles(_ file: URL) throws -> [URL] {
         guard file.pathExtension == "json" else { return [file] }
         struct Index: Decodable { let weight_map: [String: String] }
@@ -89,32 +87,6 @@ public struct ModelFolder {
                 throw ModelError("\(shard.path): missing, but \(file.lastPathComponent) names it; download the folder again")
             }
             return shard
-        }
-    }
-}
-
-/// A configuration value that published files give as one number or as a list.
-public enum OneOrMany: Decodable, Sendable {
-    case one(Int)
-    case many([Int])
-
-    /// Decodes a number or a list of numbers.
-    public init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        if let value = try? container.decode(Int.self) { self = .one(value) } else { self = .many(try container.decode([Int].self)) }
-        let valid =
-            switch self {
-            case .one(let value): value > 0
-            case .many(let values): !values.isEmpty && values.allSatisfy { $0 > 0 }
-            }
-        guard valid else { throw DecodingError.dataCorruptedError(in: container, debugDescription: "must be above zero") }
-    }
-
-    /// The value for block `index`.
-    public subscript(index: Int) -> Int {
-        switch self {
-        case .one(let value): value
-        case .many(let values): values[min(index, values.count - 1)]
         }
     }
 }

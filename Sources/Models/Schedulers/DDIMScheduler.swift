@@ -1,13 +1,14 @@
 import Foundation
 import Tensors
 
-/// What the network's output means.
+/// The quantity that the network predicts.
 public enum PredictionType: String, Decodable, Sendable {
     case epsilon, sample
     case vPrediction = "v_prediction"
 }
 
-/// diffusers' DDIMScheduler (Song et al. 2021), built from any scheduler_config.json as `DDIMScheduler.from_config` would be.
+/// diffusers' DDIMScheduler (Song et al. 2021), built from any scheduler_config.json as
+/// `DDIMScheduler.from_config` would be.
 public struct DDIMScheduler: Sendable {
     private struct Configuration: Decodable {
         let numTrainTimesteps: Int?
@@ -21,33 +22,36 @@ public struct DDIMScheduler: Sendable {
         let timestepSpacing: String?
     }
 
-    /// One denoising step: x at time `time` becomes x at the time before, with signal levels abar(t) and abar(t').
+    /// One denoising step, from time t to the earlier time t', with signal levels abar(t) and abar(t').
     public struct Step: Sendable {
-        /// t, and t' (which is below zero when the last step goes past the first training step).
+        /// The times t and t'. The last t' is below zero if that step goes past the first training step.
         public let time, next: Int
-        /// abar(t) and abar(t').
+        /// The signal levels abar(t) and abar(t').
         public let alpha, alphaNext: Double
     }
 
-    /// abar(t), the cumulative product of 1 - beta, for every training step.
+    /// The signal level abar(t) of every training step: the cumulative product of 1 - beta.
     public let alphasCumprod: [Double]
-    /// What the network predicts.
+    /// The quantity that the network predicts.
     public let predictionType: PredictionType
-    /// Bound of the predicted x0, where the configuration clips it.
+    /// The bound of the predicted x0; nil if the configuration does not clip it.
     public let clipRange: Double?
     private let finalAlpha: Double
     private let stepsOffset: Int
     private let spacing: String
 
     /// Reads a scheduler's folder.
+    /// - Throws: `ModelError` that names the file and a value that is not supported.
     public init(folder: ModelFolder) throws {
         let file = folder.url.appendingPathComponent("scheduler_config.json").path
         let c = try folder.decode(Configuration.self, from: "scheduler_config.json")
         let count = c.trainedBetas?.count ?? c.numTrainTimesteps ?? 1000
-        let (start, end) = (c.betaStart ?? 0.0001, c.betaEnd ?? 0.02)
+        let start = c.betaStart ?? 0.0001
+        let end = c.betaEnd ?? 0.02
         guard c.thresholding != true else { throw ModelError("\(file): thresholding is not supported") }
         guard count > 1 else { throw ModelError("\(file): num_train_timesteps must be above 1") }
-        // In float32 with torch's own operations, so that the levels are those of diffusers to the last bit.
+        // Computed in float32 by torch's own operations, so that
+        // the levels equal those of diffusers to the last bit.
         var betas: Tensor
         switch (c.trainedBetas, c.betaSchedule ?? "linear") {
         case (let trained?, _): betas = Tensor(trained.map(Float.init))
@@ -55,7 +59,8 @@ public struct DDIMScheduler: Sendable {
         case (_, "scaled_linear"): betas = Tensor.linspace(start.squareRoot(), end.squareRoot(), count: count).square()
         case (_, "squaredcos_cap_v2"):
             func bar(_ t: Double) -> Double { pow(cos((t + 0.008) / 1.008 * .pi / 2), 2) }
-            betas = Tensor((0..<count).map { Float(min(1 - bar(Double($0 + 1) / Double(count)) / bar(Double($0) / Double(count)), 0.999)) })
+            betas = Tensor(
+                (0..<count).map { Float(min(1 - bar(Double($0 + 1) / Double(count)) / bar(Double($0) / Double(count)), 0.999)) })
         case (_, let other): throw ModelError("\(file): beta_schedule '\(other)' is not supported")
         }
         if c.rescaleBetasZeroSnr == true { betas = Self.rescaledToZeroTerminalSNR(betas) }
@@ -70,17 +75,19 @@ public struct DDIMScheduler: Sendable {
         }
     }
 
-    /// Lin et al. 2023, algorithm 1.
+    /// Rescales betas so that the last signal level is zero (Lin et al. 2023, algorithm 1).
     private static func rescaledToZeroTerminalSNR(_ betas: Tensor) -> Tensor {
         let roots = (1 - betas).cumprod(0).sqrt()
-        let (first, last) = (roots.narrow(0, 0, 1), roots.narrow(0, roots.count - 1, 1))
+        let first = roots.narrow(0, 0, 1)
+        let last = roots.narrow(0, roots.count - 1, 1)
         let bar = ((roots - last) * (first / (first - last))).square()
         let alphas = bar.narrow(0, 1, bar.count - 1) / bar.narrow(0, 0, bar.count - 1)
         return 1 - Tensor.cat([bar.narrow(0, 0, 1), alphas], 0)
     }
 
-    /// The steps of a run, from noise to data.
-    /// - Parameter count: number of denoising steps, from 1 to the number of training steps.
+    /// Returns the steps of a run, from noise to data.
+    /// - Parameter count: the number of denoising steps, from 1 to the number of training steps.
+    /// - Throws: `ModelError` if the count is outside that range.
     public func steps(_ count: Int) throws -> [Step] {
         let total = alphasCumprod.count
         guard (1...total).contains(count) else { throw ModelError("steps must be from 1 to \(total), not \(count)") }
@@ -91,7 +98,9 @@ public struct DDIMScheduler: Sendable {
                 count == 1 ? 0 : Int((Double($0) * Double(total - 1) / Double(count - 1)).rounded(.toNearestOrEven))
             }.reversed()
         case "trailing":
-            times = (0..<count).map { Int((Double(total) - Double($0) * Double(total) / Double(count)).rounded(.toNearestOrEven)) - 1 }
+            times = (0..<count).map {
+                Int((Double(total) - Double($0) * Double(total) / Double(count)).rounded(.toNearestOrEven)) - 1
+            }
         default: times = (0..<count).map { $0 * (total / count) + stepsOffset }.reversed()
         }
         guard let latest = times.first, let earliest = times.last, latest < total, earliest >= 0 else {
@@ -103,14 +112,15 @@ public struct DDIMScheduler: Sendable {
         }
     }
 
-    /// x0 and epsilon from the network's output.
+    /// Computes x0 and epsilon from the network's output.
     /// - Parameters:
     ///   - output: the network's (guided) output, float32 [B, ...].
     ///   - x: the sample at that step.
     ///   - alpha: abar(t), of a shape that broadcasts to `x`.
     /// - Returns: x0 (clipped where the configuration says so) and epsilon.
     public func prediction(_ output: Tensor, x: Tensor, alpha: Tensor) -> (x0: Tensor, epsilon: Tensor) {
-        let (signal, noise) = (alpha.sqrt(), (1 - alpha).sqrt())
+        let signal = alpha.sqrt()
+        let noise = (1 - alpha).sqrt()
         let (x0, epsilon): (Tensor, Tensor) =
             switch predictionType {
             case .epsilon: ((x - noise * output) / signal, output)

@@ -1,14 +1,14 @@
 import NN
 import Tensors
 
-/// diffusers' Attention: multi-head, self or cross.
+/// diffusers' Attention: multi-head self- or cross-attention.
 struct Attention {
     private let toQ, toK, toV, toOut: Linear
     private let heads: Int
 
     /// - Parameters:
-    ///   - channels: of the queries and the result.
-    ///   - context: width of keys' and values' input; the queries' own for self-attention.
+    ///   - channels: the width of the queries and of the result.
+    ///   - context: the width of the input of keys and values; nil for self-attention.
     init(_ channels: Int, context: Int? = nil, heads: Int, bias: Bool, _ scope: Scope) {
         toQ = Linear(channels, channels, bias: bias, scope / "to_q")
         toK = Linear(context ?? channels, channels, bias: bias, scope / "to_k")
@@ -17,16 +17,18 @@ struct Attention {
         self.heads = heads
     }
 
+    /// Keeps the shape of `x`.
     /// - Parameters:
     ///   - x: [B, L, channels].
-    ///   - context: [B, M, context width].
+    ///   - context: [B, M, context width]; nil for self-attention.
     func callAsFunction(_ x: Tensor, context: Tensor? = nil) -> Tensor {
         let source = context ?? x
         return toOut(Tensor.attention(toQ(x), toK(source), toV(source), heads: heads))
     }
 }
 
-/// The self-attention of pixel-space U-Nets and autoencoders: group norm, attention over all pixels, residual.
+/// The self-attention of pixel-space U-Nets and autoencoders:
+/// group norm, attention over all pixels, residual.
 struct SpatialAttention {
     private let norm: GroupNorm
     private let attention: Attention
@@ -36,13 +38,14 @@ struct SpatialAttention {
         attention = Attention(channels, heads: heads, bias: true, scope)
     }
 
-    /// [B, C, H, W] to the same.
+    /// Keeps the shape [B, C, H, W].
     func callAsFunction(_ x: Tensor) -> Tensor {
         let tokens = norm(x).reshape([x.size(0), x.size(1), x.size(2) * x.size(3)]).transpose(1, 2)
         return attention(tokens).transpose(1, 2).reshape(x.shape) + x
     }
 
-    /// From the names of deprecated attention blocks, which the published SD 1.x autoencoder and ddpm-cifar10-32 still have.
+    /// Translates a key of deprecated attention blocks, which the
+    /// published SD 1.x autoencoder and ddpm-cifar10-32 have.
     static func currentKey(_ key: String) -> String {
         [("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")].reduce(key) {
             $0.replacing(".\($1.0).", with: ".\($1.1).")
@@ -50,7 +53,8 @@ struct SpatialAttention {
     }
 }
 
-/// diffusers' BasicTransformerBlock: self-attention, cross-attention, gated feed-forward, each with layer norm and residual.
+/// diffusers' BasicTransformerBlock: self-attention, cross-attention,
+/// gated feed-forward, each with layer norm and residual.
 private struct BasicTransformerBlock {
     private let norm1, norm2, norm3: LayerNorm
     private let attn1, attn2: Attention
@@ -97,12 +101,17 @@ struct Transformer2DModel {
         }
     }
 
+    /// Keeps the shape of `x`.
     /// - Parameters:
     ///   - x: [B, C, H, W].
     ///   - context: [B, M, context width].
     func callAsFunction(_ x: Tensor, context: Tensor) -> Tensor {
-        func tokens(_ y: Tensor) -> Tensor { y.permute([0, 2, 3, 1]).reshape([x.size(0), x.size(2) * x.size(3), x.size(1)]) }
-        func image(_ y: Tensor) -> Tensor { y.reshape([x.size(0), x.size(2), x.size(3), x.size(1)]).permute([0, 3, 1, 2]).contiguous() }
+        func tokens(_ y: Tensor) -> Tensor {
+            y.permute([0, 2, 3, 1]).reshape([x.size(0), x.size(2) * x.size(3), x.size(1)])
+        }
+        func image(_ y: Tensor) -> Tensor {
+            y.reshape([x.size(0), x.size(2), x.size(3), x.size(1)]).permute([0, 3, 1, 2]).contiguous()
+        }
         func through(_ y: Tensor) -> Tensor { blocks.reduce(y) { $1($0, context: context) } }
         switch projection {
         case .linear(let input, let output): return image(output(through(input(tokens(norm(x)))))) + x

@@ -1,23 +1,24 @@
 import NN
 import Tensors
 
-/// What all blocks of one network share.
+/// Settings that all blocks of one network share.
 public struct BlockSettings {
     let timeChannels: Int?
     let groups: Int
     let eps: Double
     let downsamplePadding: Int
-    /// Width of the text embedding; nil where there is none.
+    /// The width of the text embedding; nil without text.
     let contextChannels: Int?
     let linearProjection: Bool
 
     /// - Parameters:
-    ///   - timeChannels: width of the time embedding; nil in autoencoders.
-    ///   - groups: of every group norm.
-    ///   - eps: of the resnets' group norms.
+    ///   - timeChannels: the width of the time embedding; nil in autoencoders.
+    ///   - groups: the number of groups of every group norm.
+    ///   - eps: the eps of the resnets' group norms.
     ///   - downsamplePadding: 1, or 0 for padding at the far edges only.
-    ///   - contextChannels: width of the text embedding; nil where there is none.
-    ///   - linearProjection: transformers project with linear layers (SD 2.x) instead of 1x1 convolutions (SD 1.x).
+    ///   - contextChannels: the width of the text embedding; nil without text.
+    ///   - linearProjection: whether transformers project with linear
+    ///     layers (SD 2.x) instead of 1x1 convolutions (SD 1.x).
     public init(timeChannels: Int?, groups: Int, eps: Double, downsamplePadding: Int, contextChannels: Int?, linearProjection: Bool) {
         self.timeChannels = timeChannels
         self.groups = groups
@@ -36,7 +37,7 @@ public enum BlockAttention {
     /// Self-attention over pixels.
     case spatial(heads: Int)
 
-    /// diffusers' block class names: what comes before DownBlock2D, UpBlock2D and the like.
+    /// The attention of a block class of diffusers; nil if the class is not supported.
     init?(blockType: String, heads: Int, layers: Int) {
         switch blockType {
         case "DownBlock2D", "UpBlock2D", "DownEncoderBlock2D", "UpDecoderBlock2D": self = .none
@@ -46,7 +47,7 @@ public enum BlockAttention {
         }
     }
 
-    /// The layer for `channels`, ready to be applied after a resnet.
+    /// Builds the layer that follows a resnet of `channels` channels; nil without attention.
     func layer(_ channels: Int, _ settings: BlockSettings, _ scope: Scope) -> AttentionLayer? {
         switch self {
         case .none: nil
@@ -79,7 +80,7 @@ public struct DownBlock {
     private let layers: [(resnet: ResnetBlock2D, attention: AttentionLayer?)]
     private let downsampler: Downsample2D?
 
-    /// Keys `resnets`, `attentions`, `downsamplers`.
+    /// Reads the keys `resnets`, `attentions` and `downsamplers`.
     public init(
         _ input: Int, _ output: Int, layers: Int, attention: BlockAttention, downsample: Bool, _ settings: BlockSettings, _ scope: Scope
     ) {
@@ -94,7 +95,7 @@ public struct DownBlock {
         downsampler = downsample ? Downsample2D(output, padding: settings.downsamplePadding, scope / "downsamplers" / 0) : nil
     }
 
-    /// The result and what the up path will need: every layer's output.
+    /// Returns the result, and every layer's output for the up path.
     public func callAsFunction(_ x: Tensor, time: Tensor?, context: Tensor?) -> (Tensor, skips: [Tensor]) {
         var x = x
         var skips: [Tensor] = []
@@ -117,7 +118,7 @@ struct MidBlock {
     private let second: ResnetBlock2D?
     private let attention: AttentionLayer?
 
-    /// - Parameter resnets: 2, or 1 where a text-conditional U-Net has a middle block without attention.
+    /// - Parameter resnets: 2, or 1 in a text-conditional U-Net whose middle block has no attention.
     init(_ channels: Int, resnets: Int = 2, attention: BlockAttention, _ settings: BlockSettings, _ scope: Scope) {
         func resnet(_ k: Int) -> ResnetBlock2D {
             ResnetBlock2D(
@@ -140,23 +141,22 @@ struct UpBlock {
     private let layers: [(resnet: ResnetBlock2D, attention: AttentionLayer?)]
     private let upsampler: Upsample2D?
 
-    /// - Parameter skips: channels that are concatenated to each layer's input; empty in autoencoders.
+    /// - Parameter skips: the channels that are concatenated to each layer's input; empty in autoencoders.
     init(
         _ input: Int, _ output: Int, skips: [Int], layers: Int, attention: BlockAttention, upsample: Bool, _ settings: BlockSettings,
         _ scope: Scope
     ) {
         self.layers = (0..<layers).map { k in
-            (
-                ResnetBlock2D(
-                    (k == 0 ? input : output) + (skips.isEmpty ? 0 : skips[k]), output, timeChannels: settings.timeChannels,
-                    groups: settings.groups, eps: settings.eps, scope / "resnets" / k),
-                attention.layer(output, settings, scope / "attentions" / k)
-            )
+            let skip = skips.isEmpty ? 0 : skips[k]
+            let resnet = ResnetBlock2D(
+                (k == 0 ? input : output) + skip, output, timeChannels: settings.timeChannels, groups: settings.groups,
+                eps: settings.eps, scope / "resnets" / k)
+            return (resnet, attention.layer(output, settings, scope / "attentions" / k))
         }
         upsampler = upsample ? Upsample2D(output, scope / "upsamplers" / 0) : nil
     }
 
-    /// - Parameter skips: outputs of the down path; as many as there are layers are taken from its end.
+    /// - Parameter skips: outputs of the down path; each layer removes one from the end.
     func callAsFunction(_ x: Tensor, skips: inout [Tensor], time: Tensor?, context: Tensor?) -> Tensor {
         var x = x
         for (resnet, attention) in layers {
@@ -164,7 +164,7 @@ struct UpBlock {
             x = resnet(x, time: time)
             if let attention { x = attention(x, context: context) }
         }
-        // Odd sizes were rounded up on the way down: the next skip says which size is wanted.
+        // Odd sizes were rounded up on the way down, so the result takes the size of the next skip.
         return upsampler?(x, size: skips.last.map { ($0.size(2), $0.size(3)) }) ?? x
     }
 }

@@ -2,23 +2,23 @@ import Foundation
 import NN
 import Tensors
 
-/// Sinusoidal embedding of timesteps (diffusers' get_timestep_embedding with maximum period 10000).
+/// The sinusoidal embedding of timesteps (diffusers' get_timestep_embedding with maximum period 10000).
 public struct Timesteps {
     let channels: Int
     let flipSinToCos: Bool
     let shift: Double
 
     /// - Parameters:
-    ///   - channels: width of the embedding.
-    ///   - flipSinToCos: cosines first.
-    ///   - shift: of the frequencies' spacing (`freq_shift`).
+    ///   - channels: the width of the embedding.
+    ///   - flipSinToCos: whether cosines come before sines.
+    ///   - shift: a correction of the frequencies' spacing (`freq_shift`).
     public init(channels: Int, flipSinToCos: Bool, shift: Double) {
         self.channels = channels
         self.flipSinToCos = flipSinToCos
         self.shift = shift
     }
 
-    /// [B] to float32 [B, channels].
+    /// Maps [B] to float32 [B, channels].
     public func callAsFunction(_ timesteps: Tensor) -> Tensor {
         let half = channels / 2
         let exponent = Tensor.arange(half).to(.float32) * (-Foundation.log(10000.0) / (Double(half) - shift))
@@ -34,12 +34,12 @@ public struct TimestepEmbedding {
     let linear1: Linear
     let linear2: Linear
 
-    /// Keys `linear_1` and `linear_2`.
+    /// Reads the keys `linear_1` and `linear_2`.
     public init(_ channels: Int, _ width: Int, _ scope: Scope) {
         linear1 = Linear(channels, width, scope / "linear_1")
         linear2 = Linear(width, width, scope / "linear_2")
     }
 
-    /// [B, channels] to [B, width].
+    /// Maps [B, channels] to [B, width].
     public func callAsFunction(_ x: Tensor) -> Tensor { linear2(linear1(x).silu()) }
 }

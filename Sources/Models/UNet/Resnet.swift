@@ -8,7 +8,7 @@ struct ResnetBlock2D {
     private let timeProjection: Linear?
     private let shortcut: Conv2d?
 
-    /// - Parameter timeChannels: width of the time embedding; nil in autoencoders.
+    /// - Parameter timeChannels: the width of the time embedding; nil in autoencoders.
     init(_ input: Int, _ output: Int, timeChannels: Int?, groups: Int, eps: Double, _ scope: Scope) {
         norm1 = GroupNorm(groups, input, eps: eps, scope / "norm1")
         conv1 = Conv2d(input, output, kernel: 3, padding: 1, scope / "conv1")
@@ -18,9 +18,8 @@ struct ResnetBlock2D {
         shortcut = input == output ? nil : Conv2d(input, output, kernel: 1, scope / "conv_shortcut")
     }
 
-    /// - Parameters:
-    ///   - x: [B, in, H, W].
-    ///   - time: SiLU of the time embedding [B, timeChannels].
+    /// Maps [B, in, H, W] to [B, out, H, W].
+    /// - Parameter time: the SiLU of the time embedding, [B, timeChannels].
     func callAsFunction(_ x: Tensor, time: Tensor?) -> Tensor {
         var h = conv1(norm1(x).silu())
         if let timeProjection, let time { h = h + timeProjection(time).unsqueeze(2).unsqueeze(3) }
@@ -29,7 +28,8 @@ struct ResnetBlock2D {
     }
 }
 
-/// diffusers' Downsample2D: a convolution of stride 2; padding 0 means one row and column of zeros at the far edges.
+/// diffusers' Downsample2D: a convolution of stride 2. Padding
+/// 0 stands for one row and column of zeros at the far edges.
 struct Downsample2D {
     private let conv: Conv2d
     private let padding: Int
@@ -48,7 +48,7 @@ struct Upsample2D {
 
     init(_ channels: Int, _ scope: Scope) { conv = Conv2d(channels, channels, kernel: 3, padding: 1, scope / "conv") }
 
-    /// - Parameter size: height and width of the result; twice the input's if nil.
+    /// - Parameter size: the height and width of the result; nil for twice the input's.
     func callAsFunction(_ x: Tensor, size: (Int, Int)?) -> Tensor {
         let size = size ?? (x.size(2) * 2, x.size(3) * 2)
         return conv(x.upsampleNearest(height: size.0, width: size.1))

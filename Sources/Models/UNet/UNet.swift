@@ -2,15 +2,16 @@ import Foundation
 import NN
 import Tensors
 
-/// diffusers' UNet2DConditionModel (Stable Diffusion 1.x and 2.x) and UNet2DModel (DDPM): one network, with or without text.
+/// diffusers' UNet2DConditionModel (Stable Diffusion 1.x and 2.x)
+/// and UNet2DModel (DDPM): one network, with or without text.
 public final class UNet: DenoisingNetwork {
     /// The published configuration.
     public let configuration: UNetConfiguration
-    /// Type the network computes in.
+    /// The type that the network computes in.
     public let dtype: DType
-    /// Width of the text embedding; nil without text.
+    /// The width of the text embedding; nil without text.
     public var textWidth: Int? { configuration.isConditional ? configuration.crossAttentionDim : nil }
-    /// Channels of its blocks, from the largest resolution to the smallest.
+    /// The channels of the blocks, from the largest resolution to the smallest.
     public var channels: [Int] { configuration.blockOutChannels }
     /// Every linear layer by key, for adapters.
     public let linears: [String: Linear]
@@ -23,10 +24,11 @@ public final class UNet: DenoisingNetwork {
     private let upBlocks: [UpBlock]
     private let normOut: GroupNorm
 
-    /// Loads configuration and weights from a folder in diffusers layout. The weights are frozen.
+    /// Loads configuration and weights, frozen, from a folder in diffusers layout.
+    /// - Throws: `ModelError` or `TensorFileError` that names the file and what is missing or not supported.
     public convenience init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
         let configuration = try folder.decode(UNetConfiguration.self)
-        try configuration.check(folder.url.appendingPathComponent("config.json").path)
+        try configuration.validate(folder.url.appendingPathComponent("config.json").path)
         let store = try folder.parameters(dtype: dtype, device: device, renaming: SpatialAttention.currentKey)
         let hasMidBlock = try folder.decode(MidBlockPresence.self).hasMidBlock || !configuration.isConditional
         self.init(configuration, hasMidBlock: hasMidBlock, dtype: dtype, store)
@@ -38,8 +40,9 @@ public final class UNet: DenoisingNetwork {
         let channels = c.blockOutChannels
         let timeChannels = 4 * channels[0]
         let settings = BlockSettings(
-            timeChannels: timeChannels, groups: c.normNumGroups ?? 32, eps: c.normEps ?? 1e-5, downsamplePadding: c.downsamplePadding ?? 1,
-            contextChannels: c.crossAttentionDim, linearProjection: c.useLinearProjection ?? false)
+            timeChannels: timeChannels, groups: c.normNumGroups ?? 32, eps: c.normEps ?? 1e-5,
+            downsamplePadding: c.downsamplePadding ?? 1, contextChannels: c.crossAttentionDim,
+            linearProjection: c.useLinearProjection ?? false)
         let last = channels.count - 1
         func attention(_ type: String, _ index: Int) -> BlockAttention {
             BlockAttention(
@@ -60,11 +63,11 @@ public final class UNet: DenoisingNetwork {
                 settings, scope / "down_blocks" / k)
         }
         let plainMiddle = c.midBlockType == "UNetMidBlock2D" && c.isConditional
-        let middle: BlockAttention =
-            plainMiddle || c.addAttention == false ? .none : attention(c.isConditional ? "CrossAttnDownBlock2D" : "AttnDownBlock2D", last)
+        let middleType = c.isConditional ? "CrossAttnDownBlock2D" : "AttnDownBlock2D"
+        let middle: BlockAttention = plainMiddle || c.addAttention == false ? .none : attention(middleType, last)
+        let resnets = plainMiddle ? 1 : 2
         midBlock =
-            hasMidBlock
-            ? MidBlock(channels[last], resnets: plainMiddle ? 1 : 2, attention: middle, settings, scope / "mid_block") : nil
+            hasMidBlock ? MidBlock(channels[last], resnets: resnets, attention: middle, settings, scope / "mid_block") : nil
         upBlocks = (0...last).map { k in
             let mirrored = last - k
             let layers = c.layersPerBlock[mirrored] + 1
@@ -81,15 +84,15 @@ public final class UNet: DenoisingNetwork {
         linears = store.linears
     }
 
-    /// The network's output (epsilon, v or x0, as the scheduler says), in the network's own type.
+    /// Returns the network's output in its own type; the scheduler knows whether it is epsilon, v or x0.
     /// - Parameters:
     ///   - sample: [B, C, H, W], any floating type.
     ///   - timesteps: int64 [B].
-    ///   - context: text embedding [B, L, cross_attention_dim]; nil for an unconditional model.
+    ///   - context: the text embedding [B, L, cross_attention_dim]; nil for an unconditional model.
     public func callAsFunction(_ sample: Tensor, timesteps t: Tensor, context: Tensor?) -> Tensor {
         let context = context?.to(dtype)
         let input = configuration.centerInputSample == true ? sample * 2 - 1 : sample
-        // The blocks only use the activated embedding.
+        // Every block applies SiLU to the embedding first; once is enough.
         let time = timeEmbedding(timesteps(t).to(dtype)).silu()
         var x = convIn(input.to(dtype))
         var skips = [x]

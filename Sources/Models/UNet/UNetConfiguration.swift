@@ -1,11 +1,9 @@
-import Foundation
-
-/// The configuration of UNet2DConditionModel and UNet2DModel (unet/config.json) with diffusers' defaults.
+/// The configuration of UNet2DConditionModel or UNet2DModel (unet/config.json) with diffusers' defaults.
 public struct UNetConfiguration: Decodable, Sendable {
     let className: String
-    /// Latent (or pixel) height and width the model was trained for.
+    /// The height and width that the model was trained for, in latents or pixels.
     public let sampleSize: OneOrMany?
-    /// Channels of the sample.
+    /// The channels of a sample.
     public let inChannels: Int
     let outChannels: Int
     let blockOutChannels: [Int]
@@ -16,7 +14,7 @@ public struct UNetConfiguration: Decodable, Sendable {
     let transformerLayersPerBlock: OneOrMany?
     let attentionHeadDim: OneOrMany?
     let numAttentionHeads: OneOrMany?
-    /// Width of the text embedding; nil for an unconditional model.
+    /// The width of the text embedding; nil for an unconditional model.
     public let crossAttentionDim: Int?
     let useLinearProjection: Bool?
     let normNumGroups: Int?
@@ -25,7 +23,7 @@ public struct UNetConfiguration: Decodable, Sendable {
     let flipSinToCos: Bool?
     let freqShift: Double?
     let centerInputSample: Bool?
-    // What some published models have and this implementation does not.
+    // Features of some published models that are not supported here: read in order to refuse them.
     let actFn: String?
     let addAttention: Bool?
     let additionEmbedType: String?
@@ -54,35 +52,44 @@ public struct UNetConfiguration: Decodable, Sendable {
     /// Whether the model takes text.
     public var isConditional: Bool { className == "UNet2DConditionModel" }
 
-    /// Attention heads of the block at position `index` of the down path with `channels` channels.
+    /// Returns the number of attention heads of block `index`
+    /// of the down path, which has `channels` channels.
     func heads(_ index: Int, channels: Int) -> Int {
-        // diffusers' UNet2DConditionModel reads attention_head_dim as the number of heads (kept for compatibility with SD 1.x).
+        // diffusers' UNet2DConditionModel reads attention_head_dim
+        // as the number of heads, for compatibility with SD 1.x.
         if isConditional { return (numAttentionHeads ?? attentionHeadDim ?? .one(8))[index] }
         return max(1, channels / (attentionHeadDim?[index] ?? channels))
     }
 
-    /// Refuses configurations that would give other results than diffusers.
-    /// - Parameter file: for the message.
-    func check(_ file: String) throws {
+    /// Refuses configurations that would give other results than in diffusers.
+    /// - Parameter file: the file, for the message.
+    /// - Throws: `ModelError` that names the file and the value.
+    func validate(_ file: String) throws {
         func refuse(_ reason: String) -> ModelError { ModelError("\(file): \(reason) is not supported") }
         guard ["UNet2DConditionModel", "UNet2DModel"].contains(className) else {
             throw refuse("model class '\(className)' (UNet2DConditionModel and UNet2DModel are)")
         }
-        for (name, value, plain) in [
-            ("act_fn", actFn, ["silu", "swish"]), ("addition_embed_type", additionEmbedType, []), ("class_embed_type", classEmbedType, []),
-            ("encoder_hid_dim_type", encoderHidDimType, []), ("time_embedding_type", timeEmbeddingType, ["positional"]),
-            ("resnet_time_scale_shift", resnetTimeScaleShift, ["default"]), ("downsample_type", downsampleType, ["conv"]),
+        for (name, value, supported) in [
+            ("act_fn", actFn, ["silu", "swish"]),
+            ("addition_embed_type", additionEmbedType, []),
+            ("class_embed_type", classEmbedType, []),
+            ("encoder_hid_dim_type", encoderHidDimType, []),
+            ("time_embedding_type", timeEmbeddingType, ["positional"]),
+            ("resnet_time_scale_shift", resnetTimeScaleShift, ["default"]),
+            ("downsample_type", downsampleType, ["conv"]),
             ("upsample_type", upsampleType, ["conv"]),
             ("mid_block_type", midBlockType, ["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"]),
         ] {
-            if let value, !plain.contains(value) { throw refuse("\(name) '\(value)'") }
+            if let value, !supported.contains(value) { throw refuse("\(name) '\(value)'") }
         }
         if dualCrossAttention == true { throw refuse("dual_cross_attention") }
         if timeCondProjDim != nil { throw refuse("time_cond_proj_dim") }
         if numClassEmbeds != nil { throw refuse("num_class_embeds") }
         if (midBlockScaleFactor ?? 1) != 1 { throw refuse("mid_block_scale_factor other than 1") }
         if (convInKernel ?? 3) != 3 || (convOutKernel ?? 3) != 3 { throw refuse("conv_in_kernel or conv_out_kernel other than 3") }
-        guard downBlockTypes.count == blockOutChannels.count, upBlockTypes.count == blockOutChannels.count, !blockOutChannels.isEmpty else {
+        guard downBlockTypes.count == blockOutChannels.count, upBlockTypes.count == blockOutChannels.count,
+            !blockOutChannels.isEmpty
+        else {
             throw ModelError("\(file): down_block_types, up_block_types and block_out_channels must have the same length")
         }
         for type in downBlockTypes + upBlockTypes where BlockAttention(blockType: type, heads: 1, layers: 1) == nil {
@@ -96,7 +103,8 @@ public struct UNetConfiguration: Decodable, Sendable {
     }
 }
 
-/// Whether unet/config.json says `"mid_block_type": null`: no middle block (BK-SDM). Where the key is absent there is one.
+/// The presence of a middle block: `"mid_block_type": null` in unet/config.json stands for none (BK-SDM),
+/// while a missing key stands for one.
 struct MidBlockPresence: Decodable {
     private enum CodingKeys: String, CodingKey { case midBlockType }
 

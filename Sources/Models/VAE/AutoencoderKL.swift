@@ -2,7 +2,7 @@ import Foundation
 import NN
 import Tensors
 
-/// diffusers' AutoencoderKL: pictures to latents and back.
+/// diffusers' AutoencoderKL: maps images to latents and back.
 public final class AutoencoderKL {
     private struct Configuration: Decodable {
         let className: String
@@ -21,70 +21,89 @@ public final class AutoencoderKL {
         }
     }
 
-    /// Latents that the diffusion model sees are (z - shift) * scaling.
-    public let scalingFactor: Double
+    private let scalingFactor: Double
     private let shiftFactor: Double
-    /// Channels of a latent.
+    /// The channels of a latent.
     public let latentChannels: Int
-    /// Pixels of a picture's side for one of a latent's.
+    /// The ratio of an image's height and width to those of its latent.
     public let scale: Int
     private let dtype: DType
-    private let encoder: Encoder
+    private let encoder: Encoder?
     private let decoder: Decoder
     private let quantConv, postQuantConv: Conv2d?
 
-    /// Loads configuration and weights from a folder in diffusers layout. The weights are frozen.
-    public init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
+    /// Loads configuration and weights, frozen, from a folder in diffusers layout.
+    /// - Parameter withEncoder: whether `encode` will be called. Sampling and training only decode, and the
+    ///   encoder is two fifths of the weights.
+    /// - Throws: `ModelError` or `TensorFileError` that names the file and what is missing or not supported.
+    public init(folder: ModelFolder, withEncoder: Bool = false, dtype: DType = .float32, device: Device = .cpu) throws {
         let file = folder.url.appendingPathComponent("config.json").path
         let c = try folder.decode(Configuration.self)
         guard c.className == "AutoencoderKL" else {
             throw ModelError("\(file): model class '\(c.className)' is not supported (AutoencoderKL is)")
         }
-        guard c.actFn ?? "silu" == "silu" else { throw ModelError("\(file): act_fn '\(c.actFn ?? "")' is not supported") }
+        guard c.actFn ?? "silu" == "silu" else {
+            throw ModelError("\(file): act_fn '\(c.actFn ?? "")' is not supported")
+        }
         let groups = c.normNumGroups ?? 32
-        guard c.layersPerBlock > 0, c.latentChannels > 0, groups > 0, c.blockOutChannels.allSatisfy({ $0 > 0 && $0 % groups == 0 }) else {
+        guard c.layersPerBlock > 0, c.latentChannels > 0, groups > 0,
+            c.blockOutChannels.allSatisfy({ $0 > 0 && $0 % groups == 0 })
+        else {
             throw ModelError("\(file): sizes must be above zero and block_out_channels multiples of norm_num_groups")
         }
-        for (types, plain) in [(c.downBlockTypes, "DownEncoderBlock2D"), (c.upBlockTypes, "UpDecoderBlock2D")] {
+        for (types, supported) in [(c.downBlockTypes, "DownEncoderBlock2D"), (c.upBlockTypes, "UpDecoderBlock2D")] {
             guard types.count == c.blockOutChannels.count, !types.isEmpty else {
                 throw ModelError("\(file): block types and block_out_channels must have the same length")
             }
-            if let other = types.first(where: { $0 != plain }) { throw ModelError("\(file): block type '\(other)' is not supported") }
+            if let other = types.first(where: { $0 != supported }) {
+                throw ModelError("\(file): block type '\(other)' is not supported")
+            }
         }
         let store = try folder.parameters(dtype: dtype, device: device, renaming: SpatialAttention.currentKey)
         let settings = BlockSettings(
-            timeChannels: nil, groups: c.normNumGroups ?? 32, eps: 1e-6, downsamplePadding: 0, contextChannels: nil, linearProjection: false
-        )
+            timeChannels: nil, groups: groups, eps: 1e-6, downsamplePadding: 0, contextChannels: nil, linearProjection: false)
         let middle: BlockAttention = c.midBlockAddAttention == false ? .none : .spatial(heads: 1)
-        encoder = Encoder(
-            c.inChannels, c.blockOutChannels, 2 * c.latentChannels, c.layersPerBlock, middle, settings, store.root / "encoder")
-        decoder = Decoder(c.latentChannels, c.blockOutChannels, c.outChannels, c.layersPerBlock, middle, settings, store.root / "decoder")
-        scale = 1 << (c.blockOutChannels.count - 1)
         let latents = c.latentChannels
-        quantConv = c.useQuantConv == false ? nil : Conv2d(2 * latents, 2 * latents, kernel: 1, store.root / "quant_conv")
+        if withEncoder {
+            encoder = Encoder(
+                c.inChannels, c.blockOutChannels, 2 * latents, c.layersPerBlock, middle, settings, store.root / "encoder")
+            quantConv = c.useQuantConv == false ? nil : Conv2d(2 * latents, 2 * latents, kernel: 1, store.root / "quant_conv")
+        } else {
+            encoder = nil
+            quantConv = nil
+        }
+        decoder = Decoder(
+            latents, c.blockOutChannels, c.outChannels, c.layersPerBlock, middle, settings, store.root / "decoder")
+        scale = 1 << (c.blockOutChannels.count - 1)
         postQuantConv = c.usePostQuantConv == false ? nil : Conv2d(latents, latents, kernel: 1, store.root / "post_quant_conv")
         scalingFactor = c.scalingFactor ?? 0.18215
         shiftFactor = c.shiftFactor ?? 0
         latentChannels = latents
         self.dtype = dtype
-        try store.finish()
+        try store.finish { !withEncoder && ($0.hasPrefix("encoder.") || $0.hasPrefix("quant_conv.")) }
     }
 
-    /// Mean and log-variance of the posterior, float32 [B, latentChannels, H/f, W/f] each, not scaled.
+    /// Returns mean and log-variance of the posterior, float32
+    /// [B, latentChannels, H/scale, W/scale] each, not scaled.
+    ///
+    /// The autoencoder must have been loaded with its encoder.
     /// - Parameter images: [B, 3, H, W] in [-1, 1].
     public func encode(_ images: Tensor) -> (mean: Tensor, logVariance: Tensor) {
+        guard let encoder else {
+            preconditionFailure("this autoencoder was loaded without its encoder (withEncoder: true)")
+        }
         let h = encoder(images.to(dtype))
         let moments = (quantConv?(h) ?? h).to(.float32).chunk(2, 1)
         return (moments[0], moments[1].clamp(-30, 20))
     }
 
-    /// What the diffusion model sees of an encoder's latents: (z - shift) * scaling.
+    /// Scales an encoder's latents z for the diffusion model: (z - shift) * scaling.
     public func scaled(_ latents: Tensor) -> Tensor { (latents - shiftFactor) * scalingFactor }
 
-    /// Pictures, float32 [B, 3, H, W], nominally in [-1, 1].
-    /// - Parameter latents: as the diffusion model sees them (scaled), [B, latentChannels, h, w].
+    /// Returns images, float32 [B, 3, H, W], nominally in [-1, 1].
+    /// - Parameter latents: scaled latents of the diffusion model, [B, latentChannels, H/scale, W/scale].
     public func decode(_ latents: Tensor) -> Tensor {
-        var z = (latents / scalingFactor)
+        var z = latents / scalingFactor
         if shiftFactor != 0 { z = z + shiftFactor }
         z = z.to(dtype)
         return decoder(postQuantConv?(z) ?? z).to(.float32)
@@ -135,8 +154,7 @@ private struct Decoder {
         blocks = (0...last).map {
             UpBlock(
                 channels[min(last, last - $0 + 1)], channels[last - $0], skips: [], layers: layers + 1, attention: .none,
-                upsample: $0 != last,
-                settings, scope / "up_blocks" / $0)
+                upsample: $0 != last, settings, scope / "up_blocks" / $0)
         }
         norm = GroupNorm(settings.groups, channels[0], eps: settings.eps, scope / "conv_norm_out")
         convOut = Conv2d(channels[0], output, kernel: 3, padding: 1, scope / "conv_out")

@@ -7,6 +7,7 @@ import Images
 import Models
 import NN
 import Support
+import Tensors
 
 @main
 struct SampleCommand: Command {

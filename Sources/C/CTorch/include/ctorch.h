@@ -1,8 +1,9 @@
 // The libtorch calls that the Swift side uses, as C functions.
 //
-// A `ct_tensor` is an owned reference (+1) to a tensor: every function that returns one hands the reference to the caller, who gives
-// it back with ct_release. Arguments are borrowed. No function throws or aborts: the first error of a thread is kept until
-// ct_take_error reads it, and the functions return an undefined tensor (or zero) from then on where they cannot do their work.
+// A `ct_tensor` is an owned reference (+1) to a tensor. Every function that returns one
+// hands the reference to the caller, who gives it back with ct_release. Arguments are
+// borrowed. No function throws or aborts: a function that fails returns an undefined
+// tensor (or zero), and the first error of a thread is kept until ct_take_error reads it.
 #ifndef CTORCH_H
 #define CTORCH_H
 
@@ -23,23 +24,23 @@ typedef struct ct_generator_impl *ct_generator;
 enum { CT_UINT8 = 0, CT_INT32 = 3, CT_INT64 = 4, CT_FLOAT16 = 5, CT_FLOAT32 = 6, CT_FLOAT64 = 7, CT_BOOL = 11, CT_BFLOAT16 = 15 };
 enum { CT_CPU = 0, CT_CUDA = 1 };
 
-// Errors, references, runtime ------------------------------------------------------------------------------------------------------
+// Errors, references, runtime -------------------------------------------------------------------------------
 // The first error since the last call on this thread, or null. The caller frees it with free().
 char *_Nullable ct_take_error(void);
 void ct_release(ct_tensor t);
 const char *ct_version(void);
 void ct_set_threads(int n);
 int ct_threads(void);
-// Loads libtorch_cuda when it is there and says whether a CUDA device can be used.
+// Loads libtorch_cuda if it is installed. Returns whether a CUDA device can be used.
 bool ct_cuda_available(void);
-// Sets the thread's gradient mode and returns what it was.
+// Sets the thread's gradient mode and returns the previous one.
 bool ct_set_grad_enabled(bool on);
 
-// Random numbers (torch.Generator on the CPU) ---------------------------------------------------------------------------------------
+// Random numbers (torch.Generator on the CPU) ---------------------------------------------------------------
 ct_generator _Nullable ct_generator_new(uint64_t seed);
 void ct_generator_free(ct_generator g);
 
-// Creation ---------------------------------------------------------------------------------------------------------------------------
+// Creation --------------------------------------------------------------------------------------------------
 ct_tensor ct_full(const int64_t *sizes, size_t rank, double value, int dtype, int device);
 ct_tensor ct_randn(const int64_t *sizes, size_t rank, ct_generator g);
 ct_tensor ct_rand(const int64_t *sizes, size_t rank, ct_generator g);
@@ -47,10 +48,10 @@ ct_tensor ct_arange(int64_t end, int device);
 ct_tensor ct_linspace(double start, double end, int64_t count);
 // Copies `bytes` bytes of packed row-major data.
 ct_tensor ct_from_data(const void *data, size_t bytes, const int64_t *sizes, size_t rank, int dtype);
-// Borrows memory: `release(context)` is called when the last tensor over it is gone.
+// Borrows memory. `release(context)` is called when the last tensor that uses it is gone.
 ct_tensor ct_from_memory(void *data, const int64_t *sizes, size_t rank, int dtype, void (*release)(void *), void *context);
 
-// Reading ----------------------------------------------------------------------------------------------------------------------------
+// Reading ---------------------------------------------------------------------------------------------------
 bool ct_defined(ct_tensor t);
 size_t ct_rank(ct_tensor t);
 int64_t ct_size(ct_tensor t, size_t dim);
@@ -60,25 +61,25 @@ int ct_device(ct_tensor t);
 bool ct_copy_out(ct_tensor t, void *out, size_t bytes);
 double ct_item(ct_tensor t);
 
-// Element by element -----------------------------------------------------------------------------------------------------------------
+// Element by element ----------------------------------------------------------------------------------------
 #define CT_UNARY(name) ct_tensor ct_##name(ct_tensor t);
-CT_UNARY(neg) CT_UNARY(exp) CT_UNARY(log) CT_UNARY(sqrt) CT_UNARY(square) CT_UNARY(abs) CT_UNARY(round) CT_UNARY(silu) CT_UNARY(gelu) CT_UNARY(sigmoid)
-CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(detach) CT_UNARY(clone) CT_UNARY(contiguous)
-CT_UNARY(sum_all) CT_UNARY(mean_all) 
+CT_UNARY(neg) CT_UNARY(exp) CT_UNARY(log) CT_UNARY(sqrt) CT_UNARY(square) CT_UNARY(abs) CT_UNARY(round) CT_UNARY(silu)
+CT_UNARY(gelu) CT_UNARY(sigmoid) CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(detach) CT_UNARY(clone) CT_UNARY(contiguous)
+CT_UNARY(sum_all) CT_UNARY(mean_all)
 #define CT_BINARY(name) ct_tensor ct_##name(ct_tensor a, ct_tensor b);
 CT_BINARY(add) CT_BINARY(sub) CT_BINARY(mul) CT_BINARY(div) CT_BINARY(maximum) CT_BINARY(matmul)
- CT_BINARY(copy_) CT_BINARY(embedding)
+CT_BINARY(copy_) CT_BINARY(embedding)
 ct_tensor ct_add_scalar(ct_tensor t, double value);
 ct_tensor ct_mul_scalar(ct_tensor t, double value);
 ct_tensor ct_rsub_scalar(ct_tensor t, double value);
 ct_tensor ct_clamp(ct_tensor t, double low, double high);
 
-// Reductions -------------------------------------------------------------------------------------------------------------------------
+// Reductions ------------------------------------------------------------------------------------------------
 ct_tensor ct_sum(ct_tensor t, const int64_t *dims, size_t count, bool keep);
 ct_tensor ct_mean(ct_tensor t, const int64_t *dims, size_t count, bool keep);
 ct_tensor ct_cumprod(ct_tensor t, int64_t dim);
 
-// Shape ------------------------------------------------------------------------------------------------------------------------------
+// Shape -----------------------------------------------------------------------------------------------------
 ct_tensor ct_reshape(ct_tensor t, const int64_t *sizes, size_t rank);
 ct_tensor ct_expand(ct_tensor t, const int64_t *sizes, size_t rank);
 ct_tensor ct_permute(ct_tensor t, const int64_t *dims, size_t rank);
@@ -93,9 +94,9 @@ ct_tensor ct_stack(const ct_tensor _Nonnull *_Nonnull list, size_t count, int64_
 ct_tensor ct_pad(ct_tensor t, const int64_t *pads, size_t count);
 ct_tensor ct_to(ct_tensor t, int dtype, int device);
 
-// Networks ---------------------------------------------------------------------------------------------------------------------------
+// Networks --------------------------------------------------------------------------------------------------
 ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias);
-// x W^T + bias + scale (x A^T) B^T, with A [rank, in] and B [out, rank] of x's type.
+// x W^T + bias + scale (x A^T) B^T, where A [rank, in] and B [out, rank] have x's type.
 ct_tensor ct_linear_lora(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, ct_tensor a, ct_tensor b, double scale);
 ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t stride, int64_t padding);
 ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps);
@@ -104,19 +105,22 @@ ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double ep
 ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal);
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width);
 ct_tensor ct_resize_bicubic(ct_tensor x, int64_t height, int64_t width);
-// A contiguous copy (or the thing itself) of a view into the memory of `base`; an error if it reaches beyond.
+// A contiguous view of the elements of `base`, copied if
+// need be. A view that reaches beyond them is an error.
 ct_tensor ct_as_strided(ct_tensor base, const int64_t *sizes, const int64_t *strides, int rank, int64_t offset);
 
-// Gradients --------------------------------------------------------------------------------------------------------------------------
+// Gradients -------------------------------------------------------------------------------------------------
 void ct_set_requires_grad(ct_tensor t, bool on);
 bool ct_requires_grad(ct_tensor t);
 void ct_backward(ct_tensor loss);
 // The gradient of a leaf; undefined if it has none.
 ct_tensor ct_grad(ct_tensor t);
 void ct_clear_grad(ct_tensor t);
-// Scales the gradients in place so that their joint 2-norm is at most `max_norm`; the norm before that.
+// Scales the gradients in place so that their joint 2-norm
+// is at most `max_norm`. Returns the norm before that.
 double ct_clip_grad_norm(const ct_tensor _Nonnull *_Nonnull parameters, size_t count, double max_norm);
-// torch.optim.AdamW on parameters that have a gradient; `steps` are float32 scalars counted up here.
+// One step of torch.optim.AdamW on the parameters that have
+// a gradient. Adds 1 to their `steps`, float32 scalars.
 void ct_adamw(const ct_tensor _Nonnull *_Nonnull parameters, const ct_tensor _Nonnull *_Nonnull exp_avg,
               const ct_tensor _Nonnull *_Nonnull exp_avg_sq, const ct_tensor _Nonnull *_Nonnull steps, size_t count, double learning_rate,
               double beta1, double beta2, double weight_decay, double eps);
