@@ -10,20 +10,20 @@ export SWIFT_FLAGS
 SETUP_FLAGS ?=
 BIN = .build/release
 PREFIX ?= /usr/local
-SWIFT_SOURCES = $(wildcard Package.swift Sources Tests Plugins Benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test study install uninstall wheel format lint clean
+.PHONY: help setup build demo check test study benchmarks install uninstall wheel format lint clean
 
 help:
 	@echo 'make setup    install what the build needs: system packages, libtorch (SETUP_FLAGS="--cpu" or "--cuda" to choose)'
 	@echo 'make build    build the programs, libdagcore.so and the reward plugins into $(BIN)'
 	@echo 'make demo     setup, build, and train the shipped little model'
+	@echo 'make check    build, style, and the quick Swift tests: two minutes on two cores once all is built'
 	@echo 'make test     setup, build, and run all tests, Swift and Python'
 	@echo 'make study    setup, build, and compare all objectives (some hours on two cores): runs/study/report.html'
 	@echo 'make install  copy all that was built, and what it needs, to PREFIX (/usr/local); make uninstall removes it'
 	@echo 'make wheel    a Python wheel with libdagcore.so and all that it needs, in python/dist'
-	@echo 'make lint     check the formatting of the Swift code;  make format repairs it'
+	@echo 'make lint     check style: Swift, Python, shell, C and C++;  make format repairs what can be repaired'
 	@echo 'make clean    remove what was built (libtorch, .venv and runs stay)'
 
 setup:
@@ -39,6 +39,10 @@ demo: setup
 	echo "==> Training; the output goes to $$output"; \
 	$(BIN)/dag-train --config examples/configs/tiny-sd-warmth.yaml --output "$$output" && \
 	echo "==> Done. Look at the pictures in $$output/samples: epoch-0 is before training."
+
+check:
+	scripts/setup.sh --lint $(SETUP_FLAGS)
+	scripts/test.sh --lint --quick
 
 test:
 	scripts/setup.sh --python $(SETUP_FLAGS)
@@ -59,10 +63,10 @@ wheel:
 	scripts/wheel.sh
 
 lint:
-	swift format lint --strict --recursive --parallel $(SWIFT_SOURCES)
+	scripts/lint.sh
 
 format:
-	swift format --in-place --recursive --parallel $(SWIFT_SOURCES)
+	scripts/lint.sh --repair
 
 clean:
 	rm -rf .build

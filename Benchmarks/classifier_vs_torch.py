@@ -7,8 +7,14 @@ bfloat16.
     make build && scripts/setup.sh --python
     .venv/bin/python Benchmarks/classifier_vs_torch.py
 """
-import argparse, os, statistics, sys, tempfile, time
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
 from pathlib import Path
+
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,5 +1,6 @@
 """A host of dag_reward.h in Python, for benchmarks: calls a reward plugin in this process."""
-import ctypes as c, sys
+import ctypes as c
+import sys
 
 import torch
 

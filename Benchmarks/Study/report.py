@@ -1,10 +1,18 @@
 """Tables, plots and one HTML page of what study.py has run so far: python Benchmarks/Study/report.py runs/study"""
-import base64, csv, html, io, json, math, sys
+import base64
+import csv
+import html
+import io
+import json
+import sys
 from pathlib import Path
+
 import matplotlib
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np, torch
+import numpy as np
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -73,7 +81,7 @@ def measures(pictures, nets, reference):
     logs, features = look(nets[0], pictures)
     judged = look(nets[1], pictures)[0]
     best = logs.argmax(1)
-    liked = lambda l: float(np.log(np.exp(l[:, CLASSES]).sum(1).clip(1e-30)).mean())
+    liked = lambda rows: float(np.log(np.exp(rows[:, CLASSES]).sum(1).clip(1e-30)).mean())
     shares = [float((best == c).mean()) for c in CLASSES]
     return {"reward": liked(logs), "held_out_reward": liked(judged), **dict(zip(LIKED, shares)), "other": 1 - sum(shares),
             "entropy": entropy(shares), "diversity": spread(features, best), "frechet": frechet(features, reference)}

@@ -7,7 +7,13 @@ Parts: `density` trains on a line whose target is known (exact-density); `pixels
 clothes, `text` the same on a little Stable Diffusion; `memory` compares peak memories. What is there already is not run again, and a
 run that was stopped goes on where it was. In the output folder: report.html, curves.csv, results.csv, density.csv, memory.csv, plots.
 """
-import argparse, concurrent.futures, csv, json, os, subprocess, sys
+import argparse
+import concurrent.futures
+import csv
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,8 +7,8 @@
 
 typedef struct classifier {
     resnet network;
-    char *names;   ///< of the classes, joined by +
-    bool *chosen;  ///< [classes]
+    char *names;    ///< of the classes, joined by +
+    bool *chosen;   ///< [classes]
     uint64_t hash;  ///< of the weights file
     picture_reader reader;
 } classifier;

@@ -54,9 +54,8 @@ static int32_t load_norm(affine *self, safetensors *file, const char *prefix, ui
 }
 
 // Reads a convolution and the batch norm behind it; `inputs` 0: any number. What was read before a failure stays in `self`.
-static int32_t load_convolution(
-    convolution *self, safetensors *file, const char *prefix, const char *name, const char *norm_name, uint32_t inputs, uint32_t kernel,
-    uint32_t stride, dag_reward_error *error) {
+static int32_t load_convolution(convolution *self, safetensors *file, const char *prefix, const char *name, const char *norm_name,
+    uint32_t inputs, uint32_t kernel, uint32_t stride, dag_reward_error *error) {
     char full[64];
     uint32_t shape[4] = {0, inputs, kernel, kernel};
     float *stored;
@@ -86,8 +85,7 @@ static int32_t load_convolution(
 }
 
 // Reads block `index` of stage `stage`, both as in the names of the tensors.
-static int32_t load_block(
-    block *self, safetensors *file, uint32_t stage, uint32_t index, uint32_t inputs, dag_reward_error *error) {
+static int32_t load_block(block *self, safetensors *file, uint32_t stage, uint32_t index, uint32_t inputs, dag_reward_error *error) {
     char prefix[32], shortcut[64];
     snprintf(prefix, sizeof prefix, "layer%u.%u.", stage, index);
     snprintf(shortcut, sizeof shortcut, "%sdownsample.0.weight", prefix);
@@ -100,13 +98,13 @@ static int32_t load_block(
     if (status != DAG_REWARD_OK) return status;
     if (self->second.outputs != width)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s: %sconv2 makes %u channels out of %u, a basic block as many",
-                               file->name, prefix, self->second.outputs, width);
+            file->name, prefix, self->second.outputs, width);
     if (stride == 1 && inputs == width && !safetensors_has(file, shortcut)) return DAG_REWARD_OK;
     status = load_convolution(&self->shortcut, file, prefix, "downsample.0", "downsample.1", inputs, 1, stride, error);
     if (status != DAG_REWARD_OK) return status;
     if (self->shortcut.outputs != width)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s: %sdownsample makes %u channels where %u are needed", file->name,
-                               prefix, self->shortcut.outputs, width);
+            prefix, self->shortcut.outputs, width);
     for (uint32_t c = 0; c < width; c++) self->second.bias[c] += self->shortcut.bias[c];
     free(self->shortcut.bias);
     self->shortcut.bias = NULL;
@@ -139,8 +137,10 @@ static int32_t load(resnet *self, safetensors *file, dag_reward_error *error) {
     if (status != DAG_REWARD_OK) return status;
     self->channels = self->stem.inputs;
     if (self->channels != 1 && self->channels != 3)
-        return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s take pictures of %u channels; only 1 (gray) and 3 (red, green, blue) "
-                               "will do", file->name, self->channels);
+        return dag_reward_fail(error, DAG_REWARD_INVALID,
+            "weights %s take pictures of %u channels; only 1 (gray) and 3 (red, green, blue) "
+            "will do",
+            file->name, self->channels);
     status = load_blocks(self, file, self->stem.outputs, error);
     if (status != DAG_REWARD_OK) return status;
     uint32_t shape[2] = {0, self->features};
@@ -151,8 +151,10 @@ static int32_t load(resnet *self, safetensors *file, dag_reward_error *error) {
     if (status != DAG_REWARD_OK) return status;
     const char *rest = safetensors_rest(file);
     if (rest)
-        return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s have a tensor %s, which no ResNet with basic blocks has after %u "
-                               "blocks", file->name, rest, self->block_count);
+        return dag_reward_fail(error, DAG_REWARD_INVALID,
+            "weights %s have a tensor %s, which no ResNet with basic blocks has after %u "
+            "blocks",
+            file->name, rest, self->block_count);
     return DAG_REWARD_OK;
 }
 

@@ -11,9 +11,9 @@ typedef struct safetensors {
     const char *name;      ///< for messages
     const uint8_t *bytes;  ///< the whole file
     size_t size;
-    uint8_t *owned;        ///< the bytes, or NULL if they are the caller's
-    const uint8_t *data;   ///< behind the header
-    json_t *header;        ///< tensors that were taken are removed
+    uint8_t *owned;       ///< the bytes, or NULL if they are the caller's
+    const uint8_t *data;  ///< behind the header
+    json_t *header;       ///< tensors that were taken are removed
 } safetensors;
 
 /// Reads a file. `path` is borrowed.
@@ -30,8 +30,7 @@ bool safetensors_has(const safetensors *self, const char *tensor);
 
 /// Takes a tensor of F32 or F16 as floats, to be freed by the caller. `shape` [rank] is what it has to be; a 0 stands for any size
 /// and is replaced by it.
-int32_t safetensors_take(
-    safetensors *self, const char *tensor, uint32_t *shape, int rank, float **values, dag_reward_error *error);
+int32_t safetensors_take(safetensors *self, const char *tensor, uint32_t *shape, int rank, float **values, dag_reward_error *error);
 
 /// The name of a tensor that was not taken, or NULL.
 const char *safetensors_rest(const safetensors *self);

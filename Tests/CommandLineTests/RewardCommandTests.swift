@@ -86,8 +86,7 @@ import Testing
     }
 
     /// What a Python file prints arrives, also what it prints last; and what lies in the current folder is nothing to it.
-    @Test func pythonFilesPrintAndImportTheirOwn() throws {
-        let python = "\(repository.path)/.venv/bin/python"
+    @Test(.python) func pythonFilesPrintAndImportTheirOwn() throws {
         let file = folder.appendingPathComponent("prints.py").path
         try "import atexit\natexit.register(print, 'bye')\ndef score(a, b, c):\n  print('scoring')\n  return [1] * len(a)".write(
             toFile: file, atomically: true, encoding: .utf8)
@@ -133,12 +132,12 @@ import Testing
         #expect(wrong.status == 1 && wrong.findings[0].detail.contains("no function nothing"), "\(wrong)")
     }
 
-    @Test func pythonFilesAreCheckedToo() throws {
+    @Test(.python) func pythonFilesAreCheckedToo() throws {
         func check(_ body: String, only check: String) throws -> Finding {
             let file = folder.appendingPathComponent("r.py").path
             try "import os, struct\nkept = []\ndef score(images, prompts, metadata):\n  \(body)".write(
                 toFile: file, atomically: true, encoding: .utf8)
-            return try self.check("\(file),python=\(repository.path)/.venv/bin/python", ["--only", check]).findings[0]
+            return try self.check("\(file),python=\(python)", ["--only", check]).findings[0]
         }
         #expect(try check("return images[:, 0, 0, 0]", only: "memory").status == "pass")
         let leak = try check("kept.append(bytearray(100000)); return images[:, 0, 0, 0]", only: "memory")

@@ -11,15 +11,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import venv
 import weakref
 from pathlib import Path
 
+import dagcore
 import numpy
 import pytest
-
-import dagcore
 from dagcore import _library
 from redness import redness
 
@@ -84,7 +82,7 @@ def test_epochs_metrics_and_pictures(tmp_path, expected):
     ) as trainer:
         assert trainer.status == (0, 2, 0, 2, 0, 8, 32, 32)
         with pytest.raises(dagcore.OrderError, match="no optimiser step yet"):
-            trainer.metrics
+            _ = trainer.metrics
         epochs = list(trainer)
         assert [epoch.index for epoch in epochs] == [0, 1] and phases == {"sampling", "training"}
         samples = epochs[1].samples
@@ -468,9 +466,8 @@ def test_structs_are_those_of_the_header(tmp_path):
         "dag_callback": _library.Callback, "dag_observer": _library.Observer, "dag_status": _library.CStatus,
         "dag_samples": _library.CSamples, "dag_pictures": _library.Pictures,
     }
-    assert {id(s) for s in structs.values()} == {id(s) for s in vars(_library).values() if isinstance(s, type) and issubclass(s, ctypes.Structure)} - {
-        id(ctypes.Structure)
-    }
+    declared = {id(s) for s in vars(_library).values() if isinstance(s, type) and issubclass(s, ctypes.Structure)}
+    assert {id(s) for s in structs.values()} == declared - {id(ctypes.Structure)}
     lines, expected = [], []
     for name, struct in structs.items():
         lines.append(f"{name} %zu\\n\", sizeof({name}));")

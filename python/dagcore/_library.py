@@ -12,7 +12,6 @@ from ctypes import (
     POINTER,
     Structure,
     c_char_p,
-    c_double,
     c_float,
     c_int32,
     c_int64,

@@ -25,11 +25,9 @@ int32_t guarded(int32_t failure, char *message, size_t capacity, Call call) {
 
 extern "C" {
 
-int32_t guard_score(
-    const dag_callback *callback, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
-    return guarded(DAG_REWARD_INTERNAL, error->message, error->capacity, [&] {
-        return callback->score(callback->context, batch, result, error);
-    });
+int32_t guard_score(const dag_callback *callback, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
+    return guarded(
+        DAG_REWARD_INTERNAL, error->message, error->capacity, [&] { return callback->score(callback->context, batch, result, error); });
 }
 
 void guard_release(const dag_callback *callback) {

@@ -75,7 +75,7 @@ static void kill_group(void) {
 static void *end_with_host(void *unused) {
     (void)unused;
     struct pollfd host = {.fd = DAG_WORKER_HOST, .events = POLLIN};
-    while (poll(&host, 1, -1) < 0) {}
+    while (poll(&host, 1, -1) < 0) continue;
     kill_group();
     return NULL;
 }

@@ -3,12 +3,12 @@
     pip install transformers==4.38.2
     python make_aesthetic_golden.py
 """
-import json, pathlib
+import json
+import pathlib
 
 import torch
-from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
-
 from make_imagereward_goldens import PICTURES, by_formula, formula_picture
+from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 HERE = pathlib.Path(__file__).parent
 

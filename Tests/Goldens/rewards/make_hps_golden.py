@@ -4,14 +4,15 @@
     pip download --no-deps hpsv2==1.2.0 && unzip hpsv2-1.2.0-py3-none-any.whl -d hps
     python make_hps_golden.py hps
 """
-import json, pathlib, sys
+import json
+import pathlib
+import sys
 
 import open_clip
 import torch
-from open_clip.tokenizer import SimpleTokenizer
-
 from make_imagereward_goldens import PICTURES, by_formula, formula_picture
 from make_preprocessing_goldens import hps_transform
+from open_clip.tokenizer import SimpleTokenizer
 
 HERE = pathlib.Path(__file__).parent
 PROMPTS = ["A photo of the Object, returns &amp; values", "naïve “café” " * 40]

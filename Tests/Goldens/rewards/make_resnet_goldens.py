@@ -9,8 +9,11 @@
 
 Needs torch, safetensors, numpy, diffusers, transformers and Debian's dataset-fashion-mnist.
 """
-import base64, json, sys
+import base64
+import json
+import sys
 from pathlib import Path
+
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
