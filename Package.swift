@@ -124,7 +124,7 @@ let package = Package(
             name: "DAGCoreTests",
             dependencies: ["TestSupport", "AnalyticWorld", "DAGCore", "Images", "Models", "NN", "Rewards", "Tensors", "Yams"]),
         .testTarget(name: "CABITests", dependencies: ["TestSupport", "CABI", "CDAGCore", "CABIFixtures"]),
-        .testTarget(name: "CommandLineTests", dependencies: ["TestSupport", "dag-train", "dag-sample", "dag-reward"]),
+        .testTarget(name: "CommandLineTests", dependencies: ["TestSupport", "Rewards", "dag-train", "dag-sample", "dag-reward"]),
     ],
     cxxLanguageStandard: .cxx20
 )

@@ -206,7 +206,8 @@ import Testing
 
     @Test func selfChecksPassOnTheShippedModel() throws {
         let folder = try TemporaryFolder()
-        #expect(try trainer(smallConfiguration(), folder).selfCheck().count == 3)
+        let names = try trainer(smallConfiguration(), folder).selfCheck().map { $0.prefix { $0 != ":" } }
+        #expect(names == ["text encoder separates prompts", "importance ratio on a fresh rollout", "rewards answer sanely"])
     }
 
     /// Warm colours are rewarded and become more frequent: the whole loop has the right sign.
