@@ -22,7 +22,7 @@ import Testing
         return (outcome.status, try JSONDecoder().decode([Finding].self, from: Data(outcome.out.utf8)))
     }
 
-    @Test(arguments: ["jpeg_compressibility", "warmth", "minimal", "careless"]) func goodPluginsPass(name: String) throws {
+    @Test(.slow, arguments: ["jpeg_compressibility", "warmth", "minimal", "careless"]) func goodPluginsPass(name: String) throws {
         let library = ["minimal", "careless"].contains(name) ? try plugin(name) : name
         let (status, findings) = try check(library)
         let bad = findings.filter { !["pass", "info", "warn"].contains($0.status) }
@@ -50,7 +50,7 @@ import Testing
     ]
 
     /// Each bug is found by the check that is there for it.
-    @Test(arguments: bugs) func bugsAreFound(bug: String, check: String, part: String) throws {
+    @Test(.slow, arguments: bugs) func bugsAreFound(bug: String, check: String, part: String) throws {
         let (status, findings) = try self.check("\(plugin("careless")),bug=\(bug)", ["--only", check, "--time-limit", "10"])
         #expect(status == (bug == "flat" ? 0 : 1) && findings.count == 1)
         #expect(findings[0].status == (bug == "flat" ? "warn" : "fail") && findings[0].detail.contains(part), "\(findings)")

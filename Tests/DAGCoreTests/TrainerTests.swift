@@ -58,7 +58,7 @@ import Testing
     }
 
     /// Two epochs, a stop and two more give the bytes of four; so does a stop in the middle of an epoch.
-    @Test(arguments: [Algorithm.dagDB, .dagKL, .ddpo])
+    @Test(.slow, arguments: [Algorithm.dagDB, .dagKL, .ddpo])
     func resumingIsBitExact(algorithm: Algorithm) throws {
         let configuration = smallConfiguration { ($0.algorithm, $0.perPromptStatistics) = (algorithm, algorithm == .ddpo) }
         func bytes(_ folder: TemporaryFolder) throws -> [Data] {
@@ -211,7 +211,7 @@ import Testing
     }
 
     /// Warm colours are rewarded and become more frequent: the whole loop has the right sign.
-    @Test func rewardRises() throws {
+    @Test(.slow) func rewardRises() throws {
         // Red minus blue in the middle of the picture, at most 1.
         let warmth = CallbackReward(name: "warmth") { batch in
             (0..<batch.count).map { k in

@@ -51,7 +51,9 @@ import Testing
     }
 
     /// The step from many small passes is the step from one graph over all transitions, with the weights of the rollout and with others.
-    @Test(arguments: [Algorithm.dagTB, .dagSubTB], [0, 1]) func theWholeGraphGivesTheSameStep(algorithm: Algorithm, update: Int) throws {
+    @Test(.slow, arguments: [Algorithm.dagTB, .dagSubTB], [0, 1]) func theWholeGraphGivesTheSameStep(algorithm: Algorithm, update: Int)
+        throws
+    {
         let (trainer, rollout, conditioning) = try sampled { ($0.algorithm, $0.maxRowsPerPass) = (algorithm, 16) }
         let (naive, _, _) = try sampled(1) { ($0.algorithm, $0.maxRowsPerPass) = (algorithm, 1024) }
         if update > 0 {
@@ -109,7 +111,7 @@ import Testing
     }
 
     /// What a checkpoint in the middle of an epoch has of these.
-    @Test(arguments: [Algorithm.dagSubTB, .dagTB]) func resumingIsBitExact(algorithm: Algorithm) throws {
+    @Test(.slow, arguments: [Algorithm.dagSubTB, .dagTB]) func resumingIsBitExact(algorithm: Algorithm) throws {
         let configuration = smallConfiguration { ($0.algorithm, $0.target, $0.epochs) = (algorithm, .anchored, 2) }
         let (whole, interrupted) = (try TemporaryFolder(), try TemporaryFolder())
         let straight = try trainer(configuration, whole)
