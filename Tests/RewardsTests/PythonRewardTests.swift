@@ -78,7 +78,7 @@ import Testing
         ("def score(a, b, c): pass", "isolation=none", "a process of its own"),
     ]
 
-    @Test(arguments: mistakes) func mistakesAreExplained(source: String, settings: String, part: String) throws {
+    @Test(.slow, arguments: mistakes) func mistakesAreExplained(source: String, settings: String, part: String) throws {
         let text = errorMessage { try score(source, settings) }
         #expect(text.contains(part) && text.hasPrefix("reward ") && !text.contains("\n"), "\(text)")
     }

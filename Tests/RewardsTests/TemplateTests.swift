@@ -19,7 +19,7 @@ import Testing
         #expect(source.split(separator: "\n", omittingEmptySubsequences: false).count < 40)
     }
 
-    @Test(.programs("g++", "make")) func cpp() throws {
+    @Test(.slow, .programs("g++", "make")) func cpp() throws {
         let fault = ("Moments rg, yb;", "Moments rg, yb; if (n == 1) throw std::runtime_error(\"seeded\");")
         try Template.build("cpp", ["make"], product: "libcolourfulness.so") { library in
             try Template.expect(library, "crop=1", Self.colourfulness)
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    @Test(.programs("cargo")) func rust() throws {
+    @Test(.slow, .programs("cargo")) func rust() throws {
         let (command, product) = (["cargo", "build", "--release", "--offline", "--quiet"], "target/release/libdetail.so")
         let fault = ("let picture = batch.picture(n);", "let picture = batch.picture(n); if n == 1 { panic!(\"seeded {n}\"); }")
         try Template.build("rust", command, product: product) { library in
@@ -60,7 +60,7 @@ import Testing
         }
     }
 
-    @Test(.programs("swift")) func swift() throws {
+    @Test(.slow, .programs("swift")) func swift() throws {
         let (command, product) = (["swift", "build", "-c", "release"], ".build/release/libroughness.so")
         let fault = ("var sum = 0.0", "var sum = 0.0\nif sample.prompt == \"fault\" { throw RewardFailure.unreachable(\"seeded\") }")
         try Template.build("swift", command, product: product) { library in
@@ -79,7 +79,7 @@ import Testing
         }
     }
 
-    @Test(.python) func python() throws {
+    @Test(.slow, .python) func python() throws {
         let python = "python=\(TestSupport.python)"
         try Template.build("python", ["true"], product: "my_reward.py", settings: ",\(python)") { file in
             try Template.expect(file, "\(python),limit=10") { Self.sharpness($0) / 10 }

@@ -35,7 +35,7 @@ import Testing
     }
 
     /// The sample at fault is found and left out, or given the score that was asked for; all others keep theirs.
-    @Test(arguments: faults) func policiesSaveTheOthers(fault: String, message: [String]) throws {
+    @Test(.slow, arguments: faults) func policiesSaveTheOthers(fault: String, message: [String]) throws {
         let dropping = try reward("fault=\(fault),at=4,timeout=0.2,on_failure=drop").score(RewardFixture.batch(count: 7))
         // A plugin that returns early has not scored what comes after either.
         let failed = fault == "too_few" ? 3..<7 : 3..<4
