@@ -183,7 +183,7 @@ def density_part(page, folder):
     flat = {(name, seed, row["epoch"]): row for name, seeds in rows.items() for seed, runs in seeds.items() for row in runs}
     write(folder / "density.csv", list(next(iter(flat.values()))), [list(row.values()) for row in flat.values()])
     page.text("h2", "A world whose target is known")
-    page.text("p", "A diffusion on a line, whose pretrained model has three equal modes; the target R^β / Z is computed by quadrature. The trainer is the one of every run.")
+    page.text("p", "A diffusion on a line, whose pretrained model has three equal modes; the target exp(β s) / Z is computed by quadrature. The trainer is the one of every run.")
     centres = np.linspace(-1, 1, 33)[:-1] + 1 / 32
     histogram = lambda row: np.array([float(row[f"cell_{k}"]) for k in range(32)]) * 16
     methods = [m for m in METHODS if m in rows]
@@ -206,7 +206,7 @@ def density_part(page, folder):
             axes[1].axhline(float(rows["ideal"][0][0]["total_variation"]), color="0.5", ls="--", label="the target's own diffusion")
         axes[0].set(xlabel="x", ylabel="density", ylim=(0, None)), axes[1].set(xlabel="trajectories", ylabel="total variation to the target", ylim=(0, None))
         axes[0].legend(fontsize=8), axes[1].legend(fontsize=8)
-        page.figure(figure, "density" + suffix, "Target: " + ("base · R" if suffix else "R") + ". Left: after training, mean over seeds. Right: on the way, with the range over seeds.")
+        page.figure(figure, "density" + suffix, "Target: " + ("p_base exp(β s)" if suffix else "exp(β s)") + ". Left: after training, mean over seeds. Right: on the way, with the range over seeds.")
         shares = lambda row: " ".join(f"{float(row[f'share_{k}']):.2f}" for k in range(3))
         table = [["target", "0", shares(rows["target" + suffix][0][0])], ["before training", f"{float(first['total_variation']):.3f}", shares(first)]]
         if not suffix:
@@ -262,7 +262,7 @@ def experiment_part(page, folder, experiment, nets):
     table = [["base", *(f"{untrained[k]:.{digits[k]}f}" for k in keys)]]
     for m in runs:
         table.append([m, *(mean_and_spread([row[k] for row in rows[m]], digits[k]) for k in keys)])
-    page.table(header, table, "After training, on pictures of fixed seeds. Entropy over the liked classes, at most 1.39. Diversity: distance of two pictures of a class in "
+    page.table(header, table, "After training, on images of fixed seeds. Entropy over the liked classes, at most 1.39. Diversity: distance of two images of a class in "
                "the classifier's features. Fréchet: distance to real pictures of the liked classes in these features.")
     if level is not None:
         page.table(["", f"trajectories to DDPO's final reward ({level:.2f})"],

@@ -1,4 +1,4 @@
-"""Is it right, and is it better? Runs every objective under the same conditions, and reports what came of it.
+"""Is it right, and is it better? Runs every algorithm under the same conditions, and reports what came of it.
 
     make study                                     # everything: set-up, build, runs, report
     .venv/bin/python Benchmarks/Study/study.py --only pixels --seeds 0 1 2 --jobs 2

@@ -6,7 +6,7 @@ import Testing
 
 @testable import DAGCore
 
-/// The trainer on a world whose target is known: see Benchmarks/AnalyticWorld, and Benchmarks/ExactDensity for longer runs.
+/// The trainer on a world whose target is known: see Tests/AnalyticWorld, and Benchmarks/ExactDensity for longer runs.
 @Suite struct ExactDensityTests {
     private let samples = 8192
 
