@@ -1,4 +1,4 @@
-"""The neural rewards at their published size against the public Python code: random weights in the published file format, the same pictures.
+"""The neural rewards at their published size against the public Python code: random weights in the published file format, the same images.
 
     python scripts/reward_full_size.py aesthetic|hps|imagereward [--folder DIR] [--pictures N] [--image-reward DIR]
 
@@ -28,13 +28,13 @@ PROMPTS = ["a photo of a red boot", "two dogs, oil painting", "", "the quick bro
 
 
 def clip_input(picture):
-    """torchvision's Resize(224, BICUBIC), CenterCrop(224), ToTensor, Normalize on a Pillow picture, which is square here."""
+    """torchvision's Resize(224, BICUBIC), CenterCrop(224), ToTensor, Normalize on a Pillow image, which is square here."""
     resized = numpy.asarray(Image.fromarray(picture).resize((224, 224), Image.Resampling.BICUBIC))
     return normalised(torch.from_numpy(resized.copy()).permute(2, 0, 1).float() / 255)
 
 
 def hps_input(picture):
-    """hpsv2's transform: the long side of a float tensor to 224; a square picture needs no padding."""
+    """hpsv2's transform: the long side of a float tensor to 224; a square image needs no padding."""
     image = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
     return normalised(torch.nn.functional.interpolate(image[None], size=(224, 224), mode="bicubic", antialias=True)[0])
 

@@ -25,7 +25,7 @@ COLOURS = dict(zip(METHODS, plt.get_cmap("tab10").colors)) | {"base": "0.5", "ta
 CLASSES = [classifier.ITEMS.index(name) for name in LIKED]
 
 
-# --- What the classifiers say of pictures -----------------------------------------------------------------------------------------------
+# --- What the classifiers say of images -----------------------------------------------------------------------------------------------
 
 def network(path):
     net = classifier.ResNet(classifier.WIDTHS)
@@ -35,7 +35,7 @@ def network(path):
 
 @torch.no_grad()
 def look(net, pictures):
-    """Log-probabilities [n, 10] and the features before the last layer [n, 128] of pictures [n, 3, 32, 32] in [0, 1]."""
+    """Log-probabilities [n, 10] and the features before the last layer [n, 128] of images [n, 3, 32, 32] in [0, 1]."""
     features = []
     hook = net.fc.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     logits = torch.cat([net(classifier.normalised(part)) for part in pictures.split(256)])
@@ -49,7 +49,7 @@ def load(folder):
 
 
 def real(coloured):
-    """Test pictures of the liked classes: gray, or in tiny-sd's colours."""
+    """Test images of the liked classes: gray, or in tiny-sd's colours."""
     v, y = classifier.fashion("t10k")
     v = v[torch.isin(y, torch.tensor(CLASSES))]
     return classifier.coloured(v, *classifier.palette_pair(len(v), torch.Generator().manual_seed(0))) if coloured else classifier.plain(v)
@@ -63,7 +63,7 @@ def frechet(a, b):
 
 
 def spread(features, classes):
-    """Mean distance of two pictures of the same liked class, over these classes."""
+    """Mean distance of two images of the same liked class, over these classes."""
     distances = []
     for c in CLASSES:
         x = torch.from_numpy(features[classes == c][:400])

@@ -87,7 +87,7 @@ def lines(folder):
 
 
 def train(experiment, method, seed, output, weights):
-    """One run, and pictures of what it has learned."""
+    """One run, and images of what it has learned."""
     folder = output / experiment.name / f"{method}-{seed}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     log, pictures = folder.with_suffix(".log"), folder / "pictures"

@@ -1,4 +1,4 @@
-"""Sizes of Pillow's JPEG encodings of pictures made by a formula: writes jpeg_sizes.json beside this file. Needs Pillow."""
+"""Sizes of Pillow's JPEG encodings of images made by a formula: writes jpeg_sizes.json beside this file. Needs Pillow."""
 import io
 import json
 import pathlib

@@ -1,4 +1,4 @@
-// The smallest useful plugin: how bright a picture is.
+// The smallest useful plugin: how bright an image is.
 #include "dag_reward.h"
 
 static int32_t create(const dag_reward_host *host, const dag_reward_config *config, void **instance, dag_reward_error *error) {

@@ -95,7 +95,7 @@ def test_epochs_metrics_and_pictures(tmp_path, expected):
         assert lines == trainer.history
         pictures = trainer.sample(["a red boot", "a blue bag"], [7, 8])
         assert pictures.shape == (2, 32, 32, 3)
-        # The same picture whatever else is drawn with it, but for the last bit of a sum.
+        # The same image whatever else is drawn with it, but for the last bit of a sum.
         numpy.testing.assert_allclose(trainer.sample(["a blue bag"], [8])[0].astype(int), pictures[1].astype(int), atol=1)
         assert trainer.evaluate()["evaluation_samples"] == 3
         assert trainer.config["seed"] == 5 and trainer.config["beta"] == 10

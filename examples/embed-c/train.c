@@ -1,4 +1,4 @@
-// Trains the shipped model with a reward that is a function of this program: how red a picture is.
+// Trains the shipped model with a reward that is a function of this program: how red an image is.
 //
 //     make && ./train path/to/models/tiny-sd output-folder [epochs]
 #include <dagcore.h>
@@ -15,7 +15,7 @@ static void check(int32_t status) {
     exit(status == DAG_CANCELLED ? 130 : 1);
 }
 
-/// Red minus the mean of green and blue in the middle of the picture, from -1 to 1.
+/// Red minus the mean of green and blue in the middle of the image, from -1 to 1.
 static int32_t redness(void *context, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
     (void)context, (void)error;
     const dag_reward_images *images = batch->images;
@@ -80,7 +80,7 @@ int main(int count, char *arguments[]) {
             samples.rewards[best], samples.prompts[best].data);
     }
 
-    // A picture by the trained model, as a PPM file.
+    // An image by the trained model, as a PPM file.
     const char *prompt = "a red boot on a blue background";
     const uint64_t seed = 7;
     dag_pictures pictures = {.struct_size = sizeof pictures};

@@ -1,6 +1,6 @@
-// Holds the ABI in place, of rewards and of the trainer: a field that moves or changes its type, or a constant that changes, does not compile. A field that
-// is appended gets a line here; then scripts/abi_gate.sh --accept. (Without a C file, what includes the header would not be rebuilt
-// after an edit.)
+// Holds the ABI of rewards and of the trainer in place: if a field moves or changes its type, or a constant changes, this does not
+// compile. An appended field gets a line here; then run scripts/abi_gate.sh --accept. (Without a C file in this target, users of the
+// header would not be rebuilt after an edit.)
 #include "dagcore.h"
 
 #define FIXED(type, size) _Static_assert(sizeof(type) == (size), #type " may not change its size")

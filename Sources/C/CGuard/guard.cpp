@@ -13,7 +13,7 @@ int32_t guarded(int32_t failure, char *message, size_t capacity, Call call) {
     try {
         return call();
     } catch (const abi::__forced_unwind &) {
-        throw;  // the thread is being ended, by a Python that has ended for instance: who stops that ends the process
+        throw;  // the thread is being ended (by a Python at its end, for instance): to stop that would abort the process
     } catch (const std::exception &exception) {
         snprintf(message, capacity, "it threw a C++ exception: %s", exception.what());
     } catch (...) {

@@ -1,4 +1,4 @@
-// What the files of the shim share: borrowing and owning handles, and turning C++ exceptions into the thread's error.
+// Shared by the files of the shim: borrowing and owning handles, and turning C++ exceptions into the thread's error.
 #pragma once
 
 #include <ATen/ATen.h>

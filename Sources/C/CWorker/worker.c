@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// The host's environment, but Swift's runtime prints no backtrace of a crash, of which the host tells in a line. NULL if memory is out.
+// The host's environment, but without backtraces of Swift's runtime, since the host reports crashes itself. NULL: out of memory.
 static char **worker_environment(void) {
     static char quiet[] = "SWIFT_BACKTRACE=enable=no";
     size_t count = 0;
@@ -27,7 +27,7 @@ static char **worker_environment(void) {
     return copy;
 }
 
-// vfork rather than fork: OpenBLAS and others do work in fork handlers, which are not called here.
+// vfork rather than fork, because OpenBLAS and others do work in fork handlers, which vfork does not call.
 int dag_worker_spawn(char *const arguments[], int socket, int memory, pid_t *pid) {
     const int host = dag_worker_watch(getpid());
     if (host < 0) return errno;
@@ -41,14 +41,14 @@ int dag_worker_spawn(char *const arguments[], int socket, int memory, pid_t *pid
     const pid_t child = vfork();
     if (child == 0) {
         setpgid(0, 0);
-        // Above all targets first: one may be where another has to go.
+        // First to numbers above all targets, since one descriptor may have the number that another needs.
         const int from[] = {fcntl(socket, F_DUPFD_CLOEXEC, 16), fcntl(memory, F_DUPFD_CLOEXEC, 16), fcntl(host, F_DUPFD_CLOEXEC, 16)};
         const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (dup2(nothing, 0) == 0 && dup2(2, 1) == 1 && dup2(from[0], DAG_WORKER_SOCKET) >= 0 && dup2(from[1], DAG_WORKER_MEMORY) >= 0 &&
             dup2(from[2], DAG_WORKER_HOST) >= 0) {
             struct sigaction usual = {.sa_handler = SIG_DFL};
             for (int number = 1; number < NSIG; number++) sigaction(number, &usual, NULL);
-            pthread_sigmask(SIG_SETMASK, &none, NULL);  // not the host's: a thread of a pool blocks nearly all
+            pthread_sigmask(SIG_SETMASK, &none, NULL);  // not the host's mask: threads of a pool block nearly all signals
             execvpe(arguments[0], arguments, environment);
         }
         failure = errno;
@@ -86,7 +86,7 @@ static void end_leaving(void) {
     if (is_leaving) dag_worker_leave(0);
 }
 
-// A thread, since a plugin has its way with signals. What it waits on stays open for it whatever is closed meanwhile.
+// A thread, since a plugin may change signal handlers. Its own duplicate of the descriptor stays open if the plugin closes others.
 void dag_worker_end_with_host(void) {
     fcntl(DAG_WORKER_HOST, F_SETFD, FD_CLOEXEC);
     sigset_t all, before;

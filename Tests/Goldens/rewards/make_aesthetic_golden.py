@@ -1,4 +1,4 @@
-"""The aesthetic score of two pictures, as DDPO and DAG compute it, with the small CLIP of clip-vision-2/ and a head made by a formula.
+"""The aesthetic score of two images, as DDPO and DAG compute it, with the small CLIP of clip-vision-2/ and a head made by a formula.
 
     pip install transformers==4.38.2
     python make_aesthetic_golden.py

@@ -1,4 +1,4 @@
-"""The Human Preference Score of two pictures by open_clip's CLIP and hpsv2's preprocessing, at a small size with weights made by a formula.
+"""The Human Preference Score of two images by open_clip's CLIP and hpsv2's preprocessing, at a small size with weights made by a formula.
 
     pip install torchvision==0.28.0 open_clip_torch==3.3.0 transformers==4.38.2
     pip download --no-deps hpsv2==1.2.0 && unzip hpsv2-1.2.0-py3-none-any.whl -d hps

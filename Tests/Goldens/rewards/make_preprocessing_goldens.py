@@ -1,4 +1,4 @@
-"""What the public code makes of pictures before a network sees them: checksums over every pixel.
+"""What the public code makes of images before a network sees them: checksums over every pixel.
 
     pip install torchvision==0.28.0 transformers==4.38.2
     pip download --no-deps hpsv2==1.2.0 && unzip hpsv2-1.2.0-py3-none-any.whl -d hps

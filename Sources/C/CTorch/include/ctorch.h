@@ -1,8 +1,8 @@
 // The libtorch calls that the Swift side uses, as C functions.
 //
-// A `ct_tensor` is an owned reference (+1) to a tensor: every function that returns one hands the reference to the caller, who gives
-// it back with ct_release. Arguments are borrowed. No function throws or aborts: the first error of a thread is kept until
-// ct_take_error reads it, and the functions return an undefined tensor (or zero) from then on where they cannot do their work.
+// A `ct_tensor` is an owned reference (+1) to a tensor: every function that returns one hands the reference to the caller, who
+// releases it with ct_release. Arguments are borrowed. No function throws or aborts: the first error of a thread is kept until
+// ct_take_error reads it, and a function that fails returns an undefined tensor (or zero).
 #ifndef CTORCH_H
 #define CTORCH_H
 
@@ -30,9 +30,9 @@ void ct_release(ct_tensor t);
 const char *ct_version(void);
 void ct_set_threads(int n);
 int ct_threads(void);
-// Loads libtorch_cuda when it is there and says whether a CUDA device can be used.
+// Loads libtorch_cuda if it is installed. Returns whether a CUDA device can be used.
 bool ct_cuda_available(void);
-// Sets the thread's gradient mode and returns what it was.
+// Sets the thread's gradient mode and returns the previous one.
 bool ct_set_grad_enabled(bool on);
 
 // Random numbers (torch.Generator on the CPU) ---------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double ep
 ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal);
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width);
 ct_tensor ct_resize_bicubic(ct_tensor x, int64_t height, int64_t width);
-// A contiguous copy (or the thing itself) of a view into the memory of `base`; an error if it reaches beyond.
+// A contiguous copy of a view into the memory of `base` (or the view itself if it is contiguous); an error if it reaches beyond.
 ct_tensor ct_as_strided(ct_tensor base, const int64_t *sizes, const int64_t *strides, int rank, int64_t offset);
 
 // Gradients --------------------------------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ void ct_backward(ct_tensor loss);
 // The gradient of a leaf; undefined if it has none.
 ct_tensor ct_grad(ct_tensor t);
 void ct_clear_grad(ct_tensor t);
-// Scales the gradients in place so that their joint 2-norm is at most `max_norm`; the norm before that.
+// Scales the gradients in place so that their joint 2-norm is at most `max_norm`. Returns the norm before that.
 double ct_clip_grad_norm(const ct_tensor _Nonnull *_Nonnull parameters, size_t count, double max_norm);
 // torch.optim.AdamW on parameters that have a gradient; `steps` are float32 scalars counted up here.
 void ct_adamw(const ct_tensor _Nonnull *_Nonnull parameters, const ct_tensor _Nonnull *_Nonnull exp_avg,
