@@ -86,7 +86,8 @@ static void end_leaving(void) {
     if (is_leaving) dag_worker_leave(0);
 }
 
-// A thread, since a plugin may change signal handlers. Its own duplicate of the descriptor stays open if the plugin closes others.
+// A thread, since a plugin may change signal handlers. While it is blocked in poll, the kernel keeps the descriptor's file open, even if
+// the plugin closes the descriptor.
 void dag_worker_end_with_host(void) {
     fcntl(DAG_WORKER_HOST, F_SETFD, FD_CLOEXEC);
     sigset_t all, before;
