@@ -100,6 +100,9 @@ count "swift test" "${PIPESTATUS[0]}" "$work/swift.xml" "$work/swift.log"
 
 if [[ $quick == yes ]]; then finish; fi
 
+say "Benchmarks"
+swift build "${flags[@]}" --package-path Benchmarks --scratch-path .build </dev/null || failure "the benchmarks' build"
+
 say "A short training"
 DAG_BIN=$binaries DAG_RUN=$work/run
 export DAG_BIN DAG_RUN
