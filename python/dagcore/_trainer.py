@@ -338,7 +338,7 @@ os.register_at_fork(after_in_child=_forget_all)
 class _Watch:
     """Callbacks of the library. Exceptions cannot cross it: they are kept, and raised when the call has returned.
 
-    The trainer has it, and it does not know the trainer: so one that nobody has any more is freed at once.
+    The trainer has it, and it does not know the trainer: so a trainer without references is freed at once.
     """
 
     def __init__(self, progress: Callable[[str, int, int], None] | None) -> None:
