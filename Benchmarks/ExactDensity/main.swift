@@ -93,7 +93,7 @@ struct ExactDensity: ParsableCommand {
     }
 }
 
-extension Algorithm: ExpressibleByArgument {}
-extension Target: ExpressibleByArgument {}
+extension Algorithm: @retroactive ExpressibleByArgument {}
+extension Target: @retroactive ExpressibleByArgument {}
 
 ExactDensity.main()
