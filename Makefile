@@ -10,22 +10,23 @@ export SWIFT_FLAGS
 SETUP_FLAGS ?=
 BIN = .build/release
 PREFIX ?= /usr/local
-SWIFT_SOURCES = $(wildcard Package.swift Sources Tests Plugins Benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test study install uninstall wheel format lint docs-tables clean
+.PHONY: help setup build demo check test study benchmarks install uninstall wheel format lint docs-tables clean
 
 help:
-	@echo 'make setup    install what the build needs: system packages, libtorch (SETUP_FLAGS="--cpu" or "--cuda" to choose)'
-	@echo 'make build    build the programs, libdagcore.so and the reward plugins into $(BIN)'
-	@echo 'make demo     setup, build, and train the shipped little model'
-	@echo 'make test     setup, build, and run all tests, Swift and Python'
-	@echo 'make study    setup, build, and compare all objectives (some hours on two cores): runs/study/report.html'
-	@echo 'make install  copy all that was built, and what it needs, to PREFIX (/usr/local); make uninstall removes it'
-	@echo 'make wheel    a Python wheel with libdagcore.so and all that it needs, in python/dist'
-	@echo 'make lint     check the formatting of the Swift code;  make format repairs it'
+	@echo 'make setup      install what the build needs: system packages, libtorch (SETUP_FLAGS="--cpu" or "--cuda" to choose)'
+	@echo 'make build      build the programs, libdagcore.so and the reward plugins into $(BIN)'
+	@echo 'make demo       setup (which may install Debian packages, with sudo), build, and train the little model that is shipped'
+	@echo 'make check      build, style, and the quick Swift tests: two minutes on two cores once all is built'
+	@echo 'make test       setup, build, and run all tests, Swift and Python'
+	@echo 'make study      setup, build, and compare all algorithms (some hours on two cores): runs/study/report.html'
+	@echo 'make benchmarks build the programs behind docs/results.md and docs/performance.md into $(BIN)'
+	@echo 'make install    copy all that was built, and what it needs, to PREFIX (/usr/local); make uninstall removes it'
+	@echo 'make wheel      a Python wheel with libdagcore.so and all that it needs, in python/dist'
+	@echo 'make lint       check style: Swift, Python, shell, C and C++;  make format repairs what can be repaired'
 	@echo 'make docs-tables  write the tables of docs/configuration.md from the settings'
-	@echo 'make clean    remove what was built (libtorch, .venv and runs stay)'
+	@echo 'make clean      remove what was built (libtorch, .venv and runs stay)'
 
 setup:
 	scripts/setup.sh $(SETUP_FLAGS)
@@ -39,15 +40,23 @@ demo: setup
 	@output=runs/demo; n=2; while [ -e "$$output" ]; do output=runs/demo-$$n; n=$$((n + 1)); done; \
 	echo "==> Training; the output goes to $$output"; \
 	$(BIN)/dag-train --config examples/configs/tiny-sd-warmth.yaml --output "$$output" && \
-	echo "==> Done. Look at the pictures in $$output/samples: epoch-0 is before training."
+	echo "==> Done. Look at the images in $$output/samples: epoch-0 is before training."
+
+check:
+	scripts/setup.sh --lint $(SETUP_FLAGS)
+	scripts/test.sh --lint --quick
 
 test:
 	scripts/setup.sh --python $(SETUP_FLAGS)
 	scripts/test.sh
 
+# A package of its own, in the same build folder: what both use is compiled once.
+benchmarks: build
+	swift build $(SWIFT_FLAGS) --package-path Benchmarks --scratch-path .build
+
 study:
 	scripts/setup.sh --study $(SETUP_FLAGS)
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory benchmarks
 	.venv/bin/python Benchmarks/Study/study.py $(STUDY_FLAGS)
 
 install:
@@ -60,10 +69,10 @@ wheel:
 	scripts/wheel.sh
 
 lint:
-	swift format lint --strict --recursive --parallel $(SWIFT_SOURCES)
+	scripts/lint.sh
 
 format:
-	swift format --in-place --recursive --parallel $(SWIFT_SOURCES)
+	scripts/lint.sh --repair
 
 docs-tables:
 	DAG_WRITE_DOCS=1 swift test $(SWIFT_FLAGS) --disable-xctest --filter ConfigurationTests/documentation

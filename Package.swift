@@ -80,7 +80,8 @@ let package = Package(
 
         // The trainer.
         .target(
-            name: "DAGCore", dependencies: ["Support", "CFunctionReward", "Images", "Models", "NN", "Rewards", "Tensors", "Yams", "SwiftCSV"],
+            name: "DAGCore",
+            dependencies: ["Support", "CFunctionReward", "Images", "Models", "NN", "Rewards", "Tensors", "Yams", "SwiftCSV"],
             resources: [.embedInCode("Prompts/Resources")]),
 
         // The trainer as a C library: include/dagcore.h.
@@ -130,7 +131,7 @@ let package = Package(
             name: "DAGCoreTests",
             dependencies: ["TestSupport", "Support", "AnalyticWorld", "DAGCore", "Images", "Models", "NN", "Rewards", "Tensors", "Yams"]),
         .testTarget(name: "CABITests", dependencies: ["TestSupport", "Support", "CABI", "CDAGCore", "CABIFixtures"]),
-        .testTarget(name: "CommandLineTests", dependencies: ["TestSupport", "dag-train", "dag-sample", "dag-reward"]),
+        .testTarget(name: "CommandLineTests", dependencies: ["TestSupport", "Support", "dag-train", "dag-sample", "dag-reward"]),
     ],
     cxxLanguageStandard: .cxx20
 )

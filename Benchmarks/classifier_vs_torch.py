@@ -1,4 +1,4 @@
-"""How fast libcifar_classifier.so is beside PyTorch: ResNet-18 at full width, the same random weights, pictures of 32x32 in batches of 64.
+"""How fast libcifar_classifier.so is beside PyTorch: ResNet-18 at full width, the same random weights, images of 32x32 in batches of 64.
 
 Rounds alternate in one process, with the same number of threads; the numbers are medians. The plugin is called through its C interface,
 bytes in and scores out; PyTorch gets the bytes too and answers with log-probabilities, in float32 as it comes, in channels-last, and in
@@ -7,8 +7,14 @@ bfloat16.
     make build && scripts/setup.sh --python
     .venv/bin/python Benchmarks/classifier_vs_torch.py
 """
-import argparse, os, statistics, sys, tempfile, time
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
 from pathlib import Path
+
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent

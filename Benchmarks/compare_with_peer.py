@@ -7,7 +7,14 @@ from the start of the process to its first optimiser step.
     make build && scripts/setup.sh --python
     .venv/bin/python Benchmarks/compare_with_peer.py
 """
-import argparse, json, os, statistics, subprocess, sys, tempfile, time
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +74,7 @@ def peer(folder):
 
 
 rounds = []
-for number in range(a.rounds):
+for _ in range(a.rounds):
     pair = []
     for name, program in (("peer", peer), ("dag-train", ours)):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,23 +1,23 @@
 /// Reward plugins for diffusion post-training: the C ABI, version 1.
 ///
-/// A reward is a shared library that exports one function, `dag_reward_entry`, and hides all else. It may be written in any
+/// A reward is a shared library that exports one function, `dag_reward_entry`, and hides everything else. It may be written in any
 /// language that can export a C function. In C it takes about thirty lines, and
 ///
 ///     cc -shared -fPIC -fvisibility=hidden -I include -o libmine.so mine.c
 ///
 /// Rules for both sides:
-/// - Every struct that may grow starts with `struct_size`, the size its writer was compiled with. Fields are only ever appended,
-///   and are read only if `DAG_REWARD_HAS` says that they are there. An array of such structs has its first element's
+/// - Every struct that may grow starts with `struct_size`, the size its writer was compiled with. New fields are appended at the end,
+///   and are read only if `DAG_REWARD_HAS` says that they exist. An array of such structs has its first element's
 ///   `struct_size` as stride. `dag_reward_text` and `dag_reward_setting` never change. No struct has padding at its end.
-/// - Numbers are in host byte order, text is UTF-8, pointers are not NULL unless "or NULL" is said.
+/// - Numbers are in host byte order, text is UTF-8, pointers are not NULL unless marked "or NULL".
 /// - Functions return a `DAG_REWARD_...` status and write a one-line message on failure. No exception, panic, longjmp or exit()
 ///   crosses the boundary, in either direction.
-/// - Ownership: whoever made something frees it; nothing changes hands. At each pointer one of these is said:
+/// - Ownership: nothing changes hands; the side that made something frees it. Each pointer is one of these:
 ///     - borrowed: the callee may read it until the call returns, and neither writes, keeps nor frees it;
 ///     - lent: the callee may also write to it until the call returns;
 ///     - static: constant, and valid for the life of the process (a library is never unloaded), so that it may be kept.
-/// - Threads: calls may come from any thread and from another one each time; which may overlap is the plugin's choice, see
-///   `DAG_REWARD_SERIALIZED`. A plugin may use threads of its own, but for what it was passed only until it returns.
+/// - Threads: calls may come from any thread, a different one each time. The plugin chooses which may overlap, see
+///   `DAG_REWARD_SERIALIZED`. Threads of a plugin's own may use the call's arguments only until the call returns.
 #ifndef DAG_REWARD_H
 #define DAG_REWARD_H
 
@@ -41,21 +41,21 @@ extern "C" {
 #define DAG_REWARD_HAS(pointer, type, field) \
     ((pointer)->struct_size >= offsetof(type, field) + sizeof(((type *)0)->field))
 
-/// What functions return, and the status of a sample.
+/// Return values of functions, and statuses of samples.
 enum {
     DAG_REWARD_OK = 0,
-    DAG_REWARD_INVALID = 1,      ///< a setting or an input that is wrong: the user has to change something
+    DAG_REWARD_INVALID = 1,      ///< a wrong setting or input: the user has to change something
     DAG_REWARD_UNSUPPORTED = 2,  ///< an ABI version, image format or device that the plugin does not speak
     DAG_REWARD_IO = 3,           ///< a file or a service could not be reached
     DAG_REWARD_MEMORY = 4,       ///< out of memory, on host or device
-    DAG_REWARD_INTERNAL = 5,     ///< anything else that failed
+    DAG_REWARD_INTERNAL = 5,     ///< any other failure
     DAG_REWARD_DEADLINE = 6      ///< gave up because the batch's deadline passed
 };
 
-/// How pictures are laid out.
+/// Layouts of images.
 enum {
     /// The baseline that every plugin accepts: uint8 sRGB, [n, height, width, 3], value = clamp(round(255 x)). Red, green and
-    /// blue are adjacent and pixels of a row follow each other (strides[3] = 1, strides[2] = 3); rows and pictures may be padded.
+    /// blue are adjacent and pixels of a row follow each other (strides[3] = 1, strides[2] = 3); rows and images may be padded.
     DAG_REWARD_U8_NHWC = 1,
     /// float32 sRGB in [0, 1], [n, 3, height, width], host memory. A host of version 1 may never send it.
     DAG_REWARD_F32_NCHW = 2,
@@ -63,7 +63,7 @@ enum {
     DAG_REWARD_DLPACK = 3
 };
 
-/// Which `score` calls may go on at the same time. In every mode `create` and `destroy` never overlap each other, nor a `score` of
+/// The `score` calls that may run at the same time. In every mode `create` and `destroy` never overlap each other, nor a `score` of
 /// the same instance, and with DAG_REWARD_SERIALIZED no other call at all.
 enum {
     DAG_REWARD_SERIALIZED = 0,    ///< one into the library, over all its instances
@@ -71,12 +71,12 @@ enum {
     DAG_REWARD_CONCURRENT = 2     ///< any number
 };
 
-/// An objective's direction. A trained reward is maximised: the host negates an objective that is to be minimised.
+/// An objective's direction. Training maximises: the host negates the scores of an objective with DAG_REWARD_MINIMIZE.
 enum { DAG_REWARD_MAXIMIZE = 1, DAG_REWARD_MINIMIZE = -1 };
 
 /// `dag_reward_info.flags`.
 enum {
-    /// The same batch gets the same scores, and a sample's scores do not depend on the rest of its batch, but for rounding.
+    /// The same batch gets the same scores, and a sample's scores do not depend on the rest of its batch, except for rounding.
     DAG_REWARD_DETERMINISTIC = 1,
     /// The plugin reads settings that it does not declare, and rejects unknown ones itself.
     DAG_REWARD_OPEN_OPTIONS = 2
@@ -94,7 +94,7 @@ typedef struct dag_reward_setting {
     const char *value;  ///< borrowed
 } dag_reward_setting;
 
-/// Where a message goes: the host's buffer, `capacity` bytes (at least 256), empty text at first. See `dag_reward_fail`.
+/// The place for a message: the host's buffer, `capacity` bytes (at least 256), empty text at first. See `dag_reward_fail`.
 typedef struct dag_reward_error {
     uint32_t struct_size;
     uint32_t capacity;
@@ -114,7 +114,7 @@ typedef struct dag_reward_host {
     const void *(*extension)(const char *name);
 } dag_reward_host;
 
-/// One number that a reward gives each picture. Names are lower-case words joined by '_': they become keys in logs.
+/// One number that a reward gives each image. Names are lower-case words joined by '_': they become keys in logs.
 typedef struct dag_reward_objective {
     uint32_t struct_size;
     int32_t direction;        ///< DAG_REWARD_MAXIMIZE or DAG_REWARD_MINIMIZE
@@ -132,7 +132,7 @@ typedef struct dag_reward_option {
     const char *description;    ///< static; one line, with the values it takes
 } dag_reward_option;
 
-/// What a plugin is, readable before any model is loaded. Static, with all that it points to.
+/// The description of a plugin, readable before any model is loaded. Static, with all that it points to.
 typedef struct dag_reward_info {
     uint32_t struct_size;
     uint32_t flags;               ///< DAG_REWARD_DETERMINISTIC and the like, or-ed
@@ -150,10 +150,10 @@ typedef struct dag_reward_info {
     const int32_t *image_formats;            ///< static [image_format_count], best first; DAG_REWARD_U8_NHWC is among them
     const char *const *devices;              ///< static [device_count], such as "cpu", "cuda"
     uint32_t thread_mode;                    ///< DAG_REWARD_SERIALIZED and the like
-    uint32_t largest_batch;                  ///< pictures a `score` call takes at most; 0: any number
+    uint32_t largest_batch;                  ///< most images in a `score` call; 0: any number
 } dag_reward_info;
 
-/// What an instance is made from. Borrowed by `create`, with all that it points to: copy what is needed later.
+/// The settings of an instance. Borrowed by `create`, with all that it points to: copy what is needed later.
 typedef struct dag_reward_config {
     uint32_t struct_size;
     uint32_t setting_count;
@@ -164,14 +164,14 @@ typedef struct dag_reward_config {
     const char *device;    ///< borrowed; such as "cpu", "cuda:0"
 } dag_reward_config;
 
-/// The pictures of a batch, all of one size. Borrowed by `score`.
+/// The images of a batch, all of one size. Borrowed by `score`.
 typedef struct dag_reward_images {
     uint32_t struct_size;
     int32_t format;  ///< one that the plugin's info lists
     const void *data;    ///< borrowed; it may lie in memory that cannot be written
     uint32_t height;     ///< pixels
     uint32_t width;      ///< pixels
-    int64_t strides[4];  ///< bytes from one picture, row, column and channel to the next
+    int64_t strides[4];  ///< bytes from one image, row, column and channel to the next
 } dag_reward_images;
 
 /// n = `count` samples to score. Borrowed by `score`, with all that it points to.
@@ -181,13 +181,13 @@ typedef struct dag_reward_batch {
     const dag_reward_images *images;  ///< borrowed
     const dag_reward_text *prompts;   ///< borrowed [n]; "" for an unconditional model
     const dag_reward_text *metadata;  ///< borrowed [n] JSON objects, "{}" if there is none
-    /// Borrowed [n], the trajectories' numbers, for messages: pictures along one trajectory share one.
+    /// Borrowed [n], the trajectories' numbers, for messages: images along one trajectory share one.
     const uint64_t *sample_ids;
     const uint64_t *seeds;  ///< borrowed [n], for a reward that draws random numbers
-    uint64_t deadline;      ///< CLOCK_MONOTONIC nanoseconds after which nobody waits for the answer; 0: none
+    uint64_t deadline;      ///< CLOCK_MONOTONIC nanoseconds after which the answer is ignored; 0: none
 } dag_reward_batch;
 
-/// Where the answer goes. The struct is borrowed by `score`, the arrays are lent.
+/// The answer. The struct is borrowed by `score`, the arrays are lent.
 typedef struct dag_reward_result {
     uint32_t struct_size;
     uint32_t objective_count;  ///< m, as in the plugin's info
@@ -205,12 +205,12 @@ typedef struct dag_reward_plugin {
     uint32_t struct_size;
     uint32_t abi_version;  ///< the one that the plugin chose from the host's range
     const dag_reward_info *info;  ///< static
-    /// Loads the model. `host` is static, `config` borrowed. On DAG_REWARD_OK `*instance`, NULL before the call and allowed to stay
-    /// so, is the plugin's own: the host does no more than pass it back, until `destroy`. On failure there is none. One thread at
-    /// a time, over all instances.
+    /// Loads the model. `host` is static, `config` borrowed. `*instance` is NULL before the call, and may stay so. On DAG_REWARD_OK it
+    /// is the plugin's own: the host only passes it back, until `destroy`. On failure there is no instance. One thread at a time, over
+    /// all instances.
     int32_t (*create)(const dag_reward_host *host, const dag_reward_config *config, void **instance, dag_reward_error *error);
-    /// Scores a batch (borrowed), and returns when all is written to `result`. A sample that cannot be scored gets a status of its
-    /// own, no scores, and a message in `error`, one for all of the call, which returns DAG_REWARD_OK. Threads as `thread_mode` says.
+    /// Scores a batch (borrowed), and returns when `result` is complete. A sample that cannot be scored gets a status of its own and
+    /// no scores; `error` then has one message for all of these, and the call returns DAG_REWARD_OK. Threads as `thread_mode` says.
     int32_t (*score)(void *instance, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error);
     /// Frees an instance. No call into it is going on, and none follows. One thread at a time, over all instances.
     void (*destroy)(void *instance);
@@ -219,7 +219,7 @@ typedef struct dag_reward_plugin {
 } dag_reward_plugin;
 
 /// The one exported symbol. It may be called any number of times, by one thread at a time, with the same answer: `*plugin`, which is
-/// static, or DAG_REWARD_UNSUPPORTED and a reason if no version in the host's range will do. `host` is static, `error` is lent.
+/// static, or DAG_REWARD_UNSUPPORTED and a reason if the plugin speaks no version in the host's range. `host` is static, `error` is lent.
 /// See `DAG_REWARD_PLUGIN`.
 DAG_REWARD_EXPORT int32_t dag_reward_entry(
     const dag_reward_host *host, const dag_reward_plugin **plugin, dag_reward_error *error);
@@ -233,10 +233,10 @@ typedef struct dag_reward_fingerprint {
     int32_t (*write)(void *instance, char *text, size_t capacity);
 } dag_reward_fingerprint;
 
-/// Plugin extension: all that the scores depend on beyond the plugin's name and version. Of a plugin that has it, the host takes this in place
-/// of the settings and of "dag.fingerprint/1", so that settings which change no score, such as a number of threads or where a file lies, do
-/// not keep a run from being resumed. The table is a `dag_reward_fingerprint`; its text has words `key=value`, with spaces between, of which
-/// the host names those that changed.
+/// Plugin extension: everything that the scores depend on beyond the plugin's name and version. The host uses it in place of the
+/// settings and of "dag.fingerprint/1", so that settings that change no score, such as a number of threads or the place of a file, do
+/// not keep a run from being resumed. The table is a `dag_reward_fingerprint`; its text has words `key=value`, with spaces between,
+/// and the host names the words that changed.
 #define DAG_REWARD_WHOLE_FINGERPRINT "dag.fingerprint/2"
 
 /// Host extension: a line for the user, while loading weights for instance.
@@ -278,7 +278,7 @@ static inline int32_t dag_reward_number(
         error, DAG_REWARD_INVALID, "%s=%s is not a number from %g to %g", key, text ? text : "", low, high);
 }
 
-/// Pixel (x, y) of picture n: three bytes, red, green, blue, borrowed from `images`. Baseline format only.
+/// Pixel (x, y) of image n: three bytes, red, green, blue, borrowed from `images`. Baseline format only.
 static inline const uint8_t *dag_reward_pixel(const dag_reward_images *images, uint32_t n, uint32_t y, uint32_t x) {
     return (const uint8_t *)images->data + n * images->strides[0] + y * images->strides[1] + x * images->strides[2];
 }

@@ -1,5 +1,6 @@
 """The wheel's tag: any Python 3, and this machine's platform if it carries libdagcore.so (scripts/wheel.sh)."""
-import pathlib, sysconfig
+import pathlib
+import sysconfig
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 

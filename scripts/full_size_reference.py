@@ -10,7 +10,12 @@ DIR becomes a pipeline in diffusers layout (fp16 safetensors, real SD 1.5 config
 Every component is measured in a process of its own, in float32 on the fp16-rounded weights. Inputs are random but have the
 scale of real ones. The tokenizer knows bytes only: golden inputs are token ids.
 """
-import argparse, json, os, subprocess, sys, time
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel

@@ -11,7 +11,6 @@
 # so it can share a process with a Python that has torch loaded, whichever version that is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-root=$PWD
 
 die() {
     printf 'install: %s\n' "$1" >&2
@@ -88,6 +87,7 @@ swift_home=${swift_home%/bin/*}/lib/swift/linux
 mapfile -t runtime < <(ldd "${ours[@]}" | awk -v home="$swift_home/" 'index($3, home) == 1 { print $3 }' | sort -u)
 for file in "${runtime[@]}"; do
     put 644 "$file" "$(under "$home/${file##*/}")"
+    # shellcheck disable=SC2016  # the loader expands it
     patchelf --set-rpath '$ORIGIN' "$home/${file##*/}"
 done
 

@@ -3,7 +3,9 @@
 GNU's loader merges symbols of type STB_GNU_UNIQUE over all libraries of a process, even those loaded apart from each other. g++ uses
 them for static data of templates and inline functions, so two versions of libtorch in one process would share tables that differ.
 """
-import mmap, struct, sys
+import mmap
+import struct
+import sys
 
 SHT_DYNSYM, STB_GLOBAL, STB_GNU_UNIQUE = 11, 1, 10
 

@@ -1,4 +1,4 @@
-"""The neural rewards at their published size against the public Python code: random weights in the published file format, the same pictures.
+"""The neural rewards at their published size against the public Python code: random weights in the published file format, the same images.
 
     python scripts/reward_full_size.py aesthetic|hps|imagereward [--folder DIR] [--pictures N] [--image-reward DIR]
 
@@ -6,9 +6,19 @@ Prints the largest difference in score, pictures a second of both in float32 and
 `dag-reward score`. Needs, besides torch: transformers (aesthetic), open_clip_torch (hps), or PyPI's image-reward 1.5 unpacked in
 --image-reward with transformers 4.38 (imagereward). The folder takes 2 to 4 GB; one that is not named is removed at the end.
 """
-import argparse, importlib.util, json, os, pathlib, resource, statistics, subprocess, sys, tempfile, time
+import argparse
+import importlib.util
+import json
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
 
-import numpy, torch
+import numpy
+import torch
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -18,13 +28,13 @@ PROMPTS = ["a photo of a red boot", "two dogs, oil painting", "", "the quick bro
 
 
 def clip_input(picture):
-    """torchvision's Resize(224, BICUBIC), CenterCrop(224), ToTensor, Normalize on a Pillow picture, which is square here."""
+    """torchvision's Resize(224, BICUBIC), CenterCrop(224), ToTensor, Normalize on a Pillow image, which is square here."""
     resized = numpy.asarray(Image.fromarray(picture).resize((224, 224), Image.Resampling.BICUBIC))
     return normalised(torch.from_numpy(resized.copy()).permute(2, 0, 1).float() / 255)
 
 
 def hps_input(picture):
-    """hpsv2's transform: the long side of a float tensor to 224; a square picture needs no padding."""
+    """hpsv2's transform: the long side of a float tensor to 224; a square image needs no padding."""
     image = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
     return normalised(torch.nn.functional.interpolate(image[None], size=(224, 224), mode="bicubic", antialias=True)[0])
 
@@ -160,16 +170,21 @@ def compare(options, folder):
         own = Reward(BUILD / f"lib{options.reward}.so", **settings, precision=precision, batch_size=32, threads=0)
         times = {"plugin": [], "python": []}
         for _ in range(options.rounds + 1):
-            for name, call in (("plugin", lambda: own.score(batch, prompts)), ("python", lambda: python(pictures, prompts, dtype))):
+            calls = {
+                "plugin": lambda: own.score(batch, prompts),  # noqa: F821  # deleted below, and made anew before the next call
+                "python": lambda: python(pictures, prompts, dtype),
+            }
+            for name, call in calls.items():
                 start = time.monotonic()
                 found = call()
                 times[name].append(time.monotonic() - start)
                 if name == "plugin":
                     mine = found[:, 0]
         speeds = {name: options.pictures / statistics.median(seconds[1:]) for name, seconds in times.items()}
-        print(f"{precision}: plugin {speeds['plugin']:.2f}, python {speeds['python']:.2f} pictures/s, ratio {speeds['plugin'] / speeds['python']:.2f}; "
+        ratio = speeds["plugin"] / speeds["python"]
+        print(f"{precision}: plugin {speeds['plugin']:.2f}, python {speeds['python']:.2f} images/s, ratio {ratio:.2f}; "
               f"largest difference to float32 {float((mine - expected).abs().max()):.2g}")
-        del own
+        del own  # before the next is made
 
 
 main()

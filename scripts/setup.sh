@@ -5,10 +5,15 @@ set -euo pipefail
 
 usage() {
     cat <<'HELP'
-Usage: scripts/setup.sh [--python] [--study] [--cpu | --cuda]
+Usage: scripts/setup.sh [--lint] [--python] [--study] [--cpu | --cuda]
 
-  --python   also install what only the tests need: abigail-tools, and .venv with the Python packages that they compare with
-  --study    that, and what only the study needs: pictures of clothes, and matplotlib in .venv
+Debian and Ubuntu packages that are missing are installed by apt-get, by way of sudo if you are not root; their names are
+printed first. If they are there already, neither root nor sudo is needed.
+
+
+  --lint     also install what only `make lint` needs: ruff, shellcheck and clang-format, in .venv
+  --python   that, and what only the tests need: abigail-tools, and the Python packages that they compare with, in .venv
+  --study    all that, and what only the study needs: images of clothes, and matplotlib in .venv
   --cpu      a libtorch without CUDA (the default where no NVIDIA GPU is found)
   --cuda     a libtorch with CUDA, a download of several GB (the default where one is)
 
@@ -31,11 +36,12 @@ die() {
 }
 older() { [[ $1 != "$2" && $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
 
-with_python=no with_study=no flavour=auto
+with_lint=no with_python=no with_study=no flavour=auto
 for word; do
     case $word in
-    --python) with_python=yes ;;
-    --study) with_python=yes with_study=yes ;;
+    --lint) with_lint=yes ;;
+    --python) with_lint=yes with_python=yes ;;
+    --study) with_lint=yes with_python=yes with_study=yes ;;
     --cpu | --cuda) flavour=${word#--} ;;
     -h | --help) usage && exit ;;
     *) usage >&2 && exit 2 ;;
@@ -87,7 +93,8 @@ if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
                 "${missing[*]}" "Ask somebody who is root to run: apt-get install ${missing[*]}"
             as_root=(sudo)
         fi
-        note "installing ${missing[*]}"
+        note "installing Debian packages: ${as_root[*]:+sudo }apt-get install ${missing[*]}"
+        note "(to choose yourself, stop this with Ctrl-C and install them first)"
         log=$(mktemp)
         apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y)
         "${apt[@]}" update >"$log" 2>&1 </dev/null || note "apt-get update had trouble; going on with the package lists that are there"
@@ -235,15 +242,27 @@ if [[ $with_python == yes ]]; then
         note "done, in .venv ($(du -sh .venv | cut -f 1))"
     fi
 fi
-if [[ $with_study == yes ]]; then
-    say "Python packages for the study"
+# Adds a requirements file to .venv; a stamp says that it is there.
+add_to_venv() { # name, requirements file
+    local stamp log
+    say "Python packages for $1"
+    python_there
+    stamp=$(sha256sum <"$2" | cut -d ' ' -f 1)
+    if [[ $(cat ".venv/stamp-$1" 2>/dev/null || true) == "$stamp" ]]; then
+        note "all there, in .venv"
+        return
+    fi
+    [[ -x .venv/bin/python ]] || new_venv .venv
     pip=(.venv/bin/python -m pip)
     pip_target=()
     log=$(mktemp)
-    first_that_works "$log" "-r Benchmarks/Study/requirements.txt" ||
-        die "pip could not install Benchmarks/Study/requirements.txt; the last it said:" "$(last_words "$log")" "$(pip_help)" "(Whole log: $log)"
+    first_that_works "$log" "-r $2" ||
+        die "pip could not install $2; the last it said:" "$(last_words "$log")" "$(pip_help)" "(Whole log: $log)"
     rm -f "$log"
-    note "all there, in .venv"
-fi
+    echo "$stamp" >".venv/stamp-$1"
+    note "done, in .venv"
+}
+if [[ $with_lint == yes ]]; then add_to_venv lint scripts/requirements-lint.txt; fi
+if [[ $with_study == yes ]]; then add_to_venv study Benchmarks/Study/requirements.txt; fi
 
 say "Ready. Next: make demo"

@@ -8,6 +8,7 @@ those of kuangliu/pytorch-cifar (`shortcut`, `linear`), which are renamed. The f
 it under "net", "model" or "state_dict". Classes, normalisation and input size go into the safetensors metadata. Needs torch, safetensors.
 """
 import argparse
+
 import torch
 from safetensors.torch import save_file
 

@@ -2,16 +2,29 @@
 # Builds everything, then runs the Swift tests, a short training, and the Python tests on what it wrote.
 # The last line is "N passed, N failed"; the exit status is 0 only if all passed and each runner ran something.
 #
-#   scripts/test.sh [--lint]     --lint: also check the formatting; a violation counts as one failure
+#   scripts/test.sh [--lint] [--quick]
 #
-# The Python tests need .venv, from scripts/setup.sh --python.
+#     --lint    also check the style of all code (scripts/lint.sh); violations count as one failure
+#     --quick   the Swift tests alone, without the slow ones (`.slow` in the sources)
+#
+# The Python tests need .venv, from scripts/setup.sh --python. Skipped tests count as neither; their names are printed at the end.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 root=$PWD
 
 # The Makefile builds with the same flags, so there is one configuration and nothing is compiled twice.
 read -ra flags <<<"${SWIFT_FLAGS:--c release -Xswiftc -enable-testing}"
-passed=0 failed=0
+passed=0 failed=0 lint=no quick=no
+for word; do
+    case $word in
+    --lint) lint=yes ;;
+    --quick) quick=yes ;;
+    *)
+        echo "usage: scripts/test.sh [--lint] [--quick]" >&2
+        exit 2
+        ;;
+    esac
+done
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 trap 'exit 130' INT TERM
@@ -21,7 +34,15 @@ failure() { # what
     printf 'FAILED: %s\n' "$1"
     failed=$((failed + 1))
 }
+# Names and reasons, as both runners' logs have them.
+skipped() {
+    cat "$work"/*.log 2>/dev/null | sed -nE 's/^➜ (Test|Suite) (.*) skipped[:.] ?/\2  /p; s/^SKIPPED \[[0-9]+\] /pytest: /p' | sort
+}
 finish() {
+    if [[ -n $(skipped) ]]; then
+        say "Skipped"
+        skipped
+    fi
     printf '\n%d passed, %d failed\n' "$passed" "$failed"
     if ((failed == 0 && passed > 0)); then exit 0; fi
     exit 1
@@ -58,29 +79,29 @@ PYTHON
     fi
 }
 
-case ${1:-} in
---lint)
-    say "Formatting"
-    make --no-print-directory lint || failure "lint (make format repairs most of it)"
-    ;;
-"") ;;
-*)
-    echo "usage: scripts/test.sh [--lint]" >&2
-    exit 2
-    ;;
-esac
+if [[ $lint == yes ]]; then
+    say "Style"
+    scripts/lint.sh || failure "lint (make format repairs most of it)"
+fi
 
 say "Build"
-if ! swift build "${flags[@]}" --build-tests </dev/null; then
+# What a module imports has to be declared in Package.swift.
+if ! swift build "${flags[@]}" --build-tests --explicit-target-dependency-import-check error </dev/null; then
     failure "the build"
     finish
 fi
 binaries=$(swift build "${flags[@]}" --show-bin-path)
 
 say "Swift tests"
+if [[ $quick == yes ]]; then export DAG_QUICK=1; else unset DAG_QUICK; fi
 # --disable-xctest: all tests are swift-testing's. --no-parallel: each uses all cores already.
 swift test "${flags[@]}" --skip-build --no-parallel --disable-xctest --xunit-output "$work/swift.xml" </dev/null 2>&1 | tee "$work/swift.log"
 count "swift test" "${PIPESTATUS[0]}" "$work/swift.xml" "$work/swift.log"
+
+if [[ $quick == yes ]]; then finish; fi
+
+say "Benchmarks"
+swift build "${flags[@]}" --package-path Benchmarks --scratch-path .build </dev/null || failure "the benchmarks' build"
 
 say "A short training"
 DAG_BIN=$binaries DAG_RUN=$work/run
@@ -97,7 +118,7 @@ scripts/install.sh "$DAG_PREFIX" || failure "scripts/install.sh ended with an er
 
 say "Python tests"
 if [[ -x .venv/bin/python ]]; then
-    .venv/bin/python -m pytest Tests/python -p no:cacheprovider --junitxml "$work/python.xml" </dev/null 2>&1 | tee "$work/python.log"
+    .venv/bin/python -m pytest Tests/python -rs -p no:cacheprovider --junitxml "$work/python.xml" </dev/null 2>&1 | tee "$work/python.log"
     count pytest "${PIPESTATUS[0]}" "$work/python.xml" "$work/python.log"
 else
     failure "pytest: there is no .venv; run scripts/setup.sh --python"

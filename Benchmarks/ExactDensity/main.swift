@@ -93,7 +93,7 @@ struct ExactDensity: ParsableCommand {
     }
 }
 
-extension AlgorithmName: ExpressibleByArgument {}
-extension Target: ExpressibleByArgument {}
+extension AlgorithmName: @retroactive ExpressibleByArgument {}
+extension Target: @retroactive ExpressibleByArgument {}
 
 ExactDensity.main()

@@ -1,10 +1,18 @@
 """Tables, plots and one HTML page of what study.py has run so far: python Benchmarks/Study/report.py runs/study"""
-import base64, csv, html, io, json, math, sys
+import base64
+import csv
+import html
+import io
+import json
+import sys
 from pathlib import Path
+
 import matplotlib
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np, torch
+import numpy as np
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -17,7 +25,7 @@ COLOURS = dict(zip(METHODS, plt.get_cmap("tab10").colors)) | {"base": "0.5", "ta
 CLASSES = [classifier.ITEMS.index(name) for name in LIKED]
 
 
-# --- What the classifiers say of pictures -----------------------------------------------------------------------------------------------
+# --- What the classifiers say of images -----------------------------------------------------------------------------------------------
 
 def network(path):
     net = classifier.ResNet(classifier.WIDTHS)
@@ -27,7 +35,7 @@ def network(path):
 
 @torch.no_grad()
 def look(net, pictures):
-    """Log-probabilities [n, 10] and the features before the last layer [n, 128] of pictures [n, 3, 32, 32] in [0, 1]."""
+    """Log-probabilities [n, 10] and the features before the last layer [n, 128] of images [n, 3, 32, 32] in [0, 1]."""
     features = []
     hook = net.fc.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     logits = torch.cat([net(classifier.normalised(part)) for part in pictures.split(256)])
@@ -41,7 +49,7 @@ def load(folder):
 
 
 def real(coloured):
-    """Test pictures of the liked classes: gray, or in tiny-sd's colours."""
+    """Test images of the liked classes: gray, or in tiny-sd's colours."""
     v, y = classifier.fashion("t10k")
     v = v[torch.isin(y, torch.tensor(CLASSES))]
     return classifier.coloured(v, *classifier.palette_pair(len(v), torch.Generator().manual_seed(0))) if coloured else classifier.plain(v)
@@ -55,7 +63,7 @@ def frechet(a, b):
 
 
 def spread(features, classes):
-    """Mean distance of two pictures of the same liked class, over these classes."""
+    """Mean distance of two images of the same liked class, over these classes."""
     distances = []
     for c in CLASSES:
         x = torch.from_numpy(features[classes == c][:400])
@@ -73,7 +81,7 @@ def measures(pictures, nets, reference):
     logs, features = look(nets[0], pictures)
     judged = look(nets[1], pictures)[0]
     best = logs.argmax(1)
-    liked = lambda l: float(np.log(np.exp(l[:, CLASSES]).sum(1).clip(1e-30)).mean())
+    liked = lambda rows: float(np.log(np.exp(rows[:, CLASSES]).sum(1).clip(1e-30)).mean())
     shares = [float((best == c).mean()) for c in CLASSES]
     return {"reward": liked(logs), "held_out_reward": liked(judged), **dict(zip(LIKED, shares)), "other": 1 - sum(shares),
             "entropy": entropy(shares), "diversity": spread(features, best), "frechet": frechet(features, reference)}
@@ -175,7 +183,7 @@ def density_part(page, folder):
     flat = {(name, seed, row["epoch"]): row for name, seeds in rows.items() for seed, runs in seeds.items() for row in runs}
     write(folder / "density.csv", list(next(iter(flat.values()))), [list(row.values()) for row in flat.values()])
     page.text("h2", "A world whose target is known")
-    page.text("p", "A diffusion on a line, whose pretrained model has three equal modes; the target R^β / Z is computed by quadrature. The trainer is the one of every run.")
+    page.text("p", "A diffusion on a line, whose pretrained model has three equal modes; the target exp(β s) / Z is computed by quadrature. The trainer is the one of every run.")
     centres = np.linspace(-1, 1, 33)[:-1] + 1 / 32
     histogram = lambda row: np.array([float(row[f"cell_{k}"]) for k in range(32)]) * 16
     methods = [m for m in METHODS if m in rows]
@@ -198,7 +206,7 @@ def density_part(page, folder):
             axes[1].axhline(float(rows["ideal"][0][0]["total_variation"]), color="0.5", ls="--", label="the target's own diffusion")
         axes[0].set(xlabel="x", ylabel="density", ylim=(0, None)), axes[1].set(xlabel="trajectories", ylabel="total variation to the target", ylim=(0, None))
         axes[0].legend(fontsize=8), axes[1].legend(fontsize=8)
-        page.figure(figure, "density" + suffix, "Target: " + ("base · R" if suffix else "R") + ". Left: after training, mean over seeds. Right: on the way, with the range over seeds.")
+        page.figure(figure, "density" + suffix, "Target: " + ("p_base exp(β s)" if suffix else "exp(β s)") + ". Left: after training, mean over seeds. Right: on the way, with the range over seeds.")
         shares = lambda row: " ".join(f"{float(row[f'share_{k}']):.2f}" for k in range(3))
         table = [["target", "0", shares(rows["target" + suffix][0][0])], ["before training", f"{float(first['total_variation']):.3f}", shares(first)]]
         if not suffix:
@@ -254,7 +262,7 @@ def experiment_part(page, folder, experiment, nets):
     table = [["base", *(f"{untrained[k]:.{digits[k]}f}" for k in keys)]]
     for m in runs:
         table.append([m, *(mean_and_spread([row[k] for row in rows[m]], digits[k]) for k in keys)])
-    page.table(header, table, "After training, on pictures of fixed seeds. Entropy over the liked classes, at most 1.39. Diversity: distance of two pictures of a class in "
+    page.table(header, table, "After training, on images of fixed seeds. Entropy over the liked classes, at most 1.39. Diversity: distance of two images of a class in "
                "the classifier's features. Fréchet: distance to real pictures of the liked classes in these features.")
     if level is not None:
         page.table(["", f"trajectories to DDPO's final reward ({level:.2f})"],

@@ -1,4 +1,4 @@
-"""Is it right, and is it better? Runs every objective under the same conditions, and reports what came of it.
+"""Is it right, and is it better? Runs every algorithm under the same conditions, and reports what came of it.
 
     make study                                     # everything: set-up, build, runs, report
     .venv/bin/python Benchmarks/Study/study.py --only pixels --seeds 0 1 2 --jobs 2
@@ -7,7 +7,13 @@ Parts: `density` trains on a line whose target is known (exact-density); `pixels
 clothes, `text` the same on a little Stable Diffusion; `memory` compares peak memories. What is there already is not run again, and a
 run that was stopped goes on where it was. In the output folder: report.html, curves.csv, results.csv, density.csv, memory.csv, plots.
 """
-import argparse, concurrent.futures, csv, json, os, subprocess, sys
+import argparse
+import concurrent.futures
+import csv
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +87,7 @@ def lines(folder):
 
 
 def train(experiment, method, seed, output, weights):
-    """One run, and pictures of what it has learned."""
+    """One run, and images of what it has learned."""
     folder = output / experiment.name / f"{method}-{seed}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     log, pictures = folder.with_suffix(".log"), folder / "pictures"

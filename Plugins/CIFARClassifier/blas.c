@@ -17,8 +17,8 @@ static bool is_zen5_or_later(void) {
     unsigned signature, unused;
     if (!__builtin_cpu_is("amd") || !__get_cpuid(1, &signature, &unused, &unused, &unused)) return false;
     unsigned family = (signature >> 8 & 15) + (signature >> 20 & 255);  // Zen 4: 25, Zen 5: 26
-    return family > 25 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    return family > 25 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
 #else
     return false;
 #endif
@@ -53,7 +53,7 @@ int32_t blas_load(blas *self, dag_reward_error *error) {
     else if (slow) why = "loaded before; for twice the speed start with " CORETYPE "=SkylakeX";
     else if (loaded) why = "loaded before";
     const char *version = config() + strcspn(config(), "0123456789");
-    snprintf(self->description, sizeof self->description, "OpenBLAS %.*s, %s kernels (%s)", (int)strcspn(version, " "), version, core(),
-             why);
+    snprintf(
+        self->description, sizeof self->description, "OpenBLAS %.*s, %s kernels (%s)", (int)strcspn(version, " "), version, core(), why);
     return DAG_REWARD_OK;
 }

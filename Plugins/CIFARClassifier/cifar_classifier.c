@@ -59,7 +59,7 @@ static void log_line(const dag_reward_host *host, const instance *self) {
     char line[320];
     const resnet *network = &self->classifier.network;
     snprintf(line, sizeof line, "cifar_classifier: %s, threads: %d; ResNet of %u blocks, %u classes, %ux%u", self->blas.description,
-             self->threads, network->block_count, network->classes, network->side, network->side);
+        self->threads, network->block_count, network->classes, network->side, network->side);
     log->write(line);
 }
 
@@ -201,7 +201,7 @@ static const dag_reward_objective objectives[OBJECTIVES] = {
 };
 static const dag_reward_option options[] = {
     {sizeof(dag_reward_option), 0, "weights", "fashion_mnist",
-     "a safetensors file made by scripts/state_dict_to_safetensors.py, or fashion_mnist, which is built in"},
+        "a safetensors file made by scripts/state_dict_to_safetensors.py, or fashion_mnist, which is built in"},
     {sizeof(dag_reward_option), 0, "classes", "sandal+sneaker+bag+boot", "the chosen classes: names that the weights know, joined by +"},
     {sizeof(dag_reward_option), 0, "threads", "0", "threads, 1 to 64; 0: as many as OpenBLAS would use"},
 };

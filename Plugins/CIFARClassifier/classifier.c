@@ -16,8 +16,8 @@ static uint64_t hash(const uint8_t *bytes, size_t size) {
 }
 
 static int32_t metadata_fail(const safetensors *file, const char *what, dag_reward_error *error) {
-    return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s: metadata %s; make the file with scripts/state_dict_to_safetensors.py",
-                           file->name, what);
+    return dag_reward_fail(
+        error, DAG_REWARD_INVALID, "weights %s: metadata %s; make the file with scripts/state_dict_to_safetensors.py", file->name, what);
 }
 
 // Reads `count` numbers from `low` to `high`, separated
@@ -49,7 +49,7 @@ static int32_t choose(classifier *self, const char *classes, dag_reward_error *e
             if (name_length(name) == length && memcmp(name, wanted, length) == 0) break;
         if (!name)
             return dag_reward_fail(error, DAG_REWARD_INVALID, "classes=%s: there is no class '%.*s'; these weights know %s", classes,
-                                   (int)length, wanted, self->names);
+                (int)length, wanted, self->names);
         self->chosen[k] = true;
     }
     return DAG_REWARD_OK;
@@ -80,11 +80,11 @@ static int32_t load(classifier *self, safetensors *file, const char *classes, da
 
 int32_t classifier_load(classifier *self, const char *path, const char *classes, dag_reward_error *error) {
     if (!*path)
-        return dag_reward_fail(error, DAG_REWARD_INVALID, "weights= is empty: name a safetensors file, or fashion_mnist, which is built in");
+        return dag_reward_fail(
+            error, DAG_REWARD_INVALID, "weights= is empty: name a safetensors file, or fashion_mnist, which is built in");
     safetensors file;
-    int32_t status = strcmp(path, "fashion_mnist") == 0
-                         ? safetensors_parse(&file, path, fashion_mnist, sizeof fashion_mnist, error)
-                         : safetensors_read(&file, path, error);
+    int32_t status = strcmp(path, "fashion_mnist") == 0 ? safetensors_parse(&file, path, fashion_mnist, sizeof fashion_mnist, error)
+                                                        : safetensors_read(&file, path, error);
     if (status != DAG_REWARD_OK) return status;
     self->hash = hash(file.bytes, file.size);
     status = load(self, &file, classes, error);

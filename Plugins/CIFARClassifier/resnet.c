@@ -56,7 +56,7 @@ static void convolve(
         float *values = target + first * self->outputs;
         im2col(self, source, side, first, end, tile);
         blas->sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)(end - first), (int)self->outputs, (int)length, 1, tile, (int)length,
-                    self->weights, (int)self->outputs, add ? 1 : 0, values, (int)self->outputs);
+            self->weights, (int)self->outputs, add ? 1 : 0, values, (int)self->outputs);
         if (self->bias) add_bias_relu(values, end - first, self->bias, self->outputs);
     }
 }
@@ -89,7 +89,7 @@ void resnet_forward(const resnet *self, const blas *blas, workspace *space, uint
     mean_over_pixels(x, count, side * side, self->features, space->features);
     for (uint32_t n = 0; n < count; n++) memcpy(space->logits + (size_t)n * self->classes, self->head_bias, self->classes * sizeof(float));
     blas->sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)count, (int)self->classes, (int)self->features, 1, space->features,
-                (int)self->features, self->head, (int)self->features, 1, space->logits, (int)self->classes);
+        (int)self->features, self->head, (int)self->features, 1, space->logits, (int)self->classes);
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }

@@ -101,13 +101,13 @@ static int32_t load_block(
     if (status != DAG_REWARD_OK) return status;
     if (self->second.outputs != width)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s: %sconv2 makes %u channels out of %u, a basic block as many",
-                               file->name, prefix, self->second.outputs, width);
+            file->name, prefix, self->second.outputs, width);
     if (stride == 1 && inputs == width && !safetensors_has(file, shortcut)) return DAG_REWARD_OK;
     status = load_convolution(&self->shortcut, file, prefix, "downsample.0", "downsample.1", inputs, 1, stride, error);
     if (status != DAG_REWARD_OK) return status;
     if (self->shortcut.outputs != width)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s: %sdownsample makes %u channels where %u are needed", file->name,
-                               prefix, self->shortcut.outputs, width);
+            prefix, self->shortcut.outputs, width);
     for (uint32_t c = 0; c < width; c++) self->second.bias[c] += self->shortcut.bias[c];
     free(self->shortcut.bias);
     self->shortcut.bias = NULL;
@@ -152,8 +152,10 @@ static int32_t load(resnet *self, safetensors *file, dag_reward_error *error) {
     if (status != DAG_REWARD_OK) return status;
     const char *rest = safetensors_rest(file);
     if (rest)
-        return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s have a tensor %s, which no ResNet with basic blocks has after %u "
-                               "blocks", file->name, rest, self->block_count);
+        return dag_reward_fail(error, DAG_REWARD_INVALID,
+            "weights %s have a tensor %s, which no ResNet with basic blocks has after %u "
+            "blocks",
+            file->name, rest, self->block_count);
     return DAG_REWARD_OK;
 }
 

@@ -99,15 +99,16 @@ static int32_t match_shape(
         char has[96], needs[96];
         write_shape(has, sizeof has, actual, count, "?");
         write_shape(needs, sizeof needs, shape, rank, "any");
-        return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s: %s has shape %s where %s is needed: not a ResNet with basic "
-                               "blocks and the CIFAR stem", self->name, tensor, has, needs);
+        return dag_reward_fail(error, DAG_REWARD_INVALID,
+            "weights %s: %s has shape %s where %s is needed: not a ResNet with basic "
+            "blocks and the CIFAR stem",
+            self->name, tensor, has, needs);
     }
     memcpy(shape, actual, (size_t)rank * sizeof *shape);
     return DAG_REWARD_OK;
 }
 
-int32_t safetensors_take(
-    safetensors *self, const char *tensor, uint32_t *shape, int rank, float **values, dag_reward_error *error) {
+int32_t safetensors_take(safetensors *self, const char *tensor, uint32_t *shape, int rank, float **values, dag_reward_error *error) {
     const json_t *entry = json_object_get(self->header, tensor);
     if (!entry) return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s lacks the tensor %s", self->name, tensor);
     int32_t status = match_shape(self, tensor, json_object_get(entry, "shape"), shape, rank, error);
@@ -115,8 +116,10 @@ int32_t safetensors_take(
     const char *type = json_string_value(json_object_get(entry, "dtype"));
     size_t width = type && strcmp(type, "F32") == 0 ? 4 : type && strcmp(type, "F16") == 0 ? 2 : 0;
     if (width == 0)
-        return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s: %s is %s, neither F32 nor F16; make the file with "
-                               "scripts/state_dict_to_safetensors.py", self->name, tensor, type ? type : "of no type");
+        return dag_reward_fail(error, DAG_REWARD_INVALID,
+            "weights %s: %s is %s, neither F32 nor F16; make the file with "
+            "scripts/state_dict_to_safetensors.py",
+            self->name, tensor, type ? type : "of no type");
     size_t count = 1, bytes = 0;
     bool fits = true;
     for (int k = 0; k < rank; k++) fits = fits && !__builtin_mul_overflow(count, (size_t)shape[k], &count);

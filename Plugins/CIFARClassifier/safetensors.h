@@ -12,9 +12,9 @@ typedef struct safetensors {
     const char *name;      ///< for messages
     const uint8_t *bytes;  ///< the whole file
     size_t size;
-    uint8_t *owned;        ///< the bytes, or NULL if they are the caller's
-    const uint8_t *data;   ///< behind the header
-    json_t *header;        ///< tensors that were taken are removed
+    uint8_t *owned;       ///< the bytes, or NULL if they are the caller's
+    const uint8_t *data;  ///< behind the header
+    json_t *header;       ///< tensors that were taken are removed
 } safetensors;
 
 /// Reads a file. `path` is borrowed.

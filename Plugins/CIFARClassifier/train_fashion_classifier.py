@@ -8,9 +8,14 @@ models/tiny-sd/train_tiny_sd.py does: half of the images in its eight colours, a
 Evaluation is on the test split, plain and in tiny-sd's colours, and, with --tiny-sd, on what that model draws when it is asked for an item.
 Needs torch, safetensors, numpy; diffusers and transformers for --tiny-sd.
 """
-import argparse, gzip, sys, time
+import argparse
+import gzip
+import sys
+import time
 from pathlib import Path
-import numpy as np, torch
+
+import numpy as np
+import torch
 from safetensors.torch import load_file
 
 HERE = Path(__file__).resolve().parent
@@ -87,7 +92,10 @@ def train(epochs, seed):
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(normalised(augmented(x[i], g)))
         loss = torch.nn.functional.cross_entropy(logits.float(), y[i])
-        opt.zero_grad(); loss.backward(); opt.step(); lr.step()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        lr.step()
         if step % 100 == 0:
             print(f"step {step} of {steps}  loss {loss.item():.3f}  {time.time() - start:.0f} s", flush=True)
     return net

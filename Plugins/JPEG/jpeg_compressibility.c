@@ -60,8 +60,7 @@ static void stop_counting(j_compress_ptr codec) {
 static size_t encoded_size(const encoder *self, const dag_reward_images *images, uint32_t n, dag_reward_error *error) {
     struct jpeg_compress_struct codec;
     jump_on_error failure;
-    byte_counter counter = {
-        .base = {.init_destination = start_counting, .empty_output_buffer = flush, .term_destination = stop_counting}};
+    byte_counter counter = {.base = {.init_destination = start_counting, .empty_output_buffer = flush, .term_destination = stop_counting}};
     codec.err = jpeg_std_error(&failure.base);
     failure.base.error_exit = jump;
     failure.base.output_message = ignore_message;
@@ -90,8 +89,7 @@ static size_t encoded_size(const encoder *self, const dag_reward_images *images,
     return counter.flushed;
 }
 
-static int32_t create(
-    const dag_reward_host *host, const dag_reward_config *config, void **instance, dag_reward_error *error) {
+static int32_t create(const dag_reward_host *host, const dag_reward_config *config, void **instance, dag_reward_error *error) {
     (void)host;
     double quality;
     int32_t status = dag_reward_number(config, "quality", 1, 100, &quality, error);
@@ -108,8 +106,7 @@ static int32_t create(
     return DAG_REWARD_OK;
 }
 
-static int32_t score(
-    void *instance, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
+static int32_t score(void *instance, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
     for (uint32_t n = 0; n < batch->count; n++) {
         size_t size = encoded_size(instance, batch->images, n, error);
         float *scores = result->scores + (size_t)n * result->objective_count;

@@ -93,7 +93,7 @@ import Testing
     }
 
     /// A whole run in one call is, to the bit, the same run in epochs, in parts, and stopped and resumed in another trainer.
-    @Test func wholeAndPartsAreTheSame() throws {
+    @Test(.slow) func wholeAndPartsAreTheSame() throws {
         let whole = try Session()
         #expect(dag_trainer_start(whole.trainer) == DAG_OK, "\(Self.lastError)")
         #expect(dag_trainer_run(whole.trainer) == DAG_OK, "\(Self.lastError)")
@@ -182,7 +182,7 @@ import Testing
 
     /// Cancelled by another thread's call, by a callback's, by the observer's answer or by what it throws: the call says so, and the same
     /// call goes on to the same weights.
-    @Test(arguments: ["callback", "observer", "exception", "thread"]) func cancelling(by who: String) throws {
+    @Test(.slow, arguments: ["callback", "observer", "exception", "thread"]) func cancelling(by who: String) throws {
         let session = try Session()
         #expect(dag_trainer_start(session.trainer) == DAG_OK)
         let fixture = session.fixture
@@ -200,7 +200,7 @@ import Testing
     }
 
     /// Nobody waits for a reward that hangs, while it is made or asked, once the call is cancelled.
-    @Test(.timeLimit(.minutes(5))) func cancellingDoesNotWaitForRewards() throws {
+    @Test(.slow, .timeLimit(.minutes(5))) func cancellingDoesNotWaitForRewards() throws {
         let temporary = try TemporaryFolder()
         let library = try plugin("faulty", in: temporary.url)
         nonisolated(unsafe) var trainer: OpaquePointer?
@@ -230,10 +230,12 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        (0, "the service is down"), (1, "it threw a C++ exception: no such model"), (2, "something that is no std::exception"),
-        (3, "the service is [31m down"),
-    ])
+    @Test(
+        .slow,
+        arguments: [
+            (0, "the service is down"), (1, "it threw a C++ exception: no such model"), (2, "something that is no std::exception"),
+            (3, "the service is [31m down"),
+        ])
     func failingCallbacks(throwing: Int, message: String) throws {
         let session = try Session()
         session.fixture.pointee.throws = Int32(throwing)
@@ -292,7 +294,7 @@ import Testing
     }
 
     /// A run that is stopped in its first epoch, or before it, can be gone on with in another process.
-    @Test(arguments: [true, false]) func stoppedBeforeTheFirstCheckpoint(starting: Bool) throws {
+    @Test(.slow, arguments: [true, false]) func stoppedBeforeTheFirstCheckpoint(starting: Bool) throws {
         let session = try Session()
         if starting {
             session.fixture.pointee.cancels_at = 4  // the last call of the self-checks: the sample sheet is next

@@ -6,7 +6,7 @@ import Testing
 
 @testable import DAGCore
 
-/// The trainer on a world whose target is known: see Benchmarks/AnalyticWorld, and Benchmarks/ExactDensity for longer runs.
+/// The trainer on a world whose target is known: see Tests/AnalyticWorld, and Benchmarks/ExactDensity for longer runs.
 @Suite struct ExactDensityTests {
     private let samples = 8192
 
@@ -32,7 +32,7 @@ import Testing
     /// A model whose data are the target's is in balance: what is left of sums over trajectories is what 100 steps cannot do.
     ///
     /// With a wrong sign, deviation or factor anywhere in the kernels, a flow that is missing, or another weight of the reward it is not.
-    @Test func theTargetsOwnDiffusionBalances() throws {
+    @Test(.slow) func theTargetsOwnDiffusionBalances() throws {
         try alone {
             let (folder, world) = (try TemporaryFolder(), AnalyticWorld(.reward))
             let configuration = world.configuration {
@@ -47,7 +47,7 @@ import Testing
     }
 
     /// Trajectory balance finds how much of the whole belongs to each mode, which the pretrained model has equally, for both targets.
-    @Test(arguments: [Target.reward, .anchored]) func modesGetTheirShares(target: Target) throws {
+    @Test(.slow, arguments: [Target.reward, .anchored]) func modesGetTheirShares(target: Target) throws {
         try alone {
             let (folder, world) = (try TemporaryFolder(), AnalyticWorld(target))
             let configuration = world.configuration {

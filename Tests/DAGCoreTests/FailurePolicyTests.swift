@@ -25,7 +25,7 @@ import Testing
     }
 
     /// An update with a dropped trajectory is the update without it.
-    @Test(arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [ForwardLooking.rollout, .current])
+    @Test(.slow, arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [ForwardLooking.rollout, .current])
     func droppedTrajectoriesHaveNoPart(algorithm: AlgorithmName, forwardLooking: ForwardLooking) throws {
         let folder = try TemporaryFolder()
         let configuration = smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.maxRowsPerPass) = (algorithm, forwardLooking, 16) }
@@ -116,7 +116,7 @@ import Testing
     }
 
     /// The statistics of normalised rewards, and what was dropped, come back with the checkpoint, in the middle of an epoch too.
-    @Test func resumingIsBitExact() throws {
+    @Test(.slow) func resumingIsBitExact() throws {
         let configuration = smallConfiguration { $0.epochs = 3 }
         func make(_ folder: TemporaryFolder) throws -> Trainer {
             try trainer(configuration, folder, evaluator: evaluator(failing: 9, normalize: true))

@@ -48,7 +48,7 @@ import Testing
 
     /// The numbers of metrics.jsonl: pictures' diversity, no distance before anything is learned and some after, and a warning that
     /// survives a checkpoint, for a reward that is held out and the opposite of what is trained.
-    @Test func aRunSaysItOnce() throws {
+    @Test(.slow) func aRunSaysItOnce() throws {
         let folder = try TemporaryFolder()
         func trainer() throws -> Trainer {
             let rewards: [(RewardSpecification, any Reward)] = [

@@ -60,7 +60,7 @@ import Testing
     }
 
     /// Two epochs, a stop and two more give the bytes of four; so does a stop in the middle of an epoch.
-    @Test(arguments: [AlgorithmName.dagDB, .dagKL, .ddpo])
+    @Test(.slow, arguments: [AlgorithmName.dagDB, .dagKL, .ddpo])
     func resumingIsBitExact(algorithm: AlgorithmName) throws {
         let configuration = smallConfiguration { ($0.algorithm, $0.perPromptStatistics) = (algorithm, algorithm == .ddpo) }
         func bytes(_ folder: TemporaryFolder) throws -> [Data] {
@@ -211,11 +211,12 @@ import Testing
 
     @Test func selfChecksPassOnTheShippedModel() throws {
         let folder = try TemporaryFolder()
-        #expect(try trainer(smallConfiguration(), folder).selfCheck().count == 3)
+        let names = try trainer(smallConfiguration(), folder).selfCheck().map { $0.prefix { $0 != ":" } }
+        #expect(names == ["text encoder separates prompts", "importance ratio on a fresh rollout", "rewards answer sanely"])
     }
 
     /// Warm colours are rewarded and become more frequent: the whole loop has the right sign.
-    @Test func rewardRises() throws {
+    @Test(.slow) func rewardRises() throws {
         // Red minus blue in the middle of the picture, at most 1.
         let warmth = CallbackReward(name: "warmth") { batch in
             (0..<batch.count).map { k in

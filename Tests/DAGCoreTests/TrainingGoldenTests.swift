@@ -54,7 +54,7 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
     /// Ten optimiser steps against diffusers, peft and torch.optim: losses, gradient norms and where the LoRA ends.
     ///
     /// Every pass shape must give the same: all in one, some steps at a time, step by step.
-    @Test(arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [0, 16, 8])
+    @Test(.slow, arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [0, 16, 8])
     func lossCurves(algorithm: AlgorithmName, rowsPerPass: Int) throws {
         let golden = try tensors("train/golden.safetensors")
         let document = try #require(try json("train/train.json") as? [String: Any])

@@ -50,7 +50,9 @@ import Testing
     }
 
     /// The step from many small passes is the step from one graph over all transitions, with the weights of the rollout and with others.
-    @Test(arguments: [AlgorithmName.dagTB, .dagSubTB], [0, 1]) func theWholeGraphGivesTheSameStep(algorithm: AlgorithmName, update: Int)
+    @Test(.slow, arguments: [AlgorithmName.dagTB, .dagSubTB], [0, 1]) func theWholeGraphGivesTheSameStep(
+        algorithm: AlgorithmName, update: Int
+    )
         throws
     {
         let (trainer, epoch) = try sampled { ($0.algorithm, $0.maxRowsPerPass) = (algorithm, 16) }
@@ -116,7 +118,7 @@ import Testing
     }
 
     /// What a checkpoint in the middle of an epoch has of these.
-    @Test(arguments: [AlgorithmName.dagSubTB, .dagTB]) func resumingIsBitExact(algorithm: AlgorithmName) throws {
+    @Test(.slow, arguments: [AlgorithmName.dagSubTB, .dagTB]) func resumingIsBitExact(algorithm: AlgorithmName) throws {
         let configuration = smallConfiguration { ($0.algorithm, $0.target, $0.epochs) = (algorithm, .anchored, 2) }
         let (whole, interrupted) = (try TemporaryFolder(), try TemporaryFolder())
         let straight = try trainer(configuration, whole)

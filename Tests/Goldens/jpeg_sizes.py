@@ -1,5 +1,8 @@
-"""Sizes of Pillow's JPEG encodings of pictures made by a formula: writes jpeg_sizes.json beside this file. Needs Pillow."""
-import io, json, pathlib
+"""Sizes of Pillow's JPEG encodings of images made by a formula: writes jpeg_sizes.json beside this file. Needs Pillow."""
+import io
+import json
+import pathlib
+
 from PIL import Image
 
 SHAPES = [(32, 32), (37, 53), (1, 1), (128, 96)]  # height, width

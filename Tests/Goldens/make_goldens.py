@@ -6,18 +6,21 @@
 Weights are rounded to float16 and stored so; models, inputs and outputs are float32. Every model is read back from its files by
 diffusers or transformers, and must give the same outputs, before its golden is written.
 """
-import copy, json, math, shutil, sys
+import copy
+import json
+import math
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
+import reference as ref
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel, UNet2DModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
-
-import reference as ref
 
 HERE = Path(__file__).parent
 SD15_SCHEDULER = {  # the published scheduler_config.json of Stable Diffusion 1.5

@@ -92,7 +92,7 @@ import Testing
         #expect(model.unused == ["something.else"] && !model.isPublished)
     }
 
-    @Test func wrongFilesAreNamed() throws {
+    @Test(.slow) func wrongFilesAreNamed() throws {
         let golden = try Self.golden()
         func problem(_ change: (inout [String: Tensor]) -> Void) throws -> String {
             var tensors = Self.weights(golden.shapes)

@@ -42,7 +42,8 @@ static float mean(const dag_reward_images *images, uint32_t n) {
 static int32_t score(void *instance, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
     (void)instance;
     const dag_reward_images *images = batch->images;
-    if (is("batch_size_field") && batch->struct_size != sizeof *batch) return dag_reward_fail(error, DAG_REWARD_UNSUPPORTED, "another batch");
+    if (is("batch_size_field") && batch->struct_size != sizeof *batch)
+        return dag_reward_fail(error, DAG_REWARD_UNSUPPORTED, "another batch");
     if (is("one_pixel") && images->height == 1) abort();
     if (is("hang") && batch->count == 7) pause();
     if (is("hang_together") && fork() >= 0) pause();
@@ -110,16 +111,30 @@ static const dag_reward_option options[] = {
 static const int32_t formats[] = {DAG_REWARD_U8_NHWC};
 static const char *const devices[] = {"cpu"};
 static const dag_reward_info info = {
-    .struct_size = sizeof info, .flags = 0
+    .struct_size = sizeof info,
+    .flags = 0
 #ifndef RANDOM
-    | DAG_REWARD_DETERMINISTIC
+             | DAG_REWARD_DETERMINISTIC
 #endif
 #ifdef OPEN
-    | DAG_REWARD_OPEN_OPTIONS
+             | DAG_REWARD_OPEN_OPTIONS
 #endif
-    , .name = NAME, .version = "1", .description = "breaks rules", .license = "Apache-2.0", .source = "the tests", .objective_count = 1,
-    .option_count = 2, .image_format_count = 1, .device_count = 1, .objectives = objectives, .options = options, .image_formats = formats,
-    .devices = devices, .thread_mode = MODE, .largest_batch = LARGEST,
+    ,
+    .name = NAME,
+    .version = "1",
+    .description = "breaks rules",
+    .license = "Apache-2.0",
+    .source = "the tests",
+    .objective_count = 1,
+    .option_count = 2,
+    .image_format_count = 1,
+    .device_count = 1,
+    .objectives = objectives,
+    .options = options,
+    .image_formats = formats,
+    .devices = devices,
+    .thread_mode = MODE,
+    .largest_batch = LARGEST,
 };
 #ifdef ANY_VERSION
 DAG_REWARD_EXPORT int32_t dag_reward_entry(const dag_reward_host *host, const dag_reward_plugin **plugin, dag_reward_error *error) {

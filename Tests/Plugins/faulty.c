@@ -48,14 +48,17 @@ static int32_t score(void *instance, const dag_reward_batch *batch, const dag_re
         if (strcmp(fault, "abort") == 0) abort();
         if (strcmp(fault, "exit") == 0) exit(0);
         if (strcmp(fault, "hang") == 0) pause();
-        if (strcmp(fault, "busy") == 0) for (volatile unsigned i = 0;; i++) {}
+        if (strcmp(fault, "busy") == 0)
+            for (volatile unsigned i = 0;; i++) {
+            }
         if (strcmp(fault, "nan") == 0) result->scores[n] = NAN;
         if (strcmp(fault, "too_few") == 0) return memcpy(result->scores + n, &(uint32_t){DAG_REWARD_UNWRITTEN}, 4), DAG_REWARD_OK;
         if (strcmp(fault, "error") == 0) return dag_reward_fail(error, DAG_REWARD_IO, "the service is down");
         if (strcmp(fault, "fork") == 0 && fork() == 0) pause();
         if (strcmp(fault, "stubborn") == 0) signal(SIGTERM, SIG_IGN), fork(), pause();
         if (strcmp(fault, "regroup") == 0) setpgid(0, getpgid(getppid())), pause();
-        if (strcmp(fault, "close") == 0) for (int i = 3; i < 64; i++) close(i);
+        if (strcmp(fault, "close") == 0)
+            for (int i = 3; i < 64; i++) close(i);
         if (strcmp(fault, "noise") == 0) printf("noise on stdout\n"), fflush(stdout), fprintf(stderr, "noise on stderr\n");
         if (strcmp(fault, "write") == 0) picture[0] = 0;
         if (strcmp(fault, "leak") == 0) memset(malloc(1 << 20), 1, 1 << 20);
@@ -83,8 +86,21 @@ static const dag_reward_option options[] = {
 static const int32_t formats[] = {DAG_REWARD_U8_NHWC};
 static const char *const devices[] = {"cpu"};
 static const dag_reward_info info = {
-    .struct_size = sizeof info, .flags = DAG_REWARD_DETERMINISTIC, .name = "faulty", .version = "1", .description = "goes wrong",
-    .license = "Apache-2.0", .source = "the tests", .objective_count = 1, .option_count = 3, .image_format_count = 1, .device_count = 1,
-    .objectives = objectives, .options = options, .image_formats = formats, .devices = devices, .thread_mode = DAG_REWARD_SERIALIZED,
+    .struct_size = sizeof info,
+    .flags = DAG_REWARD_DETERMINISTIC,
+    .name = "faulty",
+    .version = "1",
+    .description = "goes wrong",
+    .license = "Apache-2.0",
+    .source = "the tests",
+    .objective_count = 1,
+    .option_count = 3,
+    .image_format_count = 1,
+    .device_count = 1,
+    .objectives = objectives,
+    .options = options,
+    .image_formats = formats,
+    .devices = devices,
+    .thread_mode = DAG_REWARD_SERIALIZED,
 };
 DAG_REWARD_PLUGIN(info, create, score, destroy, NULL)

@@ -84,7 +84,7 @@ import Testing
             found: nil, header: "dagcore.h"),
     ]
 
-    @Test(arguments: breaks) func breaksAreRefused(seeded: Break) throws {
+    @Test(.slow, arguments: breaks) func breaksAreRefused(seeded: Break) throws {
         let asserted = try Self.gate(replacing: seeded.old, by: seeded.new, in: seeded.header)
         #expect(asserted.status == 1 && Self.firstLine(asserted.output).hasPrefix("abi_gate: refused: "), "\(asserted.output)")
         #expect(Self.firstLine(asserted.output).contains(seeded.asserted), "\(asserted.output)")

@@ -119,7 +119,7 @@ import Testing
     }
 
     /// A vocabulary with a missing piece gives wrong ids, so it is refused before anything is scored.
-    @Test func vocabulariesThatAreNotTheModels() throws {
+    @Test(.slow) func vocabulariesThatAreNotTheModels() throws {
         let (imageReward, hps): (ImageReward, HPS) = (try Self.golden("imagereward.json"), try Self.golden("hps.json"))
         try withFolder { folder in
             let weights = ["imagereward", "hps"].map { folder.appendingPathComponent("\($0).safetensors") }
@@ -142,7 +142,7 @@ import Testing
     }
 
     /// A vocabulary with as many pieces as bert-base-uncased, but in other places.
-    @Test func vocabularyOfThePublishedSize() throws {
+    @Test(.slow) func vocabularyOfThePublishedSize() throws {
         let golden: ImageReward = try Self.golden("imagereward.json")
         try withFolder { folder in
             let weights = folder.appendingPathComponent("ImageReward.safetensors")
@@ -186,7 +186,7 @@ import Testing
     }
 
     /// Other weights give another fingerprint, so a run is not resumed with them.
-    @Test func fingerprintsFollowTheWeights() throws {
+    @Test(.slow) func fingerprintsFollowTheWeights() throws {
         let golden: Aesthetic = try Self.golden("aesthetic.json")
         try withFolder { folder in
             let head = folder.appendingPathComponent("head.safetensors")
@@ -218,27 +218,30 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        ("aesthetic", "weights= is missing"), ("aesthetic,weights=/no/head.pth", "weights=/no/head.pth: no such file"),
-        ("aesthetic,weights=HEAD", "clip= is missing"), ("aesthetic,weights=HEAD,clip=/no/clip", "/no/clip: no such folder"),
-        ("aesthetic,weights=HEAD,clip=FOLDER", "no weights"), ("aesthetic,weights=SHORT,clip=CLIP", "SHORT"),
-        ("aesthetic,weights=HEAD,clip=WIDER", "embeddings of 20 numbers"), ("aesthetic,weights=OTHER,clip=CLIP", "layers.0.weight"),
-        ("aesthetic,weights=HEAD,clip=CLIP,precision=fp8", "precision=fp8"),
-        ("aesthetic,weights=HEAD,clip=CLIP,batch_size=0", "batch_size=0"), ("aesthetic,weights=HEAD,clip=CLIP,device=cuda:7", "cuda"),
-        ("aesthetic,weights=HEAD,clip=CLIP,threads=x", "threads=x is not a number from 0 to 1024"),
-        ("aesthetic,weights=FOLDER,clip=CLIP", "is a folder; it must be sac+logos+ava1-l14-linearMSE.pth"),
-        ("hps", "weights= is missing: HPS_v2_compressed.pt"), ("hps,weights=FOLDER", "is a folder; it must be HPS_v2_compressed.pt"),
-        (
-            "hps,weights=HEAD",
-            "/bpe_simple_vocab_16e6.txt.gz: no such file; put open_clip's bpe_simple_vocab_16e6.txt.gz, from https://github.com/"
-        ),
-        ("hps,weights=HEAD,vocabulary=HEAD", "it is not open_clip's"),
-        ("hps,weights=CUT,vocabulary=HEAD", "CUT.pt: cut short; download it again"),
-        ("hps,weights=OPENCLIP,vocabulary=HEAD", "head.safetensors is not text, with or without gzip"),
-        ("imagereward,weights=HEAD", "vocab.txt: no such file; put vocab.txt of google-bert/bert-base-uncased"),
-        ("imagereward,weights=HEAD,vocabulary=FOLDER", "is a folder; it must be vocab.txt of google-bert"),
-        ("imagereward,weights=HEAD,vocabulary=VOCABULARY", "it is not ImageReward's"),
-    ]) func wrongFilesAreOneClearError(plugin: String, part: String) throws {
+    @Test(
+        .slow,
+        arguments: [
+            ("aesthetic", "weights= is missing"), ("aesthetic,weights=/no/head.pth", "weights=/no/head.pth: no such file"),
+            ("aesthetic,weights=HEAD", "clip= is missing"), ("aesthetic,weights=HEAD,clip=/no/clip", "/no/clip: no such folder"),
+            ("aesthetic,weights=HEAD,clip=FOLDER", "no weights"), ("aesthetic,weights=SHORT,clip=CLIP", "SHORT"),
+            ("aesthetic,weights=HEAD,clip=WIDER", "embeddings of 20 numbers"), ("aesthetic,weights=OTHER,clip=CLIP", "layers.0.weight"),
+            ("aesthetic,weights=HEAD,clip=CLIP,precision=fp8", "precision=fp8"),
+            ("aesthetic,weights=HEAD,clip=CLIP,batch_size=0", "batch_size=0"), ("aesthetic,weights=HEAD,clip=CLIP,device=cuda:7", "cuda"),
+            ("aesthetic,weights=HEAD,clip=CLIP,threads=x", "threads=x is not a number from 0 to 1024"),
+            ("aesthetic,weights=FOLDER,clip=CLIP", "is a folder; it must be sac+logos+ava1-l14-linearMSE.pth"),
+            ("hps", "weights= is missing: HPS_v2_compressed.pt"), ("hps,weights=FOLDER", "is a folder; it must be HPS_v2_compressed.pt"),
+            (
+                "hps,weights=HEAD",
+                "/bpe_simple_vocab_16e6.txt.gz: no such file; put open_clip's bpe_simple_vocab_16e6.txt.gz, from https://github.com/"
+            ),
+            ("hps,weights=HEAD,vocabulary=HEAD", "it is not open_clip's"),
+            ("hps,weights=CUT,vocabulary=HEAD", "CUT.pt: cut short; download it again"),
+            ("hps,weights=OPENCLIP,vocabulary=HEAD", "head.safetensors is not text, with or without gzip"),
+            ("imagereward,weights=HEAD", "vocab.txt: no such file; put vocab.txt of google-bert/bert-base-uncased"),
+            ("imagereward,weights=HEAD,vocabulary=FOLDER", "is a folder; it must be vocab.txt of google-bert"),
+            ("imagereward,weights=HEAD,vocabulary=VOCABULARY", "it is not ImageReward's"),
+        ]) func wrongFilesAreOneClearError(plugin: String, part: String) throws
+    {
         let golden: Aesthetic = try Self.golden("aesthetic.json")
         try withFolder { folder in
             let head = folder.appendingPathComponent("head.safetensors")

@@ -6,17 +6,12 @@ import Testing
 @testable import Images
 @testable import Rewards
 
-/// Rewards in Python files. The interpreter is the one that set-up made, which has numpy.
-@Suite struct PythonRewardTests {
-    static let interpreter = [
-        "\(repository.path)/.venv/bin/python", ProcessInfo.processInfo.environment["DAG_TEST_PYTHON"] ?? "",
-    ].first(
-        where: FileManager.default.fileExists(atPath:))
-
+/// Rewards in Python files.
+@Suite(.python) struct PythonRewardTests {
     private func evaluator(_ source: String, _ settings: String = "", in folder: URL) throws -> RewardEvaluator {
         let file = folder.appendingPathComponent("my_reward.py").path
         try source.write(toFile: file, atomically: true, encoding: .utf8)
-        return try RewardEvaluator(plugins: ["\(file),python=\(#require(Self.interpreter))" + (settings.isEmpty ? "" : ",\(settings)")])
+        return try RewardEvaluator(plugins: ["\(file),python=\(python)" + (settings.isEmpty ? "" : ",\(settings)")])
     }
 
     private func score(_ source: String, _ settings: String = "", prompts: [String]? = nil) throws -> RewardReport {
@@ -54,7 +49,7 @@ import Testing
             let report = try evaluator.score(RewardFixture.batch(count: 3))
             #expect(report.reward == [0, -6, -12])
             #expect(report.objectives["redness/size"] == [2, 2, 1])
-            let description = try RewardSpecification("\(folder.path)/my_reward.py,python=\(Self.interpreter!)").open().description
+            let description = try RewardSpecification("\(folder.path)/my_reward.py,python=\(python)").open().description
             #expect(description.detail == "How red a picture is." && description.license == "MIT" && description.largestBatch == 2)
             #expect(description.options.map(\.key) == ["factor", "sign", "clip"] && description.options[0].defaultValue == "2")
         }
@@ -84,7 +79,7 @@ import Testing
         ("def score(a, b, c): pass", "isolation=none", "a process of its own"),
     ]
 
-    @Test(arguments: mistakes) func mistakesAreExplained(source: String, settings: String, part: String) throws {
+    @Test(.slow, arguments: mistakes) func mistakesAreExplained(source: String, settings: String, part: String) throws {
         let text = errorMessage { try score(source, settings) }
         #expect(text.contains(part) && text.hasPrefix("reward ") && !text.contains("\n"), "\(text)")
     }
@@ -94,7 +89,7 @@ import Testing
             try "def score(a, b, c):\n  return 1 / 0".write(to: folder.appendingPathComponent("r.py"), atomically: true, encoding: .utf8)
             let up = FileManager.default.currentDirectoryPath.split(separator: "/").map { _ in "../" }.joined()
             let file = "\(up)\(folder.path.dropFirst())/r.py"
-            let evaluator = try RewardEvaluator(plugins: ["\(file),python=\(#require(Self.interpreter))"])
+            let evaluator = try RewardEvaluator(plugins: ["\(file),python=\(python)"])
             let text = errorMessage { try evaluator.score(RewardFixture.batch(count: 1)) }
             #expect(text == "reward r failed on sample 1: ZeroDivisionError: division by zero (line 2)")
         }
@@ -190,7 +185,7 @@ import Testing
             let host = Process()
             host.executableURL = URL(fileURLWithPath: programs.appendingPathComponent("dag-reward").path)
             let picture = repository.appendingPathComponent("Tests/Goldens/rewards/words.png").path
-            host.arguments = try ["score", "\(file),python=\(#require(Self.interpreter))", picture]
+            host.arguments = ["score", "\(file),python=\(python)", picture]
             try host.run()
             #expect(try waitUntil { try RewardFixture.processes(file).count == 3 })
             kill(host.processIdentifier, SIGKILL)
@@ -210,7 +205,7 @@ import Testing
             let file = folder.appendingPathComponent("my_reward.py").path
             try "def score(a, b, c): pass".write(toFile: file, atomically: true, encoding: .utf8)
             let source = String(decoding: PackageResources.worker_py, as: UTF8.self).replacing(#", "protocol": PROTOCOL"#, with: "")
-            let program = WorkerProcess.Program(path: try #require(Self.interpreter), arguments: ["-c", source, file])
+            let program = WorkerProcess.Program(path: python, arguments: ["-c", source, file])
             let text = errorMessage { try IsolatedLibrary(name: "r", program: program, count: 1, timeout: 30, monitor: Monitor()) }
             #expect(text.hasSuffix("is of another release than this program: it speaks version 1 and not 2; install both anew"), "\(text)")
         }

@@ -20,13 +20,6 @@ enum RewardFixture {
         }
     }
 
-    /// Seconds that something takes.
-    static func seconds(_ body: () throws -> Void) rethrows -> Double {
-        let start = monotonicSeconds()
-        try body()
-        return monotonicSeconds() - start
-    }
-
     /// A picture `[height, width, 3]` from a function of row, column and channel.
     static func picture(height: Int, width: Int, _ value: (Int, Int, Int) -> Int) -> [UInt8] {
         var pixels: [UInt8] = []

@@ -89,8 +89,10 @@ import Testing
     }
 
     @Test(arguments: [(1, 1), (1, 7), (7, 1), (2, 2)]) func takesAnySize(height: Int, width: Int) throws {
-        let images = try ImageBatch(
-            pixels: [UInt8](repeating: 128, count: height * width * 3), count: 1, height: height, width: width)
-        #expect(try RewardEvaluator(plugins: ["warmth"]).selfCheck(images: images) == [])
+        let picture = RewardFixture.picture(height: height, width: width) { _, _, channel in [51, 7, 0][channel] }
+        let batch = try RewardFixture.batch([picture], height: height, width: width)
+        let evaluator = try RewardEvaluator(plugins: ["warmth"])
+        #expect(abs(try evaluator.score(batch).reward[0] - 0.4) < 1e-6)
+        #expect(try evaluator.selfCheck(images: batch.images) == [])
     }
 }

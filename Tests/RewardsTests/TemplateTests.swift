@@ -8,7 +8,7 @@ import Testing
 /// The templates of examples/plugins: each is copied out of the repository, built as its README says, run as a user would, in a worker
 /// process, and compared with the same score computed here. A template whose toolchain is not installed is reported as skipped.
 @Suite struct TemplateTests {
-    @Test(.enabled(if: Shell.has("cc") && Shell.has("make"))) func c() throws {
+    @Test(.programs("cc", "make")) func c() throws {
         try Template.build("c", ["make"], product: "libbrightness.so") { library in
             try Template.expect(library) { picture in picture.values.reduce(0, +) / Double(picture.values.count) / 255 }
         }
@@ -19,7 +19,7 @@ import Testing
         #expect(source.split(separator: "\n", omittingEmptySubsequences: false).count < 40)
     }
 
-    @Test(.enabled(if: Shell.has("g++") && Shell.has("make"))) func cpp() throws {
+    @Test(.slow, .programs("g++", "make")) func cpp() throws {
         let fault = ("Moments rg, yb;", "Moments rg, yb; if (n == 1) throw std::runtime_error(\"seeded\");")
         try Template.build("cpp", ["make"], product: "libcolourfulness.so") { library in
             try Template.expect(library, "crop=1", Self.colourfulness)
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    @Test(.enabled(if: Shell.has("cargo"))) func rust() throws {
+    @Test(.slow, .programs("cargo")) func rust() throws {
         let (command, product) = (["cargo", "build", "--release", "--offline", "--quiet"], "target/release/libdetail.so")
         let fault = ("let picture = batch.picture(n);", "let picture = batch.picture(n); if n == 1 { panic!(\"seeded {n}\"); }")
         try Template.build("rust", command, product: product) { library in
@@ -45,7 +45,7 @@ import Testing
         }
     }
 
-    @Test(.enabled(if: Shell.has("go") && Shell.has("make"))) func go() throws {
+    @Test(.programs("go", "make")) func go() throws {
         let fault = ("half := picture.Width / 2", "half := picture.Width / 2; if sample.Prompt == \"fault\" { panic(\"seeded\") }")
         try Template.build("go", ["make"], product: "libsymmetry.so") { library in
             try Template.expect(library, "contrast=2", Self.symmetry)
@@ -60,7 +60,7 @@ import Testing
         }
     }
 
-    @Test(.enabled(if: Shell.has("swift"))) func swift() throws {
+    @Test(.slow, .programs("swift")) func swift() throws {
         let (command, product) = (["swift", "build", "-c", "release"], ".build/release/libroughness.so")
         let fault = ("var sum = 0.0", "var sum = 0.0\nif sample.prompt == \"fault\" { throw RewardFailure.unreachable(\"seeded\") }")
         try Template.build("swift", command, product: product) { library in
@@ -79,8 +79,8 @@ import Testing
         }
     }
 
-    @Test(.enabled(if: PythonRewardTests.interpreter != nil)) func python() throws {
-        let python = try "python=\(#require(PythonRewardTests.interpreter))"
+    @Test(.slow, .python) func python() throws {
+        let python = "python=\(TestSupport.python)"
         try Template.build("python", ["true"], product: "my_reward.py", settings: ",\(python)") { file in
             try Template.expect(file, "\(python),limit=10") { Self.sharpness($0) / 10 }
             try Template.expect(file, python) { min(1, Self.sharpness($0) / 0.05) }

@@ -1,4 +1,4 @@
-// How red a picture is, from -1 to 1; the same number as redness() of test_dagcore.py, to the bit.
+// How red an image is, from -1 to 1; the same number as redness() of test_dagcore.py, to the bit.
 #include "dag_reward.h"
 
 static int32_t redness(void *context, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {

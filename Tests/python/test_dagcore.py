@@ -11,15 +11,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import venv
 import weakref
 from pathlib import Path
 
+import dagcore
 import numpy
 import pytest
-
-import dagcore
 from dagcore import _library
 from redness import redness
 
@@ -84,7 +82,7 @@ def test_epochs_metrics_and_pictures(tmp_path, expected):
     ) as trainer:
         assert trainer.status == (0, 2, 0, 2, 0, 8, 32, 32)
         with pytest.raises(dagcore.OrderError, match="no optimiser step yet"):
-            trainer.metrics
+            _ = trainer.metrics
         epochs = list(trainer)
         assert [epoch.index for epoch in epochs] == [0, 1] and phases == {"sampling", "training"}
         samples = epochs[1].samples
@@ -97,7 +95,7 @@ def test_epochs_metrics_and_pictures(tmp_path, expected):
         assert lines == trainer.history
         pictures = trainer.sample(["a red boot", "a blue bag"], [7, 8])
         assert pictures.shape == (2, 32, 32, 3)
-        # The same picture whatever else is drawn with it, but for the last bit of a sum.
+        # The same image whatever else is drawn with it, but for the last bit of a sum.
         numpy.testing.assert_allclose(trainer.sample(["a blue bag"], [8])[0].astype(int), pictures[1].astype(int), atol=1)
         assert trainer.evaluate()["evaluation_samples"] == 3
         assert trainer.config["seed"] == 5 and trainer.config["beta"] == 10
@@ -260,7 +258,7 @@ def test_what_callbacks_raise_comes_out(tmp_path):
         dagcore.Trainer(SMALL, rewards=[broken], output=tmp_path / "a")
     assert isinstance(caught.value.__cause__, KeyError)
 
-    with pytest.raises(dagcore.DagError, match=r"scores of shape \(3, 1\) for 4 pictures and 1 objectives"):
+    with pytest.raises(dagcore.DagError, match=r"scores of shape \(3, 1\) for 4 images and 1 objectives"):
         dagcore.Trainer(SMALL, rewards=[dagcore.Reward(lambda i, p, m: [1, 2, 3], name="short")], output=tmp_path / "b")
 
     def watcher(phase, done, total):
@@ -468,9 +466,8 @@ def test_structs_are_those_of_the_header(tmp_path):
         "dag_callback": _library.Callback, "dag_observer": _library.Observer, "dag_status": _library.CStatus,
         "dag_samples": _library.CSamples, "dag_pictures": _library.Pictures,
     }
-    assert {id(s) for s in structs.values()} == {id(s) for s in vars(_library).values() if isinstance(s, type) and issubclass(s, ctypes.Structure)} - {
-        id(ctypes.Structure)
-    }
+    declared = {id(s) for s in vars(_library).values() if isinstance(s, type) and issubclass(s, ctypes.Structure)}
+    assert {id(s) for s in structs.values()} == declared - {id(ctypes.Structure)}
     lines, expected = [], []
     for name, struct in structs.items():
         lines.append(f"{name} %zu\\n\", sizeof({name}));")

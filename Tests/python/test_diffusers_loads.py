@@ -1,4 +1,4 @@
-"""dag-sample and diffusers must draw the same picture from the same seed, with and without the LoRA that dag-train wrote.
+"""dag-sample and diffusers must draw the same image from the same seed, with and without the LoRA that dag-train wrote.
 
     DAG_BIN=.build/release DAG_RUN=runs/example pytest Tests/python
 

@@ -1,4 +1,4 @@
-// Trains the shipped model with a reward that is a function of this program: how red a picture is.
+// Trains the shipped model with a reward that is a function of this program: how red an image is.
 //
 //     make && ./train path/to/models/tiny-sd output-folder [epochs]
 #include <dagcore.h>
@@ -15,7 +15,7 @@ static void check(int32_t status) {
     exit(status == DAG_CANCELLED ? 130 : 1);
 }
 
-/// Red minus the mean of green and blue in the middle of the picture, from -1 to 1.
+/// Red minus the mean of green and blue in the middle of the image, from -1 to 1.
 static int32_t redness(void *context, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
     (void)context, (void)error;
     const dag_reward_images *images = batch->images;
@@ -53,10 +53,10 @@ int main(int count, char *arguments[]) {
 
     char config[2048];
     snprintf(config, sizeof config,
-             "{\"model\": \"%s\", \"prompts\": \"tiny-sd\", \"epochs\": %d, \"steps\": 10, \"sample_batch_size\": 64,"
-             " \"batches_per_epoch\": 1, \"train_batch_size\": 8, \"gradient_accumulation_steps\": 4, \"learning_rate\": 1e-3,"
-             " \"flow_learning_rate\": 3e-3, \"beta\": 50, \"beta_annealing\": 0, \"seed\": 1}",
-             arguments[1], count > 3 ? atoi(arguments[3]) : 8);
+        "{\"model\": \"%s\", \"prompts\": \"tiny-sd\", \"epochs\": %d, \"steps\": 10, \"sample_batch_size\": 64,"
+        " \"batches_per_epoch\": 1, \"train_batch_size\": 8, \"gradient_accumulation_steps\": 4, \"learning_rate\": 1e-3,"
+        " \"flow_learning_rate\": 3e-3, \"beta\": 50, \"beta_annealing\": 0, \"seed\": 1}",
+        arguments[1], count > 3 ? atoi(arguments[3]) : 8);
     check(dag_trainer_create(config, arguments[2], &trainer));
 
     const dag_callback reward = {
@@ -77,10 +77,10 @@ int main(int count, char *arguments[]) {
         for (uint32_t n = 1; n < samples.count; n++)
             if (samples.rewards[n] > samples.rewards[best]) best = n;
         printf("epoch %u: reward %.4f on average; the reddest of %u pictures has %.4f: %s\n", samples.epoch, mean, samples.count,
-               samples.rewards[best], samples.prompts[best].data);
+            samples.rewards[best], samples.prompts[best].data);
     }
 
-    // A picture by the trained model, as a PPM file.
+    // An image by the trained model, as a PPM file.
     const char *prompt = "a red boot on a blue background";
     const uint64_t seed = 7;
     dag_pictures pictures = {.struct_size = sizeof pictures};

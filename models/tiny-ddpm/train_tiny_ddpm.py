@@ -5,8 +5,12 @@
 Data: Fashion-MNIST (Debian package dataset-fashion-mnist, MIT licence), gray, 28x28 padded to 32x32. The ten classes are equally frequent.
 Needs torch, diffusers, numpy.
 """
-import argparse, gzip, time
-import numpy as np, torch
+import argparse
+import gzip
+import time
+
+import numpy as np
+import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 DATA = "/usr/share/datasets/fashion-mnist/"

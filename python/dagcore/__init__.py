@@ -1,4 +1,4 @@
-"""Post-trains diffusion models so that they sample in proportion to a reward, which may be any Python function of pictures.
+"""Post-trains diffusion models so that they sample in proportion to a reward, which may be any Python function of images.
 
     import dagcore
 
@@ -8,7 +8,7 @@
     with dagcore.Trainer(model="models/tiny-sd", prompts="tiny-sd", epochs=5, rewards=[redness], output="runs/red") as trainer:
         for epoch in trainer:
             print(epoch.index, epoch.metrics["reward_mean"])
-        pictures = trainer.sample(["a red boot on a blue background"], seeds=[7])
+        images = trainer.sample(["a red boot on a blue background"], seeds=[7])
 
 Everything runs in this process, in libdagcore.so; torch is not imported. What the settings mean is in docs/configuration.md.
 """

@@ -1,4 +1,4 @@
-"""What users pass, as the C functions take it. What is wrong with it is said by the argument's name."""
+"""Converts arguments for the C functions. Errors name the argument."""
 from __future__ import annotations
 
 import json
@@ -33,7 +33,7 @@ def _whole(value: bytes, name: str) -> bytes:
 
 
 def integer(value: Any, name: str, bits: int) -> int:
-    """A whole number from 0, of Python's or numpy's; ctypes would take the lowest bits of any other."""
+    """A whole number from 0, Python's or numpy's; of others ctypes would take the lowest bits."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -44,7 +44,7 @@ def integer(value: Any, name: str, bits: int) -> int:
 
 
 def items(value: Any, name: str) -> list[Any]:
-    """Those of a sequence; a text is none."""
+    """The items of a sequence other than a text."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(f"{name} is a sequence, not {type(value).__name__}")
     return list(value)
@@ -64,5 +64,5 @@ def settings(config: Any, changes: Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know: numbers and arrays of numpy's, and paths."""
+    """Converts values that JSON does not know: numpy's numbers and arrays, and paths."""
     return value.tolist() if isinstance(value, (numpy.generic, numpy.ndarray)) else os.fsdecode(value)

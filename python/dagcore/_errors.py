@@ -1,8 +1,8 @@
-"""What goes wrong, as exceptions that carry the library's own line."""
+"""Exceptions, which carry the library's own line."""
 
 
 class DagError(RuntimeError):
-    """A call failed: a reward could not score, a disk is full, a loss is not finite. The message says which and what to do."""
+    """A call failed: a reward could not score, a disk is full, a loss is not finite. The message names the culprit and the remedy."""
 
 
 class InvalidError(DagError, ValueError):
@@ -18,7 +18,7 @@ class BusyError(DagError):
 
 
 class Cancelled(DagError):
-    """`Trainer.cancel` ended the call; it may be made again."""
+    """`Trainer.cancel` ended the call; calling again goes on."""
 
 
 BY_STATUS = {1: InvalidError, 2: OrderError, 3: BusyError, 4: Cancelled, 5: DagError}

@@ -12,7 +12,6 @@ from ctypes import (
     POINTER,
     Structure,
     c_char_p,
-    c_double,
     c_float,
     c_int32,
     c_int64,
@@ -179,7 +178,7 @@ _TRAINER = {
 
 
 def _candidates() -> list[str]:
-    """Where the library may be: DAGCORE_LIBRARY alone if that is set, else the wheel, what the system knows, installed, built."""
+    """Places to try: DAGCORE_LIBRARY alone if it is set, else the wheel's, the loader's, the installed and the built one."""
     named = os.environ.get("DAGCORE_LIBRARY")
     if named:
         return [named]
@@ -189,7 +188,7 @@ def _candidates() -> list[str]:
 
 
 def _opened(path: str) -> Any:
-    """The library in a file, its functions declared. Raises OSError if it cannot be used."""
+    """Opens a library file and declares its functions. Raises OSError if it cannot be used."""
     if "torch" in sys.modules and os.path.isfile(path) and b"libdag_torch_cpu.so" not in pathlib.Path(path).read_bytes():
         raise OSError(
             f"{path}: was not installed: its libtorch goes by the names of the torch that is imported here, and two versions would crash; "
@@ -240,21 +239,21 @@ def version() -> str:
 
 
 def torch_version() -> str:
-    """The version of the libtorch in the library, which has nothing to do with a torch that Python may import."""
+    """The version of the library's libtorch, which is independent of a torch that Python imports."""
     return library().dag_torch_version().decode()
 
 
 def default_config() -> dict[str, Any]:
-    """All settings with their defaults, the paper's; docs/configuration.md explains them."""
+    """All settings with their defaults, which are the paper's; docs/configuration.md explains them."""
     return json.loads(library().dag_default_config())
 
 
 def failure(status: int, message: bytes) -> DagError:
-    """What a status other than DAG_OK stands for."""
+    """The exception for a status other than DAG_OK."""
     return BY_STATUS.get(status, DagError)(message.decode(errors="replace"))
 
 
 def check(status: int) -> None:
-    """Raises what a status stands for, with the calling thread's last error."""
+    """Raises the exception for a status other than DAG_OK, with the calling thread's last error."""
     if status:
         raise failure(status, library().dag_last_error())

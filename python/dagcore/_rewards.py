@@ -25,7 +25,7 @@ class Reward:
 
     `function(images, prompts, metadata)` gets uint8 [n, height, width, 3] in sRGB, which is the library's own memory, read-only and valid
     during the call; n prompts; n dicts. It returns n numbers, or for several objectives a dict of n numbers each, or [n, objectives].
-    It is called on another thread than the trainer, one call at a time. To keep pictures it takes a copy: it has failed if the array, or
+    It is called on another thread than the trainer, one call at a time. To keep images it takes a copy: it has failed if the array, or
     anything that shares its memory, is still there after the call.
     """
 
@@ -39,19 +39,19 @@ class Reward:
     objective: str | None = None
     #: Shift and scale by running statistics.
     normalize: bool = False
-    #: "fail", "drop" or "impute:NUMBER": what becomes of pictures whose score is not finite.
+    #: "fail", "drop" or "impute:NUMBER": the treatment of images whose score is not finite.
     on_failure: str = "fail"
-    #: What the scores depend on: a run is resumed only with rewards of the same fingerprint.
+    #: The version of the scores: a run is resumed only with rewards of the same fingerprint.
     fingerprint: str = ""
-    #: Whether equal pictures get equal scores, which is tried before training.
+    #: Whether equal images get equal scores; the self-checks before training try it.
     deterministic: bool = True
-    #: Pictures a call takes at most; 0: any number.
+    #: Most images in a call; 0: any number.
     largest_batch: int = 0
 
     def callback(self, failed: Callable[[BaseException], None]) -> c.Callback:
-        """The C side of it, which has to be kept as long as it is used. `failed` is told what the function raises."""
+        """The C struct, to be kept as long as it is in use. `failed` receives what the function raises."""
         if not callable(self.function):
-            raise TypeError(f"a reward's function is called with pictures: {self.function!r} cannot be")
+            raise TypeError(f"a reward's function is called with images: {self.function!r} cannot be")
         name = self.name or getattr(self.function, "__name__", "reward")
         named = arguments.text(name, "a reward's name")
         if not re.fullmatch("[a-z][a-z0-9_]*", name):
@@ -98,7 +98,7 @@ class Reward:
 
 
 def _ask(function: Score, batch: c.Batch, names: Sequence[str]) -> numpy.ndarray:
-    """[count, objectives] of what a function returns. Its pictures are lent: that nothing of them is left afterwards is seen to here."""
+    """Scores [count, objectives] of a function. Its images are lent, so this checks that nothing keeps them afterwards."""
     pictures, n = batch.images.contents, batch.count
     memory = (ctypes.c_uint8 * (pictures.strides[0] * n)).from_address(pictures.data)
     lent = weakref.ref(memory)
@@ -114,21 +114,21 @@ def _ask(function: Score, batch: c.Batch, names: Sequence[str]) -> numpy.ndarray
     finally:
         del images
     if lent() is not None:
-        gc.collect()  # the last to hold on to them may be garbage
+        gc.collect()  # garbage may still hold them
     if lent() is not None:
         raise RuntimeError("the function kept its images, which are lent for the call: keep images.copy(), and nothing that shares their memory")
     return scores
 
 
 def _forget_frames(exception: BaseException | None) -> None:
-    """Empties the frames that an exception came through, in which pictures are. Lines and messages stay."""
+    """Empties the frames of an exception, which hold images. Lines and messages stay."""
     while exception is not None:
         traceback.clear_frames(exception.__traceback__)
         exception = exception.__cause__ or exception.__context__
 
 
 def _scores(answer: Any, count: int, names: Sequence[str]) -> numpy.ndarray:
-    """[count, objectives] of what a function returned."""
+    """The scores [count, objectives] that a function returned."""
     if isinstance(answer, Mapping):
         if set(answer) != set(names):
             raise ValueError(f"the scores are named {sorted(answer)}, not {sorted(names)}")
@@ -137,5 +137,5 @@ def _scores(answer: Any, count: int, names: Sequence[str]) -> numpy.ndarray:
     if scores.ndim == 1:
         scores = scores[:, None]
     if scores.shape != (count, len(names)):
-        raise ValueError(f"scores of shape {scores.shape} for {count} pictures and {len(names)} objectives")
+        raise ValueError(f"scores of shape {scores.shape} for {count} images and {len(names)} objectives")
     return scores

@@ -28,7 +28,7 @@ _PHASES = {1: "sampling", 2: "training", 3: "evaluating"}
 
 
 class Status(NamedTuple):
-    """Where a run stands."""
+    """The progress of a run."""
 
     #: Epochs that are complete, and those of the run.
     epoch: int
@@ -38,14 +38,14 @@ class Status(NamedTuple):
     updates_per_epoch: int
     step: int
     trajectories_per_epoch: int
-    #: Of a picture, pixels.
+    #: Of an image, pixels.
     height: int
     width: int
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The n pictures of an epoch's trajectories, and their scores; copies, which stay as they are."""
+    """The n images of an epoch's trajectories and their scores, as copies."""
 
     epoch: int
     #: uint8 [n, height, width, 3].
@@ -54,7 +54,7 @@ class Samples:
     #: uint64 [n]: the trajectories' numbers over the run, and their generators' seeds.
     sample_ids: numpy.ndarray
     seeds: numpy.ndarray
-    #: float32 [n]: the trained reward; NaN for a trajectory that was dropped.
+    #: float32 [n]: the score that is trained on; NaN for a trajectory that was dropped.
     rewards: numpy.ndarray
     #: By name, such as "redness/score", float32 [n].
     scores: dict[str, numpy.ndarray]
@@ -62,17 +62,17 @@ class Samples:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch that is complete."""
+    """A complete epoch."""
 
     index: int
     #: The line of metrics.jsonl of each optimiser step.
     steps: list[dict[str, Any]]
-    #: What the trainer's `samples` were.
+    #: The trainer's `samples` at its end.
     samples: Samples
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Those of the last optimiser step."""
+        """The metrics of the last optimiser step."""
         return self.steps[-1] if self.steps else {}
 
 
@@ -154,7 +154,7 @@ class Trainer:
             raise
 
     def _call(self, name: str, *parameters) -> None:
-        """A call that may take long: Ctrl-C cancels it, and what callbacks raised comes out of it."""
+        """Makes a call that may take long: Ctrl-C cancels it, and it raises what callbacks raised."""
         self._watch.forget()
         function = getattr(c.library(), f"dag_trainer_{name}")
         with _Interruptible(self.cancel) as interruption:
@@ -162,17 +162,17 @@ class Trainer:
             message = c.library().dag_last_error() if status else b""
         if interruption.signal is not None:
             interruption.deliver()
-        # No variable here holds what is raised: it would hold this frame, and so the trainer, in a cycle.
+        # No variable here holds the exception: it would hold this frame, and so the trainer, in a cycle.
         self._watch.raise_for(status, message)
 
     # Training
 
     def run(self) -> None:
-        """Trains until the last epoch, saving as it goes; what ends it early, it has saved."""
+        """Trains until the last epoch, saving as it goes, and also when it ends early."""
         self._call("run")
 
     def run_epoch(self) -> Epoch:
-        """One epoch, or what is left of the one under way."""
+        """Trains one epoch, or the rest of the one under way."""
         first = len(self._watch.steps)
         self._call("run_epoch")
         return Epoch(self.status.epoch - 1, self._watch.steps[first:], self.samples)
@@ -192,7 +192,7 @@ class Trainer:
         return self.samples
 
     def update(self) -> bool:
-        """One optimiser step. Returns whether it was the epoch's last."""
+        """Makes one optimiser step. Returns whether it was the epoch's last."""
         done = ctypes.c_int32()
         self._call("update", ctypes.byref(done))
         return bool(done.value)
@@ -202,14 +202,14 @@ class Trainer:
         self._call("save")
 
     def cancel(self) -> None:
-        """Ends the call that is going on in another thread, or the next one, with `Cancelled`."""
+        """Ends the call that another thread is in, or else the next one, with `Cancelled`."""
         c.check(c.library().dag_trainer_cancel(self._handle))
 
     # Looking in
 
     @property
     def status(self) -> Status:
-        """Where the run stands."""
+        """The progress of the run."""
         status = c.CStatus(struct_size=ctypes.sizeof(c.CStatus))
         c.check(c.library().dag_trainer_status(self._handle, ctypes.byref(status)))
         return Status(*(getattr(status, name) for name in Status._fields))
@@ -226,7 +226,7 @@ class Trainer:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The newest optimiser step's line of metrics.jsonl."""
+        """The latest optimiser step's line of metrics.jsonl."""
         return self._text("metrics")
 
     @property
@@ -236,7 +236,7 @@ class Trainer:
 
     @property
     def samples(self) -> Samples:
-        """The pictures of the newest epoch that was scored."""
+        """The images of the latest epoch that was scored."""
         found = c.CSamples(struct_size=ctypes.sizeof(c.CSamples))
         c.check(c.library().dag_trainer_samples(self._handle, ctypes.byref(found)))
         n, m = found.count, found.objective_count
@@ -256,25 +256,25 @@ class Trainer:
         )
 
     def sample(self, prompts: Sequence[str] | None, seeds: Sequence[int]) -> numpy.ndarray:
-        """Pictures with the current LoRA, uint8 [n, height, width, 3]; picture k is a function of prompt k and seed k alone.
+        """Draws images with the current LoRA, uint8 [n, height, width, 3]; image k depends on prompt k and seed k alone.
 
         :param prompts: as many as seeds; None for a model without text.
         """
         numbers = [arguments.integer(seed, f"seeds[{k}]", 64) for k, seed in enumerate(arguments.items(seeds, "seeds"))]
         n, texts = len(numbers), None
         if not n:
-            raise ValueError("seeds is empty: give one a picture")
+            raise ValueError("seeds is empty: give one for each image")
         if prompts is not None:
             encoded = [arguments.text(prompt, f"prompts[{k}]") for k, prompt in enumerate(arguments.items(prompts, "prompts"))]
             if len(encoded) != n:
-                raise ValueError(f"{len(encoded)} prompts came with {n} seeds: give one of each a picture")
+                raise ValueError(f"{len(encoded)} prompts came with {n} seeds: give one of each for each image")
             texts = (ctypes.c_char_p * n)(*encoded)
         pictures = c.Pictures(struct_size=ctypes.sizeof(c.Pictures))
         self._call("sample", texts, (ctypes.c_uint64 * n)(*numbers), n, ctypes.byref(pictures))
         return numpy.ctypeslib.as_array(pictures.images, shape=(n, pictures.height, pictures.width, 3)).copy()
 
     def evaluate(self) -> dict[str, Any]:
-        """Scores pictures of as many fixed prompts and seeds as the setting `evaluation_samples` says."""
+        """Scores images of fixed prompts and seeds, as many as the setting `evaluation_samples` says."""
         return self._text("evaluate")
 
     @property
@@ -290,7 +290,7 @@ class Trainer:
     # The end
 
     def close(self) -> None:
-        """Frees the model and ends the rewards' processes; what was not saved is lost. May be called again."""
+        """Frees the model and ends the rewards' processes; unsaved progress is lost. May be called again."""
         if getattr(self, "_handle", None):
             c.check(c.library().dag_trainer_destroy(self._handle))
             self._handle = ctypes.c_void_p()
@@ -314,7 +314,7 @@ _open_trainers: weakref.WeakSet[Trainer] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """A thread that came back to a Python that has ended would be ended itself, so no reward may be at work by then."""
+    """Closes all trainers at exit: a thread that returned to a Python that has ended would be ended, so no reward may run by then."""
     for trainer in list(_open_trainers):
         while trainer in _open_trainers:
             try:
@@ -326,7 +326,7 @@ def _close_all() -> None:
 
 
 def _forget_all() -> None:
-    """Trainers are of the process that made them: a child that was forked has neither their threads nor the right to end their rewards."""
+    """Forgets all trainers in a forked child, which has neither their threads nor the right to end their rewards."""
     for trainer in list(_open_trainers):
         trainer._handle = ctypes.c_void_p()
     _open_trainers.clear()
@@ -336,9 +336,9 @@ os.register_at_fork(after_in_child=_forget_all)
 
 
 class _Watch:
-    """What the library calls. Exceptions cannot cross it: they are kept, and raised when the call has returned.
+    """Callbacks of the library. Exceptions cannot cross it: they are kept, and raised when the call has returned.
 
-    The trainer has it, and it does not know the trainer: so one that nobody has any more is freed at once.
+    The trainer has it, and it does not know the trainer: so a trainer without references is freed at once.
     """
 
     def __init__(self, progress: Callable[[str, int, int], None] | None) -> None:
@@ -347,12 +347,12 @@ class _Watch:
         self.forget()
 
     def forget(self) -> None:
-        """Before a call."""
+        """Prepares for a call."""
         self._raised: BaseException | None = None
         self._scoring: BaseException | None = None
 
     def observer(self) -> c.Observer:
-        """The C side of it, which has to be kept as long as it is used."""
+        """The C struct, to be kept as long as it is in use."""
         return c.Observer(
             struct_size=ctypes.sizeof(c.Observer),
             progress=c.ProgressFunction(lambda _, phase, done, total: self._notify(self._progress, _PHASES.get(phase, ""), done, total)),
@@ -372,7 +372,7 @@ class _Watch:
         self._scoring = exception
 
     def raise_for(self, status: int, message: bytes) -> None:
-        """After a call: what was kept, or else what the call returned."""
+        """Ends a call: raises the kept exception, or else the one for the call's status."""
         try:
             if self._raised is not None:
                 raise self._raised
@@ -383,7 +383,7 @@ class _Watch:
 
 
 class _Interruptible:
-    """While in C, where Python cannot raise: Ctrl-C cancels instead, and is delivered afterwards.
+    """Holds Ctrl-C while in C, where Python cannot raise: it cancels instead, and is delivered afterwards.
 
     Python runs handlers between two of its own instructions, so it does that when the library reports its progress.
     """
@@ -408,6 +408,6 @@ class _Interruptible:
             signal.signal(signal.SIGINT, self._before)
 
     def deliver(self) -> None:
-        """Has the handler that was there before do its work; Python's own raises KeyboardInterrupt."""
-        frame, self._frame = self._frame, None  # which may be the very one that this object is in
+        """Calls the handler that was installed before; Python's own raises KeyboardInterrupt."""
+        frame, self._frame = self._frame, None  # it may be the one that holds this object
         self._before(self.signal, frame)

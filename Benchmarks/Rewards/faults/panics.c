@@ -23,8 +23,20 @@ static const dag_reward_option options[] = {{sizeof(dag_reward_option), 0, "at",
 static const int32_t formats[] = {DAG_REWARD_U8_NHWC};
 static const char *const devices[] = {"cpu"};
 static const dag_reward_info info = {
-    .struct_size = sizeof info, .name = "panics", .version = "1", .description = "panics", .license = "Apache-2.0", .source = "the benchmarks",
-    .objective_count = 1, .option_count = 1, .image_format_count = 1, .device_count = 1, .objectives = objectives, .options = options,
-    .image_formats = formats, .devices = devices, .thread_mode = DAG_REWARD_SERIALIZED,
+    .struct_size = sizeof info,
+    .name = "panics",
+    .version = "1",
+    .description = "panics",
+    .license = "Apache-2.0",
+    .source = "the benchmarks",
+    .objective_count = 1,
+    .option_count = 1,
+    .image_format_count = 1,
+    .device_count = 1,
+    .objectives = objectives,
+    .options = options,
+    .image_formats = formats,
+    .devices = devices,
+    .thread_mode = DAG_REWARD_SERIALIZED,
 };
 DAG_REWARD_PLUGIN(info, create, score, destroy, NULL)

@@ -22,7 +22,6 @@ static const dag_reward_objective objectives[] = {{sizeof(dag_reward_objective),
 static const dag_reward_option options[] = {{sizeof(dag_reward_option), 0, "at", "0", "sample at which it throws"}};
 static const int32_t formats[] = {DAG_REWARD_U8_NHWC};
 static const char *const devices[] = {"cpu"};
-static const dag_reward_info info = {
-    sizeof(dag_reward_info), 0, "throws", "1", "lets an exception out", "Apache-2.0", "the benchmarks", 1, 1, 1, 1, objectives, options, formats,
-    devices, DAG_REWARD_SERIALIZED, 0};
+static const dag_reward_info info = {sizeof(dag_reward_info), 0, "throws", "1", "lets an exception out", "Apache-2.0", "the benchmarks", 1,
+    1, 1, 1, objectives, options, formats, devices, DAG_REWARD_SERIALIZED, 0};
 DAG_REWARD_PLUGIN(info, create, score, destroy, nullptr)

@@ -1,14 +1,13 @@
-// Holds the ABI in place, of rewards and of the trainer: a field that moves or changes its type, or a constant that changes, does not compile. A field that
-// is appended gets a line here; then scripts/abi_gate.sh --accept. (Without a C file, what includes the header would not be rebuilt
-// after an edit.)
+// Holds the ABI of rewards and of the trainer in place: if a field moves or changes its type, or a constant changes, this does not
+// compile. An appended field gets a line here; then run scripts/abi_gate.sh --accept. (Without a C file in this target, users of the
+// header would not be rebuilt after an edit.)
 #include "dagcore.h"
 
 #define FIXED(type, size) _Static_assert(sizeof(type) == (size), #type " may not change its size")
 #define GROWS(type, size) _Static_assert(sizeof(type) >= (size), #type " has lost a field")
-#define AT(type, offset, field, ...)                                                          \
-    _Static_assert(offsetof(type, field) == (offset), #type "." #field " has moved");         \
-    _Static_assert(__builtin_types_compatible_p(__typeof__(((type *)0)->field), __VA_ARGS__), \
-                   #type "." #field " has changed its type")
+#define AT(type, offset, field, ...) \
+    _Static_assert(offsetof(type, field) == (offset), #type "." #field " has moved"); \
+    _Static_assert(__builtin_types_compatible_p(__typeof__(((type *)0)->field), __VA_ARGS__), #type "." #field " has changed its type")
 #define VALUE(name, value) _Static_assert((name) == (value), #name " has changed its value")
 #define TEXT(name, text) _Static_assert(__builtin_strcmp(name, text) == 0, #name " has changed its value")
 
@@ -141,9 +140,9 @@ AT(dag_reward_log, 0, struct_size, uint32_t);
 AT(dag_reward_log, 4, reserved, uint32_t);
 AT(dag_reward_log, 8, write, void (*)(const char *));
 
-_Static_assert(__builtin_types_compatible_p(__typeof__(dag_reward_entry),
-                                            int32_t(const dag_reward_host *, const dag_reward_plugin **, dag_reward_error *)),
-               "dag_reward_entry has changed its type");
+_Static_assert(__builtin_types_compatible_p(
+                   __typeof__(dag_reward_entry), int32_t(const dag_reward_host *, const dag_reward_plugin **, dag_reward_error *)),
+    "dag_reward_entry has changed its type");
 
 // The trainer: dagcore.h.
 VALUE(DAG_API_VERSION, 1);

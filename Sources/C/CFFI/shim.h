@@ -1,6 +1,6 @@
 #include <ffi.h>
 
-// libffi's types are mutable globals, which Swift does not let one read; functions it does.
+// libffi's types are mutable globals, which Swift refuses to read; it accepts functions that return them.
 static inline ffi_type *dag_ffi_void(void) { return &ffi_type_void; }
 static inline ffi_type *dag_ffi_pointer(void) { return &ffi_type_pointer; }
 static inline ffi_type *dag_ffi_float(void) { return &ffi_type_float; }

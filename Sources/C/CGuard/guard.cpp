@@ -13,7 +13,7 @@ int32_t guarded(int32_t failure, char *message, size_t capacity, Call call) {
     try {
         return call();
     } catch (const abi::__forced_unwind &) {
-        throw;  // the thread is being ended, by a Python that has ended for instance: who stops that ends the process
+        throw;  // the thread is being ended (by a Python at its end, for instance): to stop that would abort the process
     } catch (const std::exception &exception) {
         snprintf(message, capacity, "it threw a C++ exception: %s", exception.what());
     } catch (...) {
@@ -25,11 +25,9 @@ int32_t guarded(int32_t failure, char *message, size_t capacity, Call call) {
 
 extern "C" {
 
-int32_t guard_score(
-    const dag_callback *callback, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
-    return guarded(DAG_REWARD_INTERNAL, error->message, error->capacity, [&] {
-        return callback->score(callback->context, batch, result, error);
-    });
+int32_t guard_score(const dag_callback *callback, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
+    return guarded(
+        DAG_REWARD_INTERNAL, error->message, error->capacity, [&] { return callback->score(callback->context, batch, result, error); });
 }
 
 void guard_release(const dag_callback *callback) {

@@ -8,7 +8,10 @@ using namespace ctorch;
 extern "C" {
 
 void ct_set_requires_grad(ct_tensor t, bool on) {
-    guarded(false, [&] { borrow(t).set_requires_grad(on); return true; });
+    guarded(false, [&] {
+        borrow(t).set_requires_grad(on);
+        return true;
+    });
 }
 
 bool ct_requires_grad(ct_tensor t) {
@@ -16,7 +19,10 @@ bool ct_requires_grad(ct_tensor t) {
 }
 
 void ct_backward(ct_tensor loss) {
-    guarded(false, [&] { borrow(loss).backward(); return true; });
+    guarded(false, [&] {
+        borrow(loss).backward();
+        return true;
+    });
 }
 
 ct_tensor ct_grad(ct_tensor t) {
@@ -24,7 +30,10 @@ ct_tensor ct_grad(ct_tensor t) {
 }
 
 void ct_clear_grad(ct_tensor t) {
-    guarded(false, [&] { borrow(t).mutable_grad().reset(); return true; });
+    guarded(false, [&] {
+        borrow(t).mutable_grad().reset();
+        return true;
+    });
 }
 
 double ct_clip_grad_norm(const ct_tensor *parameters, size_t count, double max_norm) {
@@ -42,7 +51,7 @@ double ct_clip_grad_norm(const ct_tensor *parameters, size_t count, double max_n
 }
 
 void ct_adamw(const ct_tensor *parameters, const ct_tensor *exp_avg, const ct_tensor *exp_avg_sq, const ct_tensor *steps, size_t count,
-              double learning_rate, double beta1, double beta2, double weight_decay, double eps) {
+    double learning_rate, double beta1, double beta2, double weight_decay, double eps) {
     guarded(false, [&] {
         c10::AutoGradMode no_grad(false);
         std::vector<at::Tensor> p, g, m, v, s;

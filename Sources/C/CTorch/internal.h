@@ -16,13 +16,9 @@ inline at::Tensor borrow(ct_tensor h) {
     return at::Tensor(c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>::reclaim_copy(reinterpret_cast<c10::TensorImpl *>(h)));
 }
 
-inline std::optional<at::Tensor> borrow_optional(ct_tensor h) {
-    return h ? std::optional<at::Tensor>(borrow(h)) : std::nullopt;
-}
+inline std::optional<at::Tensor> borrow_optional(ct_tensor h) { return h ? std::optional<at::Tensor>(borrow(h)) : std::nullopt; }
 
-inline ct_tensor own(at::Tensor t) {
-    return reinterpret_cast<ct_tensor>(t.unsafeReleaseTensorImpl());
-}
+inline ct_tensor own(at::Tensor t) { return reinterpret_cast<ct_tensor>(t.unsafeReleaseTensorImpl()); }
 
 inline std::vector<at::Tensor> borrow_list(const ct_tensor *list, size_t count) {
     std::vector<at::Tensor> tensors;
@@ -31,9 +27,7 @@ inline std::vector<at::Tensor> borrow_list(const ct_tensor *list, size_t count) 
     return tensors;
 }
 
-inline at::IntArrayRef dims(const int64_t *values, size_t count) {
-    return at::IntArrayRef(values, count);
-}
+inline at::IntArrayRef dims(const int64_t *values, size_t count) { return at::IntArrayRef(values, count); }
 
 inline at::TensorOptions options(int dtype, int device) {
     return at::TensorOptions().dtype(static_cast<at::ScalarType>(dtype)).device(device == CT_CUDA ? at::kCUDA : at::kCPU);

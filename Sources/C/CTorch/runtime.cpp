@@ -43,7 +43,10 @@ void ct_release(ct_tensor t) {
 const char *ct_version(void) { return TORCH_VERSION; }
 
 void ct_set_threads(int n) {
-    guarded(false, [&] { at::set_num_threads(n); return true; });
+    guarded(false, [&] {
+        at::set_num_threads(n);
+        return true;
+    });
 }
 
 int ct_threads(void) {
@@ -73,9 +76,8 @@ bool ct_set_grad_enabled(bool on) {
 }
 
 ct_generator ct_generator_new(uint64_t seed) {
-    return guarded(static_cast<ct_generator>(nullptr), [&] {
-        return reinterpret_cast<ct_generator>(new at::Generator(at::detail::createCPUGenerator(seed)));
-    });
+    return guarded(static_cast<ct_generator>(nullptr),
+        [&] { return reinterpret_cast<ct_generator>(new at::Generator(at::detail::createCPUGenerator(seed))); });
 }
 
 void ct_generator_free(ct_generator g) { delete reinterpret_cast<at::Generator *>(g); }
@@ -110,9 +112,7 @@ ct_tensor ct_from_data(const void *data, size_t bytes, const int64_t *sizes, siz
 }
 
 ct_tensor ct_from_memory(void *data, const int64_t *sizes, size_t rank, int dtype, void (*release)(void *), void *context) {
-    return tensor([&] {
-        return at::from_blob(data, dims(sizes, rank), [=](void *) { release(context); }, options(dtype, CT_CPU));
-    });
+    return tensor([&] { return at::from_blob(data, dims(sizes, rank), [=](void *) { release(context); }, options(dtype, CT_CPU)); });
 }
 
 bool ct_defined(ct_tensor t) { return borrow(t).defined(); }

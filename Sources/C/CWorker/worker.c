@@ -28,7 +28,7 @@ static char **worker_environment(void) {
     return copy;
 }
 
-// vfork rather than fork: OpenBLAS and others do work in fork handlers, which are not called here.
+// vfork rather than fork, because OpenBLAS and others do work in fork handlers, which vfork does not call.
 int dag_worker_spawn(char *const arguments[], int socket, int memory, pid_t *pid) {
     const int host = dag_worker_watch(getpid());
     if (host < 0) return errno;
@@ -49,7 +49,7 @@ int dag_worker_spawn(char *const arguments[], int socket, int memory, pid_t *pid
             dup2(from[2], DAG_WORKER_HOST) >= 0) {
             struct sigaction usual = {.sa_handler = SIG_DFL};
             for (int number = 1; number < NSIG; number++) sigaction(number, &usual, NULL);
-            pthread_sigmask(SIG_SETMASK, &none, NULL);  // not the host's: a thread of a pool blocks nearly all
+            pthread_sigmask(SIG_SETMASK, &none, NULL);  // not the host's mask: threads of a pool block nearly all signals
             execvpe(arguments[0], arguments, environment);
         }
         failure = errno;
@@ -76,7 +76,7 @@ static void kill_group(void) {
 static void *end_with_host(void *unused) {
     (void)unused;
     struct pollfd host = {.fd = DAG_WORKER_HOST, .events = POLLIN};
-    while (poll(&host, 1, -1) < 0) {}
+    while (poll(&host, 1, -1) < 0) continue;
     kill_group();
     return NULL;
 }
@@ -87,7 +87,8 @@ static void end_leaving(void) {
     if (is_leaving) dag_worker_leave(0);
 }
 
-// A thread, since a plugin may change signals. The poll goes on even if a plugin closes the descriptor.
+// A thread, since a plugin may change signal handlers. While it is blocked in poll, the kernel keeps the descriptor's file open, even if
+// the plugin closes the descriptor.
 void dag_worker_end_with_host(void) {
     fcntl(DAG_WORKER_HOST, F_SETFD, FD_CLOEXEC);
     sigset_t all, before;

@@ -1,4 +1,4 @@
-import Models
+import Tensors
 import Yams
 
 /// A type that settings have.

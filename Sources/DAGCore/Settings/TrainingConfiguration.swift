@@ -1,4 +1,4 @@
-import Models
+import Tensors
 
 /// When the scores of predicted data are taken.
 public enum ForwardLooking: String, Codable, CaseIterable, Sendable {

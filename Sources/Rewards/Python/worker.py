@@ -4,7 +4,20 @@ import sys
 
 if sys.path and sys.path[0] == "":
     del sys.path[0]  # the current folder, where -c looks first: a json.py there is not the module that is meant
-import atexit, importlib.util, inspect, json, math, mmap, os, re, select, signal, socket, struct, threading, traceback
+import atexit
+import importlib.util
+import inspect
+import json
+import math
+import mmap
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import threading
+import traceback
 
 SOCKET, MEMORY, HOST = 3, 4, 5
 PROTOCOL, CUT_OFF = 2, 113

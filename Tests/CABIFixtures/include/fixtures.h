@@ -11,17 +11,17 @@ extern "C" {
 /// What a test and its callbacks tell each other.
 typedef struct fixture {
     dag_trainer *trainer;
-    int32_t calls;       ///< of `score`
-    int32_t delay;       ///< of `score`, microseconds
-    int32_t fail_at;     ///< the call at which `score` fails; 0: never
-    int32_t throws;      ///< 1: it fails by a std::exception, 2: by an int, 3: by its status with a message of several lines, 0: by its status
+    int32_t calls;    ///< of `score`
+    int32_t delay;    ///< of `score`, microseconds
+    int32_t fail_at;  ///< the call at which `score` fails; 0: never
+    int32_t throws;   ///< 1: it fails by a std::exception, 2: by an int, 3: by its status with a message of several lines, 0: by its status
     int32_t cancels_at;  ///< the call at which `score` cancels; 0: never
     int32_t reentered;   ///< status of dag_trainer_status called by `score`
     int32_t released;
     int32_t progress_calls, steps, logs;
-    int32_t stop_at;     ///< the step at which the observer cancels; 0: never
+    int32_t stop_at;  ///< the step at which the observer cancels; 0: never
     int32_t observer_throws;
-    int32_t busy;        ///< status of dag_trainer_save called by the observer
+    int32_t busy;  ///< status of dag_trainer_save called by the observer
 } fixture;
 
 /// Brightness, from 0 to 1. `context` is a fixture.

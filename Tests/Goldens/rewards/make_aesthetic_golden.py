@@ -1,14 +1,14 @@
-"""The aesthetic score of two pictures, as DDPO and DAG compute it, with the small CLIP of clip-vision-2/ and a head made by a formula.
+"""The aesthetic score of two images, as DDPO and DAG compute it, with the small CLIP of clip-vision-2/ and a head made by a formula.
 
     pip install transformers==4.38.2
     python make_aesthetic_golden.py
 """
-import json, pathlib
+import json
+import pathlib
 
 import torch
-from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
-
 from make_imagereward_goldens import PICTURES, by_formula, formula_picture
+from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 HERE = pathlib.Path(__file__).parent
 

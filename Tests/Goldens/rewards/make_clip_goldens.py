@@ -10,7 +10,8 @@ Writes beside itself
 
 Weights are rounded to float16; safetensors are stored so. Models, inputs and outputs are float32.
 """
-import copy, shutil
+import copy
+import shutil
 from pathlib import Path
 
 import open_clip

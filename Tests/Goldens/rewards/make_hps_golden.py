@@ -1,17 +1,18 @@
-"""The Human Preference Score of two pictures by open_clip's CLIP and hpsv2's preprocessing, at a small size with weights made by a formula.
+"""The Human Preference Score of two images by open_clip's CLIP and hpsv2's preprocessing, at a small size with weights made by a formula.
 
     pip install torchvision==0.28.0 open_clip_torch==3.3.0 transformers==4.38.2
     pip download --no-deps hpsv2==1.2.0 && unzip hpsv2-1.2.0-py3-none-any.whl -d hps
     python make_hps_golden.py hps
 """
-import json, pathlib, sys
+import json
+import pathlib
+import sys
 
 import open_clip
 import torch
-from open_clip.tokenizer import SimpleTokenizer
-
 from make_imagereward_goldens import PICTURES, by_formula, formula_picture
 from make_preprocessing_goldens import hps_transform
+from open_clip.tokenizer import SimpleTokenizer
 
 HERE = pathlib.Path(__file__).parent
 PROMPTS = ["A photo of the Object, returns &amp; values", "naïve “café” " * 40]

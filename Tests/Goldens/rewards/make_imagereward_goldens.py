@@ -5,9 +5,15 @@ argument) and transformers 4.38, whose helpers it imports; timm and fairscale ar
     pip download --no-deps image-reward==1.5 && unzip image_reward-1.5-py3-none-any.whl -d ir
     python make_imagereward_goldens.py ir
 """
-import importlib, json, math, pathlib, sys, types
+import importlib
+import json
+import math
+import pathlib
+import sys
+import types
 
-import numpy, torch
+import numpy
+import torch
 from PIL import Image
 from torch import nn
 
@@ -44,7 +50,8 @@ def formula_picture(height, width):
 
 def published(folder):
     """ImageReward's classes, without what their package imports besides."""
-    import transformers.modeling_utils, transformers.pytorch_utils  # before timm is stood in for, because they look for it
+    import transformers.modeling_utils
+    import transformers.pytorch_utils  # before timm is stood in for, because they look for it
 
     nothing = lambda *arguments, **named: None
     module("timm")

@@ -1,4 +1,4 @@
-"""What the public code makes of pictures before a network sees them: checksums over every pixel.
+"""What the public code makes of images before a network sees them: checksums over every pixel.
 
     pip install torchvision==0.28.0 transformers==4.38.2
     pip download --no-deps hpsv2==1.2.0 && unzip hpsv2-1.2.0-py3-none-any.whl -d hps
@@ -7,9 +7,16 @@
 Pictures are made by a formula. Bytes have a hash. HPSv2's input, which is never rounded to bytes, has eight sums with weights by a formula: one
 pixel that is off by 1/255 changes at least one of them by more than rounding does.
 """
-import importlib.util, json, pathlib, sys, types
+import importlib.util
+import json
+import pathlib
+import sys
+import types
 
-import numpy, PIL, torch, torchvision
+import numpy
+import PIL
+import torch
+import torchvision
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 from transformers import CLIPImageProcessor

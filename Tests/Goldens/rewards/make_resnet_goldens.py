@@ -1,4 +1,4 @@
-"""What PyTorch makes of pictures with the networks of libcifar_classifier.so. Writes beside this file:
+"""What PyTorch makes of images with the networks of libcifar_classifier.so. Writes beside this file:
 
     resnet-rgb.safetensors    a ResNet-18 of random weights, narrow; float32
     resnet-gray.safetensors   two stages, five classes, one channel, 28x28; float16
@@ -9,8 +9,11 @@
 
 Needs torch, safetensors, numpy, diffusers, transformers and Debian's dataset-fashion-mnist.
 """
-import base64, json, sys
+import base64
+import json
+import sys
 from pathlib import Path
+
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -25,7 +28,7 @@ from train_fashion_classifier import WIDTHS, drawn, fashion, plain
 
 
 def read(path, net):
-    """The network with the file's weights, and a function from byte pictures [n, h, w, 3] to log-probabilities."""
+    """The network with the file's weights, and a function from byte images [n, h, w, 3] to log-probabilities."""
     net.load_state_dict({k: v.float() for k, v in load_file(path).items()}, strict=False)
     net.eval()
     metadata = safe_open(path, "pt").metadata()
@@ -51,7 +54,7 @@ def picture(index, height, width):
 def random_network(name, shape, sizes, half, side):
     g = torch.Generator().manual_seed(len(name))
     net = ResNet(**shape)
-    # Activations keep their size from layer to layer, so that the picture still shows in the logits.
+    # Activations keep their size from layer to layer, so that the image still shows in the logits.
     for key, value in net.state_dict().items():
         if value.is_floating_point():
             norm_factor = key.endswith(("running_var", "bn1.weight", "bn2.weight", "downsample.1.weight"))

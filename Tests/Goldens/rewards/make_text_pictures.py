@@ -1,4 +1,4 @@
-"""Two pictures of 256 x 96: words, and lines that are none. python make_text_pictures.py"""
+"""Two images of 256 x 96: words, and lines that are none. python make_text_pictures.py"""
 import pathlib
 
 from PIL import Image, ImageDraw, ImageFont

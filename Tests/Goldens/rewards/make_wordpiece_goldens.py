@@ -6,12 +6,13 @@
 Writes wordpiece_vocab.txt and wordpiece.json. The vocabulary has every character that is left of these texts once they are cleaned, at the beginning
 of a word and within one, and pieces: only a word of more than 100 characters is unknown, so that no difference hides behind [UNK].
 """
-import json, pathlib, random
-
-from transformers import BertTokenizer
-from transformers.models.bert.tokenization_bert import BasicTokenizer
+import json
+import pathlib
+import random
 
 from make_imagereward_goldens import PIECES
+from transformers import BertTokenizer
+from transformers.models.bert.tokenization_bert import BasicTokenizer
 
 HERE = pathlib.Path(__file__).parent
 ATOMS = ["the photo", "UPPER Case", "naïve café", "straße", "日本語", "한국", "мир", "don't", "a-b_c", "e\u0301", "\u200b", "\u00a0", "\t\n", "\ufffd",

@@ -12,7 +12,11 @@ Texts that ftfy repairs in ways that OpenCLIPText leaves out (wrong encoding, te
 --full DIR writes DIR/goldens.json over the same texts with open_clip's own vocabulary; OPEN_CLIP_VOCABULARY=DIR lets the tests compare,
 with open_clip's bpe_simple_vocab_16e6.txt.gz copied there too.
 """
-import argparse, gzip, json, random, shutil
+import argparse
+import gzip
+import json
+import random
+import shutil
 from pathlib import Path
 
 import ftfy

@@ -1,5 +1,7 @@
 """A training checkpoint as torch.save writes it, with all that such files have in them, and its tensors as safetensors. python make_torch_file.py"""
-import argparse, collections, datetime, pathlib
+import argparse
+import datetime
+import pathlib
 
 import torch
 from safetensors.torch import save_file

@@ -1,8 +1,8 @@
-// How colourful a picture is: Hasler and Suesstrunk, "Measuring colourfulness in natural images" (2003).
+// How colourful an image is: Hasler and Suesstrunk, "Measuring colourfulness in natural images" (2003).
 //
 // With rg = R - G and yb = (R + G) / 2 - B, in 0 to 255, over the pixels:
 //     M = sqrt(std(rg)^2 + std(yb)^2) + 0.3 sqrt(mean(rg)^2 + mean(yb)^2)
-// The score is M / 100: a grey picture has 0, a vivid photograph about 0.8.
+// The score is M / 100: a grey image has 0, a vivid photograph about 0.8.
 #include <cmath>
 #include <exception>
 #include <memory>

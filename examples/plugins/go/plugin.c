@@ -1,4 +1,4 @@
-// What the host sees: the description, and C functions that call into Go.
+// The host's view: the description, and C functions that call into Go.
 #include "dag_reward.h"
 
 #include "_cgo_export.h"

@@ -11,7 +11,7 @@ import (
 	"unsafe"
 )
 
-// Sample is what there is to know about one picture. It is the host's: nothing of it outlives the call.
+// Sample is one image with its prompt and metadata. It is the host's: it is valid only during the call.
 type Sample struct {
 	Picture  Picture
 	Prompt   string // "" for a model without text

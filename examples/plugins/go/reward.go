@@ -1,4 +1,4 @@
-// How symmetric a picture is about its vertical axis. This file is yours to change, and the description in plugin.c.
+// How symmetric an image is about its vertical axis. This file is yours to change, and the description in plugin.c.
 package main
 
 import (
@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// Symmetry is an instance: what the settings say, and whatever is loaded once.
+// Symmetry is an instance: its settings, and everything that is loaded once.
 type Symmetry struct {
 	contrast float64
 }
@@ -21,7 +21,7 @@ func NewSymmetry(settings map[string]string) (*Symmetry, error) {
 }
 
 // Score is 1 minus the mean difference between pixels and their mirror images, times the contrast; not below 0. It may be
-// called from several threads at once. An error is this sample's alone.
+// called from several threads at once. An error concerns this sample only.
 func (s *Symmetry) Score(sample Sample) ([]float32, error) {
 	picture := sample.Picture
 	half := picture.Width / 2

@@ -1,4 +1,4 @@
-"""How sharp a picture is: the variance of its Laplacian (Pech-Pacheco et al. 2000), of which blurred and plain pictures have little."""
+"""How sharp an image is: the variance of its Laplacian (Pech-Pacheco et al. 2000), of which blurred and plain images have little."""
 import numpy as np
 
 NAME = "sharpness"

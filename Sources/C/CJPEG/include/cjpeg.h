@@ -2,6 +2,6 @@
 #pragma once
 #include <stdint.h>
 
-/// Reads a gray or colour JPEG file as RGB, [height, width, 3]. Returns NULL, and a line of text in
-/// `message`, if the file cannot be read. The caller frees the result. `message` has room for 256 bytes.
+/// Reads a JPEG file of any kind as RGB, [height, width, 3]. On failure returns NULL and writes one line of text to `message`.
+/// The caller frees the result. `message` has room for 256 bytes.
 uint8_t *dag_jpeg_read(const char *path, int *height, int *width, char *message);

@@ -61,14 +61,14 @@ int ct_device(ct_tensor t);
 bool ct_copy_out(ct_tensor t, void *out, size_t bytes);
 double ct_item(ct_tensor t);
 
-// Element by element ----------------------------------------------------------------------------------------
+// Element by element -----------------------------------------------------------------------------------------------------------------
+// clang-format off
 #define CT_UNARY(name) ct_tensor ct_##name(ct_tensor t);
-CT_UNARY(neg) CT_UNARY(exp) CT_UNARY(log) CT_UNARY(sqrt) CT_UNARY(square) CT_UNARY(abs) CT_UNARY(round) CT_UNARY(silu)
-CT_UNARY(gelu) CT_UNARY(sigmoid) CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(detach) CT_UNARY(clone) CT_UNARY(contiguous)
-CT_UNARY(sum_all) CT_UNARY(mean_all)
+CT_UNARY(neg) CT_UNARY(exp) CT_UNARY(log) CT_UNARY(sqrt) CT_UNARY(square) CT_UNARY(abs) CT_UNARY(round) CT_UNARY(silu) CT_UNARY(gelu)
+CT_UNARY(sigmoid) CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(detach) CT_UNARY(clone) CT_UNARY(contiguous) CT_UNARY(sum_all) CT_UNARY(mean_all)
 #define CT_BINARY(name) ct_tensor ct_##name(ct_tensor a, ct_tensor b);
-CT_BINARY(add) CT_BINARY(sub) CT_BINARY(mul) CT_BINARY(div) CT_BINARY(maximum) CT_BINARY(matmul)
-CT_BINARY(copy_) CT_BINARY(embedding)
+CT_BINARY(add) CT_BINARY(sub) CT_BINARY(mul) CT_BINARY(div) CT_BINARY(maximum) CT_BINARY(matmul) CT_BINARY(copy_) CT_BINARY(embedding)
+// clang-format on
 ct_tensor ct_add_scalar(ct_tensor t, double value);
 ct_tensor ct_mul_scalar(ct_tensor t, double value);
 ct_tensor ct_rsub_scalar(ct_tensor t, double value);
@@ -122,8 +122,8 @@ double ct_clip_grad_norm(const ct_tensor _Nonnull *_Nonnull parameters, size_t c
 // One step of torch.optim.AdamW on the parameters that have
 // a gradient. Adds 1 to their `steps`, float32 scalars.
 void ct_adamw(const ct_tensor _Nonnull *_Nonnull parameters, const ct_tensor _Nonnull *_Nonnull exp_avg,
-              const ct_tensor _Nonnull *_Nonnull exp_avg_sq, const ct_tensor _Nonnull *_Nonnull steps, size_t count, double learning_rate,
-              double beta1, double beta2, double weight_decay, double eps);
+    const ct_tensor _Nonnull *_Nonnull exp_avg_sq, const ct_tensor _Nonnull *_Nonnull steps, size_t count, double learning_rate,
+    double beta1, double beta2, double weight_decay, double eps);
 
 #pragma clang assume_nonnull end
 

@@ -1,4 +1,4 @@
-//! `dag_reward.h`, version 1, in Rust: what the fields mean is said there. The assertions below hold the layout in place.
+//! `dag_reward.h`, version 1, in Rust; see there for the fields' meaning. The assertions below hold the layout in place.
 
 use std::ffi::{c_char, c_void};
 

@@ -1,4 +1,4 @@
-//! What the host calls. Errors and panics become a status and a message; they never cross into the host.
+//! The functions that the host calls. Errors and panics become a status and a message; they never cross into the host.
 
 use crate::abi;
 use crate::reward::{Batch, Config, Error, Reward};
@@ -127,13 +127,13 @@ unsafe extern "C" fn score<R: Reward>(
 }
 
 unsafe extern "C" fn destroy<R: Reward>(instance: *mut c_void) {
-    // A panic in a destructor has nobody to go to.
+    // A panic in a destructor cannot be reported.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         drop(unsafe { Box::from_raw(instance.cast::<R>()) })
     }));
 }
 
-/// What a panic says becomes an error.
+/// Turns a panic into an error.
 fn guarded<T>(body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
         let text = panic

@@ -1,6 +1,6 @@
-//! How much detail a picture has: the entropy of its histogram of grey values, as a share of the largest that it could be.
+//! How much detail an image has: the entropy of its histogram of grey values, as a share of the largest that it could be.
 //!
-//! This file is yours to change. The others are the C interface: `reward.rs` what is used here, `entry.rs` what the host calls,
+//! This file is yours to change. The others are the C interface: `reward.rs` has the types used here, `entry.rs` the functions that the host calls,
 //! `abi.rs` the structs of `dag_reward.h`.
 
 mod abi;

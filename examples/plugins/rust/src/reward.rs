@@ -1,20 +1,20 @@
-//! What an author works with: safe Rust on top of `abi.rs`. All `unsafe` rests on what `dag_reward.h` promises of the pointers
-//! that the host hands over.
+//! The interface for authors: safe Rust on top of `abi.rs`. All `unsafe` relies on the promises of `dag_reward.h` about the host's
+//! pointers.
 
 use crate::abi;
 use std::ffi::CStr;
 use std::slice;
 
-/// What an author writes. The host may call `score` from any number of threads at once, hence `Sync`.
+/// The interface of a reward. The host may call `score` from any number of threads at once, hence `Sync`.
 pub trait Reward: Sized + Send + Sync {
     const INFO: Info;
     /// Loads the model.
     fn new(config: &Config) -> Result<Self, Error>;
-    /// Writes the scores of picture n, one for each objective. An error is this sample's alone.
+    /// Writes the scores of image n, one for each objective. An error concerns this sample only.
     fn score(&self, batch: &Batch, n: usize, scores: &mut [f32]) -> Result<(), Error>;
 }
 
-/// What the host learns before it loads anything. Text is `c"..."`, since C reads it.
+/// The description that the host reads before it loads anything. Text is `c"..."`, since C reads it.
 pub struct Info {
     pub name: &'static CStr,
     pub version: &'static CStr,
@@ -24,7 +24,7 @@ pub struct Info {
     pub objectives: &'static [Objective],
     pub options: &'static [OptionInfo],
     pub deterministic: bool,
-    /// Pictures in one call at most; 0: any number.
+    /// Most images in one call; 0: any number.
     pub largest_batch: u32,
 }
 
@@ -69,7 +69,7 @@ impl OptionInfo {
     }
 }
 
-/// What went wrong, in one line.
+/// An error: one line of text.
 pub struct Error {
     pub(crate) status: i32,
     pub(crate) message: String,
@@ -77,7 +77,7 @@ pub struct Error {
 
 #[allow(dead_code)]
 impl Error {
-    /// A setting or a picture that is wrong: the user has to change something.
+    /// A wrong setting or image: the user has to change something.
     pub fn invalid(message: impl Into<String>) -> Self {
         Error {
             status: abi::INVALID,
@@ -121,7 +121,7 @@ impl<'a> Config<'a> {
     }
 }
 
-/// The samples of a call. Nothing of it outlives the call.
+/// The samples of a call, valid only during it.
 pub struct Batch<'a>(pub(crate) &'a abi::Batch);
 
 #[allow(dead_code)]
@@ -155,7 +155,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// One picture of a batch.
+/// One image of a batch.
 pub struct Picture<'a> {
     images: &'a abi::Images,
     first: *const u8,

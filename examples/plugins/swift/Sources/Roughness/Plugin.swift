@@ -1,5 +1,5 @@
 // The author's side of dag_reward.h in Swift. This file stands alone, so that it can be copied; in the repository of
-// DAG, Sources/RewardKit/Plugin.swift does the same for rewards on libtorch. A change of the ABI concerns both.
+// DAG, Sources/RewardPluginKit/Plugin.swift does the same for rewards on libtorch. A change of the ABI concerns both.
 import CDAGReward
 
 #if canImport(Glibc)
@@ -8,16 +8,16 @@ import CDAGReward
     import Darwin
 #endif
 
-/// What an author writes. Calls into one instance do not overlap; several instances may be at work at once.
+/// The interface of a reward. Calls into one instance do not overlap; several instances may run at once.
 protocol PluginReward: AnyObject {
     static var description: RewardDescription { get }
-    /// Loads the model. All declared options are there, with the user's value or the default.
+    /// Loads the model. `settings` has all declared options, with the user's value or the default.
     init(options: [String: String]) throws
-    /// One number for each objective. An error is this sample's alone.
+    /// Returns one number for each objective. An error concerns this sample only.
     func score(_ sample: Sample) throws -> [Float]
 }
 
-/// What the host learns before it loads anything.
+/// The description that the host reads before it loads anything.
 struct RewardDescription {
     struct Objective {
         enum Direction: Int32 { case maximize = 1, minimize = -1 }
@@ -36,11 +36,11 @@ struct RewardDescription {
     var objectives: [Objective]
     var options: [Option] = []
     var isDeterministic = true
-    /// Pictures in one call at most; 0: any number.
+    /// Most images in one call; 0: any number.
     var largestBatch: UInt32 = 0
 }
 
-/// What there is to know about one picture. It is the host's: nothing of it may be kept.
+/// One image with its prompt and metadata. It is the host's: it is valid only during the call.
 struct Sample {
     let picture: Picture
     /// "" for a model without text.
@@ -49,7 +49,7 @@ struct Sample {
     let metadata: String
 }
 
-/// One picture of a batch.
+/// One image of a batch.
 struct Picture {
     let height: Int, width: Int
     fileprivate let first: UnsafeRawPointer
@@ -61,9 +61,9 @@ struct Picture {
     }
 }
 
-/// An error with a status of its own; any other error that is thrown counts as an internal one.
+/// An error with a status of its own; other errors count as internal ones.
 enum RewardFailure: Error {
-    /// A setting or a picture that is wrong: the user has to change something.
+    /// A wrong setting or image: the user has to change something.
     case invalid(String)
     /// A file or a service that could not be reached.
     case unreachable(String)
@@ -86,7 +86,7 @@ public func entry(
     return Int32(DAG_REWARD_OK)
 }
 
-/// Lives as long as the process, as all that it points to.
+/// Lives as long as the process, with all that it points to.
 private nonisolated(unsafe) let table: UnsafePointer<dag_reward_plugin> = {
     let this = TheReward.description
     let info = dag_reward_info(

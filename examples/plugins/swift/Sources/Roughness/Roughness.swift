@@ -1,8 +1,8 @@
 /// The class that the plugin consists of.
 typealias TheReward = Roughness
 
-/// How rough a picture is: the mean difference between neighbouring pixels' grey values (anisotropic total variation), 0 to 1. Noise
-/// is rough, a smooth picture is not, so less is better.
+/// How rough an image is: the mean difference between neighbouring pixels' grey values (anisotropic total variation), 0 to 1. Noise
+/// is rough, a smooth image is not, so less is better.
 final class Roughness: PluginReward {
     static let description = RewardDescription(
         name: "roughness", version: "1.0.0", detail: "mean difference between neighbouring pixels", license: "Apache-2.0",
@@ -11,7 +11,7 @@ final class Roughness: PluginReward {
         options: [.init("threshold", default: "0", detail: "differences up to this do not count, 0 to 1")])
 
     private let threshold: Float
-    /// Grey values of the picture at hand; kept from one to the next, since calls into an instance do not overlap.
+    /// Grey values of the current image; kept from one to the next, since calls into an instance do not overlap.
     private var grey: [Float] = []
 
     init(options: [String: String]) throws {
