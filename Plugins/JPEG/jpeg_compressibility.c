@@ -98,7 +98,7 @@ static int32_t create(const dag_reward_host *host, const dag_reward_config *conf
     const char *subsampling = dag_reward_value(config, "subsampling");
     bool half_width = strcmp(subsampling, "4:4:4") != 0, half_height = strcmp(subsampling, "4:2:0") == 0;
     if (half_width && !half_height && strcmp(subsampling, "4:2:2") != 0)
-        return dag_reward_fail(error, DAG_REWARD_INVALID, "subsampling=%s is not 4:2:0, 4:2:2 or 4:4:4", subsampling);
+        return dag_reward_fail(error, DAG_REWARD_INVALID, "subsampling=%s is not one of 4:2:0, 4:2:2, 4:4:4", subsampling);
     encoder *self = malloc(sizeof *self);
     if (!self) return dag_reward_fail(error, DAG_REWARD_MEMORY, "out of memory");
     *self = (encoder){(int)quality, half_width ? 2 : 1, half_height ? 2 : 1};
