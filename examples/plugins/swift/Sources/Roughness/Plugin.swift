@@ -1,5 +1,6 @@
-// The author's side of dag_reward.h in Swift. This file stands alone, so that it can be copied; in the repository of
-// DAG, Sources/RewardKit/Plugin.swift does the same for rewards on libtorch. A change of the ABI concerns both.
+// The author's side of dag_reward.h in Swift. This file stands alone, so that it can be copied; in the
+// repository of DAG, Sources/RewardPluginKit/Plugin.swift does the same for rewards on libtorch. A change of
+// the ABI concerns both.
 import CDAGReward
 
 #if canImport(Glibc)
