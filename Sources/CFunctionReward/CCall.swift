@@ -1,7 +1,7 @@
 import Rewards
 
-/// One call of a C function: `int bad = TessBaseAPIInit3(void *api, const char *path = NULL, const char
-/// *language = "eng")`.
+/// One call of a C function, such as
+/// `int bad = TessBaseAPIInit3(void *api, const char *path = NULL, const char *language = "eng")`.
 struct CCall {
     /// The origin of an argument.
     enum Source: Equatable, CustomStringConvertible {
@@ -27,6 +27,7 @@ struct CCall {
         let source: Source
     }
 
+    /// The call as it was written.
     let text: String
     let function: String
     let result: CType
@@ -80,7 +81,7 @@ struct CCall {
 
     private static func type(_ words: [String], in tokens: CTokens) throws -> CType {
         guard let type = CType(words) else {
-            throw tokens.problem("a type; `\(words.joined(separator: " "))` is none that is known (structs are passed by pointer)")
+            throw tokens.problem("a type; `\(words.joined(separator: " "))` is unknown (structs are passed by pointer)")
         }
         return type
     }

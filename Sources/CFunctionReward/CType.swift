@@ -15,8 +15,8 @@ enum CType: Equatable {
             guard !words.isEmpty, words.allSatisfy({ ["signed", "unsigned", "char", "short", "int", "long"].contains($0) }) else {
                 return nil
             }
-            let bytes = words.contains("char") ? 1 : words.contains("short") ? 2 : words.contains("long") ? 8 : 4
-            self = .integer(bytes: bytes, isSigned: !words.contains("unsigned"))
+            let sizes = ["char": 1, "short": 2, "long": 8]
+            self = .integer(bytes: words.compactMap { sizes[$0] }.min() ?? 4, isSigned: !words.contains("unsigned"))
         }
     }
 

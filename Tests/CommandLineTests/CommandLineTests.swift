@@ -1,5 +1,5 @@
 import Foundation
-import Rewards
+import Support
 import TestSupport
 import Testing
 

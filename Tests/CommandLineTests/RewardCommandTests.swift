@@ -56,7 +56,7 @@ import Testing
         #expect(findings[0].status == (bug == "flat" ? "warn" : "fail") && findings[0].detail.contains(part), "\(findings)")
     }
 
-    /// A child that the reward leaves behind keeps nobody waiting, and is not left behind.
+    /// A child that the reward leaves behind does not delay the check, and ends with it.
     @Test func childrenEndWithTheirCheck() throws {
         let library = try plugin("careless")
         // It lives for a minute.
@@ -69,13 +69,13 @@ import Testing
 
     private var picture: String { "\(repository.path)/Tests/Goldens/rewards/words.png" }
 
-    /// A crash is one line, whatever the language's runtime would like to print.
+    /// A crash is one line, without the backtrace of a language's runtime.
     @Test func crashesAreOneLine() throws {
         let outcome = try reward(["score", "\(plugin("faulty")),fault=segv", picture])
         #expect(outcome.error.isEmpty && outcome.out.contains("twice: it was ended by SIGSEGV"), "\(outcome)")
     }
 
-    /// A parent that ignores SIGCHLD does not keep this program from learning how its processes ended.
+    /// The program learns how its processes ended even if its parent ignores SIGCHLD.
     @Test func ignoredSignalsAreRestored() throws {
         func ignoring(_ arguments: [String]) throws -> Outcome {
             return try Shell.run(["sh", "-c", "trap '' CHLD; exec \"$0\" \"$@\"", "dag-reward"] + arguments, in: folder)
@@ -85,7 +85,7 @@ import Testing
         #expect(try ignoring(["check", faulty, "--only", "create", "--time-limit", "60"]).status == 0)
     }
 
-    /// What a Python file prints arrives, also what it prints last; and what lies in the current folder is nothing to it.
+    /// Output of a Python file arrives to the last line, and modules in the current folder are not imported.
     @Test(.python) func pythonFilesPrintAndImportTheirOwn() throws {
         let file = folder.appendingPathComponent("prints.py").path
         try "import atexit\natexit.register(print, 'bye')\ndef score(a, b, c):\n  print('scoring')\n  return [1] * len(a)".write(
@@ -102,7 +102,7 @@ import Testing
         #expect(outcome.status == 0 && outcome.out == "scoring\nbye\n", "\(outcome)")
     }
 
-    /// Scores of a reward that calls itself random may differ, but they have to be there.
+    /// Scores of a reward that is not deterministic may differ, but none may be missing.
     @Test func randomRewardsAreNotCompared() throws {
         let library = try plugin("careless", ["-DRANDOM"])
         let checks = ["deadline", "threads", "padded_rows"].flatMap { ["--only", $0] }
@@ -144,7 +144,7 @@ import Testing
         #expect(try check("return images[:, 0, 0, 0]", only: "memory").status == "pass")
         let leak = try check("kept.append(bytearray(100000)); return images[:, 0, 0, 0]", only: "memory")
         #expect(leak.status == "fail" && leak.detail.contains("bytes are lost with each batch of 4"), "\(leak)")
-        // Noise is not hidden by how large scores are.
+        // Large scores do not hide noise.
         let noise = try check("return [1000 + os.urandom(1)[0] / 256 for _ in images]", only: "repeatable")
         #expect(noise.status == "fail" && noise.detail.contains("a second time"), "\(noise)")
     }
@@ -163,7 +163,7 @@ import Testing
             scores.count == 2 && scores[0]["incompressibility"]! > 1 && scores[1]["incompressibility"]! > scores[0]["incompressibility"]!)
     }
 
-    /// A JPEG file is read, and prompts go to their pictures whatever the sizes.
+    /// A JPEG file is read, and prompts go to their images when sizes differ.
     @Test func promptsFollowTheirPictures() throws {
         let root = repository.path
         let jpeg = folder.appendingPathComponent("small.jpg")
@@ -199,7 +199,7 @@ import Testing
         #expect(metadata.status == 2 && metadata.error.contains("--metadata [1] is not a JSON object"), "\(metadata)")
     }
 
-    /// Which score is shown, and what becomes of pictures without one, is as for training.
+    /// Settings choose the score that is shown and the treatment of images without one.
     @Test func scoreKeepsToTheSettings() throws {
         let root = repository.path
         let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
@@ -207,7 +207,7 @@ import Testing
         #expect(one.status == 0 && one.out.contains("incompressibility") && !one.out.contains("  compressibility"), "\(one)")
         let none = try reward(["score", "jpeg_compressibility,objective=size"] + pictures)
         #expect(none.status == 1 && none.error.contains("has no objective size"), "\(none)")
-        // A crash over one picture leaves the others theirs.
+        // A crash over one image leaves the others their scores.
         let faulty = try plugin("faulty")
         let failed = try reward(["score", "\(faulty),fault=segv,at=1"] + pictures)
         #expect(failed.status == 1 && failed.out.contains("words.png  255") && failed.out.contains("SIGSEGV"), "\(failed)")
@@ -216,7 +216,7 @@ import Testing
         #expect(assumed.status == 0 && assumed.out.contains("lines.png  -3 (assumed)"), "\(assumed)")
     }
 
-    /// Columns stand under each other whatever characters are in them.
+    /// Columns are aligned, with combining characters too.
     @Test func columnsAreAligned() throws {
         let names = ["aa.png", "e\u{301}e\u{301}.png", "\u{1F469}\u{200D}\u{1F467}x.png"]
         for name in names { try FileManager.default.copyItem(atPath: picture, toPath: folder.appendingPathComponent(name).path) }
@@ -225,7 +225,7 @@ import Testing
         #expect(widths.count == 3 && Set(widths).count == 1, "\(outcome)")
     }
 
-    /// One that cannot be scored has its row, and the others theirs.
+    /// An image that cannot be scored has a row with the reason.
     @Test func failuresAreRows() throws {
         let root = repository.path
         let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
@@ -248,7 +248,7 @@ import Testing
         try FileManager.default.createDirectory(at: shadow, withIntermediateDirectories: true)
         try FileManager.default.copyItem(
             at: folder.appendingPathComponent("libminimal.so"), to: shadow.appendingPathComponent("libminimal.so"))
-        // Whatever looks like a plugin is listed.
+        // Every file that looks like a plugin is listed.
         func place(_ name: String) -> String { folder.appendingPathComponent(name).path }
         try FileManager.default.copyItem(atPath: place("libminimal.so"), toPath: place("mine.so"))
         try FileManager.default.createDirectory(atPath: place("libfolder.so"), withIntermediateDirectories: true)
@@ -261,7 +261,7 @@ import Testing
         for part in [
             "brightness 1", "cannot be used: reward plugin libprobe.so answered ABI version 99",
             "not used by name: \(folder.path)/libminimal.so", "warmth 1", "\(file): not a folder", "/no/folder: no such folder",
-            "mine.so brightness 1", "libother.so cannot be used: it does not export dag_reward_entry",
+            "mine.so brightness 1", "libother.so cannot be used: does not export dag_reward_entry",
             "libtext.so cannot be used: not a shared library", "libfolder.so cannot be used: not a readable file",
         ] {
             #expect(listed.contains(part), "\(part) in \(list.out)")

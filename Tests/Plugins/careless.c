@@ -1,4 +1,5 @@
-// Breaks one rule after the other: the option `bug` says which. Each is for a check of `dag-reward check` to find.
+// Breaks the rule of dag_reward.h that the option `bug` names. Each bug is for one check of `dag-reward
+// check` to find.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <math.h>

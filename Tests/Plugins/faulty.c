@@ -1,6 +1,6 @@
-// Does what a plugin must not do, when it comes to the sample whose number is the option `at`; else its score is a picture's first byte.
-// In `once`, a file that does not exist yet, it notes that it has happened, and behaves from then on. With the fault `farewell` it notes
-// there that it was destroyed.
+// Does what a plugin must not do at the sample whose number is the option `at`; the score of the others is an
+// image's first byte. With `once`, a file that does not exist yet, it does so once and writes the file. With
+// the fault `farewell` it writes the file when it is destroyed.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <math.h>

@@ -1,4 +1,4 @@
-// The smallest useful plugin: how bright an image is.
+// The smallest useful plugin: the brightness of an image.
 #include "dag_reward.h"
 
 static int32_t create(const dag_reward_host *host, const dag_reward_config *config, void **instance, dag_reward_error *error) {
@@ -26,6 +26,6 @@ static const dag_reward_objective objectives[] = {
 };
 static const int32_t formats[] = {DAG_REWARD_U8_NHWC};
 static const char *const devices[] = {"cpu"};
-static const dag_reward_info info = {sizeof info, DAG_REWARD_DETERMINISTIC, "brightness", "1.0.0", "how bright a picture is", "Apache-2.0",
+static const dag_reward_info info = {sizeof info, DAG_REWARD_DETERMINISTIC, "brightness", "1.0.0", "the brightness of an image", "Apache-2.0",
     "an example", 1, 0, 1, 1, objectives, NULL, formats, devices, DAG_REWARD_CONCURRENT, 0};
 DAG_REWARD_PLUGIN(info, create, score, destroy, NULL)

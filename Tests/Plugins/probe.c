@@ -1,4 +1,5 @@
-// Shows the host what it did, and misbehaves on request: `fault` at run time, -DFAULT_... when compiled.
+// Returns what the host passed to it as scores, and misbehaves on request: `fault` at run time, -DFAULT_...
+// when compiled.
 #include <math.h>
 #include <stdatomic.h>
 #include <unistd.h>
@@ -59,7 +60,7 @@ static const void *extension(const char *name) {
     return strcmp(name, DAG_REWARD_FINGERPRINT) == 0 ? &fingerprint : NULL;
 }
 
-// An objective as a newer header might have it: the host has to step over what it does not know.
+// An objective as a newer header might have it: the host must step over the fields that it does not know.
 typedef struct longer_objective {
     dag_reward_objective objective;
     uint64_t appended;

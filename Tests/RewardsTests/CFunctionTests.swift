@@ -97,10 +97,10 @@ import Testing
         ("score=unsigned flags(unsigned flags = 0x1F)", 31),
         ("score=unsigned long long wide(unsigned long long n = 0xF000000000000000)", 15),
         ("score=int 0x1f = flags(unsigned flags = 31); int gray_at_0(const uint8_t *gray)", 9),
-        // What is not const may be written to, and calls of a picture see what the ones before have written.
+        // Memory that is not const may be written to, and later calls for the same image see it.
         ("score=int invert(unsigned char *pixels, int size); double mean(const uint8_t *pixels, int width, int height)", 246),
         ("score=int shout(char *prompt)", 33),
-        // A result of the setup is no score, whatever it is called.
+        // A result of the setup is not the score, even under that name.
         ("setup=int score = large_status(),score=int gray_at_0(const uint8_t *gray)", 9),
         ("score=int 16777217 = large_status(); int gray_at_0(const uint8_t *gray)", 9),
     ]
@@ -113,7 +113,7 @@ import Testing
         #expect(isUnchanged)
     }
 
-    /// What is written for one picture is gone for the next.
+    /// Memory is clean again for the next image.
     @Test func picturesDoNotShareWhatIsWritten() throws {
         let batch = try RewardFixture.batch(count: 3)
         #expect(
@@ -121,7 +121,7 @@ import Testing
         #expect(try reward("score=int invert(unsigned char *pixels, int size)").score(batch).reward == [255, 254, 253])
     }
 
-    /// Whoever writes a prototype that cannot be called is shown what can be.
+    /// The error about a prototype that cannot be called shows what may be written.
     @Test(arguments: [
         "double mean(const uint8_t *image, int width, int height)", "double mean(int pixels)", "double mean(uint8_t *width)",
         "mean(int width)",
@@ -135,7 +135,7 @@ import Testing
         #expect(text.components(separatedBy: "the words are").count == 2)
     }
 
-    /// The page for users has every word, and the program that is tried here.
+    /// The page for users has every word, and the program of the test below.
     @Test func theVocabularyIsDocumented() throws {
         let page = try String(contentsOf: repository.appendingPathComponent("docs/reward-plugins.md"), encoding: .utf8)
         for word in CPrograms.vocabulary {
@@ -149,7 +149,7 @@ import Testing
         ("score=double mean(const uint8_t *image, int width, int height)", "`image` is not known; the words are *pixels"),
         ("score=double mean(int pixels, int width, int height)", "is a pointer"),
         ("score=double mean(const uint8_t *width, int width, int height)", "is a number"),
-        ("score=double mean(u8 *pixels, int width, f64 height)", "`f64` is none that is known"),
+        ("score=double mean(u8 *pixels, int width, f64 height)", "`f64` is unknown"),
         ("score=double mean(const uint8_t *, int, int)", "the name says what is passed"), ("score=mean(int width)", "expected a type"),
         ("score=void mean(const uint8_t *pixels, int width, int height)", "returns no number"),
         ("score=struct counter *counter_new(int start = 3)", "returns no number"), ("score=double mean", "expected `(`"),
@@ -169,7 +169,7 @@ import Testing
         #expect(text.hasPrefix("reward functions") && text.contains(part) && !text.contains("\n"), "\(text)")
     }
 
-    /// A library is called by one thread at a time, whichever of its rewards calls.
+    /// One thread at a time calls a library, also through different rewards.
     @Test func callsOfALibraryNeverOverlap() throws {
         let rewards = try (0..<4).map { _ in try reward("isolation=none,score=int overlaps(void)") }
         let batch = try Self.batch.get()
@@ -188,7 +188,7 @@ import Testing
         #expect(made.name == "functions" && made.version == "2.1")
         #expect(errorMessage { try RewardEvaluator(plugins: ["c:libnowhere.so"]) }.contains("libnowhere.so cannot be loaded"))
         #expect(errorMessage { try RewardEvaluator(plugins: ["c:"]) }.contains("names no library"))
-        // zlib is there wherever libpng is.
+        // zlib is installed wherever libpng is.
         let checksum = try RewardEvaluator(plugins: [
             "c:libz.so.1,score=unsigned long adler32(unsigned long start = 1, const uint8_t *pixels, unsigned int size)"
         ])
@@ -207,7 +207,7 @@ import Testing
         + "score=void TessBaseAPISetImage(void *api, const unsigned char *pixels, int width, int height, int channels, int stride); "
         + "int 0 = TessBaseAPIRecognize(void *api, void *monitor = NULL); int TessBaseAPIMeanTextConf(void *api)"
 
-    /// A real library: how sure Tesseract is of the text that a picture contains.
+    /// A real library: Tesseract's confidence in the text that an image contains.
     @Test(.enabled(if: tesseract != nil, "needs libtesseract5 and tesseract-ocr-eng, which scripts/setup.sh --python installs"))
     func textInAPicture() throws {
         let evaluator = try RewardEvaluator(plugins: [Self.reader])

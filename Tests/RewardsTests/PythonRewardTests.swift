@@ -58,7 +58,7 @@ import Testing
     private static let mistakes: [(source: String, settings: String, part: String)] = [
         ("score = 3", "", "my_reward.py cannot be opened: it defines no function score"),
         ("import no_such_module", "", "ModuleNotFoundError: No module named 'no_such_module' (line 1)"),
-        ("def score(:", "", "SyntaxError"), ("def score(a, b, c): return [1, 2]", "", "an array of shape (2,) for 3 pictures"),
+        ("def score(:", "", "SyntaxError"), ("def score(a, b, c): return [1, 2]", "", "an array of shape (2,) for 3 images"),
         ("def score(a, b, c):\n  return 1 / 0", "", "failed on samples 1 to 3: ZeroDivisionError: division by zero (line 2)"),
         ("def score(a, b, c): return [0, float('nan'), 2]", "", "cannot score sample 2: nan as score"),
         ("def score(a, b, c):\n  a[0] = 1", "", "read-only"), ("import os\ndef score(a, b, c): os._exit(3)", "", "exit code 3"),
@@ -95,7 +95,7 @@ import Testing
         }
     }
 
-    /// Tensors by themselves and in a dict, as far as what they can do goes.
+    /// Objects that behave like tensors, by themselves and in a dict.
     @Test func tensorsAreScores() throws {
         let tensor = """
             class Tensor:
@@ -112,7 +112,7 @@ import Testing
         #expect(try score(tensor + "def score(a, b, c): return {'score': Tensor([1, 2, 3])}").reward == [1, 2, 3])
     }
 
-    /// A process that has to be started again serves what the first one served, or nothing.
+    /// A process that is started again must serve the same reward as the first.
     @Test func aRewardThatChangesIsNoLongerUsed() throws {
         let source = """
             import os
@@ -127,7 +127,7 @@ import Testing
                     + "the reward changed during the run, its new process is `my_reward 0 "), "\(text)")
     }
 
-    /// A process that cannot be started again does not hide why that had to be.
+    /// The error about a process that cannot be started again also tells why the first one ended.
     @Test func aReloadThatFailsTellsWhatCameBefore() throws {
         let source = """
             import os
@@ -151,7 +151,7 @@ import Testing
         }
     }
 
-    /// Workers load at the same time, and the process that said what the file is is one of them.
+    /// Workers load at the same time, and the process that described the file is one of them.
     @Test func workersLoadTogether() throws {
         let source = """
             import glob, os, time
@@ -172,7 +172,7 @@ import Testing
         }
     }
 
-    /// Processes that the file has started end with the host, however that ends, while a call hangs.
+    /// Children of the file end with the host, even while a call hangs and however the host ends.
     @Test func childrenEndWithTheHost() throws {
         let source = """
             import subprocess, sys, time
@@ -193,13 +193,13 @@ import Testing
         }
     }
 
-    /// A file that closes what is not its own is told from one that ends.
+    /// A file that closes descriptors of others gets another error than one that exits.
     @Test func closedDescriptorsAreExplained() throws {
         let text = errorMessage { try score("import os\nos.close(3)\ndef score(a, b, c): return [1] * 3") }
         #expect(text.contains("lost its connection to the host"), "\(text)")
     }
 
-    /// A worker that speaks another version is refused. The first did not say which one it spoke.
+    /// A worker that speaks another version is refused. Version 1 did not name its version.
     @Test func workersOfAnotherReleaseAreRefused() throws {
         try withFolder { folder in
             let file = folder.appendingPathComponent("my_reward.py").path

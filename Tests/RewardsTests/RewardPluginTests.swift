@@ -81,7 +81,7 @@ import Testing
         #expect(text.contains("probe") && text.contains(part), "\(text)")
     }
 
-    /// Names become keys, and options have to be given: both are seen to when a library is opened.
+    /// Names become keys, and options must be possible to write: both are validated when a library is opened.
     @Test func namesAreChecked() throws {
         func description(_ name: String, objective: String = "score", option: String = "size") -> RewardDescription {
             RewardDescription(
@@ -104,7 +104,7 @@ import Testing
         #expect(RewardDescription.name(ofFile: "SDL2-2") == "sdl2_2" && RewardDescription.name(ofFile: "Über my.Reward") == "ber_my_reward")
     }
 
-    /// Whatever a plugin says is one line, and none of it a command to the terminal.
+    /// A plugin's message becomes one line, without commands to the terminal.
     @Test func messagesAreOneLine() throws {
         let text = RewardError("one\r\ntwo\u{1b}[31m red\u{9b}m\u{2028}three\n").description
         #expect(text == "one two [31m red m three")
@@ -114,12 +114,13 @@ import Testing
         #expect(scores.failures == [0: "reward x cannot score sample 1: a b"] && scores.values[0].isNaN)
     }
 
-    /// A call has one message: who shares it is told so, beside the status that is each sample's own.
+    /// A call has one message: samples that share it say so, beside their own status.
     @Test func samplesThatShareAMessageSaySo() throws {
         func reasons(_ statuses: [Int32]) throws -> [Int: String] {
             let function = ScoreFunction(largestBatch: 0, timeout: nil) { _, result, error in
                 for (sample, status) in statuses.enumerated() {
-                    (result.pointee.scores[sample], result.pointee.statuses[sample]) = (1, status)
+                    result.pointee.scores[sample] = 1
+                    result.pointee.statuses[sample] = status
                 }
                 strcpy(error.pointee.message, "no face")
                 return 0
@@ -169,7 +170,7 @@ import Testing
         #expect(usual != (try RewardPlugin(library, options: ["quality": "94"]).fingerprint))
         #expect(usual == "jpeg_compressibility 1.0.0 quality=95 subsampling=4:2:0")
         #expect(try RewardPlugin(RewardFixture.library("probe")).fingerprint == "probe 1.0.0 fault=none fault none")
-        // A plugin that tells all that its scores depend on is believed.
+        // A fingerprint of everything that the scores depend on is taken as it is.
         #expect(try RewardPlugin(RewardFixture.library("probe", ["-DWHOLE_FINGERPRINT"])).fingerprint == "probe 1.0.0 fault none")
     }
 
@@ -191,7 +192,7 @@ import Testing
         }.selfCheck(images: images)
     }
 
-    /// The parts of a batch share its time.
+    /// The parts of a batch share one deadline.
     @Test func aBatchHasOneDeadline() throws {
         nonisolated(unsafe) var deadlines: [UInt64] = []
         let function = ScoreFunction(largestBatch: 2, timeout: 10) { batch, result, _ in

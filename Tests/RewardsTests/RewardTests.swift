@@ -28,7 +28,7 @@ import Testing
         #expect(message.contains(part), "\(message)")
     }
 
-    /// Quotes are for what has commas and parentheses; those round all of a library or value are taken off.
+    /// Quotes protect commas and parentheses; quotes around all of a library or value are removed.
     @Test func quotesAreTakenOff() throws {
         let quoted = try RewardSpecification(#""./a,b/(1/lib.so",note="x, (y",weight="2",score=f(const char *language = "eng")"#)
         #expect(quoted.library == "./a,b/(1/lib.so" && quoted.weight == 2)
@@ -39,7 +39,7 @@ import Testing
         #expect(errorMessage { try RewardSpecification("./(a/lib.so") }.contains("put a text with one between double quotes"))
     }
 
-    /// A reward's own words do not pass for the name of who said them.
+    /// A reason gets reward and sample before it even if it begins with the word "reward".
     @Test func failuresNameRewardAndSample() throws {
         for policy: RewardSpecification.FailurePolicy in [.fail, .drop] {
             let rude = RudeReward(failure: "reward model is not reachable")
@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    /// What is opened is found again from another folder.
+    /// The paths of opened files are absolute.
     @Test func pathsAreAbsolute() throws {
         try withFolder { folder in
             let here = FileManager.default.currentDirectoryPath
@@ -97,7 +97,9 @@ import Testing
 
 /// Cannot score the second sample, and says why.
 private final class RudeReward: Reward {
-    let (name, fingerprint, objectives) = ("rude", "rude", [RewardObjective("score")])
+    let name = "rude"
+    let fingerprint = "rude"
+    let objectives = [RewardObjective("score")]
     let failure: String
     init(failure: String) { self.failure = failure }
     func result(_ batch: RewardBatch) throws -> RewardResult { RewardResult(values: [1, 1], reasons: [1: failure]) }
@@ -125,7 +127,7 @@ private final class RudeReward: Reward {
         #expect(evaluator.fingerprint == "2.0 * up of red + -0.5 * down of red + 0.0 * up of logged")
     }
 
-    /// What has to be set back for a run to be resumed.
+    /// The differences between fingerprints, in words.
     @Test func differencesAreNamed() throws {
         func evaluator(_ rewards: (String, RewardSpecification)...) throws -> RewardEvaluator {
             try RewardEvaluator(rewards.map { ($1, CallbackReward(name: "any", fingerprint: $0) { _ in [] }) })
@@ -192,7 +194,7 @@ private final class RudeReward: Reward {
         }
     }
 
-    /// A run that goes on without them loses those pictures that make their batch fail, and no others.
+    /// A run that goes on without faulty images loses exactly those that make their batch fail.
     @Test func picturesThatBreakTheirBatchAreFound() throws {
         nonisolated(unsafe) var calls = 0
         func score(badOnes: Set<UInt64>) throws -> RewardReport {
@@ -214,7 +216,8 @@ private final class RudeReward: Reward {
         #expect(calls == 1 + 4 * 7 + 8)
     }
 
-    /// Calls that fail when their time is up are few, and the trajectories that were given up over them are not tried again.
+    /// Few calls fail by running out of time, and trajectories that were given up over them are not tried
+    /// again.
     @Test func slowFailuresAreBounded() throws {
         nonisolated(unsafe) var calls: [(attempts: Int, isSlow: Bool)] = []
         func evaluator(badOnes: Set<UInt64>) throws -> RewardEvaluator {
@@ -226,7 +229,8 @@ private final class RudeReward: Reward {
                 throw RewardError("reward hanging failed on \(batch.names()): it hung")
             }
             var specification = RewardSpecification(library: "hanging")
-            (specification.onFailure, specification.timeout) = (.drop, 0.02)
+            specification.onFailure = .drop
+            specification.timeout = 0.02
             return try RewardEvaluator([(specification, hanging)])
         }
         let batch = try RewardFixture.batch(count: 64)
@@ -235,7 +239,7 @@ private final class RudeReward: Reward {
         // Four halvings of 64 leave four.
         #expect(first.failures.keys.sorted() == [48, 49, 50, 51] && first.reward.count { $0.isNaN } == 4)
         #expect(calls.count { $0.isSlow } == 5)
-        // What fails in parts has been forgiven once.
+        // Parts get one attempt, since the whole batch had two.
         #expect(calls[0].attempts == 2 && calls.dropFirst().allSatisfy { $0.attempts == 1 })
         calls = []
         let second = try one.score(batch)
@@ -275,14 +279,14 @@ private final class RudeReward: Reward {
         let report = try evaluator.score(batch)
         for (value, wanted) in zip(report.reward, expected) { #expect(abs(value - wanted) < 1e-6) }
         #expect(evaluator.total(report.objectives) == [0, 2, 4])
-        // What a checkpoint keeps.
+        // As a checkpoint keeps them.
         let restored = try RewardEvaluator([(specification, byte)])
         restored.normalization = try JSONDecoder().decode([RunningMoments].self, from: JSONEncoder().encode(evaluator.normalization))
         #expect(try restored.score(batch).reward == report.reward)
         #expect(evaluator.fingerprint == "2.0 * normalized score of byte")
     }
 
-    /// Scores that hardly differ are not blown up, and no score counts for more than ten deviations.
+    /// Scores that differ by rounding are not scaled up, and no score counts for more than ten deviations.
     @Test func normalizationIsBounded() {
         func normalized(_ value: Float, after values: [Float]) -> Float {
             var moments = RunningMoments()
@@ -299,7 +303,7 @@ private final class RudeReward: Reward {
         #expect(normalized(1e6, after: [3]) == 1e6, "one number is too few to tell")
     }
 
-    /// Whoever waited for scores may take rewards down at once, whatever their threads still do.
+    /// Threads hold nothing once `concurrently` has returned.
     @Test func concurrentCallsHoldNothingAfterwards() {
         final class Held: Sendable {}
         for _ in 0..<300 {
@@ -314,7 +318,7 @@ private final class RudeReward: Reward {
     }
 
     @Test func rewardsOfABatchAreScoredAtTheSameTime() throws {
-        // Each waits for the other: one after the other they would never end.
+        // Each waits for the other, so that one after the other would fail.
         let (left, right) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
         func meeting(_ name: String, _ mine: DispatchSemaphore, _ other: DispatchSemaphore) -> CallbackReward {
             CallbackReward(name: name) { batch in

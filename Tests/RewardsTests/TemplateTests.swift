@@ -5,8 +5,9 @@ import Testing
 @testable import Images
 @testable import Rewards
 
-/// The templates of examples/plugins: each is copied out of the repository, built as its README says, run as a user would, in a worker
-/// process, and compared with the same score computed here. A template whose toolchain is not installed is reported as skipped.
+/// The templates of examples/plugins: each is copied out of the repository, built as its README says, run as
+/// a user would, in a worker process, and compared with the same score computed here. A template whose
+/// toolchain is not installed is reported as skipped.
 @Suite struct TemplateTests {
     @Test(.programs("cc", "make")) func c() throws {
         try Template.build("c", ["make"], product: "libbrightness.so") { library in
@@ -145,7 +146,8 @@ private struct Picture {
     let values: [Double]
 
     init(height: Int, width: Int, _ value: (Int, Int, Int) -> Int) {
-        (self.height, self.width) = (height, width)
+        self.height = height
+        self.width = width
         values = RewardFixture.picture(height: height, width: width, value).map(Double.init)
     }
 
@@ -164,8 +166,8 @@ private struct Picture {
 private enum Template {
     static let folder = repository.appendingPathComponent("examples/plugins")
 
-    /// Copies a template out of the repository, changes its source if asked to, builds it, and hands over what came out. One that was not
-    /// changed passes `dag-reward check` without a warning.
+    /// Copies a template out of the repository, changes its source if asked to, builds it, and hands over
+    /// what came out. One that was not changed passes `dag-reward check` without a warning.
     /// - Parameter settings: those that the reward needs, with a comma before.
     static func build(
         _ language: String, _ command: [String], product: String, replacing edit: (old: String, new: String)? = nil,
@@ -174,7 +176,7 @@ private enum Template {
         try withFolder { temporary in
             let copy = temporary.appendingPathComponent("mine")
             try FileManager.default.copyItem(at: folder.appendingPathComponent(language), to: copy)
-            // What was built in the repository stays there.
+            // Build products in the repository are not copied.
             for built in [".build", "target"] + (product.hasSuffix(".so") ? [product] : []) {
                 try? FileManager.default.removeItem(at: copy.appendingPathComponent(built))
             }
@@ -217,7 +219,8 @@ private enum Template {
             pictures.map { $0.values.map { UInt8($0) } }, height: 9, width: 12, prompts: pictures.map { _ in prompt })
     }
 
-    /// The reward's scores are those of `score` to within 1e-5 of the larger of 1 and the score, and it passes the trainer's own check.
+    /// The reward's scores are those of `score` to within 1e-5 of the larger of 1 and the score, and it
+    /// passes the trainer's own check.
     static func expect(_ library: String, _ settings: String = "", _ score: (Picture) -> Double) throws {
         let reward = try RewardSpecification(library + (settings.isEmpty ? "" : ",\(settings)")).load()
         let expected = pictures.map(score)
@@ -234,7 +237,7 @@ private enum Template {
         }
     }
 
-    /// What the user reads when the pictures are scored with the prompt "fault".
+    /// The error when the images are scored with the prompt "fault".
     static func error(_ library: String, _ settings: String = "") -> String {
         errorMessage { try RewardEvaluator(plugins: [library + (settings.isEmpty ? "" : ",\(settings)")]).score(batch(prompt: "fault")) }
     }

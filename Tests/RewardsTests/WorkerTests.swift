@@ -17,7 +17,8 @@ import Testing
         try RewardEvaluator(plugins: ["\(Self.faulty.get()),\(settings)"])
     }
 
-    /// What a run would show for a reward that goes wrong at sample 4, in a batch of samples 1 to 7 whose pictures have the values 0 to 6.
+    /// Parts of the error for a reward that fails at sample 4, in a batch of samples 1 to 7 with images of
+    /// the values 0 to 6.
     private static let faults: [(fault: String, message: [String])] = [
         ("segv", ["faulty failed on samples 1 to 7 twice", "SIGSEGV"]), ("abort", ["twice", "SIGABRT"]),
         ("exit", ["twice", "ended itself with exit code 0"]), ("hang", ["twice", "did not answer within 0.2 s", "timeout=SECONDS"]),
@@ -31,14 +32,15 @@ import Testing
         let text = errorMessage { try evaluator.score(RewardFixture.batch(count: 7)) }
         for part in message { #expect(text.contains(part), "\(text)") }
         #expect(text.hasPrefix("reward faulty ") && !text.contains("\n"), "\(text)")
-        // A reward that failed on one batch is there for the next.
+        // A reward that failed on one batch scores the next.
         #expect(try evaluator.score(RewardFixture.batch(count: 2)).reward == [0, 1])
     }
 
-    /// The sample at fault is found and left out, or given the score that was asked for; all others keep theirs.
+    /// The sample at fault is found and left out, or given the score that was asked for; all others keep
+    /// theirs.
     @Test(.slow, arguments: faults) func policiesSaveTheOthers(fault: String, message: [String]) throws {
         let dropping = try reward("fault=\(fault),at=4,timeout=0.2,on_failure=drop").score(RewardFixture.batch(count: 7))
-        // A plugin that returns early has not scored what comes after either.
+        // A plugin that returns early has not scored the later samples either.
         let failed = fault == "too_few" ? 3..<7 : 3..<4
         #expect(dropping.reward.indices.map { dropping.reward[$0].isNaN } == (0..<7).map(failed.contains))
         #expect(dropping.reward.filter { !$0.isNaN } == (0..<7).filter { !failed.contains($0) }.map(Float.init))
@@ -69,7 +71,7 @@ import Testing
             let evaluator = try reward("fault=fork,at=4,workers=2")
             _ = try evaluator.score(RewardFixture.batch(count: 7))
             #expect(try workers().count == 3)
-            // A pool's thread blocks signals; what is started from it does not.
+            // A thread of a pool blocks signals; a process that it starts must not.
             for worker in try workers() {
                 #expect(try String(contentsOfFile: "/proc/\(worker)/status", encoding: .utf8).contains("SigBlk:\t0000000000000000"))
             }
@@ -78,7 +80,7 @@ import Testing
         #expect(try waitUntil { try workers().isEmpty })
     }
 
-    /// A host that is killed cannot tell its workers to end; nothing that they do about signals keeps them.
+    /// Workers end with a host that is killed, whatever they do about signals.
     @Test func workersEndWithTheirHost() throws {
         let library = try Self.faulty.get()
         let picture = repository.appendingPathComponent("Tests/Goldens/rewards/words.png").path
@@ -92,7 +94,7 @@ import Testing
         #expect(try waitUntil { try RewardFixture.processes(library).isEmpty })
     }
 
-    /// A worker that is no longer needed destroys its reward, for which it has a second.
+    /// A worker that is no longer needed has a second to destroy its reward.
     @Test func rewardsAreDestroyed() throws {
         try withFolder { folder in
             let note = "\(folder.path)/destroyed"
@@ -121,9 +123,10 @@ import Testing
         #expect(try RewardFixture.processes(Self.folder.path).count <= 1)
     }
 
-    /// Where something else in the program waits for children, a process's status is lost but not that it has ended.
+    /// The end of a process is seen even if something else in the program reaps it and takes its status.
     @Test func endsAreSeenWithoutAStatus() throws {
-        var (pid, attributes) = (pid_t(), posix_spawnattr_t())
+        var pid = pid_t()
+        var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
         defer { posix_spawnattr_destroy(&attributes) }
@@ -138,7 +141,7 @@ import Testing
         }
     }
 
-    /// Nobody waits for a reward that hangs once its scores are not wanted any more, and it is there for the next batch.
+    /// Cancelling ends a reward that hangs, and it scores the next batch.
     @Test(.timeLimit(.minutes(5))) func abandoningEndsAHang() throws {
         for policy in ["fail", "drop"] {
             let evaluator = try reward("fault=hang,at=4,timeout=600,on_failure=\(policy)")
@@ -152,7 +155,7 @@ import Testing
         }
     }
 
-    /// Nor while it is being made.
+    /// Cancelling ends the loading of a reward that hangs.
     @Test(.timeLimit(.minutes(5))) func loadingCanBeCalledOff() throws {
         let library = try Self.faulty.get()
         let end = monotonicSeconds() + 0.5
@@ -198,7 +201,8 @@ import Testing
 
     /// A worker and the process itself give the same scores and are the same reward.
     @Test func isolationChangesNothing() throws {
-        let (inside, outside) = (try reward("isolation=none,fault=nan,at=200"), try reward("fault=nan,at=200"))
+        let inside = try reward("isolation=none,fault=nan,at=200")
+        let outside = try reward("fault=nan,at=200")
         #expect(inside.fingerprint == outside.fingerprint)
         #expect(try inside.score(RewardFixture.batch(count: 7)).reward == outside.score(RewardFixture.batch(count: 7)).reward)
     }
@@ -209,7 +213,8 @@ import Testing
         #expect(errorMessage { try reward("fault=segv,at=2").selfCheck(images: images) }.contains("SIGSEGV"))
     }
 
-    /// The self-check is as lenient as the run that follows: what it can score is compared.
+    /// The self-check follows the failure policy: of a lenient reward, the images that it can score are
+    /// compared.
     @Test(arguments: ["nan", "segv", "error", "hang"]) func selfCheckKeepsToThePolicy(fault: String) throws {
         let images = try RewardFixture.batch(count: 4).images
         let gaps = try reward("fault=\(fault),at=2,on_failure=drop,timeout=0.2").selfCheck(images: images)

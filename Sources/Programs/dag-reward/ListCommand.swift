@@ -38,7 +38,8 @@ struct ListCommand: Command {
                 defer { seen[name] = seen[name] ?? file }
                 return Entry(file: file, plugin: Self.describe(file), shadowedBy: seen[name])
             }
-            return Folder(path: path, problem: isFolder.boolValue ? nil : isThere ? "not a folder" : "no such folder", entries: entries)
+            let problem = isThere ? "not a folder" : "no such folder"
+            return Folder(path: path, problem: isFolder.boolValue ? nil : problem, entries: entries)
         }
         if json { return try printJSON(folders) }
         for folder in folders {

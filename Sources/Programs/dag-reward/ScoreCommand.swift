@@ -86,9 +86,12 @@ struct ScoreCommand: Command {
             let entries = zip(zip(images, prompts), rows).map { image, row -> [String: Any] in
                 var entry: [String: Any] = ["image": image.0, "prompt": image.1]
                 entry["error"] = row.failure
-                let scores = shown.map { (parts[$0][1], row.failure == nil ? row.scores[$0] : $0 == shown[0] ? assumed : nil) }
-                let known = scores.compactMap { name, score in score.map { (name, Double($0)) } }
-                if !known.isEmpty { entry["scores"] = Dictionary(uniqueKeysWithValues: known) }
+                // Of a failed image only the trained objective has a number, if one is assumed.
+                let known: [(Int, Float)] =
+                    row.failure == nil ? shown.map { ($0, row.scores[$0]) } : assumed.map { [(shown[0], $0)] } ?? []
+                if !known.isEmpty {
+                    entry["scores"] = Dictionary(uniqueKeysWithValues: known.map { (parts[$0][1], Double($1)) })
+                }
                 return entry
             }
             return say(try jsonText(["reward": parts[0][0], "images": entries]))

@@ -60,9 +60,11 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
     public func result(_ batch: RewardBatch) throws -> RewardResult {
         lock?.lock()
         defer { lock?.unlock() }
-        let (function, instance) = (library.functions.score!, instance)
-        return try ScoreFunction(largestBatch: library.description.largestBatch, timeout: timeout) { function(instance, $0, $1, $2) }
-            .result(batch, of: self)
+        let score = library.functions.score!
+        let function = ScoreFunction(largestBatch: library.description.largestBatch, timeout: timeout) { [instance] in
+            score(instance, $0, $1, $2)
+        }
+        return try function.result(batch, of: self)
     }
 
     /// Reads a fingerprint that the plugin writes.

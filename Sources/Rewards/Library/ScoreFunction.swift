@@ -47,9 +47,14 @@ package struct ScoreFunction {
                     let failed = (start..<start + count).filter { statuses[$0] != Int32(DAG_REWARD_OK) }
                     for sample in failed {
                         let status = RewardHost.describe(statuses[sample])
-                        // A call has one message, which may be about any of them.
-                        let shared = "\(status); one message for the \(failed.count) that failed in this call: \(note)"
-                        reasons[sample] = note.isEmpty ? status : failed.count == 1 ? note : shared
+                        if note.isEmpty {
+                            reasons[sample] = status
+                        } else if failed.count == 1 {
+                            reasons[sample] = note
+                        } else {
+                            // A call has one message, which may be about any of them.
+                            reasons[sample] = "\(status); one message for the \(failed.count) that failed in this call: \(note)"
+                        }
                     }
                 }
             }

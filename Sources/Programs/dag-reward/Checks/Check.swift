@@ -33,7 +33,7 @@ struct Check: Sendable {
 }
 
 enum Checks {
-    static let all = native + behaviour
+    static let all = native + scoring + behaviour
 
     /// Runs a check in this process and prints its outcome as JSON.
     static func runHere(_ name: String, _ specification: RewardSpecification) throws {
