@@ -49,7 +49,7 @@ final class Aesthetic: NeuralReward {
 
 /// The entry of a plugin, see `dag_reward.h`.
 @_cdecl("dag_reward_entry")
-public func entry(
+package func entry(
     _ host: UnsafePointer<dag_reward_host>, _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>,
     _ error: UnsafeMutablePointer<dag_reward_error>
 ) -> Int32 { rewardEntry(Aesthetic.self, host, plugin, error) }

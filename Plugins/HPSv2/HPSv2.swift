@@ -58,7 +58,7 @@ final class HPSv2: NeuralReward {
 
 /// The entry of a plugin, see `dag_reward.h`.
 @_cdecl("dag_reward_entry")
-public func entry(
+package func entry(
     _ host: UnsafePointer<dag_reward_host>, _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>,
     _ error: UnsafeMutablePointer<dag_reward_error>
 ) -> Int32 { rewardEntry(HPSv2.self, host, plugin, error) }

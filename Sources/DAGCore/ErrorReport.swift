@@ -2,9 +2,9 @@ import Support
 import Tensors
 
 /// Errors as the front ends show them.
-public enum ErrorReport {
+package enum ErrorReport {
     /// Returns an error as one line, with settings spelled in one way.
-    public static func line(for error: any Error, _ spelling: Message.Spelling) -> String {
+    package static func line(for error: any Error, _ spelling: Message.Spelling) -> String {
         message(for: error).text(spelling).oneLine
     }
 
@@ -20,5 +20,5 @@ public enum ErrorReport {
     }
 
     /// Returns whether a setting or prompt file was at fault.
-    public static func isUsageError(_ error: any Error) -> Bool { error is ConfigurationError || error is PromptError }
+    package static func isUsageError(_ error: any Error) -> Bool { error is ConfigurationError || error is PromptError }
 }

@@ -7,15 +7,15 @@ import Tensors
 
 /// Post-trains a diffusion model so that it samples in proportion to exp(beta s), s the score of a black-box reward: collects
 /// trajectories, learns from them, records the result, and repeats.
-public final class Trainer {
+package final class Trainer {
     /// The settings, as resolved.
-    public let configuration: TrainingConfiguration
+    package let configuration: TrainingConfiguration
     /// Carries progress, notes and warnings out, and cancellation in.
-    public let monitor: Monitor
+    package let monitor: Monitor
     /// Called after each optimiser step.
-    public var onStep: (StepMetrics) -> Void = { _ in }
+    package var onStep: (StepMetrics) -> Void = { _ in }
     /// The newest epoch's images and their scores, until the next epoch's: nil before the first.
-    public private(set) var samples: ScoredSamples?
+    package private(set) var samples: ScoredSamples?
 
     let collector: RolloutCollector  // prompts and seeds -> trajectories -> scores
     let learner: Learner  // trajectories -> gradients -> LoRA and state flow
@@ -42,7 +42,7 @@ public final class Trainer {
     ///   - evaluationPrompts: evaluations draw these; nil: `prompts`.
     ///   - makeFlow: makes the network of the state flow, if that is not to be `StateFlow`.
     /// - Throws: `ConfigurationError`, `ModelError` or `TensorError`.
-    public init(
+    package init(
         _ configuration: TrainingConfiguration, model: any DiffusionModel, evaluator: RewardEvaluator, prompts: PromptSet,
         evaluationPrompts: PromptSet? = nil, output: OutputFolder, makeFlow: ((ParameterStore) throws -> any FlowNetwork)? = nil
     ) throws {
@@ -63,26 +63,26 @@ public final class Trainer {
     deinit { collector.evaluator.abandon() }
 
     /// The pretrained model with the adapters attached.
-    public var model: any DiffusionModel { learner.model }
+    package var model: any DiffusionModel { learner.model }
     /// Epochs that are complete, by this run and those that it continues.
-    public var epochsDone: Int { state.epoch }
+    package var epochsDone: Int { state.epoch }
     /// Optimiser steps done in the epoch under way.
-    public var updatesDone: Int { if case .trained = stage { 0 } else { state.update } }
+    package var updatesDone: Int { if case .trained = stage { 0 } else { state.update } }
     /// Optimiser steps done, by this run and those that it continues.
-    public var stepsDone: Int { state.step }
+    package var stepsDone: Int { state.step }
 
     // MARK: The main path
 
     /// Trains until the last epoch.
     /// - Throws: what ended it early, `Cancelled` or an error, after saving.
-    public func run() throws {
+    package func run() throws {
         while state.epoch < configuration.epochs { try runEpoch() }
         try record()
     }
 
     /// Runs one epoch, or completes the one under way: roll out, score, update on all of it, record.
     /// - Throws: what ended it early, `Cancelled` or an error, after saving.
-    public func runEpoch() throws {
+    package func runEpoch() throws {
         try savingOnFailure {
             if !isUnderWay { try rollOut() }
             if case .sampled = stage { try score() }
@@ -94,7 +94,7 @@ public final class Trainer {
     /// Samples the trajectories of the next epoch, while they are being scored.
     /// - Throws: `OrderError` if an epoch is under way or all are done, what a reward threw, `TensorError`, `Cancelled`, or what `record`
     ///   throws; no reward is asked any more then.
-    public func rollOut() throws {
+    package func rollOut() throws {
         guard !isUnderWay else { throw OrderError("the trajectories of epoch \(state.epoch) are there: score them or update") }
         try record()
         guard state.epoch < configuration.epochs else {
@@ -107,7 +107,7 @@ public final class Trainer {
     /// Waits for the scores of the trajectories. Scores that failed are not asked for again: the trajectories are sampled anew.
     /// - Throws: `OrderError` if there are no trajectories, `TrainingError` if none has a score, what a reward threw, `TensorError`, or
     ///   `Cancelled`; no reward is asked any more then.
-    public func score() throws {
+    package func score() throws {
         guard case .sampled(let pending, let start) = stage else { throw OrderError("there are no trajectories to score: roll out first") }
         defer { collector.evaluator.abandon() }
         do {
@@ -125,7 +125,7 @@ public final class Trainer {
     /// Makes one optimiser step on the next of the epoch's trajectories. The step counts even if writing its metrics fails.
     /// - Throws: `OrderError` if there are no scored trajectories, `OutputError` if its metrics cannot be written, or what
     ///   `Learner.step` throws, without a trace of the step.
-    public func update() throws {
+    package func update() throws {
         guard case .scored(let epoch, let summary) = stage else {
             throw OrderError("there are no scored trajectories: roll out and score first")
         }
@@ -149,7 +149,7 @@ public final class Trainer {
 
     /// Writes the checkpoint and the sample sheet that are due after a trained epoch; nothing at other times.
     /// - Throws: `OutputError`, `TensorError` or `Cancelled`; they are then still to be written.
-    public func record() throws {
+    package func record() throws {
         guard case .trained = stage else { return }
         try recorder.record(state)
         stage = .idle
@@ -165,7 +165,7 @@ public final class Trainer {
 
     /// Writes the adapter and a checkpoint.
     /// - Throws: `OutputError`, `TensorError`.
-    public func save() throws { try recorder.save(state, rollout: rollout) }
+    package func save() throws { try recorder.save(state, rollout: rollout) }
 
     private func savingOnFailure(_ body: () throws -> Void) throws {
         do { try body() } catch {
@@ -180,7 +180,7 @@ public final class Trainer {
     var rollout: Rollout? { if case .scored(let epoch, _) = stage { epoch.rollout } else { nil } }
 
     /// Gives up scores that are being waited for. No reward is at work when this returns; the epoch's trajectories have to be sampled anew.
-    public func abandonScores() {
+    package func abandonScores() {
         if case .sampled = stage { stage = .idle }
         collector.evaluator.abandonAndWait()
     }
@@ -210,7 +210,7 @@ public final class Trainer {
 
     /// Goes on where the newest checkpoint of `folder` stands.
     /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError` if it does not fit, `TensorError`.
-    public func resume(from folder: OutputFolder) throws {
+    package func resume(from folder: OutputFolder) throws {
         let start = ContinuousClock.now
         let checkpoint = try recorder.restore(from: folder)
         state = checkpoint.state

@@ -3,7 +3,7 @@ import Foundation
 extension ImageBatch {
     /// Joins batches of images of one size, in order.
     /// - Throws: `ImageError` if there are no batches or their sizes differ.
-    public init(concatenating parts: [ImageBatch]) throws {
+    package init(concatenating parts: [ImageBatch]) throws {
         guard let first = parts.first, parts.allSatisfy({ $0.height == first.height && $0.width == first.width }) else {
             throw ImageError("batches of images of different sizes cannot be joined")
         }
@@ -18,7 +18,7 @@ extension ImageBatch {
     /// several as a sheet in which small ones are enlarged.
     /// - Parameter columns: the number of images in a row.
     /// - Throws: `ImageError` if the file cannot be written.
-    public func writeSheet(columns: Int, to file: URL) throws {
+    package func writeSheet(columns: Int, to file: URL) throws {
         guard count > 1 else { return try PNG.write(self, to: file.path) }
         let enlargement = max(1, 96 / max(height, width))
         try PNG.write(ImageGrid.compose(self, columns: columns, scale: enlargement), to: file.path)

@@ -1,5 +1,5 @@
 /// One or more images of equal size, 8-bit sRGB.
-public struct ImageBatch: @unchecked Sendable, Equatable {
+package struct ImageBatch: @unchecked Sendable, Equatable {
     private enum Storage {
         case owned([UInt8])
         case borrowed(UnsafeRawBufferPointer)
@@ -7,23 +7,23 @@ public struct ImageBatch: @unchecked Sendable, Equatable {
 
     private let storage: Storage
     /// The number of images.
-    public let count: Int
+    package let count: Int
     /// The height of an image in pixels.
-    public let height: Int
+    package let height: Int
     /// The width of an image in pixels.
-    public let width: Int
+    package let width: Int
 
     /// Takes over pixels `[count, height, width, 3]`.
     /// - Throws: `ImageError` unless there are `count * height
     ///   * width * 3` bytes, and none of the three is below 1.
-    public init(pixels: [UInt8], count: Int, height: Int, width: Int) throws {
+    package init(pixels: [UInt8], count: Int, height: Int, width: Int) throws {
         try self.init(.owned(pixels), bytes: pixels.count, count: count, height: height, width: width)
     }
 
     /// Borrows pixels in memory that the caller keeps alive and unchanged for as long as the batch is used.
     /// - Throws: `ImageError` unless there are `count * height
     ///   * width * 3` bytes, and none of the three is below 1.
-    public init(borrowing bytes: UnsafeRawBufferPointer, count: Int, height: Int, width: Int) throws {
+    package init(borrowing bytes: UnsafeRawBufferPointer, count: Int, height: Int, width: Int) throws {
         try self.init(.borrowed(bytes), bytes: bytes.count, count: count, height: height, width: width)
     }
 
@@ -38,10 +38,10 @@ public struct ImageBatch: @unchecked Sendable, Equatable {
     }
 
     /// The number of bytes of one image.
-    public var bytesPerImage: Int { height * width * 3 }
+    package var bytesPerImage: Int { height * width * 3 }
 
     /// Lends the pixels, `[count, height, width, 3]`, row-major: red, green, blue in 0...255.
-    public func withUnsafeBytes<Result, Failure>(
+    package func withUnsafeBytes<Result, Failure>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         switch storage {
@@ -53,13 +53,13 @@ public struct ImageBatch: @unchecked Sendable, Equatable {
     }
 
     /// A copy of the pixels of image `index`, `[height, width, 3]`.
-    public subscript(index: Int) -> [UInt8] {
+    package subscript(index: Int) -> [UInt8] {
         withUnsafeBytes { Array($0[index * bytesPerImage..<(index + 1) * bytesPerImage]) }
     }
 
     /// Copies the images at some places into a new batch.
     /// - Throws: `ImageError` if there are no places.
-    public func picking(_ places: some Collection<Int>) throws -> ImageBatch {
+    package func picking(_ places: some Collection<Int>) throws -> ImageBatch {
         var pixels: [UInt8] = []
         pixels.reserveCapacity(places.count * bytesPerImage)
         withUnsafeBytes { all in
@@ -69,16 +69,16 @@ public struct ImageBatch: @unchecked Sendable, Equatable {
     }
 
     /// Compares sizes and pixels.
-    public static func == (a: ImageBatch, b: ImageBatch) -> Bool {
+    package static func == (a: ImageBatch, b: ImageBatch) -> Bool {
         guard a.count == b.count, a.height == b.height, a.width == b.width else { return false }
         return a.withUnsafeBytes { x in b.withUnsafeBytes { y in x.elementsEqual(y) } }
     }
 }
 
 /// An image, or a file of one, that cannot be used.
-public struct ImageError: Error, CustomStringConvertible {
+package struct ImageError: Error, CustomStringConvertible {
     /// One line: the image or file, and the problem.
-    public let description: String
+    package let description: String
 
     init(_ description: String) { self.description = description }
 }

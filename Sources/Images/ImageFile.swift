@@ -2,10 +2,10 @@ import CJPEG
 import Foundation
 
 /// Reading of image files, PNG or JPEG, which are told apart by their first bytes.
-public enum ImageFile {
+package enum ImageFile {
     /// Reads a file as one image, 8-bit sRGB.
     /// - Throws: `ImageError` that names the file.
-    public static func read(_ path: String) throws -> ImageBatch {
+    package static func read(_ path: String) throws -> ImageBatch {
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
             throw ImageError("cannot read \(path): no such file")

@@ -1,5 +1,5 @@
 /// Sheets: several images side by side in one.
-public enum ImageGrid {
+package enum ImageGrid {
     /// Lays a batch out in rows of `columns` images, white between
     /// them, each pixel repeated `scale` times in both directions.
     ///
@@ -10,7 +10,7 @@ public enum ImageGrid {
     /// - Returns: one image of height `rows * (height * scale
     ///   + padding) + padding` and of the corresponding width.
     /// - Throws: `ImageError` if there are no columns, the padding is negative or the scale is below 1.
-    public static func compose(_ batch: ImageBatch, columns: Int, padding: Int = 2, scale: Int = 1) throws -> ImageBatch {
+    package static func compose(_ batch: ImageBatch, columns: Int, padding: Int = 2, scale: Int = 1) throws -> ImageBatch {
         guard columns > 0, padding >= 0, scale > 0 else {
             throw ImageError("a grid of \(columns) columns, padding \(padding) and scale \(scale) cannot be drawn")
         }

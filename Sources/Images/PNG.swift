@@ -2,17 +2,17 @@ import CPNG
 import Foundation
 
 /// PNG files, through libpng's simplified interface.
-public enum PNG {
+package enum PNG {
     /// Writes RGB pixels `[height, width, 3]`. The file
     /// appears whole or not at all, and replaces an older one.
     /// - Throws: `ImageError` if the number of pixels is wrong or the file cannot be written.
-    public static func write(_ pixels: [UInt8], height: Int, width: Int, to path: String) throws {
+    package static func write(_ pixels: [UInt8], height: Int, width: Int, to path: String) throws {
         try write(ImageBatch(pixels: pixels, count: 1, height: height, width: width), to: path)
     }
 
     /// Writes image `index` of a batch. The file appears whole or not at all, and replaces an older one.
     /// - Throws: `ImageError` if the file cannot be written.
-    public static func write(_ batch: ImageBatch, index: Int = 0, to path: String) throws {
+    package static func write(_ batch: ImageBatch, index: Int = 0, to path: String) throws {
         var image = png_image()
         image.version = png_uint_32(PNG_IMAGE_VERSION)
         image.format = rgb
@@ -34,7 +34,7 @@ public enum PNG {
 
     /// Reads a PNG of any kind as 8-bit sRGB `[height, width, 3]`. Transparent pixels become white.
     /// - Throws: `ImageError` if the file is missing or not a PNG.
-    public static func read(_ path: String) throws -> (pixels: [UInt8], height: Int, width: Int) {
+    package static func read(_ path: String) throws -> (pixels: [UInt8], height: Int, width: Int) {
         var image = png_image()
         image.version = png_uint_32(PNG_IMAGE_VERSION)
         guard png_image_begin_read_from_file(&image, path) != 0 else {

@@ -1,18 +1,18 @@
 import Tensors
 
 /// torch.optim.AdamW (Loshchilov and Hutter 2019) over named float32 parameters.
-public struct AdamW {
+package struct AdamW {
     /// The trained tensors, in the order of the names in a checkpoint.
-    public let parameters: [(name: String, tensor: Tensor)]
+    package let parameters: [(name: String, tensor: Tensor)]
     /// The step size, constant over the run.
-    public let learningRate: Double
+    package let learningRate: Double
     private let weightDecay: Double
     private let moments: (first: [Tensor], second: [Tensor])
     private let steps: [Tensor]
     private var tensors: [Tensor] { parameters.map(\.tensor) }
 
     /// Uses betas (0.9, 0.999) and eps 1e-8. Marks the parameters as requiring gradients.
-    public init(_ parameters: [(name: String, tensor: Tensor)], learningRate: Double, weightDecay: Double) {
+    package init(_ parameters: [(name: String, tensor: Tensor)], learningRate: Double, weightDecay: Double) {
         self.parameters = parameters
         self.learningRate = learningRate
         self.weightDecay = weightDecay
@@ -25,25 +25,25 @@ public struct AdamW {
     /// Scales the gradients to a joint norm of at most `maxNorm`.
     /// - Returns: the norm before clipping.
     /// - Throws: `TensorError` if an operation on tensors failed.
-    public func clipGradients(maxNorm: Double) throws -> Double { try Tensor.clipGradNorm(tensors, maxNorm: maxNorm) }
+    package func clipGradients(maxNorm: Double) throws -> Double { try Tensor.clipGradNorm(tensors, maxNorm: maxNorm) }
 
     /// Multiplies all gradients by `factor`.
-    public func scaleGradients(by factor: Double) {
+    package func scaleGradients(by factor: Double) {
         for case let gradient? in tensors.map(\.grad) { gradient.copy_(gradient * factor) }
     }
 
     /// Makes one step and keeps the gradients.
     /// - Throws: `TensorError` if an operation on tensors failed.
-    public func step() throws {
+    package func step() throws {
         try Tensor.adamW(
             tensors, moments: moments, steps: steps, learningRate: learningRate, betas: (0.9, 0.999), weightDecay: weightDecay, eps: 1e-8)
     }
 
     /// Forgets the gradients.
-    public func clearGradients() { for tensor in tensors { tensor.clearGrad() } }
+    package func clearGradients() { for tensor in tensors { tensor.clearGrad() } }
 
     /// Parameters, moments and step counts by name, for a checkpoint.
-    public func state(_ prefix: String) -> [String: Tensor] {
+    package func state(_ prefix: String) -> [String: Tensor] {
         var state: [String: Tensor] = [:]
         for (k, parameter) in parameters.enumerated() {
             state["\(prefix).\(parameter.name)"] = parameter.tensor.detach()
@@ -56,7 +56,7 @@ public struct AdamW {
 
     /// Restores what `state` returned, in place.
     /// - Throws: `TensorFileError` if a tensor is missing or has another shape.
-    public func restore(_ state: [String: Tensor], _ prefix: String) throws {
+    package func restore(_ state: [String: Tensor], _ prefix: String) throws {
         for (name, tensor) in self.state(prefix) {
             guard let saved = state[name], saved.shape == tensor.shape else {
                 throw TensorFileError(

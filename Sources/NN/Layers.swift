@@ -4,16 +4,16 @@ import Tensors
 // use, as autocast does with float32 weights under a bfloat16 input.
 
 /// torch.nn.Linear, with room for a low-rank adapter.
-public final class Linear {
+package final class Linear {
     let weight: Tensor
     let bias: Tensor?
     /// The adapter that is added to the output, if any.
-    public var lora: LoRA?
+    package var lora: LoRA?
     /// Sizes of the last dimension of input and output.
-    public let features: (in: Int, out: Int)
+    package let features: (in: Int, out: Int)
 
     /// Reads the keys `weight` [output, input] and `bias` [output].
-    public init(_ input: Int, _ output: Int, bias: Bool = true, _ scope: Scope) {
+    package init(_ input: Int, _ output: Int, bias: Bool = true, _ scope: Scope) {
         features = (input, output)
         weight = scope.parameter("weight", [output, input], .fanIn(input))
         self.bias = bias ? scope.parameter("bias", [output], .fanIn(input)) : nil
@@ -21,7 +21,7 @@ public final class Linear {
     }
 
     /// Maps [..., in] to [..., out].
-    public func callAsFunction(_ x: Tensor) -> Tensor {
+    package func callAsFunction(_ x: Tensor) -> Tensor {
         let weight = weight.to(x.dtype)
         let bias = bias?.to(x.dtype)
         guard let lora, lora.isEnabled else { return x.linear(weight, bias) }
@@ -30,14 +30,14 @@ public final class Linear {
 }
 
 /// torch.nn.Conv2d with a square kernel.
-public struct Conv2d {
+package struct Conv2d {
     let weight: Tensor
     let bias: Tensor
     let stride: Int
     let padding: Int
 
     /// Reads the keys `weight` [output, input, kernel, kernel] and `bias` [output].
-    public init(_ input: Int, _ output: Int, kernel: Int, stride: Int = 1, padding: Int = 0, _ scope: Scope) {
+    package init(_ input: Int, _ output: Int, kernel: Int, stride: Int = 1, padding: Int = 0, _ scope: Scope) {
         weight = scope.parameter("weight", [output, input, kernel, kernel], .fanIn(input * kernel * kernel))
         bias = scope.parameter("bias", [output], .fanIn(input * kernel * kernel))
         self.stride = stride
@@ -45,20 +45,20 @@ public struct Conv2d {
     }
 
     /// Maps [B, in, H, W] to [B, out, H', W'].
-    public func callAsFunction(_ x: Tensor) -> Tensor {
+    package func callAsFunction(_ x: Tensor) -> Tensor {
         x.conv2d(weight.to(x.dtype), bias.to(x.dtype), stride: stride, padding: padding)
     }
 }
 
 /// torch.nn.GroupNorm.
-public struct GroupNorm {
+package struct GroupNorm {
     let weight: Tensor
     let bias: Tensor
     let groups: Int
     let eps: Double
 
     /// Reads the keys `weight` and `bias` [channels].
-    public init(_ groups: Int, _ channels: Int, eps: Double, _ scope: Scope) {
+    package init(_ groups: Int, _ channels: Int, eps: Double, _ scope: Scope) {
         weight = scope.parameter("weight", [channels], .ones)
         bias = scope.parameter("bias", [channels], .zeros)
         self.groups = groups
@@ -66,48 +66,48 @@ public struct GroupNorm {
     }
 
     /// Keeps the shape [B, C, ...].
-    public func callAsFunction(_ x: Tensor) -> Tensor {
+    package func callAsFunction(_ x: Tensor) -> Tensor {
         x.groupNorm(groups: groups, weight: weight.to(x.dtype), bias: bias.to(x.dtype), eps: eps)
     }
 }
 
 /// torch.nn.LayerNorm over the last dimension.
-public struct LayerNorm {
+package struct LayerNorm {
     let weight: Tensor
     let bias: Tensor
     let eps: Double
 
     /// Reads the keys `weight` and `bias` [size].
-    public init(_ size: Int, eps: Double = 1e-5, _ scope: Scope) {
+    package init(_ size: Int, eps: Double = 1e-5, _ scope: Scope) {
         weight = scope.parameter("weight", [size], .ones)
         bias = scope.parameter("bias", [size], .zeros)
         self.eps = eps
     }
 
     /// Keeps the shape [..., size].
-    public func callAsFunction(_ x: Tensor) -> Tensor {
+    package func callAsFunction(_ x: Tensor) -> Tensor {
         x.layerNorm(weight: weight.to(x.dtype), bias: bias.to(x.dtype), eps: eps)
     }
 }
 
 /// torch.nn.Embedding.
-public struct Embedding {
+package struct Embedding {
     let weight: Tensor
 
     /// Reads the key `weight` [count, size].
-    public init(_ count: Int, _ size: Int, _ scope: Scope) { weight = scope.parameter("weight", [count, size], .normal(1)) }
+    package init(_ count: Int, _ size: Int, _ scope: Scope) { weight = scope.parameter("weight", [count, size], .normal(1)) }
 
     /// Maps int64 indices of any shape [...] to [..., size].
-    public func callAsFunction(_ indices: Tensor) -> Tensor { weight.embedding(indices) }
+    package func callAsFunction(_ indices: Tensor) -> Tensor { weight.embedding(indices) }
 }
 
 /// The activations that published configurations name.
-public enum Activation: String, Sendable {
+package enum Activation: String, Sendable {
     case silu, swish, gelu, relu
     case quickGELU = "quick_gelu"
 
     /// Applies the activation to each element.
-    public func callAsFunction(_ x: Tensor) -> Tensor {
+    package func callAsFunction(_ x: Tensor) -> Tensor {
         switch self {
         case .silu, .swish: x.silu()
         case .gelu: x.gelu()

@@ -2,13 +2,13 @@ import Foundation
 import Tensors
 
 /// A low-rank adapter of one linear layer: y += (alpha / r) * x A^T B^T (Hu et al. 2021; peft's LoraConfig).
-public final class LoRA {
+package final class LoRA {
     /// [rank, in], float32.
-    public let a: Tensor
+    package let a: Tensor
     /// [out, rank], float32.
-    public let b: Tensor
+    package let b: Tensor
     /// Whether the layer adds the adapter's output.
-    public var isEnabled = true
+    package var isEnabled = true
     /// The factor of the adapter's output: alpha / rank.
     let scale: Double
 
@@ -20,17 +20,17 @@ public final class LoRA {
 }
 
 /// All adapters of a model, by the keys of their layers.
-public struct LoRAAdapters {
+package struct LoRAAdapters {
     /// The adapters, by layer key such as `down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q`.
-    public let adapters: [String: LoRA]
+    package let adapters: [String: LoRA]
     private let alpha: Double
 
     /// Ends of the keys of layers that get an adapter: the attention projections, as in the paper.
-    public static let targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    package static let targets = ["to_q", "to_k", "to_v", "to_out.0"]
 
     /// Attaches fresh adapters to every attention projection: A normal
     /// with standard deviation 1 / rank, B zero (peft's "gaussian").
-    public init(rank: Int, seed: UInt64, attachingTo linears: [String: Linear], device: Device) {
+    package init(rank: Int, seed: UInt64, attachingTo linears: [String: Linear], device: Device) {
         let generator = Generator(seed: seed)
         self.init(alpha: Double(rank), linears) { _, layer in
             (
@@ -43,7 +43,7 @@ public struct LoRAAdapters {
     /// Attaches the adapters of a LoRA file with the names that `encoded` writes, or with diffusers' own,
     /// `unet.<layer>.lora_A.weight`.
     /// - Throws: `TensorFileError` that names the file if it is damaged or does not fit these layers.
-    public init(contentsOf file: URL, attachingTo linears: [String: Linear], device: Device) throws {
+    package init(contentsOf file: URL, attachingTo linears: [String: Linear], device: Device) throws {
         let stored = try Safetensors(contentsOf: file)
         let layers = Self.attachable(linears).map(\.key)
         let names =
@@ -94,7 +94,7 @@ public struct LoRAAdapters {
     }
 
     /// The trained tensors by layer, in the order of the names.
-    public var parameters: [(name: String, tensor: Tensor)] {
+    package var parameters: [(name: String, tensor: Tensor)] {
         adapters.sorted { $0.key < $1.key }.flatMap { [("\($0.key).lora_A", $0.value.a), ("\($0.key).lora_B", $0.value.b)] }
     }
 }
@@ -103,7 +103,7 @@ extension LoRAAdapters {
     /// Encodes a safetensors file that both diffusers' `load_lora_weights` and ComfyUI load: kohya's names,
     /// and one `alpha` for each layer.
     /// - Throws: `TensorError` if an operation on tensors failed before.
-    public func encoded() throws -> Data {
+    package func encoded() throws -> Data {
         var tensors: [String: Tensor] = [:]
         for (key, lora) in adapters {
             tensors[LoRANames.kohya.a(key)] = lora.a.detach()

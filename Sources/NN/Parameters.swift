@@ -1,7 +1,7 @@
 import Tensors
 
 /// The initial value of a parameter that does not come from a checkpoint.
-public enum Initializer: Sendable {
+package enum Initializer: Sendable {
     case zeros, ones
     /// Normal with this standard deviation.
     case normal(Double)
@@ -13,11 +13,11 @@ public enum Initializer: Sendable {
 ///
 /// A model asks it for each parameter while it is built. Parameters that do not fit are collected, so that
 /// `finish` reports them all at once.
-public final class ParameterStore {
+package final class ParameterStore {
     /// The parameters that the model asked for, by key.
-    public private(set) var parameters: [String: Tensor] = [:]
+    package private(set) var parameters: [String: Tensor] = [:]
     /// The linear layers that were built, by key: LoRA attaches to these.
-    public internal(set) var linears: [String: Linear] = [:]
+    package internal(set) var linears: [String: Linear] = [:]
 
     let dtype: DType
     let device: Device
@@ -28,7 +28,7 @@ public final class ParameterStore {
 
     /// Takes parameters from a checkpoint, converted to `dtype` on `device`.
     /// - Parameter origin: the file or folder, for messages.
-    public init(checkpoint: [String: Tensor], origin: String, dtype: DType, device: Device) {
+    package init(checkpoint: [String: Tensor], origin: String, dtype: DType, device: Device) {
         self.checkpoint = checkpoint
         self.origin = origin
         self.dtype = dtype
@@ -37,7 +37,7 @@ public final class ParameterStore {
     }
 
     /// Draws fresh float32 parameters from `seed`.
-    public init(seed: UInt64, device: Device) {
+    package init(seed: UInt64, device: Device) {
         checkpoint = nil
         origin = "initialiser"
         dtype = .float32
@@ -46,7 +46,7 @@ public final class ParameterStore {
     }
 
     /// The scope of keys without a prefix.
-    public var root: Scope { Scope(store: self, path: "") }
+    package var root: Scope { Scope(store: self, path: "") }
 
     fileprivate func parameter(_ key: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
         let tensor =
@@ -81,7 +81,7 @@ public final class ParameterStore {
     /// - Returns: the other unused keys.
     /// - Throws: `TensorFileError` that lists missing, misshapen and unused keys in one line.
     @discardableResult
-    public func finish(allowingOthers: Bool = false, ignoring: (String) -> Bool = { _ in false }) throws -> [String] {
+    package func finish(allowingOthers: Bool = false, ignoring: (String) -> Bool = { _ in false }) throws -> [String] {
         try TensorError.check()
         let unused = (checkpoint ?? [:]).keys.filter { parameters[$0] == nil && !ignoring($0) }.sorted()
         let all = problems + (allowingOthers ? [] : unused.map { "\($0) is not used by this configuration" })
@@ -92,20 +92,20 @@ public final class ParameterStore {
 }
 
 /// A place in a model's tree of parameters; `scope / "to_out" / 0` extends the key as Hugging Face does.
-public struct Scope {
+package struct Scope {
     let store: ParameterStore
     let path: String
 
     /// Returns the scope of a named child.
-    public static func / (scope: Scope, name: String) -> Scope {
+    package static func / (scope: Scope, name: String) -> Scope {
         Scope(store: scope.store, path: scope.path.isEmpty ? name : scope.path + "." + name)
     }
 
     /// Returns the scope of a numbered child.
-    public static func / (scope: Scope, index: Int) -> Scope { scope / String(index) }
+    package static func / (scope: Scope, index: Int) -> Scope { scope / String(index) }
 
     /// Returns the parameter `name` of this scope, of exactly this shape.
-    public func parameter(_ name: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
+    package func parameter(_ name: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
         store.parameter((self / name).path, shape, initializer)
     }
 }

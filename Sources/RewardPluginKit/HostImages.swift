@@ -1,13 +1,13 @@
 import Tensors
 
 /// The images of a batch, uint8 RGB, in the host's memory. Valid for the duration of one call.
-public struct HostImages {
+package struct HostImages {
     /// The number of images.
-    public let count: Int
+    package let count: Int
     /// The height of an image in pixels.
-    public let height: Int
+    package let height: Int
     /// The width of an image in pixels.
-    public let width: Int
+    package let width: Int
     private let base: UnsafeRawPointer
     private let imageStride, rowStride: Int
 
@@ -16,7 +16,7 @@ public struct HostImages {
     ///   - base: the first byte of the first image.
     ///   - imageStride: the number of bytes from one image to the next.
     ///   - rowStride: the number of bytes from one row to the next.
-    public init(base: UnsafeRawPointer, count: Int, height: Int, width: Int, imageStride: Int, rowStride: Int) {
+    package init(base: UnsafeRawPointer, count: Int, height: Int, width: Int, imageStride: Int, rowStride: Int) {
         self.base = base
         self.count = count
         self.height = height
@@ -63,7 +63,7 @@ public struct HostImages {
     /// nor clamped) so that the *long* side is `size`, padded with black at both ends of the short side, and
     /// normalised by CLIP's mean and deviation. Source: hpsv2's open_clip/transform.py with
     /// `light_augmentation`, which sets `resize_longest_max`.
-    public func longSideInput(size: Int) -> Tensor {
+    package func longSideInput(size: Int) -> Tensor {
         let scale = Double(size) / Double(max(height, width))
         func scaled(_ side: Int) -> Int { max(1, Int((Double(side) * scale).rounded(.toNearestOrEven))) }
         let newHeight = scaled(height)
@@ -84,7 +84,7 @@ public struct HostImages {
     /// torchvision's `Resize(size, BICUBIC), CenterCrop(size), ToTensor(), Normalize(...)` on a Pillow image.
     /// - Parameter cropOffset: the rounding of half a pixel. torchvision rounds to even; transformers'
     ///   `CLIPProcessor`, which is the same otherwise, rounds `.down`.
-    public func clipInput(size: Int, cropOffset: FloatingPointRoundingRule = .toNearestOrEven) -> Tensor {
+    package func clipInput(size: Int, cropOffset: FloatingPointRoundingRule = .toNearestOrEven) -> Tensor {
         let short = min(height, width)
         // The long side is rounded down.
         let newHeight = height == short ? size : height * size / short

@@ -6,7 +6,7 @@ import Tensors
 ///
 /// A plugin implements this protocol and exports `rewardEntry`;
 /// the kit implements the rest of `dag_reward.h`.
-public protocol NeuralReward: AnyObject {
+package protocol NeuralReward: AnyObject {
     /// The plugin's description of itself.
     static var card: RewardCard { get }
     /// Loads the network.
@@ -25,26 +25,26 @@ public protocol NeuralReward: AnyObject {
 /// A plugin's description of itself, as in `dag_reward_info`.
 ///
 /// The kit adds the options `weights`, `precision`, `batch_size` and `threads` to the plugin's own.
-public struct RewardCard: Sendable {
+package struct RewardCard: Sendable {
     /// The name in settings: lower-case words joined by `_`.
-    public var name: String
+    package var name: String
     /// The version, which is part of the fingerprint: raise it when scores change.
-    public var version: String
+    package var version: String
     /// One line for users.
-    public var description: String
+    package var description: String
     /// The license as an SPDX expression.
-    public var license: String
+    package var license: String
     /// The paper or repository that the reward comes from.
-    public var source: String
+    package var source: String
     /// Name and description, with unit and range, of each objective. All are to be maximised.
-    public var objectives: [(name: String, description: String)]
+    package var objectives: [(name: String, description: String)]
     /// The description of the option `weights`: the file, and where to get it.
-    public var weights: String
+    package var weights: String
     /// Key, default and description of the plugin's own options.
-    public var options: [(key: String, defaultValue: String, description: String)]
+    package var options: [(key: String, defaultValue: String, description: String)]
 
     /// The memberwise initialiser.
-    public init(
+    package init(
         name: String, version: String, description: String, license: String, source: String,
         objectives: [(name: String, description: String)], weights: String,
         options: [(key: String, defaultValue: String, description: String)] = []

@@ -3,12 +3,12 @@ import Models
 import Tensors
 
 /// The settings that a reward is created with.
-public struct NeuralSettings {
+package struct NeuralSettings {
     private let values: [String: String]
     /// The device to compute on.
-    public let device: Device
+    package let device: Device
     /// The type to compute in.
-    public let dtype: DType
+    package let dtype: DType
     /// The number of images computed at once.
     let batchSize: Int
     /// The number of threads of an operation on the CPU; 0 for libtorch's choice.
@@ -51,15 +51,15 @@ public struct NeuralSettings {
     }
 
     /// The value of an option; empty if there is no such option.
-    public subscript(key: String) -> String { values[key] ?? "" }
+    package subscript(key: String) -> String { values[key] ?? "" }
 
     /// Writes a line to the host's log, if it has one.
-    public func log(_ line: String) { write(line) }
+    package func log(_ line: String) { write(line) }
 
     /// Returns the file that an option names, and makes it part of the fingerprint.
     /// - Parameter hint: a description of the file and where to get it, for messages.
     /// - Throws: `RewardPluginError` if the option is empty or there is no such file.
-    public func file(_ key: String, _ hint: String) throws -> URL {
+    package func file(_ key: String, _ hint: String) throws -> URL {
         let file = try url(key, hint)
         if let problem = Self.problem(file) {
             throw RewardPluginError("\(key)=\(self[key]): \(problem); it must be \(hint)")
@@ -72,7 +72,7 @@ public struct NeuralSettings {
     /// file. The file is made part of the fingerprint.
     /// - Parameter hint: a description of the file and where to get it, for messages.
     /// - Throws: `RewardPluginError` if there is no such file.
-    public func file(_ key: String, orElse name: String, beside other: URL, _ hint: String) throws -> URL {
+    package func file(_ key: String, orElse name: String, beside other: URL, _ hint: String) throws -> URL {
         guard self[key].isEmpty else { return try file(key, hint) }
         let file = other.deletingLastPathComponent().appendingPathComponent(name)
         if let problem = Self.problem(file) {
@@ -86,7 +86,7 @@ public struct NeuralSettings {
     /// - Parameter hint: a description of the folder, for messages.
     /// - Throws: `RewardPluginError` if the option is empty;
     ///   `ModelError` if the folder is missing or has no weights.
-    public func folder(_ key: String, _ hint: String) throws -> ModelFolder {
+    package func folder(_ key: String, _ hint: String) throws -> ModelFolder {
         let folder = try ModelFolder(url(key, hint))
         inputs.files[key] = try folder.files()
         return folder
@@ -120,9 +120,9 @@ public struct NeuralSettings {
 }
 
 /// A setting or file that a plugin cannot use.
-public struct RewardPluginError: Error, CustomStringConvertible {
+package struct RewardPluginError: Error, CustomStringConvertible {
     /// One line: the culprit and the remedy.
-    public let description: String
+    package let description: String
     /// - Parameter description: one line that names the culprit.
-    public init(_ description: String) { self.description = description }
+    package init(_ description: String) { self.description = description }
 }

@@ -1,4 +1,4 @@
-public import CDAGCore
+import CDAGCore
 import Foundation
 import Tensors
 
@@ -6,7 +6,7 @@ import Tensors
 ///
 /// The Swift template, examples/plugins/swift/Sources/Roughness/Plugin.swift, does the same for rewards without
 /// libtorch. It has to stand alone, so the two share no code: a change of the ABI concerns both.
-public func rewardEntry(
+package func rewardEntry(
     _ type: any NeuralReward.Type, _ host: UnsafePointer<dag_reward_host>,
     _ plugin: UnsafeMutablePointer<UnsafePointer<dag_reward_plugin>?>, _ error: UnsafeMutablePointer<dag_reward_error>
 ) -> Int32 {

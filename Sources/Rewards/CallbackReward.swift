@@ -1,20 +1,20 @@
 /// A reward that is a Swift function, for tests and benchmarks.
-public final class CallbackReward: Reward {
+package final class CallbackReward: Reward {
     /// Name in logs and messages.
-    public let name: String
+    package let name: String
     /// The numbers that it gives each image, in the order of the scores.
-    public let objectives: [RewardObjective]
+    package let objectives: [RewardObjective]
     /// Changes whenever the scores may.
-    public let fingerprint: String
+    package let fingerprint: String
     /// Whether equal images get equal scores.
-    public let isDeterministic: Bool
+    package let isDeterministic: Bool
     private let body: @Sendable (RewardBatch) throws -> [Float]
 
     /// - Parameters:
     ///   - fingerprint: text that changes whenever the scores may; "": the name.
     ///   - body: returns the scores `[count, objectives]` of a batch, row-major. May be called from any
     ///     thread.
-    public init(
+    package init(
         name: String, objectives: [RewardObjective] = [RewardObjective("score")], fingerprint: String = "",
         isDeterministic: Bool = true, body: @escaping @Sendable (RewardBatch) throws -> [Float]
     ) {
@@ -27,7 +27,7 @@ public final class CallbackReward: Reward {
 
     /// Calls the function.
     /// - Throws: `RewardError`, also in place of another error of the function's.
-    public func result(_ batch: RewardBatch) throws -> RewardResult {
+    package func result(_ batch: RewardBatch) throws -> RewardResult {
         do { return RewardResult(values: try body(batch)) } catch let error as RewardError { throw error } catch {
             throw RewardError("reward \(name) failed on \(batch.names()): \(error)")
         }

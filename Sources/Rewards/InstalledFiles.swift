@@ -2,7 +2,7 @@ import CWorker
 import Foundation
 
 /// Finds the other files of this installation, wherever that is, and files that users name.
-public enum InstalledFiles {
+package enum InstalledFiles {
     /// The folder of the file that holds this code, which may be a shared library in another program, and the
     /// executable's.
     private static let homes: [URL] = {
@@ -17,7 +17,8 @@ public enum InstalledFiles {
 
     /// Returns the folders in which plugins are looked for: those of `DAG_REWARD_PATH`, beside the program,
     /// `lib/dag/rewards` of the installation.
-    public static func rewardFolders(environment: [String: String] = ProcessInfo.processInfo.environment, homes: [URL]? = nil) -> [String] {
+    package static func rewardFolders(environment: [String: String] = ProcessInfo.processInfo.environment, homes: [URL]? = nil) -> [String]
+    {
         let own = (environment["DAG_REWARD_PATH"] ?? "").split(separator: ":").map(String.init)
         return (homes ?? Self.homes).reduce(into: own) { folders, home in
             folders += [home.path, home.appendingPathComponent("../lib/dag/rewards").standardized.path].filter { !folders.contains($0) }

@@ -9,7 +9,7 @@ extension Reward {
     /// that mixes samples up does not.
     /// - Parameter prompts: one for each image; nil: "a thing" for all.
     /// - Throws: `RewardError` that says what to mend.
-    public func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws {
+    package func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws {
         try selfCheck(images: images, prompts: prompts) { batch in
             let scores = try score(batch)
             if let failure = scores.firstFailure { throw RewardError(failure) }

@@ -2,7 +2,7 @@ import Support
 
 /// A black box that scores images. It may be called from any thread, and serialises calls that must not
 /// overlap.
-public protocol Reward: AnyObject, Sendable {
+package protocol Reward: AnyObject, Sendable {
     /// The name in logs and messages: lower-case words joined by `_`.
     var name: String { get }
     /// The numbers that it gives each image, in the order of the scores; at least one. The first is trained
@@ -20,19 +20,19 @@ public protocol Reward: AnyObject, Sendable {
 
 extension Reward {
     /// Rewards are deterministic unless they say otherwise.
-    public var isDeterministic: Bool { true }
+    package var isDeterministic: Bool { true }
 
     /// Scores samples.
     /// - Throws: `RewardError` that says which reward failed on which samples and why, if it scores none.
-    public func score(_ batch: RewardBatch) throws -> RewardScores { try RewardScores(result(batch), of: self, for: batch) }
+    package func score(_ batch: RewardBatch) throws -> RewardScores { try RewardScores(result(batch), of: self, for: batch) }
 }
 
 /// An error of a reward, in one line: which reward, and what to do.
-public struct RewardError: OneLineError {
+package struct RewardError: OneLineError {
     /// One line: the culprit and the remedy.
-    public let description: String
+    package let description: String
 
     /// - Parameter description: names the culprit and the remedy; line ends and control characters, perhaps
     ///   of a reward, become spaces.
-    public init(_ description: String) { self.description = description.oneLine }
+    package init(_ description: String) { self.description = description.oneLine }
 }

@@ -1,24 +1,24 @@
 import Images
 
 /// A batch to score: `count` images and what is known about each.
-public struct RewardBatch: Sendable {
+package struct RewardBatch: Sendable {
     /// `count` images of one size.
-    public let images: ImageBatch
+    package let images: ImageBatch
     /// `[count]`; "" for an unconditional model.
-    public let prompts: [String]
+    package let prompts: [String]
     /// `[count]`: numbers of the trajectories, for messages. The images along one trajectory share one.
-    public let sampleIDs: [UInt64]
+    package let sampleIDs: [UInt64]
     /// `[count]`, for rewards that draw random numbers.
-    public let seeds: [UInt64]
+    package let seeds: [UInt64]
     /// `[count]` JSON objects.
-    public let metadata: [String]
+    package let metadata: [String]
     /// Whether the scores are still wanted. A reward that takes long may ask now and then, and throw if not.
-    public internal(set) var isWanted: @Sendable () -> Bool = { true }
+    package internal(set) var isWanted: @Sendable () -> Bool = { true }
     /// How often it may be tried: a worker process that dies over it is replaced until then.
     var attempts = 2
 
     /// Number of images.
-    public var count: Int { images.count }
+    package var count: Int { images.count }
 
     /// Returns a batch of some of the samples.
     /// - Parameter places: their places in this batch.
@@ -45,7 +45,7 @@ public struct RewardBatch: Sendable {
 
     /// - Parameter metadata: a JSON object for each image, or none at all.
     /// - Throws: `RewardError` unless there is one of each for every image.
-    public init(
+    package init(
         images: ImageBatch, prompts: [String], sampleIDs: [UInt64], seeds: [UInt64], metadata: [String] = []
     ) throws {
         let metadata = metadata.isEmpty ? Array(repeating: "{}", count: images.count) : metadata

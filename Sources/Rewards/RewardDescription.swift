@@ -1,7 +1,7 @@
 /// A reward's description of itself, which needs no model.
-public struct RewardDescription: Sendable, Equatable, Codable {
+package struct RewardDescription: Sendable, Equatable, Codable {
     /// Which calls may overlap.
-    public enum ThreadMode: String, Sendable, Codable {
+    package enum ThreadMode: String, Sendable, Codable {
         /// One call at a time into the library, over all its instances.
         case serialized
         /// One call at a time into an instance.
@@ -11,13 +11,13 @@ public struct RewardDescription: Sendable, Equatable, Codable {
     }
 
     /// A setting that the reward declares.
-    public struct Option: Sendable, Equatable, Codable {
+    package struct Option: Sendable, Equatable, Codable {
         /// The key in the configuration.
-        public let key: String
+        package let key: String
         /// The value that is used if none is given.
-        public let defaultValue: String
+        package let defaultValue: String
         /// One line, with the values that it takes.
-        public let detail: String
+        package let detail: String
 
         package init(key: String, defaultValue: String, detail: String) {
             self.key = key
@@ -33,29 +33,29 @@ public struct RewardDescription: Sendable, Equatable, Codable {
     }
 
     /// The name in logs and messages: lower-case words joined by `_`.
-    public let name: String
+    package let name: String
     /// The version of the reward, not of the ABI.
-    public let version: String
+    package let version: String
     /// One line of description.
-    public let detail: String
+    package let detail: String
     /// SPDX expression of code and weights.
-    public let license: String
+    package let license: String
     /// Paper, repository or address.
-    public let source: String
+    package let source: String
     /// The numbers that it gives each image, in the order of the scores; at least one.
-    public let objectives: [RewardObjective]
+    package let objectives: [RewardObjective]
     /// The settings that it declares.
-    public let options: [Option]
+    package let options: [Option]
     /// Whether the reward takes settings beside `options`; otherwise they are errors.
-    public let takesOtherOptions: Bool
+    package let takesOtherOptions: Bool
     /// Devices that it can use, such as `cpu`, `cuda`.
-    public let devices: [String]
+    package let devices: [String]
     /// Which calls may be made at the same time.
-    public let threadMode: ThreadMode
+    package let threadMode: ThreadMode
     /// Whether equal images get equal scores.
-    public let isDeterministic: Bool
+    package let isDeterministic: Bool
     /// Images that it takes in one call; 0: any number.
-    public let largestBatch: Int
+    package let largestBatch: Int
 
     package init(
         name: String, version: String, detail: String, license: String, source: String, objectives: [RewardObjective], options: [Option],
@@ -85,7 +85,7 @@ public struct RewardDescription: Sendable, Equatable, Codable {
     }
 
     /// Whether a text is lower-case words joined by `_`: names become keys in logs.
-    public static func isName(_ text: String) -> Bool {
+    package static func isName(_ text: String) -> Bool {
         !text.isEmpty && text.allSatisfy { $0.isASCII && ($0.isLowercase || $0.isNumber || $0 == "_") }
     }
 

@@ -1,5 +1,5 @@
 /// Makes rewards: an open library of any kind, in this process or another.
-public protocol RewardFactory: AnyObject, Sendable {
+package protocol RewardFactory: AnyObject, Sendable {
     /// The description of the rewards that it makes.
     var description: RewardDescription { get }
     /// Makes a reward: loads the model and whatever else scoring needs.

@@ -1,7 +1,7 @@
 /// One number that a reward gives each image.
-public struct RewardObjective: Sendable, Equatable, Codable {
+package struct RewardObjective: Sendable, Equatable, Codable {
     /// Whether more is better.
-    public enum Direction: String, Sendable, Codable {
+    package enum Direction: String, Sendable, Codable {
         case maximize, minimize
 
         /// 1 or -1: training maximises.
@@ -9,11 +9,11 @@ public struct RewardObjective: Sendable, Equatable, Codable {
     }
 
     /// Name in logs and messages.
-    public let name: String
+    package let name: String
     /// Whether more is better.
-    public let direction: Direction
+    package let direction: Direction
     /// One line, with unit and range.
-    public let detail: String
+    package let detail: String
 
     private enum CodingKeys: String, CodingKey {
         case name, direction
@@ -21,7 +21,7 @@ public struct RewardObjective: Sendable, Equatable, Codable {
     }
 
     /// - Parameter detail: one line with unit and range.
-    public init(_ name: String, _ direction: Direction = .maximize, detail: String = "") {
+    package init(_ name: String, _ direction: Direction = .maximize, detail: String = "") {
         self.name = name
         self.direction = direction
         self.detail = detail

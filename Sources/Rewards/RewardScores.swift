@@ -1,16 +1,16 @@
 import Support
 
 /// A reward's answer to a batch as the reward gave it: nothing about it is validated.
-public struct RewardResult: Sendable, Equatable {
+package struct RewardResult: Sendable, Equatable {
     /// `[count, objectives]`, row-major.
-    public let values: [Float]
+    package let values: [Float]
     /// Why samples could not be scored, by their place in the batch, in the reward's own words.
-    public let reasons: [Int: String]
+    package let reasons: [Int: String]
 
     /// - Parameters:
     ///   - values: `[count, objectives]`, row-major; those of a sample with a reason are ignored.
     ///   - reasons: why samples could not be scored, by their place in the batch.
-    public init(values: [Float], reasons: [Int: String] = [:]) {
+    package init(values: [Float], reasons: [Int: String] = [:]) {
         self.values = values
         self.reasons = reasons
     }
@@ -31,16 +31,16 @@ public struct RewardResult: Sendable, Equatable {
 
 /// A reward's validated scores of a batch: each sample has a finite number for every objective, or NaN for
 /// all of them and a reason.
-public struct RewardScores: Sendable, Equatable {
+package struct RewardScores: Sendable, Equatable {
     /// `[count, objectives]`, row-major; NaN in all columns of a sample that failed.
-    public private(set) var values: [Float]
+    package private(set) var values: [Float]
     /// Why samples have no scores, by their place in the batch: lines that name reward and sample.
-    public private(set) var failures: [Int: String] = [:]
+    package private(set) var failures: [Int: String] = [:]
     private let objectives: Int
 
     /// Validates a result. A sample with a number that is not finite counts as one that failed.
     /// - Throws: `RewardError` that names the reward if there are too many or too few numbers.
-    public init(_ result: RewardResult, of reward: some Reward, for batch: RewardBatch) throws {
+    package init(_ result: RewardResult, of reward: some Reward, for batch: RewardBatch) throws {
         let names = reward.objectives.map(\.name)
         guard result.values.count == batch.count * names.count else {
             throw RewardError(
@@ -79,7 +79,7 @@ public struct RewardScores: Sendable, Equatable {
     mutating func fail(_ place: Int, _ line: String) { failures[place] = line.oneLine }
 
     /// The reason of the first sample that failed.
-    public var firstFailure: String? { failures.min { $0.key < $1.key }?.value }
+    package var firstFailure: String? { failures.min { $0.key < $1.key }?.value }
 
     /// The scores of one objective, `[count]`.
     func column(_ objective: Int) -> [Float] { stride(from: objective, to: values.count, by: objectives).map { values[$0] } }

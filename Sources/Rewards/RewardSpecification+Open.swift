@@ -3,7 +3,7 @@ import Support
 
 extension RewardSpecification {
     /// A kind of library; the raw value is its name for dag-reward-worker.
-    public enum Kind: String, Sendable {
+    package enum Kind: String, Sendable {
         /// A shared library that speaks `dag_reward.h`.
         case plugin
         /// Functions of a C library.
@@ -13,13 +13,13 @@ extension RewardSpecification {
     }
 
     /// The kind of library that the specification names.
-    public var kind: Kind {
+    package var kind: Kind {
         if library.hasPrefix("c:") { return .cLibrary }
         return library.hasSuffix(".py") ? .python : .plugin
     }
 
     /// Opens a library in this process.
-    public typealias Opener = @Sendable (_ path: String, _ kind: Kind) throws -> any RewardFactory
+    package typealias Opener = @Sendable (_ path: String, _ kind: Kind) throws -> any RewardFactory
 
     /// Opens the library, in a worker process unless isolation is off; no model is loaded.
     /// - Parameters:
@@ -28,7 +28,7 @@ extension RewardSpecification {
     ///   - opener: opens the library if isolation is off. The default knows plugins; `openLibrary` of
     ///     CFunctionReward knows C libraries too.
     /// - Throws: `RewardError`.
-    public func open(monitor: Monitor = Monitor(), opener: Opener = openPlugin) throws -> any RewardFactory {
+    package func open(monitor: Monitor = Monitor(), opener: Opener = openPlugin) throws -> any RewardFactory {
         let path = try path()
         guard isIsolated else { return try opener(path, kind) }
         return try IsolatedLibrary(
@@ -40,13 +40,13 @@ extension RewardSpecification {
     ///   - monitor: may cancel the waiting for a worker process.
     ///   - opener: as for `open`.
     /// - Throws: `RewardError`.
-    public func load(monitor: Monitor = Monitor(), opener: Opener = openPlugin) throws -> any Reward {
+    package func load(monitor: Monitor = Monitor(), opener: Opener = openPlugin) throws -> any Reward {
         try open(monitor: monitor, opener: opener).make(options: options, device: device, timeout: timeout)
     }
 
     /// Opens a reward plugin in this process.
     /// - Throws: `RewardError`, also for a library of another kind.
-    @Sendable public static func openPlugin(_ path: String, kind: Kind) throws -> any RewardFactory {
+    @Sendable package static func openPlugin(_ path: String, kind: Kind) throws -> any RewardFactory {
         guard kind == .plugin else { throw RewardError("library \(path): this program opens plugins only; leave isolation=none out") }
         return try RewardLibrary(path: path)
     }
@@ -67,7 +67,7 @@ extension RewardSpecification {
     /// - Parameter folders: by default those of `DAG_REWARD_PATH` (separated by colons), beside this code and
     ///   in the installed folder.
     /// - Throws: `RewardError` if there is no such file.
-    public func path(in folders: [String] = InstalledFiles.rewardFolders()) throws -> String {
+    package func path(in folders: [String] = InstalledFiles.rewardFolders()) throws -> String {
         if kind == .cLibrary {
             let name = String(library.dropFirst(2))
             guard !name.isEmpty else { throw RewardError("reward `c:` names no library; write c:libname.so,score=PROTOTYPE") }

@@ -3,9 +3,9 @@
 ///
 /// Some keys are the host's (`hostKeys`); all others are the reward's own. A comma between parentheses or
 /// double quotes separates nothing. Quotes round a library or a value are taken off.
-public struct RewardSpecification: Sendable, Equatable {
+package struct RewardSpecification: Sendable, Equatable {
     /// The treatment of samples that a reward cannot score.
-    public enum FailurePolicy: Sendable, Equatable {
+    package enum FailurePolicy: Sendable, Equatable {
         /// The run ends with an error that says which.
         case fail
         /// The samples are left out of the update.
@@ -15,33 +15,33 @@ public struct RewardSpecification: Sendable, Equatable {
     }
 
     /// `NAME` to look up, `libname.so`, a path, `c:LIB` for functions of a C library, or a Python file.
-    public var library: String
+    package var library: String
     /// The factor of the trained objective in the sum over rewards. 0: held out, that is, watched and not
     /// trained on.
-    public var weight: Double
+    package var weight: Double
     /// The objective that is trained; nil: the first.
-    public var objective: String?
+    package var objective: String?
     /// Whether the trained objective is shifted and scaled to mean 0 and standard deviation 1, by running
     /// statistics.
-    public var normalize = false
+    package var normalize = false
     /// The treatment of samples that cannot be scored.
-    public var onFailure = FailurePolicy.fail
+    package var onFailure = FailurePolicy.fail
     /// Seconds that a call may take, loading the model included.
-    public var timeout = 300.0
+    package var timeout = 300.0
     /// Whether the reward runs in processes of its own, where a crash, a hang or an exit() costs a retry and
     /// not the run.
-    public var isIsolated = true
+    package var isIsolated = true
     /// How many processes a batch is divided among.
-    public var workers = 1
+    package var workers = 1
     /// The device that it computes on: `cpu`, `cuda`, `cuda:1`.
-    public var device = "cpu"
+    package var device = "cpu"
     /// The interpreter of a Python reward.
-    public var python = "python3"
+    package var python = "python3"
     /// The reward's own settings.
-    public var options: [String: String]
+    package var options: [String: String]
 
     /// Makes a specification; the host's other settings have their defaults.
-    public init(library: String, weight: Double = 1, objective: String? = nil, options: [String: String] = [:]) {
+    package init(library: String, weight: Double = 1, objective: String? = nil, options: [String: String] = [:]) {
         self.library = library
         self.weight = weight
         self.objective = objective
@@ -49,11 +49,11 @@ public struct RewardSpecification: Sendable, Equatable {
     }
 
     /// Keys that a reward never sees.
-    public static let hostKeys = ["weight", "objective", "normalize", "on_failure", "timeout", "isolation", "workers", "device", "python"]
+    package static let hostKeys = ["weight", "objective", "normalize", "on_failure", "timeout", "isolation", "workers", "device", "python"]
 
     /// Parses `LIB[,key=value...]`.
     /// - Throws: `RewardError` that quotes the part that cannot be read.
-    public init(_ text: String) throws {
+    package init(_ text: String) throws {
         let parts = try Self.split(text)
         let library = parts[0].hasPrefix("c:") ? "c:" + Self.unquoted(String(parts[0].dropFirst(2))) : Self.unquoted(parts[0])
         guard !library.isEmpty else { throw RewardError("reward `\(text)` names no library; write LIB[,key=value...]") }

@@ -3,7 +3,7 @@ import Foundation
 /// Runs `body` for 0..<count, each on a thread of its own, and waits for all.
 ///
 /// `body` and everything that it captures are released before this returns.
-public func concurrently<Value>(_ count: Int, _ body: @escaping @Sendable (Int) -> Value) -> [Value] {
+package func concurrently<Value>(_ count: Int, _ body: @escaping @Sendable (Int) -> Value) -> [Value] {
     let shared = ConcurrentCalls(count, body)
     let group = DispatchGroup()
     for index in 0..<count {

@@ -1,12 +1,12 @@
 /// Mean and standard deviation of numbers, without those that are NaN.
-public struct Moments: Codable, Equatable, Sendable {
+package struct Moments: Codable, Equatable, Sendable {
     /// NaN if there are no numbers.
-    public let mean: Float
+    package let mean: Float
     /// Unbiased, as `torch.Tensor.std`; zero for fewer than two numbers.
-    public let deviation: Float
+    package let deviation: Float
 
     /// Computes both over all values that are not NaN.
-    public init(_ all: [Float]) {
+    package init(_ all: [Float]) {
         let values = all.filter { !$0.isNaN }
         let mean = values.reduce(0, +) / Float(values.count)
         let squares = values.map { ($0 - mean) * ($0 - mean) }.reduce(0, +)

@@ -1,55 +1,55 @@
 import Synchronization
 
 /// The error that cancelled work throws.
-public struct Cancelled: Error {
+package struct Cancelled: Error {
     /// The request of `Monitor.cancel`, passed on.
-    public init() {}
+    package init() {}
 }
 
 /// Connects work that takes long with the program that started it: progress, notes and warnings go out, cancellation comes in.
 ///
 /// A front end makes one and hands it to all that work on its behalf. Handlers are set before the work begins and are called on the
 /// thread that works; `cancel` may be called on any thread.
-public final class Monitor: @unchecked Sendable {
+package final class Monitor: @unchecked Sendable {
     /// A kind of work.
-    public enum Phase: String, Sendable { case sampling, training, evaluating }
+    package enum Phase: String, Sendable { case sampling, training, evaluating }
 
     /// Receives the phase and how many of its parts are done.
-    public var onProgress: (_ phase: Phase, _ done: Int, _ total: Int) -> Void = { _, _, _ in }
+    package var onProgress: (_ phase: Phase, _ done: Int, _ total: Int) -> Void = { _, _, _ in }
     /// Receives lines about what was checked or written.
-    public var onNote: (String) -> Void = { _ in }
+    package var onNote: (String) -> Void = { _ in }
     /// Receives lines about what went wrong without ending the work.
-    public var onWarning: (String) -> Void = { _ in }
+    package var onWarning: (String) -> Void = { _ in }
     /// Decides on the working thread whether to stop, beside `cancel`.
-    public var shouldStop: () -> Bool = { false }
+    package var shouldStop: () -> Bool = { false }
 
     private let isRequested = Atomic(false)
     private var latest = (phase: Phase.sampling, done: 0, total: 0)
 
     /// A monitor without handlers.
-    public init() {}
+    package init() {}
 
     /// Has the current call, or the next one if that has passed its last check, throw `Cancelled`.
-    public func cancel() { isRequested.store(true, ordering: .relaxed) }
+    package func cancel() { isRequested.store(true, ordering: .relaxed) }
 
     /// Forgets a cancellation, so that later calls go on. To be called when the cancelled call has ended.
-    public func clearCancellation() { isRequested.store(false, ordering: .relaxed) }
+    package func clearCancellation() { isRequested.store(false, ordering: .relaxed) }
 
     /// Whether the work is to end.
-    public var isCancelled: Bool { isRequested.load(ordering: .relaxed) || shouldStop() }
+    package var isCancelled: Bool { isRequested.load(ordering: .relaxed) || shouldStop() }
 
     /// - Throws: `Cancelled` if the work is to end.
-    public func throwIfCancelled() throws { if isCancelled { throw Cancelled() } }
+    package func throwIfCancelled() throws { if isCancelled { throw Cancelled() } }
 
     /// Reports progress.
-    public func report(_ phase: Phase, _ done: Int, of total: Int) {
+    package func report(_ phase: Phase, _ done: Int, of total: Int) {
         latest = (phase, done, total)
         onProgress(phase, done, total)
     }
 
     /// Repeats the latest report while something is waited for, so that its receiver may cancel.
     /// - Throws: `Cancelled` if the work is to end.
-    public func reportWaiting() throws {
+    package func reportWaiting() throws {
         onProgress(latest.phase, latest.done, latest.total)
         try throwIfCancelled()
     }

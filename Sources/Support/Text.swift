@@ -1,9 +1,9 @@
 /// An error that says in one line what is wrong and what to do.
-public protocol OneLineError: Error, CustomStringConvertible, Sendable {}
+package protocol OneLineError: Error, CustomStringConvertible, Sendable {}
 
 extension String {
     /// The text in one line: line ends and control characters, which a terminal takes for commands, become spaces.
-    public var oneLine: String {
+    package var oneLine: String {
         var line = String.UnicodeScalarView()
         for scalar in unicodeScalars {
             switch scalar.properties.generalCategory {
@@ -16,5 +16,5 @@ extension String {
     }
 
     /// The text with spaces after it, at least `width` characters long.
-    public func padded(_ width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
+    package func padded(_ width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
 }

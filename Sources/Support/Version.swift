@@ -1,5 +1,5 @@
 /// The version of this package.
-public enum DAGVersion {
+package enum DAGVersion {
     /// As in `dag-train --version`.
-    public static let text = "0.1.0"
+    package static let text = "0.1.0"
 }

@@ -3,14 +3,14 @@ import Tensors
 
 /// The setting for the type that frozen networks compute in. Kernels,
 /// log-probabilities, losses and adapters are always float32.
-public enum Precision: String, Codable, CaseIterable, Sendable {
+package enum Precision: String, Codable, CaseIterable, Sendable {
     case auto, fp32, bf16
 }
 
 extension Precision {
     /// Returns the type. `auto` is bfloat16 on CUDA and on
     /// CPUs that multiply it (AVX512-BF16, AMX), else float32.
-    public func resolve(on device: Device) -> DType {
+    package func resolve(on device: Device) -> DType {
         switch self {
         case .fp32: return .float32
         case .bf16: return .bfloat16

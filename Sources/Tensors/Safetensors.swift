@@ -1,20 +1,20 @@
 import Foundation
 
 /// A tensor file that cannot be read or written, in one line that names it.
-public struct TensorFileError: Error, CustomStringConvertible {
+package struct TensorFileError: Error, CustomStringConvertible {
     /// One line: the file, the problem and the remedy.
-    public let description: String
+    package let description: String
     /// - Parameter description: one line that names the file.
-    public init(_ description: String) { self.description = description }
+    package init(_ description: String) { self.description = description }
 }
 
 /// The safetensors format (https://github.com/huggingface/safetensors):
 /// 8 bytes of header length, a JSON header, packed tensors.
-public struct Safetensors {
+package struct Safetensors {
     /// The tensors by name, as views of the mapped file.
-    public let tensors: [String: Tensor]
+    package let tensors: [String: Tensor]
     /// The header's `__metadata__`.
-    public let metadata: [String: String]
+    package let metadata: [String: String]
 
     private struct Entry: Codable {
         let dtype: String
@@ -28,7 +28,7 @@ public struct Safetensors {
 
     /// Maps `file` and checks every offset against the file's size. Tensors are read when they are used.
     /// - Throws: `TensorFileError` that names the file.
-    public init(contentsOf file: URL) throws {
+    package init(contentsOf file: URL) throws {
         func broken(_ reason: String) -> TensorFileError {
             TensorFileError("\(file.path): \(reason); the file is damaged or incomplete, fetch or write it again")
         }
@@ -72,7 +72,7 @@ public struct Safetensors {
 
     /// Encodes a file with `tensors` in the order of their names; equal tensors give equal bytes.
     /// - Throws: `TensorError` if an operation on tensors failed before.
-    public static func encode(_ tensors: [String: Tensor], metadata: [String: String] = [:]) throws -> Data {
+    package static func encode(_ tensors: [String: Tensor], metadata: [String: String] = [:]) throws -> Data {
         var header: [String: Any] = [:]
         var body = Data()
         for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) {

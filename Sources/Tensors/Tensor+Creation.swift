@@ -2,53 +2,53 @@ import CTorch
 import Foundation
 
 /// A `torch.Generator` on the CPU: the same seed gives the same numbers as in PyTorch.
-public final class Generator {
+package final class Generator {
     fileprivate let handle: ct_generator?
 
     /// Equals `torch.Generator().manual_seed(seed)`.
-    public init(seed: UInt64) { handle = ct_generator_new(seed) }
+    package init(seed: UInt64) { handle = ct_generator_new(seed) }
     deinit { if let handle { ct_generator_free(handle) } }
 }
 
 /// A Swift type of elements that tensors can be made from and read into.
-public protocol TensorElement: BitwiseCopyable {
+package protocol TensorElement: BitwiseCopyable {
     /// The element type of tensors made from this type.
     static var dtype: DType { get }
 }
 
 extension Tensor {
     /// Returns a tensor whose elements all have one value.
-    public static func full(_ shape: [Int], _ value: Double, dtype: DType = .float32, device: Device = .cpu) -> Tensor {
+    package static func full(_ shape: [Int], _ value: Double, dtype: DType = .float32, device: Device = .cpu) -> Tensor {
         shape.withSizes { Tensor(owning: ct_full($0, $1, value, dtype.rawValue, device.rawValue)) }
     }
 
     /// Returns a tensor of zeros.
-    public static func zeros(_ shape: [Int], dtype: DType = .float32, device: Device = .cpu) -> Tensor {
+    package static func zeros(_ shape: [Int], dtype: DType = .float32, device: Device = .cpu) -> Tensor {
         full(shape, 0, dtype: dtype, device: device)
     }
 
     /// Returns standard normal float32 numbers on the CPU, in the order in which `torch.randn` draws them.
-    public static func randn(_ shape: [Int], generator: Generator) -> Tensor {
+    package static func randn(_ shape: [Int], generator: Generator) -> Tensor {
         guard let handle = generator.handle else { return zeros(shape) }
         return withExtendedLifetime(generator) { shape.withSizes { Tensor(owning: ct_randn($0, $1, handle)) } }
     }
 
     /// Returns uniform float32 numbers in [0, 1) on the CPU, in the order in which `torch.rand` draws them.
-    public static func rand(_ shape: [Int], generator: Generator) -> Tensor {
+    package static func rand(_ shape: [Int], generator: Generator) -> Tensor {
         guard let handle = generator.handle else { return zeros(shape) }
         return withExtendedLifetime(generator) { shape.withSizes { Tensor(owning: ct_rand($0, $1, handle)) } }
     }
 
     /// Returns 0, 1, ... end - 1 as int64.
-    public static func arange(_ end: Int, device: Device = .cpu) -> Tensor { Tensor(owning: ct_arange(Int64(end), device.rawValue)) }
+    package static func arange(_ end: Int, device: Device = .cpu) -> Tensor { Tensor(owning: ct_arange(Int64(end), device.rawValue)) }
 
     /// Returns `count` float32 numbers from `start` to `end`, both included, as `torch.linspace`.
-    public static func linspace(_ start: Double, _ end: Double, count: Int) -> Tensor {
+    package static func linspace(_ start: Double, _ end: Double, count: Int) -> Tensor {
         Tensor(owning: ct_linspace(start, end, Int64(count)))
     }
 
     /// Copies `values` (row-major) into `shape`, by default one dimension.
-    public init<T: TensorElement>(_ values: [T], shape: [Int]? = nil, device: Device = .cpu) {
+    package init<T: TensorElement>(_ values: [T], shape: [Int]? = nil, device: Device = .cpu) {
         let host = values.withUnsafeBytes { bytes in
             (shape ?? [values.count]).withSizes { sizes, rank in
                 withUnsafeBytes(of: UInt8(0)) { empty in  // an empty array has no address
@@ -77,7 +77,7 @@ extension Tensor {
 
     /// Copies the elements, row-major, converted to `type` if they have another. Waits for the device.
     /// - Throws: `TensorError` if this or an earlier operation failed.
-    public func array<T: TensorElement>(_ type: T.Type = T.self) throws -> [T] {
+    package func array<T: TensorElement>(_ type: T.Type = T.self) throws -> [T] {
         let source = to(T.dtype)
         let values = [T](unsafeUninitializedCapacity: source.count) { buffer, count in
             let bytes = buffer.count == 0 ? 0 : source.count * MemoryLayout<T>.stride
@@ -90,7 +90,7 @@ extension Tensor {
 
     /// Returns the only element as a number. Waits for the device.
     /// - Throws: `TensorError` if there are several, or an earlier operation failed.
-    public func item() throws -> Double {
+    package func item() throws -> Double {
         let value = withHandle { ct_item($0) }
         try TensorError.check()
         return value
@@ -99,19 +99,19 @@ extension Tensor {
 
 extension Float: TensorElement {
     /// The element type of tensors made from this type.
-    public static var dtype: DType { .float32 }
+    package static var dtype: DType { .float32 }
 }
 extension Double: TensorElement {
     /// The element type of tensors made from this type.
-    public static var dtype: DType { .float64 }
+    package static var dtype: DType { .float64 }
 }
 extension Int64: TensorElement {
     /// The element type of tensors made from this type.
-    public static var dtype: DType { .int64 }
+    package static var dtype: DType { .int64 }
 }
 extension UInt8: TensorElement {
     /// The element type of tensors made from this type.
-    public static var dtype: DType { .uint8 }
+    package static var dtype: DType { .uint8 }
 }
 
 extension [Int] {

@@ -1,7 +1,7 @@
 import CTorch
 
 /// Runs `body` without recording operations for gradients, on this thread.
-public func withoutGradients<Result>(_ body: () throws -> Result) rethrows -> Result {
+package func withoutGradients<Result>(_ body: () throws -> Result) rethrows -> Result {
     let before = ct_set_grad_enabled(false)
     defer { _ = ct_set_grad_enabled(before) }
     return try body()
@@ -9,35 +9,35 @@ public func withoutGradients<Result>(_ body: () throws -> Result) rethrows -> Re
 
 extension Tensor {
     /// Returns the same values, without the operations that made them: no gradient flows through.
-    public func detach() -> Tensor { Tensor(owning: withHandle(ct_detach)) }
+    package func detach() -> Tensor { Tensor(owning: withHandle(ct_detach)) }
 
     /// Whether operations on this tensor are recorded for gradients.
-    public var requiresGrad: Bool {
+    package var requiresGrad: Bool {
         get { withHandle(ct_requires_grad) }
         nonmutating set { withHandle { ct_set_requires_grad($0, newValue) } }
     }
 
     /// Accumulates the gradient of this scalar into every leaf that requires it.
     /// - Throws: `TensorError` if this or an earlier operation failed.
-    public func backward() throws {
+    package func backward() throws {
         withHandle(ct_backward)
         try TensorError.check()
     }
 
     /// The gradient that `backward` accumulated; nil before that.
-    public var grad: Tensor? {
+    package var grad: Tensor? {
         let gradient = Tensor(owning: withHandle(ct_grad))
         return gradient.isDefined ? gradient : nil
     }
 
     /// Forgets the gradient.
-    public func clearGrad() { withHandle(ct_clear_grad) }
+    package func clearGrad() { withHandle(ct_clear_grad) }
 
     /// Scales the gradients of `parameters` in place to a joint 2-norm of at most `maxNorm`
     /// (torch.nn.utils.clip_grad_norm_).
     /// - Returns: the norm before.
     /// - Throws: `TensorError` if this or an earlier operation failed.
-    public static func clipGradNorm(_ parameters: [Tensor], maxNorm: Double) throws -> Double {
+    package static func clipGradNorm(_ parameters: [Tensor], maxNorm: Double) throws -> Double {
         let norm = withHandles(parameters) { ct_clip_grad_norm($0, $0.count, maxNorm) }
         try TensorError.check()
         return norm
@@ -48,7 +48,7 @@ extension Tensor {
     ///   - moments: first and second moments, of the parameters' shapes.
     ///   - steps: a float32 scalar for each parameter; the call adds 1.
     /// - Throws: `TensorError` if this or an earlier operation failed.
-    public static func adamW(
+    package static func adamW(
         _ parameters: [Tensor], moments: (first: [Tensor], second: [Tensor]), steps: [Tensor], learningRate: Double,
         betas: (Double, Double), weightDecay: Double, eps: Double
     ) throws {

@@ -19,139 +19,141 @@ extension Tensor {
 
 extension Tensor {
     /// Sum, with broadcasting.
-    public static func + (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_add) }
+    package static func + (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_add) }
     /// Difference, with broadcasting.
-    public static func - (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_sub) }
+    package static func - (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_sub) }
     /// Product of elements, with broadcasting.
-    public static func * (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_mul) }
+    package static func * (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_mul) }
     /// Quotient of elements, with broadcasting.
-    public static func / (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_div) }
+    package static func / (a: Tensor, b: Tensor) -> Tensor { combine(a, b, ct_div) }
     /// Adds a number to every element.
-    public static func + (a: Tensor, b: Double) -> Tensor { a.map { ct_add_scalar($0, b) } }
+    package static func + (a: Tensor, b: Double) -> Tensor { a.map { ct_add_scalar($0, b) } }
     /// Subtracts a number from every element.
-    public static func - (a: Tensor, b: Double) -> Tensor { a.map { ct_add_scalar($0, -b) } }
+    package static func - (a: Tensor, b: Double) -> Tensor { a.map { ct_add_scalar($0, -b) } }
     /// Multiplies every element.
-    public static func * (a: Tensor, b: Double) -> Tensor { a.map { ct_mul_scalar($0, b) } }
+    package static func * (a: Tensor, b: Double) -> Tensor { a.map { ct_mul_scalar($0, b) } }
     /// Divides every element.
-    public static func / (a: Tensor, b: Double) -> Tensor { a.map { ct_mul_scalar($0, 1 / b) } }
+    package static func / (a: Tensor, b: Double) -> Tensor { a.map { ct_mul_scalar($0, 1 / b) } }
     /// Multiplies every element.
-    public static func * (a: Double, b: Tensor) -> Tensor { b * a }
+    package static func * (a: Double, b: Tensor) -> Tensor { b * a }
     /// A number minus every element.
-    public static func - (a: Double, b: Tensor) -> Tensor { b.map { ct_rsub_scalar($0, a) } }
+    package static func - (a: Double, b: Tensor) -> Tensor { b.map { ct_rsub_scalar($0, a) } }
     /// Negation.
-    public static prefix func - (a: Tensor) -> Tensor { a.map(ct_neg) }
+    package static prefix func - (a: Tensor) -> Tensor { a.map(ct_neg) }
 
     /// e to the power of each element.
-    public func exp() -> Tensor { map(ct_exp) }
+    package func exp() -> Tensor { map(ct_exp) }
     /// Natural logarithm.
-    public func log() -> Tensor { map(ct_log) }
+    package func log() -> Tensor { map(ct_log) }
     /// Square root.
-    public func sqrt() -> Tensor { map(ct_sqrt) }
+    package func sqrt() -> Tensor { map(ct_sqrt) }
     /// Each element times itself.
-    public func square() -> Tensor { map(ct_square) }
+    package func square() -> Tensor { map(ct_square) }
     /// Absolute value.
-    public func abs() -> Tensor { map(ct_abs) }
+    package func abs() -> Tensor { map(ct_abs) }
     /// Sine.
-    public func sin() -> Tensor { map(ct_sin) }
+    package func sin() -> Tensor { map(ct_sin) }
     /// Cosine.
-    public func cos() -> Tensor { map(ct_cos) }
+    package func cos() -> Tensor { map(ct_cos) }
     /// x sigmoid(x).
-    public func silu() -> Tensor { map(ct_silu) }
+    package func silu() -> Tensor { map(ct_silu) }
     /// 1 / (1 + e^-x).
-    public func sigmoid() -> Tensor { map(ct_sigmoid) }
+    package func sigmoid() -> Tensor { map(ct_sigmoid) }
     /// x Phi(x), exactly.
-    public func gelu() -> Tensor { map(ct_gelu) }
+    package func gelu() -> Tensor { map(ct_gelu) }
     /// To the nearest integer, halves to even.
-    public func round() -> Tensor { map(ct_round) }
+    package func round() -> Tensor { map(ct_round) }
     /// Limits every element to [low, high].
-    public func clamp(_ low: Double, _ high: Double) -> Tensor { map { ct_clamp($0, low, high) } }
+    package func clamp(_ low: Double, _ high: Double) -> Tensor { map { ct_clamp($0, low, high) } }
     /// The larger of two elements.
-    public static func maximum(_ a: Tensor, _ b: Tensor) -> Tensor { combine(a, b, ct_maximum) }
+    package static func maximum(_ a: Tensor, _ b: Tensor) -> Tensor { combine(a, b, ct_maximum) }
 
     /// Overwrites this tensor's storage with `other`, converted where needed.
-    public func copy_(_ other: Tensor) { _ = Tensor.combine(self, other, ct_copy_) }
+    package func copy_(_ other: Tensor) { _ = Tensor.combine(self, other, ct_copy_) }
 }
 
 // MARK: Reductions
 
 extension Tensor {
     /// Sum of all elements, a scalar.
-    public func sum() -> Tensor { map(ct_sum_all) }
+    package func sum() -> Tensor { map(ct_sum_all) }
     /// Mean of all elements, a scalar.
-    public func mean() -> Tensor { map(ct_mean_all) }
+    package func mean() -> Tensor { map(ct_mean_all) }
     /// Sum over `dims`.
-    public func sum(_ dims: [Int], keepDims: Bool = false) -> Tensor { dims.withSizes { d, n in map { ct_sum($0, d, n, keepDims) } } }
+    package func sum(_ dims: [Int], keepDims: Bool = false) -> Tensor { dims.withSizes { d, n in map { ct_sum($0, d, n, keepDims) } } }
     /// Mean over `dims`.
-    public func mean(_ dims: [Int], keepDims: Bool = false) -> Tensor { dims.withSizes { d, n in map { ct_mean($0, d, n, keepDims) } } }
+    package func mean(_ dims: [Int], keepDims: Bool = false) -> Tensor { dims.withSizes { d, n in map { ct_mean($0, d, n, keepDims) } } }
     /// Cumulative product along `dim`.
-    public func cumprod(_ dim: Int) -> Tensor { map { ct_cumprod($0, Int64(dim)) } }
+    package func cumprod(_ dim: Int) -> Tensor { map { ct_cumprod($0, Int64(dim)) } }
 }
 
 // MARK: Shape and type
 
 extension Tensor {
     /// The same elements in another shape; one size may be -1.
-    public func reshape(_ shape: [Int]) -> Tensor { shape.withSizes { d, n in map { ct_reshape($0, d, n) } } }
+    package func reshape(_ shape: [Int]) -> Tensor { shape.withSizes { d, n in map { ct_reshape($0, d, n) } } }
     /// Repeats dimensions of size 1 without copying.
-    public func expand(_ shape: [Int]) -> Tensor { shape.withSizes { d, n in map { ct_expand($0, d, n) } } }
+    package func expand(_ shape: [Int]) -> Tensor { shape.withSizes { d, n in map { ct_expand($0, d, n) } } }
     /// Dimensions in the order `dims`.
-    public func permute(_ dims: [Int]) -> Tensor { dims.withSizes { d, n in map { ct_permute($0, d, n) } } }
+    package func permute(_ dims: [Int]) -> Tensor { dims.withSizes { d, n in map { ct_permute($0, d, n) } } }
     /// Swaps two dimensions.
-    public func transpose(_ a: Int, _ b: Int) -> Tensor { map { ct_transpose($0, Int64(a), Int64(b)) } }
+    package func transpose(_ a: Int, _ b: Int) -> Tensor { map { ct_transpose($0, Int64(a), Int64(b)) } }
     /// Inserts a dimension of size 1.
-    public func unsqueeze(_ dim: Int) -> Tensor { map { ct_unsqueeze($0, Int64(dim)) } }
+    package func unsqueeze(_ dim: Int) -> Tensor { map { ct_unsqueeze($0, Int64(dim)) } }
     /// Removes a dimension of size 1.
-    public func squeeze(_ dim: Int) -> Tensor { map { ct_squeeze($0, Int64(dim)) } }
+    package func squeeze(_ dim: Int) -> Tensor { map { ct_squeeze($0, Int64(dim)) } }
     /// `length` entries of `dim` from `start` on, as a view.
-    public func narrow(_ dim: Int, _ start: Int, _ length: Int) -> Tensor { map { ct_narrow($0, Int64(dim), Int64(start), Int64(length)) } }
+    package func narrow(_ dim: Int, _ start: Int, _ length: Int) -> Tensor {
+        map { ct_narrow($0, Int64(dim), Int64(start), Int64(length)) }
+    }
     /// Entry `index` of `dim`, as a view without that dimension.
-    public func select(_ dim: Int, _ index: Int) -> Tensor { map { ct_select($0, Int64(dim), Int64(index)) } }
+    package func select(_ dim: Int, _ index: Int) -> Tensor { map { ct_select($0, Int64(dim), Int64(index)) } }
     /// Entries `indices` (int64) of `dim`, copied.
-    public func indexSelect(_ dim: Int, _ indices: Tensor) -> Tensor {
+    package func indexSelect(_ dim: Int, _ indices: Tensor) -> Tensor {
         Tensor.combine(self, indices) { ct_index_select($0, Int64(dim), $1) }
     }
     /// Rows `indices` of dimension 0, copied.
-    public func rows(_ indices: [Int]) -> Tensor { indexSelect(0, Tensor(indices.map(Int64.init), device: device)) }
+    package func rows(_ indices: [Int]) -> Tensor { indexSelect(0, Tensor(indices.map(Int64.init), device: device)) }
     /// Equal parts of `dim`, as views.
-    public func chunk(_ parts: Int, _ dim: Int) -> [Tensor] {
+    package func chunk(_ parts: Int, _ dim: Int) -> [Tensor] {
         let length = size(dim) / parts
         return (0..<parts).map { narrow(dim, $0 * length, length) }
     }
     /// Zero padding: (left, right) of the last dimension, then of the one before, and so on.
-    public func pad(_ pads: [Int]) -> Tensor { pads.withSizes { d, n in map { ct_pad($0, d, n) } } }
+    package func pad(_ pads: [Int]) -> Tensor { pads.withSizes { d, n in map { ct_pad($0, d, n) } } }
     /// Joins tensors along an existing dimension.
-    public static func cat(_ tensors: [Tensor], _ dim: Int) -> Tensor {
+    package static func cat(_ tensors: [Tensor], _ dim: Int) -> Tensor {
         Tensor(owning: withHandles(tensors) { ct_cat($0, $0.count, Int64(dim)) })
     }
     /// Joins tensors along a new dimension.
-    public static func stack(_ tensors: [Tensor], _ dim: Int) -> Tensor {
+    package static func stack(_ tensors: [Tensor], _ dim: Int) -> Tensor {
         Tensor(owning: withHandles(tensors) { ct_stack($0, $0.count, Int64(dim)) })
     }
 
     /// Converts the elements.
-    public func to(_ dtype: DType) -> Tensor { dtype == self.dtype ? self : map { ct_to($0, dtype.rawValue, ct_device($0)) } }
+    package func to(_ dtype: DType) -> Tensor { dtype == self.dtype ? self : map { ct_to($0, dtype.rawValue, ct_device($0)) } }
     /// Moves to a device.
-    public func to(_ device: Device) -> Tensor { device == self.device ? self : map { ct_to($0, ct_dtype($0), device.rawValue) } }
+    package func to(_ device: Device) -> Tensor { device == self.device ? self : map { ct_to($0, ct_dtype($0), device.rawValue) } }
     /// Packed in row-major order.
-    public func contiguous() -> Tensor { map(ct_contiguous) }
+    package func contiguous() -> Tensor { map(ct_contiguous) }
     /// A copy with memory of its own.
-    public func clone() -> Tensor { map(ct_clone) }
+    package func clone() -> Tensor { map(ct_clone) }
 }
 
 // MARK: Networks
 
 extension Tensor {
     /// Matrix product of the last two dimensions.
-    public func matmul(_ other: Tensor) -> Tensor { Tensor.combine(self, other, ct_matmul) }
+    package func matmul(_ other: Tensor) -> Tensor { Tensor.combine(self, other, ct_matmul) }
 
     /// x W^T + b, where x is `self` [..., in] and W is `weight` [out, in].
-    public func linear(_ weight: Tensor, _ bias: Tensor? = nil) -> Tensor {
+    package func linear(_ weight: Tensor, _ bias: Tensor? = nil) -> Tensor {
         Tensor.withOptional(bias) { bias in Tensor.combine(self, weight) { ct_linear($0, $1, bias) } }
     }
 
     /// x W^T + b + scale (x A^T) B^T: a linear layer with a low-rank
     /// adapter A [rank, in], B [out, rank], all of one type.
-    public func linear(_ weight: Tensor, _ bias: Tensor?, adapter: (a: Tensor, b: Tensor), scale: Double) -> Tensor {
+    package func linear(_ weight: Tensor, _ bias: Tensor?, adapter: (a: Tensor, b: Tensor), scale: Double) -> Tensor {
         Tensor.withOptional(bias) { bias in
             adapter.a.withHandle { a in
                 adapter.b.withHandle { b in Tensor.combine(self, weight) { ct_linear_lora($0, $1, bias, a, b, scale) } }
@@ -160,37 +162,37 @@ extension Tensor {
     }
 
     /// Convolution of `self` [B, in, H, W] with `weight` [out, in, k, k].
-    public func conv2d(_ weight: Tensor, _ bias: Tensor?, stride: Int = 1, padding: Int = 0) -> Tensor {
+    package func conv2d(_ weight: Tensor, _ bias: Tensor?, stride: Int = 1, padding: Int = 0) -> Tensor {
         Tensor.withOptional(bias) { bias in Tensor.combine(self, weight) { ct_conv2d($0, $1, bias, Int64(stride), Int64(padding)) } }
     }
 
     /// torch.nn.functional.group_norm of `self` [B, C, ...].
-    public func groupNorm(groups: Int, weight: Tensor, bias: Tensor, eps: Double) -> Tensor {
+    package func groupNorm(groups: Int, weight: Tensor, bias: Tensor, eps: Double) -> Tensor {
         bias.withHandle { bias in Tensor.combine(self, weight) { ct_group_norm($0, Int64(groups), $1, bias, eps) } }
     }
 
     /// torch.nn.functional.layer_norm over the last dimension.
-    public func layerNorm(weight: Tensor, bias: Tensor, eps: Double) -> Tensor {
+    package func layerNorm(weight: Tensor, bias: Tensor, eps: Double) -> Tensor {
         bias.withHandle { bias in Tensor.combine(self, weight) { ct_layer_norm($0, $1, bias, eps) } }
     }
 
     /// Scaled dot-product attention: queries [B, L, D], keys and values
     /// [B, M, D] to [B, L, D]. Each head has an equal part of D.
-    public static func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, causal: Bool = false) -> Tensor {
+    package static func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, causal: Bool = false) -> Tensor {
         func split(_ x: Tensor) -> Tensor { x.reshape([x.size(0), x.size(1), heads, x.size(2) / heads]).transpose(1, 2) }
         let attended = split(v).withHandle { v in combine(split(q), split(k)) { ct_attention($0, $1, v, causal) } }
         return attended.transpose(1, 2).reshape(q.shape)
     }
 
     /// Scales vectors along the last dimension to length one.
-    public func normalize() -> Tensor { self / square().sum([-1], keepDims: true).sqrt().clamp(1e-12, .infinity) }
+    package func normalize() -> Tensor { self / square().sum([-1], keepDims: true).sqrt().clamp(1e-12, .infinity) }
 
     /// Rows of `self` [N, D] by `indices` (int64, any shape).
-    public func embedding(_ indices: Tensor) -> Tensor { Tensor.combine(self, indices, ct_embedding) }
+    package func embedding(_ indices: Tensor) -> Tensor { Tensor.combine(self, indices, ct_embedding) }
     /// Nearest-neighbour resizing of `self` [B, C, H, W].
-    public func upsampleNearest(height: Int, width: Int) -> Tensor { map { ct_upsample_nearest($0, Int64(height), Int64(width)) } }
+    package func upsampleNearest(height: Int, width: Int) -> Tensor { map { ct_upsample_nearest($0, Int64(height), Int64(width)) } }
     /// Bicubic resizing of float `self` [B, C, H, W] with antialiasing (torchvision's `resize` of a tensor).
-    public func resizeBicubic(height: Int, width: Int) -> Tensor { map { ct_resize_bicubic($0, Int64(height), Int64(width)) } }
+    package func resizeBicubic(height: Int, width: Int) -> Tensor { map { ct_resize_bicubic($0, Int64(height), Int64(width)) } }
     /// A contiguous tensor of elements of `self`, which has
     /// one dimension. An element beyond its end is an error.
     func strided(_ sizes: [Int], _ strides: [Int], offset: Int) -> Tensor {

@@ -2,7 +2,7 @@ import CTorch
 import Foundation
 
 /// Element types, with libtorch's numbers.
-public enum DType: Int32, Sendable {
+package enum DType: Int32, Sendable {
     case uint8 = 0
     case int32 = 3
     case int64 = 4
@@ -13,7 +13,7 @@ public enum DType: Int32, Sendable {
     case bfloat16 = 15
 
     /// Bytes of one element.
-    public var size: Int {
+    package var size: Int {
         switch self {
         case .uint8, .bool: 1
         case .float16, .bfloat16: 2
@@ -24,43 +24,43 @@ public enum DType: Int32, Sendable {
 }
 
 /// The device that holds a tensor and computes with it.
-public enum Device: Int32, Sendable {
+package enum Device: Int32, Sendable {
     case cpu = 0
     case cuda = 1
 
     /// Whether libtorch_cuda.so is beside libtorch_cpu.so and finds a device.
-    public static var cudaIsAvailable: Bool { ct_cuda_available() }
+    package static var cudaIsAvailable: Bool { ct_cuda_available() }
 }
 
 /// The first failure in libtorch since the last check, in libtorch's words.
-public struct TensorError: Error, CustomStringConvertible {
+package struct TensorError: Error, CustomStringConvertible {
     /// libtorch's message.
-    public let description: String
+    package let description: String
 
     /// Throws the calling thread's first error since the last call, if there was one.
     ///
     /// Operations on tensors do not throw. After an error they return an undefined tensor, and the error is
     /// kept until it is read here. Every copy to the host, every optimiser step and every save calls this.
     /// - Throws: `TensorError`.
-    public static func check() throws {
+    package static func check() throws {
         if let error = take() { throw error }
     }
 
     /// Returns the error that `check` would throw, and forgets it.
-    public static func take() -> TensorError? {
+    package static func take() -> TensorError? {
         guard let message = ct_take_error() else { return nil }
         defer { free(message) }
         return TensorError(description: String(cString: message))
     }
 
     /// Whether memory ran out, on the host or the device.
-    public var isOutOfMemory: Bool {
+    package var isOutOfMemory: Bool {
         ["out of memory", "can't allocate", "bad_alloc"].contains(where: description.contains)
     }
 }
 
 /// A libtorch tensor: a value with shared storage, as in PyTorch.
-public struct Tensor {
+package struct Tensor {
     /// The owner of one reference to libtorch's tensor.
     private final class Storage {
         let handle: ct_tensor
@@ -89,29 +89,29 @@ public struct Tensor {
 extension Tensor {
     /// Whether this is a tensor at all: false for the result
     /// of a failed operation, and for a missing gradient.
-    public var isDefined: Bool { withHandle { ct_defined($0) } }
+    package var isDefined: Bool { withHandle { ct_defined($0) } }
     /// Number of dimensions.
-    public var rank: Int { withHandle { ct_rank($0) } }
+    package var rank: Int { withHandle { ct_rank($0) } }
     /// Sizes of all dimensions.
-    public var shape: [Int] { withHandle { handle in (0..<ct_rank(handle)).map { Int(ct_size(handle, $0)) } } }
+    package var shape: [Int] { withHandle { handle in (0..<ct_rank(handle)).map { Int(ct_size(handle, $0)) } } }
     /// Number of elements.
-    public var count: Int { shape.reduce(1, *) }
+    package var count: Int { shape.reduce(1, *) }
     /// The type of an element.
-    public var dtype: DType { DType(rawValue: withHandle { ct_dtype($0) }) ?? .float32 }
+    package var dtype: DType { DType(rawValue: withHandle { ct_dtype($0) }) ?? .float32 }
     /// The device that holds the elements.
-    public var device: Device { Device(rawValue: withHandle { ct_device($0) }) ?? .cpu }
+    package var device: Device { Device(rawValue: withHandle { ct_device($0) }) ?? .cpu }
 
     /// Returns the size of dimension `index`.
-    public func size(_ index: Int) -> Int { withHandle { Int(ct_size($0, index)) } }
+    package func size(_ index: Int) -> Int { withHandle { Int(ct_size($0, index)) } }
 }
 
 /// The libtorch runtime of this process.
-public enum Torch {
+package enum Torch {
     /// The version of the loaded library, such as 2.13.0.
-    public static var version: String { String(cString: ct_version()) }
+    package static var version: String { String(cString: ct_version()) }
 
     /// The number of threads that one operation may use on the CPU.
-    public static var threads: Int {
+    package static var threads: Int {
         get { Int(ct_threads()) }
         set { ct_set_threads(Int32(newValue)) }
     }

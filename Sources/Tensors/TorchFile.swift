@@ -5,13 +5,13 @@ import Foundation
 /// Tensors are on the CPU, wherever they were saved from. libtorch's own unpickler is not used because it
 /// cannot read `OrderedDict`, which is what `state_dict()` returns; its reader of archives is not used
 /// because it ignores checksums.
-public struct TorchFile {
+package struct TorchFile {
     /// The tensors by name. Nested dictionaries and lists give dotted names.
-    public let tensors: [String: Tensor]
+    package let tensors: [String: Tensor]
 
     /// Maps the file and compares the checksum of every storage. Tensors are read when they are used.
     /// - Throws: `TensorFileError` that names the file; `TensorError` if memory runs out.
-    public init(contentsOf file: URL) throws {
+    package init(contentsOf file: URL) throws {
         guard let data = try? Data(contentsOf: file, options: .alwaysMapped) else {
             throw TensorFileError("\(file.path): missing or unreadable")
         }

@@ -10,21 +10,21 @@ import Tensors
 /// The line is the values of an image of one grey pixel, [-1, 1]. The pretrained model is a mixture of three Gaussians with equal weights, by
 /// its exact noise prediction. Where the target is exp(beta s), the score s is the log-density of a mixture with unequal weights; where it
 /// is anchored to the pretrained model, s is a straight line, which reweights the modes.
-public struct AnalyticWorld {
+package struct AnalyticWorld {
     /// The pretrained model's density.
-    public let base = Mixture(components: [(1 / 3.0, -0.6), (1 / 3.0, 0), (1 / 3.0, 0.6)], deviation: 0.15)
+    package let base = Mixture(components: [(1 / 3.0, -0.6), (1 / 3.0, 0), (1 / 3.0, 0.6)], deviation: 0.15)
     /// The density whose logarithm is the score, up to a constant.
-    public let reward = Mixture(components: [(0.15, -0.6), (0.25, 0), (0.6, 0.6)], deviation: 0.13)
+    package let reward = Mixture(components: [(0.15, -0.6), (0.25, 0), (0.6, 0.6)], deviation: 0.13)
     private let target: Target
 
     /// Cells of histograms.
-    public static let bins = 32
+    package static let bins = 32
 
     /// - Parameter target: exp(beta s), or that times the pretrained model's density.
-    public init(_ target: Target) { self.target = target }
+    package init(_ target: Target) { self.target = target }
 
     /// Settings that fit it; `change` has the last word.
-    public func configuration(_ change: (inout TrainingConfiguration) -> Void = { _ in }) -> TrainingConfiguration {
+    package func configuration(_ change: (inout TrainingConfiguration) -> Void = { _ in }) -> TrainingConfiguration {
         var configuration = TrainingConfiguration()
         configuration.model = "analytic world"
         configuration.prompts = ""
@@ -57,7 +57,7 @@ public struct AnalyticWorld {
 
     /// A trainer of this world, writing to `folder`.
     /// - Parameter pretrained: the pretrained model's density, if not `base`.
-    public func trainer(_ configuration: TrainingConfiguration, folder: URL, pretrained: Mixture? = nil) throws -> Trainer {
+    package func trainer(_ configuration: TrainingConfiguration, folder: URL, pretrained: Mixture? = nil) throws -> Trainer {
         let schedule = folder.appendingPathComponent("scheduler")
         try FileManager.default.createDirectory(at: schedule, withIntermediateDirectories: true)
         // A cosine schedule has many steps where the modes take shape. Predictions are clamped: there is no image outside [-1, 1].
@@ -88,19 +88,19 @@ public struct AnalyticWorld {
     /// The target as a histogram [bins]: exp(beta s) of the grey levels in each cell, times their shares under the pretrained model if the
     /// target is anchored to it, normalised.
     /// - Parameter pretrained: shares of the 256 grey levels among the pretrained model's images, as its sampler makes them.
-    public func truth(beta: Double, pretrained: [Double]) -> [Double] {
+    package func truth(beta: Double, pretrained: [Double]) -> [Double] {
         let levels = (0...255).map { exp(beta * Double(score($0))) * (target == .anchored ? pretrained[$0] : 1) }
         return Self.histogram(levels.map { $0 / levels.reduce(0, +) })
     }
 
     /// The density of `base` itself.
-    public var baseDensity: [Double] {
+    package var baseDensity: [Double] {
         let levels = (0...255).map { exp(base.logDensity(Self.position($0))) }
         return Self.histogram(levels.map { $0 / levels.reduce(0, +) })
     }
 
     /// Shares of the 256 grey levels among `samples` images of the trainer as it is now.
-    public func levels(_ trainer: Trainer, samples: Int, seed: UInt64 = 1 << 40) throws -> [Double] {
+    package func levels(_ trainer: Trainer, samples: Int, seed: UInt64 = 1 << 40) throws -> [Double] {
         var levels = [Double](repeating: 0, count: 256)
         for start in stride(from: 0, to: samples, by: 4096) {
             let count = min(4096, samples - start)
@@ -111,20 +111,20 @@ public struct AnalyticWorld {
     }
 
     /// Shares of grey levels, added up in cells.
-    public static func histogram(_ levels: [Double]) -> [Double] {
+    package static func histogram(_ levels: [Double]) -> [Double] {
         levels.enumerated().reduce(into: Array(repeating: 0, count: bins)) { $0[$1.offset * bins / 256] += $1.element }
     }
 
     /// Half the sum of absolute differences of two histograms: 0 for equal ones, 1 for ones that do not overlap.
-    public static func totalVariation(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce(0) { $0 + abs($1.0 - $1.1) } / 2 }
+    package static func totalVariation(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce(0) { $0 + abs($1.0 - $1.1) } / 2 }
 
     /// The average total variation between a histogram and that of `samples` draws from it: the least that can be measured.
-    public static func noise(_ target: [Double], samples: Int) -> Double {
+    package static func noise(_ target: [Double], samples: Int) -> Double {
         target.reduce(0) { $0 + (2 * $1 * (1 - $1) / .pi / Double(samples)).squareRoot() } / 2
     }
 
     /// Shares of the images at each of the three modes: below -0.3, up to 0.3, and above. Cells across a border count half.
-    public static func shares(_ histogram: [Double]) -> [Double] {
+    package static func shares(_ histogram: [Double]) -> [Double] {
         histogram.enumerated().reduce(into: [0.0, 0, 0]) { shares, entry in
             for half in 0...1 {
                 let x = (Double(entry.offset) + 0.25 + 0.5 * Double(half)) * 2 / Double(bins) - 1

@@ -1,14 +1,14 @@
 import Foundation
 
 /// A mixture of Gaussians on the line.
-public struct Mixture: Sendable {
+package struct Mixture: Sendable {
     /// Weights, which add up to 1, and means.
-    public let components: [(weight: Double, mean: Double)]
+    package let components: [(weight: Double, mean: Double)]
     /// Standard deviation of all components.
-    public let deviation: Double
+    package let deviation: Double
 
     /// The density's logarithm at a point.
-    public func logDensity(_ x: Double) -> Double {
+    package func logDensity(_ x: Double) -> Double {
         let terms = components.map { weight, mean in
             log(weight) - (x - mean) * (x - mean) / (2 * deviation * deviation) - 0.5 * log(2 * .pi * deviation * deviation)
         }

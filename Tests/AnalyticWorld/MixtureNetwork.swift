@@ -9,15 +9,15 @@ import Tensors
 ///     eps(x, t) = sqrt(1 - abar) sum over k of r_k (x - sqrt(abar) m_k) / v,  v = abar s^2 + 1 - abar,  r_k the posterior of component k
 ///
 /// Samples are pictures of one grey pixel.
-public final class MixtureNetwork: DenoisingNetwork {
+package final class MixtureNetwork: DenoisingNetwork {
     /// float32.
-    public let dtype = DType.float32
+    package let dtype = DType.float32
     /// All of the small network's.
-    public let linears: [String: Linear]
+    package let linears: [String: Linear]
     /// There is no text.
-    public let textWidth: Int? = nil
+    package let textWidth: Int? = nil
     /// Widths of the hidden layers of its small network.
-    public let channels: [Int]
+    package let channels: [Int]
     private let alphas: Tensor
     private let means, logWeights: Tensor
     private let variance: Double
@@ -26,7 +26,7 @@ public final class MixtureNetwork: DenoisingNetwork {
     /// - Parameters:
     ///   - width: of the hidden layers.
     ///   - alphasCumprod: abar(t) of the schedule.
-    public init(_ mixture: Mixture, width: Int = 64, alphasCumprod: [Double]) throws {
+    package init(_ mixture: Mixture, width: Int = 64, alphasCumprod: [Double]) throws {
         channels = [width, width]
         alphas = Tensor(alphasCumprod.map(Float.init))
         means = Tensor(mixture.components.map { Float($0.mean) }, shape: [1, mixture.components.count, 1])
@@ -45,7 +45,7 @@ public final class MixtureNetwork: DenoisingNetwork {
     }
 
     /// The predicted noise, [n, 1, 1, 1].
-    public func callAsFunction(_ x: Tensor, timesteps times: Tensor, context: Tensor?) -> Tensor {
+    package func callAsFunction(_ x: Tensor, timesteps times: Tensor, context: Tensor?) -> Tensor {
         let n = x.size(0)
         let points = x.reshape([n, 1])
         let alpha = alphas.indexSelect(0, times).reshape([n, 1, 1])

@@ -2,26 +2,26 @@ import Foundation
 import Testing
 
 /// How a program ended, and what it wrote.
-public struct Outcome: Sendable {
+package struct Outcome: Sendable {
     /// Its exit status.
-    public let status: Int32
+    package let status: Int32
     /// Its standard output.
-    public let out: String
+    package let out: String
     /// Its standard error.
-    public let error: String
+    package let error: String
     /// Standard output, then standard error.
-    public var output: String { out + error }
+    package var output: String { out + error }
 }
 
 /// Programs that tests run.
-public enum Shell {
+package enum Shell {
     /// Runs a program to its end, without input.
     /// - Parameters:
     ///   - arguments: the program, by a path or as found in `programs`, on PATH or in `~/.cargo/bin`, and its arguments.
     ///   - folder: its working directory.
     ///   - environment: variables beside those of this process.
     ///   - interruptAfter: a Ctrl-C is sent, once, when standard output contains this.
-    public static func run(
+    package static func run(
         _ arguments: [String], in folder: URL, environment: [String: String] = [:], interruptAfter: String? = nil
     ) throws -> Outcome {
         let process = Process()
@@ -55,7 +55,7 @@ public enum Shell {
     }
 
     /// Whether a program is installed and works: it is asked for its version.
-    public static func has(_ program: String) -> Bool {
+    package static func has(_ program: String) -> Bool {
         (try? run([program, program == "go" ? "version" : "--version"], in: FileManager.default.temporaryDirectory))?.status == 0
     }
 
@@ -66,14 +66,14 @@ public enum Shell {
 }
 
 /// Runs the C compiler; fails the test if it refuses.
-public func compile(_ arguments: [String]) throws {
+package func compile(_ arguments: [String]) throws {
     let outcome = try Shell.run(["cc"] + arguments, in: FileManager.default.temporaryDirectory)
     try #require(outcome.status == 0, "cc \(arguments.joined(separator: " ")): \(outcome.output)")
 }
 
 /// Compiles `Tests/Plugins/<source>.c` into a folder, as a plugin's author would.
 /// - Returns: the library's path.
-public func plugin(_ source: String, _ flags: [String] = [], in folder: URL) throws -> String {
+package func plugin(_ source: String, _ flags: [String] = [], in folder: URL) throws -> String {
     let output = folder.appendingPathComponent("lib\(source).so").path
     let include = repository.appendingPathComponent("include").path
     let file = repository.appendingPathComponent("Tests/Plugins/\(source).c").path
@@ -83,7 +83,7 @@ public func plugin(_ source: String, _ flags: [String] = [], in folder: URL) thr
 
 /// Waits until something is so, for a minute at most.
 /// - Returns: whether it is.
-public func waitUntil(_ condition: () throws -> Bool) throws -> Bool {
+package func waitUntil(_ condition: () throws -> Bool) throws -> Bool {
     let patience = Date(timeIntervalSinceNow: 60)
     while try !condition(), Date() < patience { usleep(10_000) }
     return try condition()

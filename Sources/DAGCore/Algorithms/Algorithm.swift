@@ -1,7 +1,7 @@
 import Tensors
 
 /// The algorithms by the names of the command line.
-public enum AlgorithmName: String, Codable, CaseIterable, Sendable {
+package enum AlgorithmName: String, Codable, CaseIterable, Sendable {
     case dagDB = "dag-db"
     case dagKL = "dag-kl"
     case dagTB = "dag-tb"

@@ -10,13 +10,13 @@ import Tensors
 ///     P_B(x | x') = Normal(sqrt(a) x', (1 - a) I),  a = abar / abar'
 ///
 /// Coefficients are computed in double precision and applied in float32; x0 is predicted from float32 levels, as in diffusers.
-public struct DDIMKernel: TransitionKernel {
+package struct DDIMKernel: TransitionKernel {
     /// The steps of the chain, from noise to data.
-    public let steps: [DDIMScheduler.Step]
+    package let steps: [DDIMScheduler.Step]
     /// Steps with noise: a last step whose target is the data itself has none.
-    public let transitions: Int
+    package let transitions: Int
     /// Steps of the chain.
-    public var stepCount: Int { steps.count }
+    package var stepCount: Int { steps.count }
     private let scheduler: DDIMScheduler
     private let reduction: LogProbabilityReduction
     private let table: Tensor  // [steps, 6] float32 on the device
@@ -28,7 +28,7 @@ public struct DDIMKernel: TransitionKernel {
     ///   - eta: scale of the noise; 1 is the DDPM chain, 0 deterministic DDIM.
     ///   - sampleRank: dimensions of a batch of samples (4 for images).
     /// - Throws: `ModelError` if the schedule has not so many steps.
-    public init(
+    package init(
         scheduler: DDIMScheduler, steps count: Int, eta: Double, reduction: LogProbabilityReduction = .mean, sampleRank: Int = 4,
         device: Device = .cpu
     ) throws {
@@ -67,15 +67,15 @@ public struct DDIMKernel: TransitionKernel {
     }
 
     /// Returns the training timesteps t of step numbers, int64 [n].
-    public func times(_ steps: [Int]) -> Tensor { Tensor(steps.map { Int64(self.steps[$0].time) }, device: device) }
+    package func times(_ steps: [Int]) -> Tensor { Tensor(steps.map { Int64(self.steps[$0].time) }, device: device) }
 
     /// Predicts the data x0 from the network's output, float32 [n, ...].
-    public func predictedData(_ output: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
+    package func predictedData(_ output: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
         scheduler.prediction(output, x: x, alpha: coefficients(indices).alpha).x0
     }
 
     /// Draws the next state x' from P_F. Returns it and log P_F(x' | x) [n].
-    public func sample(_ output: Tensor, x: Tensor, noise: Tensor, steps indices: Tensor) -> (next: Tensor, logForward: Tensor) {
+    package func sample(_ output: Tensor, x: Tensor, noise: Tensor, steps indices: Tensor) -> (next: Tensor, logForward: Tensor) {
         let c = coefficients(indices)
         let mean = forwardMean(output, x, c)
         let next = mean + c.sigma * noise
@@ -83,19 +83,19 @@ public struct DDIMKernel: TransitionKernel {
     }
 
     /// Returns log P_F(x' | x) [n], differentiable in the network's output.
-    public func logForward(_ output: Tensor, x: Tensor, next: Tensor, steps indices: Tensor) -> Tensor {
+    package func logForward(_ output: Tensor, x: Tensor, next: Tensor, steps indices: Tensor) -> Tensor {
         let c = coefficients(indices)
         return logDensity(next, forwardMean(output, x, c), c.sigma)
     }
 
     /// Returns log P_B(x | x') [n].
-    public func logBackward(x: Tensor, next: Tensor, steps indices: Tensor) -> Tensor {
+    package func logBackward(x: Tensor, next: Tensor, steps indices: Tensor) -> Tensor {
         let c = coefficients(indices)
         return logDensity(x, c.backwardMean * next, c.backwardDeviation)
     }
 
     /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, whatever the reduction of log-densities.
-    public func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
+    package func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
         let c = coefficients(indices)
         return ((forwardMean(output, x, c) - forwardMean(other, x, c)) / c.sigma).square().sum(Array(1..<rank)) * 0.5
     }

@@ -4,18 +4,18 @@ import NN
 import Tensors
 
 /// The text of a batch: embeddings of its prompts and of the empty prompt.
-public struct Conditioning {
+package struct Conditioning {
     /// [B, L, D].
-    public let prompts: Tensor
+    package let prompts: Tensor
     /// [1, L, D], for classifier-free guidance.
-    public let empty: Tensor
+    package let empty: Tensor
 
     /// Returns the conditioning of chosen samples, in this order.
-    public func rows(_ indices: [Int]) -> Conditioning { Conditioning(prompts: prompts.rows(indices), empty: empty) }
+    package func rows(_ indices: [Int]) -> Conditioning { Conditioning(prompts: prompts.rows(indices), empty: empty) }
 }
 
 /// A pretrained diffusion model as sampling and training see it: text in, a denoising network with adapters, images out.
-public protocol DiffusionModel: AnyObject {
+package protocol DiffusionModel: AnyObject {
     /// The device on which everything is computed.
     var device: Device { get }
     /// The type that the denoising network computes in.

@@ -5,11 +5,11 @@ import NN
 import Tensors
 
 /// The choices of the setting `device`.
-public enum DeviceChoice: String, Codable, CaseIterable, Sendable {
+package enum DeviceChoice: String, Codable, CaseIterable, Sendable {
     case auto, cpu, cuda
 
     /// The device itself; an error if CUDA is asked for and absent.
-    public func resolve() throws -> Device {
+    package func resolve() throws -> Device {
         switch self {
         case .cpu: return .cpu
         case .auto: return Device.cudaIsAvailable ? .cuda : .cpu
@@ -29,37 +29,37 @@ public enum DeviceChoice: String, Codable, CaseIterable, Sendable {
 /// A pretrained diffusion model: text encoder, U-Net, autoencoder and scheduler of a folder in diffusers layout.
 ///
 /// Text encoder and autoencoder are absent from pixel-space models without text (DDPM).
-public final class DiffusionPipeline: DiffusionModel {
+package final class DiffusionPipeline: DiffusionModel {
     /// The denoising network.
-    public let unet: any DenoisingNetwork
+    package let unet: any DenoisingNetwork
     /// The noise schedule.
-    public let scheduler: DDIMScheduler
+    package let scheduler: DDIMScheduler
     /// Where everything is computed.
-    public let device: Device
+    package let device: Device
     /// [C, H, W] of a sample: a latent, or an image in pixel space.
-    public let sampleShape: [Int]
+    package let sampleShape: [Int]
     /// Height and width of an image, pixels.
-    public var imageSize: (height: Int, width: Int) {
+    package var imageSize: (height: Int, width: Int) {
         let scale = vae?.scale ?? 1
         return (sampleShape[1] * scale, sampleShape[2] * scale)
     }
     /// Width of the text embedding; nil without text.
-    public var textWidth: Int? { unet.textWidth }
+    package var textWidth: Int? { unet.textWidth }
     /// Channels of the U-Net's blocks.
-    public var channels: [Int] { unet.channels }
+    package var channels: [Int] { unet.channels }
     /// Linear layers of the U-Net by their keys.
-    public var linears: [String: Linear] { unet.linears }
+    package var linears: [String: Linear] { unet.linears }
     /// The type that the U-Net computes in.
-    public var dtype: DType { unet.dtype }
+    package var dtype: DType { unet.dtype }
     /// U-Net rows and decoded images so far: the cost of a run.
-    public private(set) var work = (networkRows: 0, decodes: 0)
+    package private(set) var work = (networkRows: 0, decodes: 0)
 
     private let vae: AutoencoderKL?
     private let textEncoder: CLIPTextModel?
     private let tokenizer: CLIPTokenizer?
 
     /// Loads a folder such as stable-diffusion-v1-5 or ddpm-cifar10-32.
-    public init(folder: String, dtype: DType, device: Device) throws {
+    package init(folder: String, dtype: DType, device: Device) throws {
         let root = try ModelFolder(URL(fileURLWithPath: folder))
         func part(_ name: String) -> URL { root.url.appendingPathComponent(name) }
         func exists(_ url: URL) -> Bool { FileManager.default.fileExists(atPath: url.path) }
@@ -93,7 +93,7 @@ public final class DiffusionPipeline: DiffusionModel {
     }
 
     /// Makes a pipeline of a network and a schedule alone, without text encoder and autoencoder: samples are images.
-    public init(unet: any DenoisingNetwork, scheduler: DDIMScheduler, sampleShape: [Int], device: Device = .cpu) {
+    package init(unet: any DenoisingNetwork, scheduler: DDIMScheduler, sampleShape: [Int], device: Device = .cpu) {
         self.unet = unet
         self.scheduler = scheduler
         self.sampleShape = sampleShape
@@ -105,7 +105,7 @@ public final class DiffusionPipeline: DiffusionModel {
 
     /// Makes the DDIM chain of the model's schedule.
     /// - Throws: `ConfigurationError` if the schedule has not so many steps, `ModelError`.
-    public func kernel(steps: Int, eta: Double, reduction: LogProbabilityReduction) throws -> any TransitionKernel {
+    package func kernel(steps: Int, eta: Double, reduction: LogProbabilityReduction) throws -> any TransitionKernel {
         let most = scheduler.alphasCumprod.count
         guard (1...most).contains(steps) else {
             throw ConfigurationError("\(setting: "steps") must be from 1 to \(most), not \(steps)")
@@ -114,7 +114,7 @@ public final class DiffusionPipeline: DiffusionModel {
     }
 
     /// Embeds prompts, each once; nil for a model without text.
-    public func encode(_ prompts: [String]) throws -> Conditioning? {
+    package func encode(_ prompts: [String]) throws -> Conditioning? {
         guard let textEncoder, let tokenizer else { return nil }
         return try withoutGradients {
             let unique = Array(Set(prompts)).sorted()
@@ -128,7 +128,7 @@ public final class DiffusionPipeline: DiffusionModel {
     }
 
     /// Evaluates the U-Net under classifier-free guidance, both rows in one batch: see `DiffusionModel.denoise`.
-    public func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (
+    package func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (
         guided: Tensor, conditional: Tensor
     ) {
         let n = x.size(0)
@@ -146,10 +146,10 @@ public final class DiffusionPipeline: DiffusionModel {
     }
 
     /// Computes with the pretrained weights alone, the adapters switched off.
-    public func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result { try unet.withoutAdapters(body) }
+    package func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result { try unet.withoutAdapters(body) }
 
     /// Decodes samples [n, C, H, W] to 8-bit RGB.
-    public func decode(_ x: Tensor) throws -> ImageBatch {
+    package func decode(_ x: Tensor) throws -> ImageBatch {
         try withoutGradients {
             work.decodes += x.size(0)
             let images = vae?.decode(x) ?? x

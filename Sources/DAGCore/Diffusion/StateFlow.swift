@@ -4,7 +4,7 @@ import NN
 import Tensors
 
 /// A network for f_phi(x_t, t, e(c)), the learned part of the state flow.
-public protocol FlowNetwork {
+package protocol FlowNetwork {
     /// The trained tensors in the order of their keys.
     var parameters: [(name: String, tensor: Tensor)] { get }
     /// Returns one number for each state, float32 [n].
@@ -20,9 +20,9 @@ public protocol FlowNetwork {
 /// Channels (64, 128, 256, 256) with one layer each, cross-attention in all but the fourth block; fewer blocks where samples are small,
 /// narrower ones beside a narrower U-Net, no cross-attention where the model has no text. Weights are float32; the model's type is
 /// computed in.
-public final class StateFlow: FlowNetwork {
+package final class StateFlow: FlowNetwork {
     /// The trained tensors in the order of their keys.
-    public let parameters: [(name: String, tensor: Tensor)]
+    package let parameters: [(name: String, tensor: Tensor)]
     private let timesteps = Timesteps(channels: 64, flipSinToCos: true, shift: 0)
     private let timeEmbedding: TimestepEmbedding
     private let convIn: Conv2d
@@ -31,7 +31,7 @@ public final class StateFlow: FlowNetwork {
     private let dtype: DType
 
     /// Channels of the blocks (paper, appendix).
-    public static let widths = [64, 128, 256, 256]
+    package static let widths = [64, 128, 256, 256]
     private static let groups = 32
 
     /// Makes the flow for a model: of the paper's channels, but none wider than the model's network, since in pixel space the flow would
@@ -49,7 +49,7 @@ public final class StateFlow: FlowNetwork {
     ///   - textWidth: width of the text embedding; nil without text.
     ///   - widths: channels of four blocks, multiples of 32.
     ///   - dtype: type to compute in.
-    public init(
+    package init(
         _ store: ParameterStore, sampleShape: [Int], textWidth: Int?, widths: [Int] = StateFlow.widths, dtype: DType
     ) throws {
         let size = min(sampleShape[1], sampleShape[2])
@@ -74,7 +74,7 @@ public final class StateFlow: FlowNetwork {
     }
 
     /// Returns one number for each state, float32 [n].
-    public func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor {
+    package func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor {
         let context = context?.to(dtype)
         let time = timeEmbedding(timesteps(times).to(dtype)).silu()
         let last = blocks.reduce(convIn(x.to(dtype))) { $1($0, time: time, context: context).0 }

@@ -1,7 +1,7 @@
 import Tensors
 
 /// How a log-density over C x H x W dimensions becomes one number.
-public enum LogProbabilityReduction: String, Codable, CaseIterable, Sendable {
+package enum LogProbabilityReduction: String, Codable, CaseIterable, Sendable {
     /// The mean over dimensions: the choice of the paper's published code.
     case mean
     /// The sum: the true log-density.
@@ -11,7 +11,7 @@ public enum LogProbabilityReduction: String, Codable, CaseIterable, Sendable {
 /// The two kernels of a chain of steps from noise to data: the denoising P_F(x' | x) and the noising P_B(x | x') (paper, section 3).
 ///
 /// States are float32 [n, C, H, W]; `steps` are step numbers, int64 [n], counted from noise.
-public protocol TransitionKernel {
+package protocol TransitionKernel {
     /// Steps of the chain.
     var stepCount: Int { get }
     /// Steps with noise: the edges of the GFlowNet. Later steps, without noise, are part of the decoder.

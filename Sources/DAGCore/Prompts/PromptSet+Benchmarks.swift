@@ -10,7 +10,7 @@ extension PromptSet {
     ///   category are held out.
     /// - `hpdv2:FOLDER` and `hpdv2-heldout:FOLDER`: benchmark_photo.json and benchmark_paintings.json of
     ///   HPDv2 (Wu et al. 2023); the first 10 of each are held out.
-    public static let benchmarkNames = ["drawbench", "drawbench-heldout", "hpdv2", "hpdv2-heldout"]
+    package static let benchmarkNames = ["drawbench", "drawbench-heldout", "hpdv2", "hpdv2-heldout"]
 
     /// Returns one of these sets; nil for other names.
     /// - Throws: `PromptError` if its file is missing or not as published.

@@ -13,7 +13,7 @@ extension PromptSet {
     /// Animals and classes are prompts as they stand ("dog", not "a dog"), as in the code published for DDPO
     /// (ddpo-pytorch, prompts.py: `from_file`) and for DAG (ml-diffusion-alignment-gflownet, the same
     /// function).
-    public static let builtInNames = ["simple-animals", "imagenet", "tiny-sd", "tiny-sd-open"]
+    package static let builtInNames = ["simple-animals", "imagenet", "tiny-sd", "tiny-sd-open"]
 
     /// Returns the prompts of a built-in set; nil for other names.
     static func builtIn(_ name: String) -> [String]? {

@@ -2,14 +2,14 @@ import Foundation
 import Support
 
 /// A named list of prompts to sample from, read from a file or built in.
-public struct PromptSet: Sendable {
+package struct PromptSet: Sendable {
     /// The built-in set's name, or the file's name without folder and extension.
-    public let name: String
+    package let name: String
     /// The prompts in the order of their source, never empty; white space at either end is gone.
-    public let prompts: [String]
+    package let prompts: [String]
 
     /// The set for a model without text: one empty prompt.
-    public static let none = PromptSet(name: "no prompts", prompts: [""])
+    package static let none = PromptSet(name: "no prompts", prompts: [""])
 
     /// Reads the prompts of a built-in set, of a file, or of one of the paper's sets
     /// (`PromptSet+Benchmarks`).
@@ -20,7 +20,7 @@ public struct PromptSet: Sendable {
     ///   of that name; write `./imagenet` for the file.
     /// - Throws: `PromptError` when there is no such set or file, when it cannot be understood, or when it
     ///   holds no prompt.
-    public static func load(_ fileOrName: String) throws -> PromptSet {
+    package static func load(_ fileOrName: String) throws -> PromptSet {
         if let prompts = builtIn(fileOrName) {
             return PromptSet(name: fileOrName, prompts: prompts)
         }
@@ -68,9 +68,9 @@ public struct PromptSet: Sendable {
 }
 
 /// An error in loading prompts.
-public struct PromptError: OneLineError {
+package struct PromptError: OneLineError {
     /// One line: the file or set and the remedy.
-    public let description: String
+    package let description: String
 
     init(_ description: String) { self.description = description }
 }

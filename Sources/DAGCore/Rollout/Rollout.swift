@@ -3,20 +3,20 @@ import Rewards
 import Tensors
 
 /// The scores of N trajectories.
-public struct RolloutScores: Sendable, Equatable {
+package struct RolloutScores: Sendable, Equatable {
     /// The trained score of the final images [N]; NaN for a trajectory that is dropped because an image of it could not be scored.
-    public var final: [Float]
+    package var final: [Float]
     /// The trained score of the predicted data at the first T states, [T][N]; empty unless it is taken during the rollout.
-    public var lookahead: [[Float]]
+    package var lookahead: [[Float]]
     /// Every objective of every reward on the final images, [N] each; NaN where there is no score.
-    public var objectives: [ObjectiveScores]
+    package var objectives: [ObjectiveScores]
     /// Scores that were assumed because a reward could not give them.
-    public var imputed: Int
+    package var imputed: Int
     /// The first image that a reward could not score, and why.
-    public var firstFailure: String?
+    package var firstFailure: String?
 
     /// Trajectories that are dropped.
-    public var dropped: Int { final.count { $0.isNaN } }
+    package var dropped: Int { final.count { $0.isNaN } }
 
     init(final: [Float], lookahead: [[Float]], objectives: [ObjectiveScores] = [], imputed: Int = 0, firstFailure: String? = nil) {
         self.final = final
@@ -46,24 +46,24 @@ public struct RolloutScores: Sendable, Equatable {
 }
 
 /// Trajectories of the current policy, from noise to data: all that an epoch of training needs.
-public struct Rollout {
+package struct Rollout {
     /// One prompt for each of the N trajectories; empty strings for a model without text.
-    public var prompts: [String]
+    package var prompts: [String]
     /// The T + 1 states x_T ... x_0, float32 [N, C, H, W] each.
-    public var states: [Tensor]
+    package var states: [Tensor]
     /// log P_F of the T transitions at rollout, float32 [N] each.
-    public var logForward: [Tensor]
+    package var logForward: [Tensor]
     /// The guided network output at the first T states, float32 [N, C, H, W] each.
-    public var guided: [Tensor]
+    package var guided: [Tensor]
     /// log P_F of the T transitions under the pretrained model, float32 [N] each; empty unless the target is anchored to it.
-    public var logReference: [Tensor]
+    package var logReference: [Tensor]
     /// The scores of the trajectories.
-    public var scores: RolloutScores
+    package var scores: RolloutScores
     /// The final images; nil for a rollout that was read from a checkpoint.
-    public var images: ImageBatch?
+    package var images: ImageBatch?
 
     /// Number of trajectories.
-    public var count: Int { prompts.count }
+    package var count: Int { prompts.count }
 
     /// Returns the rollout with all tensors on a device.
     func moved(to device: Device) -> Rollout {

@@ -4,13 +4,13 @@ import Rewards
 import Tensors
 
 /// Draws samples from a diffusion model by DDIM with noise (eta), under classifier-free guidance.
-public struct Sampler {
+package struct Sampler {
     let model: any DiffusionModel
     let kernel: any TransitionKernel
     let guidance: Double
 
     /// - Parameter guidance: the scale w of classifier-free guidance.
-    public init(model: any DiffusionModel, kernel: any TransitionKernel, guidance: Double) {
+    package init(model: any DiffusionModel, kernel: any TransitionKernel, guidance: Double) {
         self.model = model
         self.kernel = kernel
         self.guidance = guidance
@@ -56,7 +56,7 @@ public struct Sampler {
     ///   - batch: images computed at once.
     ///   - onStep: called after every step of every batch; throws to stop.
     /// - Throws: `TensorError`, or what `onStep` throws.
-    public func images(_ prompts: [String], seeds: [UInt64], batch: Int = 64, onStep: () throws -> Void = {}) throws -> ImageBatch {
+    package func images(_ prompts: [String], seeds: [UInt64], batch: Int = 64, onStep: () throws -> Void = {}) throws -> ImageBatch {
         let parts = try withoutGradients {
             try stride(from: 0, to: prompts.count, by: batch).map { start in
                 let range = start..<min(start + batch, prompts.count)

@@ -4,29 +4,29 @@ import Tensors
 ///
 /// So there is no generator state to save, a resumed run draws what the uninterrupted one would have drawn, and a trajectory's noise
 /// does not depend on the batch it is computed in.
-public struct Seeds: Sendable {
+package struct Seeds: Sendable {
     /// What the numbers are for; each purpose has a stream of its own.
-    public enum Stream: UInt64, Sendable {
+    package enum Stream: UInt64, Sendable {
         case rollout = 1, prompt, shuffle, loraInitialization, flowInitialization, evaluation, selfCheck
     }
 
     private let seed: UInt64
 
     /// - Parameter seed: the run's seed.
-    public init(_ seed: UInt64) { self.seed = seed }
+    package init(_ seed: UInt64) { self.seed = seed }
 
     /// The seed for number `index` of `stream` in `epoch`.
-    public func callAsFunction(_ stream: Stream, epoch: Int = 0, index: Int = 0) -> UInt64 {
+    package func callAsFunction(_ stream: Stream, epoch: Int = 0, index: Int = 0) -> UInt64 {
         [stream.rawValue, UInt64(epoch), UInt64(index)].reduce(seed) { Self.mix($0 &+ 0x9E37_79B9_7F4A_7C15 &* ($1 &+ 1)) }
     }
 
     /// `count` seeds of a stream.
-    public func batch(_ stream: Stream, epoch: Int = 0, count: Int) -> [UInt64] {
+    package func batch(_ stream: Stream, epoch: Int = 0, count: Int) -> [UInt64] {
         (0..<count).map { self(stream, epoch: epoch, index: $0) }
     }
 
     /// A permutation of 0 ..< count.
-    public func permutation(_ stream: Stream, epoch: Int, count: Int) -> [Int] {
+    package func permutation(_ stream: Stream, epoch: Int, count: Int) -> [Int] {
         (0..<count).sorted { self(stream, epoch: epoch, index: $0) < self(stream, epoch: epoch, index: $1) }
     }
 

@@ -169,7 +169,7 @@ extension RolloutScores: Codable {
     }
 
     /// Reads the scores of a checkpoint, whose objectives are in the order of their names.
-    public init(from decoder: any Decoder) throws {
+    package init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         let objectives = try container.decode([String: [Float]].self, forKey: .objectives)
         self.init(
@@ -180,7 +180,7 @@ extension RolloutScores: Codable {
     }
 
     /// Writes the scores with the objectives as an object by name.
-    public func encode(to encoder: any Encoder) throws {
+    package func encode(to encoder: any Encoder) throws {
         var container = encoder.container(keyedBy: CodingKeys.self)
         try container.encode(final, forKey: .final)
         try container.encode(lookahead, forKey: .lookahead)

@@ -3,39 +3,39 @@ import Foundation
 import Rewards
 
 /// The report of one optimiser step: a line of metrics.jsonl.
-public struct StepMetrics: Sendable {
+package struct StepMetrics: Sendable {
     /// Epoch and optimiser step, counted from zero; the step over the whole run.
-    public let epoch, step: Int
+    package let epoch, step: Int
     /// Sum over rewards of weight times trained objective, without normalisation, on the epoch's final pictures.
-    public let rewardMean, rewardStd: Double
+    package let rewardMean, rewardStd: Double
     /// Mean over the epoch's pictures of each objective of each plugin.
-    public let objectives: [String: Double]
+    package let objectives: [String: Double]
     /// How much the epoch's pictures differ: see `ImageBatch.diversity`; of pictures of the same prompt where prompts recur enough.
-    public let diversity: Double
+    package let diversity: Double
     /// KL(P_theta || P_base) of a trajectory from the same noise, nats: how far the epoch's policy is from the pretrained model. An estimate.
-    public let baseDivergence: Double
+    package let baseDivergence: Double
     /// Mean loss of a transition.
-    public let loss: Double
+    package let loss: Double
     /// Means over transitions of the algorithm's own numbers, by their keys, such as `squared_residual` or `clip_fraction`.
-    public let algorithmMetrics: [String: Double]
+    package let algorithmMetrics: [String: Double]
     /// Largest |rho - 1|.
-    public let ratioDeviation: Double
+    package let ratioDeviation: Double
     /// Gradient norms before clipping; zero for a flow that the algorithm has not.
-    public let policyGradNorm, flowGradNorm: Double
+    package let policyGradNorm, flowGradNorm: Double
     /// The exponent of the reward in this epoch.
-    public let beta: Double
+    package let beta: Double
     /// Trajectories sampled so far.
-    public let trajectories: Int
+    package let trajectories: Int
     /// Trajectories of this epoch that are left out because a reward could not score a picture, and transitions of this step, theirs
     /// among them.
-    public let dropped, droppedTransitions: Int
+    package let dropped, droppedTransitions: Int
     /// Scores that were assumed for pictures that a reward could not score: of the epoch's rollout and of this step.
-    public let imputed: Int
+    package let imputed: Int
     /// Transitions trained a second since the epoch began, sampling included.
-    public let transitionsPerSecond: Double
+    package let transitionsPerSecond: Double
 
     /// The line for metrics.jsonl: JSON with sorted keys.
-    public func json() throws -> Data {
+    package func json() throws -> Data {
         var object: [String: Any] = [
             "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "diversity": diversity,
             "base_kl": baseDivergence, "loss": loss, "ratio_deviation": ratioDeviation, "policy_grad_norm": policyGradNorm,
@@ -50,15 +50,15 @@ public struct StepMetrics: Sendable {
 }
 
 /// Scores of pictures of fixed prompts and seeds.
-public struct Evaluation: Sendable {
+package struct Evaluation: Sendable {
     /// Number of pictures.
-    public let count: Int
+    package let count: Int
     /// Sum over rewards of weight times trained objective, without normalisation.
-    public let rewardMean, rewardStd: Double
+    package let rewardMean, rewardStd: Double
     /// Pictures among them that have a reward; the others could not be scored.
-    public let scored: Int
+    package let scored: Int
     /// Mean of each objective of each plugin.
-    public let objectives: [String: Double]
+    package let objectives: [String: Double]
 
     init(_ report: RewardReport, of evaluator: RewardEvaluator) {
         let moments = Moments(evaluator.total(report.objectives))
@@ -71,7 +71,7 @@ public struct Evaluation: Sendable {
 
     /// The line for metrics.jsonl.
     /// - Parameter epoch: epochs that were complete.
-    public func json(epoch: Int) throws -> Data {
+    package func json(epoch: Int) throws -> Data {
         var object: [String: Any] = [
             "epoch": epoch, "evaluation_samples": count, "evaluation_scored": scored, "evaluation_reward_mean": rewardMean,
             "evaluation_reward_std": rewardStd,

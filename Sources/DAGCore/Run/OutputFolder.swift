@@ -3,22 +3,22 @@ import Support
 import Tensors
 
 /// A file or folder cannot be written or read.
-public struct OutputError: MessageError {
+package struct OutputError: MessageError {
     /// One line: the culprit and the remedy.
-    public let message: Message
+    package let message: Message
 
     /// An error with a message of one line that names the place.
-    public init(_ message: Message) { self.message = message }
+    package init(_ message: Message) { self.message = message }
 }
 
 /// The folder of a run: pytorch_lora_weights.safetensors, metrics.jsonl, samples/, checkpoints/, config.yaml.
-public struct OutputFolder: Sendable {
+package struct OutputFolder: Sendable {
     /// The folder.
-    public let url: URL
+    package let url: URL
     static let loraName = "pytorch_lora_weights.safetensors"
 
     /// - Parameter path: need not exist yet.
-    public init(_ path: String) { url = URL(fileURLWithPath: path) }
+    package init(_ path: String) { url = URL(fileURLWithPath: path) }
 
     var metrics: URL { url.appendingPathComponent("metrics.jsonl") }
     var samples: URL { url.appendingPathComponent("samples") }
@@ -26,12 +26,12 @@ public struct OutputFolder: Sendable {
     func sampleSheet(epoch: Int) -> URL { samples.appendingPathComponent("epoch-\(epoch).png") }
     var checkpoints: URL { url.appendingPathComponent("checkpoints") }
     /// The settings of the run.
-    public var configuration: URL { url.appendingPathComponent("config.yaml") }
+    package var configuration: URL { url.appendingPathComponent("config.yaml") }
     /// The adapter that diffusers loads.
-    public var lora: URL { url.appendingPathComponent(Self.loraName) }
+    package var lora: URL { url.appendingPathComponent(Self.loraName) }
 
     /// - Throws: `OutputError` if the folder is not empty or cannot be read.
-    public func checkVacant() throws {
+    package func checkVacant() throws {
         let files = FileManager.default
         guard files.fileExists(atPath: url.path) else { return }
         let existing: [String]
@@ -76,7 +76,7 @@ public struct OutputFolder: Sendable {
 
     /// Makes the folders and tries that each can be written.
     /// - Throws: `OutputError`.
-    public func prepare() throws {
+    package func prepare() throws {
         for folder in [url, samples, checkpoints] {
             let probe = folder.appendingPathComponent(".writable-\(getpid())")
             do {
@@ -92,7 +92,7 @@ public struct OutputFolder: Sendable {
 
     /// Writes config.yaml.
     /// - Throws: `OutputError`.
-    public func writeConfiguration(_ settings: TrainingConfiguration) throws {
+    package func writeConfiguration(_ settings: TrainingConfiguration) throws {
         try Self.writeAtomically(Data(settings.yaml().utf8), to: configuration)
     }
 

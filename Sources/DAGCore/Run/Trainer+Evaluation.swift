@@ -6,7 +6,7 @@ import Tensors
 extension Trainer {
     /// Scores images of fixed prompts and seeds with the current adapter, and appends the result to metrics.jsonl.
     /// - Throws: `ConfigurationError` if the settings ask for no evaluation, what a reward threw, `OutputError`, `TensorError`, `Cancelled`.
-    public func evaluate() throws -> Evaluation {
+    package func evaluate() throws -> Evaluation {
         guard configuration.evaluationSamples > 0 else {
             throw ConfigurationError("\(setting: "evaluation_samples") is 0: set it to evaluate")
         }
@@ -38,14 +38,14 @@ extension Trainer {
     ///   - prompts: one an image; "" for a model without text.
     ///   - seeds: one an image.
     /// - Throws: `ConfigurationError` if their numbers differ, `TensorError`, `Cancelled`.
-    public func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch { try collector.images(prompts, seeds: seeds) }
+    package func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch { try collector.images(prompts, seeds: seeds) }
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
     /// - Throws: `OutputError`, `TensorError`, `Cancelled`.
-    public func saveSamples() throws { try recorder.saveSamples(epoch: state.epoch) }
+    package func saveSamples() throws { try recorder.saveSamples(epoch: state.epoch) }
 
     /// Describes in one line what is about to be trained.
-    public var summary: String {
+    package var summary: String {
         let precision = model.dtype == .bfloat16 ? "bf16" : "fp32"
         let prompts = "\(collector.prompts.name) (\(collector.prompts.prompts.count) prompts)"
         let epoch = "\(configuration.trajectoriesPerEpoch) trajectories x \(learner.kernel.transitions) transitions an epoch"

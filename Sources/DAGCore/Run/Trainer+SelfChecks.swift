@@ -5,9 +5,9 @@ import Support
 import Tensors
 
 /// A check before training failed.
-public struct SelfCheckError: MessageError {
+package struct SelfCheckError: MessageError {
     /// One line: the culprit and the remedy.
-    public let message: Message
+    package let message: Message
 
     init(_ message: Message) { self.message = message }
 }
@@ -19,7 +19,7 @@ extension Trainer {
     /// Tries everything that a run depends on, before its first epoch, on a few trajectories.
     /// - Returns: a line for each check.
     /// - Throws: `SelfCheckError`, `RewardError`, `TensorError`, `Cancelled`.
-    public func selfCheck() throws -> [String] {
+    package func selfCheck() throws -> [String] {
         var report = [try checkTextEncoder()].compactMap { $0 }
         let (sampler, prompts) = (collector.sampler, collector.prompts.prompts)
         let count = max(4, configuration.trainBatchSize)

@@ -6,17 +6,17 @@ import Support
 import Tensors
 
 /// A run in its output folder, from settings to a trainer that is ready. dag-train and the C API share it.
-public struct TrainingRun {
+package struct TrainingRun {
     /// The settings, as resolved.
-    public var configuration: TrainingConfiguration
+    package var configuration: TrainingConfiguration
     /// The folder that it writes to.
-    public let output: OutputFolder
+    package let output: OutputFolder
     private let isContinued: Bool
     private var claim: OutputFolder.Claim?
 
     /// A new run.
     /// - Throws: `ConfigurationError` for settings that cannot work, `OutputError` if the folder is not empty.
-    public init(_ configuration: TrainingConfiguration, output: OutputFolder) throws {
+    package init(_ configuration: TrainingConfiguration, output: OutputFolder) throws {
         try configuration.validate()
         try output.checkVacant()
         self.configuration = configuration
@@ -27,7 +27,7 @@ public struct TrainingRun {
     /// Goes on with the run in `output`.
     /// - Parameter change: makes the settings to go on with from those of the run.
     /// - Throws: `ConfigurationError` if there is no run or it cannot have these settings.
-    public init(continuing output: OutputFolder, change: (TrainingConfiguration) throws -> TrainingConfiguration = { $0 }) throws {
+    package init(continuing output: OutputFolder, change: (TrainingConfiguration) throws -> TrainingConfiguration = { $0 }) throws {
         guard FileManager.default.fileExists(atPath: output.configuration.path) else {
             throw ConfigurationError("\(setting: "resume") \(output.url.path): no run there (config.yaml is missing)")
         }
@@ -53,7 +53,7 @@ public struct TrainingRun {
     ///   - monitor: watches the run, and may cancel it while rewards load.
     /// - Throws: `OutputError` if another trainer is using the folder or it cannot be written, `RewardError`, `ModelError`,
     ///   `ConfigurationError`, `PromptError`, `TensorFileError`.
-    public mutating func prepare(rewards: [(RewardSpecification, any Reward)] = [], monitor: Monitor = Monitor()) throws -> Trainer {
+    package mutating func prepare(rewards: [(RewardSpecification, any Reward)] = [], monitor: Monitor = Monitor()) throws -> Trainer {
         // An existing folder is claimed before the slow loading of the model, so that a conflict is reported at once.
         if FileManager.default.fileExists(atPath: output.url.path) { try claimOutput() }
         func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
@@ -91,7 +91,7 @@ public struct TrainingRun {
 extension Trainer {
     /// Runs the self-checks of a new run, writes config.yaml, and draws the sample sheet of the untrained model.
     /// - Throws: `SelfCheckError`, `OutputError`, `RewardError`, `TensorError`, `Cancelled`.
-    public func begin() throws {
+    package func begin() throws {
         let isNew = stepsDone == 0
         if isNew { for line in try selfCheck() { monitor.onNote("check: \(line)") } }
         try recorder.output.writeConfiguration(configuration)

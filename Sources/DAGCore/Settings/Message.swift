@@ -7,16 +7,16 @@ import Support
 ///     message.text(.flag)  // --clip-range must be above zero
 ///
 /// `output`, `resume` and `config` are no settings of a configuration, but are marked in the same way.
-public struct Message: Sendable, CustomStringConvertible {
+package struct Message: Sendable, CustomStringConvertible {
     /// The ways to spell the name of a setting.
-    public enum Spelling: Sendable {
+    package enum Spelling: Sendable {
         /// As in YAML, in the C API and in Python: `clip_range`.
         case key
         /// As on the command line: `--clip-range`.
         case flag
 
         /// Returns the name of the setting with this key.
-        public func callAsFunction(_ key: String) -> String {
+        package func callAsFunction(_ key: String) -> String {
             switch self {
             case .key: key
             case .flag: "--" + key.replacing("_", with: "-")
@@ -29,7 +29,7 @@ public struct Message: Sendable, CustomStringConvertible {
     private let parts: [Part]
 
     /// Returns the text with all settings spelled in one way.
-    public func text(_ spelling: Spelling) -> String {
+    package func text(_ spelling: Spelling) -> String {
         parts.map { part in
             switch part {
             case .text(let text): text
@@ -39,53 +39,53 @@ public struct Message: Sendable, CustomStringConvertible {
     }
 
     /// The text with the keys of settings.
-    public var description: String { text(.key) }
+    package var description: String { text(.key) }
 }
 
 extension Message: ExpressibleByStringInterpolation {
     /// Collects the parts of a literal.
-    public struct StringInterpolation: StringInterpolationProtocol {
+    package struct StringInterpolation: StringInterpolationProtocol {
         fileprivate var parts: [Part] = []
 
         /// Starts with no parts.
-        public init(literalCapacity: Int, interpolationCount: Int) {}
+        package init(literalCapacity: Int, interpolationCount: Int) {}
 
         /// Appends text.
-        public mutating func appendLiteral(_ literal: String) { parts.append(.text(literal)) }
+        package mutating func appendLiteral(_ literal: String) { parts.append(.text(literal)) }
 
         /// Appends the description of a value.
-        public mutating func appendInterpolation(_ value: some CustomStringConvertible) { parts.append(.text(value.description)) }
+        package mutating func appendInterpolation(_ value: some CustomStringConvertible) { parts.append(.text(value.description)) }
 
         /// Appends a message with its settings.
-        public mutating func appendInterpolation(_ message: Message) { parts += message.parts }
+        package mutating func appendInterpolation(_ message: Message) { parts += message.parts }
 
         /// Appends the name of a setting.
-        public mutating func appendInterpolation(setting key: String) { parts.append(.setting(key)) }
+        package mutating func appendInterpolation(setting key: String) { parts.append(.setting(key)) }
     }
 
     /// The message of a literal without settings.
-    public init(stringLiteral text: String) { parts = [.text(text)] }
+    package init(stringLiteral text: String) { parts = [.text(text)] }
 
     /// The message of a literal with interpolations.
-    public init(stringInterpolation: StringInterpolation) { parts = stringInterpolation.parts }
+    package init(stringInterpolation: StringInterpolation) { parts = stringInterpolation.parts }
 }
 
 /// An error whose message names settings; its description has their keys.
-public protocol MessageError: OneLineError {
+package protocol MessageError: OneLineError {
     /// One line: the culprit and the remedy.
     var message: Message { get }
 }
 
 extension MessageError {
     /// The message with the keys of settings.
-    public var description: String { message.description }
+    package var description: String { message.description }
 }
 
 /// A setting, or another argument of a run, that cannot be used.
-public struct ConfigurationError: MessageError {
+package struct ConfigurationError: MessageError {
     /// One line: the culprit and the remedy.
-    public let message: Message
+    package let message: Message
 
     /// An error with a message of one line.
-    public init(_ message: Message) { self.message = message }
+    package init(_ message: Message) { self.message = message }
 }

@@ -3,25 +3,25 @@ import Yams
 
 extension TrainingConfiguration: Codable {
     /// Reads what is there; the rest keeps its defaults.
-    public init(from decoder: any Decoder) throws {
+    package init(from decoder: any Decoder) throws {
         self.init()
         let container = try decoder.container(keyedBy: SettingKey.self)
         for setting in Self.settings { try setting.decode(&self, from: container) }
     }
 
     /// Writes all settings by their keys.
-    public func encode(to encoder: any Encoder) throws {
+    package func encode(to encoder: any Encoder) throws {
         var container = encoder.container(keyedBy: SettingKey.self)
         for setting in Self.settings { try setting.encode(self, to: &container) }
     }
 
     /// Returns the settings as YAML.
-    public func yaml() throws -> String {
+    package func yaml() throws -> String {
         try Yams.serialize(node: Node(Self.settings.map { (Node($0.key), $0.node(of: self)) }))
     }
 
     /// Returns the settings as a JSON object with sorted keys.
-    public func json() throws -> String {
+    package func json() throws -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         return String(decoding: try encoder.encode(self), as: UTF8.self)
@@ -33,7 +33,7 @@ extension TrainingConfiguration {
     /// - Parameter overrides: values by key, as on a command line; the last one counts, but for lists.
     /// - Throws: `ConfigurationError` for a file that cannot be read, an unknown key, or a value of the wrong
     ///   kind.
-    public static func resolve(
+    package static func resolve(
         base: TrainingConfiguration = .init(), file: String?, overrides: [String: [String]] = [:]
     ) throws -> Self {
         var configuration = base
@@ -59,7 +59,7 @@ extension TrainingConfiguration {
     /// - Parameter source: the origin of the text, for messages.
     /// - Throws: `ConfigurationError` for a text that is no mapping, an unknown key, or a value of the wrong
     ///   kind.
-    public static func resolve(base: TrainingConfiguration = .init(), text: String?, source: Message = "config") throws -> Self {
+    package static func resolve(base: TrainingConfiguration = .init(), text: String?, source: Message = "config") throws -> Self {
         var configuration = base
         if let text { try configuration.read(text, source: source) }
         return configuration

@@ -1,7 +1,7 @@
 extension TrainingConfiguration {
     /// Validates each setting by itself and all together.
     /// - Throws: `ConfigurationError` for values that cannot work.
-    public func validate() throws {
+    package func validate() throws {
         if model.isEmpty {
             throw ConfigurationError("\(setting: "model") is missing: a folder in diffusers layout, such as models/tiny-sd")
         }
@@ -39,7 +39,7 @@ extension TrainingConfiguration {
 
     /// Compares the settings with those of the run that is to be continued.
     /// - Throws: `ConfigurationError` if its checkpoint, or an epoch under way, cannot have them.
-    public func validate(continuing old: TrainingConfiguration) throws {
+    package func validate(continuing old: TrainingConfiguration) throws {
         for setting in Self.settings where setting.onResume == .fixed && !setting.isEqual(self, old) {
             throw ConfigurationError(
                 """

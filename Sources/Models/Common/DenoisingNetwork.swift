@@ -2,7 +2,7 @@ import NN
 import Tensors
 
 /// A network that predicts the noise, data or velocity in a sample: `UNet`, or a program's own.
-public protocol DenoisingNetwork: AnyObject {
+package protocol DenoisingNetwork: AnyObject {
     /// The type that the network computes in.
     var dtype: DType { get }
     /// Every linear layer by key. Adapters attach to the attention projections among them
@@ -22,7 +22,7 @@ public protocol DenoisingNetwork: AnyObject {
 
 extension DenoisingNetwork {
     /// Runs `body` with the pretrained weights alone: the adapters of all layers are switched off meanwhile.
-    public func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result {
+    package func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result {
         let adapters = linears.values.compactMap(\.lora).filter(\.isEnabled)
         for adapter in adapters { adapter.isEnabled = false }
         defer { for adapter in adapters { adapter.isEnabled = true } }

@@ -1,7 +1,7 @@
 /// A model that cannot be loaded or used.
-public struct ModelError: Error, CustomStringConvertible {
+package struct ModelError: Error, CustomStringConvertible {
     /// One line: the culprit and the remedy.
-    public let description: String
+    package let description: String
     /// - Parameter description: one line that names the culprit.
-    public init(_ description: String) { self.description = description }
+    package init(_ description: String) { self.description = description }
 }

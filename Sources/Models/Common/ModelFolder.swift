@@ -3,15 +3,15 @@ import NN
 import Tensors
 
 /// A folder with one component of a pipeline in diffusers layout: a configuration file and weights.
-public struct ModelFolder {
+package struct ModelFolder {
     /// The folder, such as `stable-diffusion-v1-5/unet`.
-    public let url: URL
+    package let url: URL
     /// The variants in names of weights, those of the highest precision first.
     private static let variants = ["", ".fp32", ".bf16", ".fp16", ".non_ema"]
 
     /// Names an existing folder.
     /// - Throws: `ModelError` if there is no such folder.
-    public init(_ url: URL) throws {
+    package init(_ url: URL) throws {
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder), isFolder.boolValue else {
             throw ModelError("\(url.path): no such folder; a model is a folder as diffusers and transformers save it")
@@ -21,7 +21,7 @@ public struct ModelFolder {
 
     /// Decodes a JSON file whose keys are in snake case.
     /// - Throws: `ModelError` that names the file and the key.
-    public func decode<T: Decodable>(_ type: T.Type, from name: String = "config.json") throws -> T {
+    package func decode<T: Decodable>(_ type: T.Type, from name: String = "config.json") throws -> T {
         let file = url.appendingPathComponent(name)
         guard let data = FileManager.default.contents(atPath: file.path) else {
             throw ModelError("\(file.path): missing or unreadable; is this a complete folder in diffusers layout?")
@@ -46,7 +46,7 @@ public struct ModelFolder {
     /// Reads the weights: safetensors (whole, sharded, fp16/bf16/fp32 variants) or torch.save's .bin.
     /// - Parameter renaming: maps a stored key to the current one.
     /// - Throws: `ModelError` if files are missing, `TensorFileError` if one is damaged.
-    public func parameters(dtype: DType, device: Device, renaming: (String) -> String = { $0 }) throws -> ParameterStore {
+    package func parameters(dtype: DType, device: Device, renaming: (String) -> String = { $0 }) throws -> ParameterStore {
         let file = try weights()
         let tensors = try tensorFiles(file).reduce(into: [:]) { $0.merge(try TensorFile.read($1)) { first, _ in first } }
         let renamed = Dictionary(tensors.map { (renaming($0.key), $0.value) }, uniquingKeysWith: { first, _ in first })
@@ -55,7 +55,7 @@ public struct ModelFolder {
 
     /// Lists the files that determine the model: `config.json` and those with tensors.
     /// - Throws: `ModelError` if weights are missing.
-    public func files() throws -> [URL] { try [url.appendingPathComponent("config.json")] + tensorFiles(weights()) }
+    package func files() throws -> [URL] { try [url.appendingPathComponent("config.json")] + tensorFiles(weights()) }
 
     /// Finds the file of the weights, or the index of its parts.
     private func weights() throws -> URL {

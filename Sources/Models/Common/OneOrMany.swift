@@ -1,11 +1,11 @@
 /// A configuration value that is one number in some published files and a list in others.
-public enum OneOrMany: Decodable, Sendable {
+package enum OneOrMany: Decodable, Sendable {
     case one(Int)
     case many([Int])
 
     /// Decodes a number or a list of numbers.
     /// - Throws: `DecodingError` if a number is not above zero, or the list is empty.
-    public init(from decoder: any Decoder) throws {
+    package init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         if let value = try? container.decode(Int.self) { self = .one(value) } else { self = .many(try container.decode([Int].self)) }
         let valid =
@@ -19,7 +19,7 @@ public enum OneOrMany: Decodable, Sendable {
     }
 
     /// Returns the value for block `index`.
-    public subscript(index: Int) -> Int {
+    package subscript(index: Int) -> Int {
         switch self {
         case .one(let value): value
         case .many(let values): values[min(index, values.count - 1)]

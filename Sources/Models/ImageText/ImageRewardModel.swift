@@ -6,7 +6,7 @@ import Tensors
 ///
 /// BLIP's text encoder reads the prompt and attends to the image, and a linear head rates the result. Sizes
 /// are read from the weights. Source: Xu et al. 2023 (arXiv 2304.05977), ImageReward.py.
-public final class ImageRewardModel: CustomStringConvertible {
+package final class ImageRewardModel: CustomStringConvertible {
     /// Mean and deviation of the published model's raw scores.
     private static let mean = 0.16717362830052426
     private static let deviation = 1.0333394966054072
@@ -14,7 +14,7 @@ public final class ImageRewardModel: CustomStringConvertible {
     private static let headWidth = 64
 
     /// The largest number of tokens of a prompt, as in the published code.
-    public static let promptLength = 35
+    package static let promptLength = 35
 
     /// The sizes of the two towers.
     private let sizes: (vision: VisionSizes, text: BERTModel.Sizes)
@@ -24,12 +24,12 @@ public final class ImageRewardModel: CustomStringConvertible {
     private let dtype: DType
     private let device: Device
     /// Names of the file's tensors that the model does not use. The published code accepts them, too.
-    public let unused: [String]
+    package let unused: [String]
 
     /// Loads `ImageReward.pt`, or the same tensors in a `.safetensors` file; frozen.
     /// - Parameter dtype: the type to compute in, except for the head, which gets float32.
     /// - Throws: `ModelError` or `TensorFileError`, one line that lists missing and misshapen tensors.
-    public init(weights file: URL, dtype: DType = .float32, device: Device = .cpu) throws {
+    package init(weights file: URL, dtype: DType = .float32, device: Device = .cpu) throws {
         let tensors = try TensorFile.read(file)
         let shapes = CheckpointShapes(tensors: tensors, origin: file.path, owner: "ImageReward's")
         let visual = "blip.visual_encoder."
@@ -64,13 +64,13 @@ public final class ImageRewardModel: CustomStringConvertible {
     }
 
     /// The height and width of the images, in pixels.
-    public var imageSize: Int { sizes.vision.imageSize }
+    package var imageSize: Int { sizes.vision.imageSize }
     /// The number of token ids.
-    public var vocabularySize: Int { sizes.text.vocabulary }
+    package var vocabularySize: Int { sizes.text.vocabulary }
     /// Whether the sizes are those of the published model.
-    public var isPublished: Bool { sizes == (.vitL16, .imageReward) }
+    package var isPublished: Bool { sizes == (.vitL16, .imageReward) }
     /// A summary for the log.
-    public var description: String {
+    package var description: String {
         "BLIP with a \(sizes.vision) and a BERT of \(sizes.text.layers) layers, \(sizes.text.width) wide"
     }
 
@@ -79,7 +79,7 @@ public final class ImageRewardModel: CustomStringConvertible {
     ///   - images: float32 [n, 3, imageSize, imageSize], normalised with CLIP's mean and deviation.
     ///   - ids: n lists of token ids, without padding.
     /// - Throws: `ModelError` if the images have another shape; `TensorError` if an operation failed.
-    public func callAsFunction(_ images: Tensor, ids: [[Int]]) throws -> [Float] {
+    package func callAsFunction(_ images: Tensor, ids: [[Int]]) throws -> [Float] {
         guard images.shape == [ids.count, 3, imageSize, imageSize] else {
             throw ModelError("images for ImageReward must be [\(ids.count), 3, \(imageSize), \(imageSize)], not \(images.shape)")
         }

@@ -1,13 +1,13 @@
 import NN
 
 /// The sizes of a CLIP, with the structure of open_clip's model_configs/*.json.
-public struct OpenCLIPConfiguration: Equatable, Sendable, CustomStringConvertible {
+package struct OpenCLIPConfiguration: Equatable, Sendable, CustomStringConvertible {
     /// The text transformer, `text_cfg`.
-    public struct Text: Equatable, Sendable {
+    package struct Text: Equatable, Sendable {
         /// The number of tokens of a text, padding included.
-        public let contextLength: Int
+        package let contextLength: Int
         /// The number of token ids.
-        public let vocabularySize: Int
+        package let vocabularySize: Int
         /// The number of layers, their width, the width of an
         /// MLP's inner layer, and the number of attention heads.
         let layers, width, inner, heads: Int
@@ -16,17 +16,17 @@ public struct OpenCLIPConfiguration: Equatable, Sendable, CustomStringConvertibl
     /// The length of an image's or a text's embedding, `embed_dim`.
     let embedding: Int
     /// The vision transformer, `vision_cfg`.
-    public let vision: VisionSizes
+    package let vision: VisionSizes
     /// The text transformer, `text_cfg`.
-    public let text: Text
+    package let text: Text
 
     /// ViT-H-14, as in laion/CLIP-ViT-H-14-laion2B-s32B-b79K, HPSv2 and HPSv2.1.
-    public static let vitH14 = OpenCLIPConfiguration(
+    package static let vitH14 = OpenCLIPConfiguration(
         embedding: 1024, vision: .vitH14,
         text: Text(contextLength: 77, vocabularySize: 49408, layers: 24, width: 1024, inner: 4096, heads: 16))
 
     /// A summary for the log.
-    public var description: String {
+    package var description: String {
         "CLIP with a \(vision) and a text tower of \(text.layers) layers, \(text.width) wide"
     }
 }

@@ -5,9 +5,9 @@ import Tensors
 /// open_clip's CLIP with both towers, for example the ViT-H-14 of HPSv2. Parameters have open_clip's names.
 ///
 /// Source: Radford et al. 2021 (CLIP), Cherti et al. 2022 (OpenCLIP).
-public final class OpenCLIPModel {
+package final class OpenCLIPModel {
     /// The sizes, read from the weights.
-    public let configuration: OpenCLIPConfiguration
+    package let configuration: OpenCLIPConfiguration
     private let visual: CLIPVisionTower
     private let tokenEmbedding: Embedding
     private let positions, textProjection: Tensor
@@ -25,7 +25,7 @@ public final class OpenCLIPModel {
     ///   - dtype: the type to compute in.
     /// - Throws: `ModelError` or `TensorFileError`, one line
     ///   that lists missing, superfluous and misshapen tensors.
-    public init(weights: URL, dtype: DType = .float32, device: Device = .cpu) throws {
+    package init(weights: URL, dtype: DType = .float32, device: Device = .cpu) throws {
         let tensors = try Self.stateDict(weights)
         configuration = try OpenCLIPConfiguration(
             CheckpointShapes(tensors: tensors, origin: weights.path, owner: "open_clip's"))
@@ -49,7 +49,7 @@ public final class OpenCLIPModel {
     /// - Parameter images: float32 [n, 3, imageSize, imageSize],
     ///   already normalised with CLIP's mean and deviation.
     /// - Throws: `ModelError` if the images have another shape or type; `TensorError` if an operation failed.
-    public func imageFeatures(_ images: Tensor) throws -> Tensor {
+    package func imageFeatures(_ images: Tensor) throws -> Tensor {
         let features = try visual(images).normalize()
         try TensorError.check()
         return features
@@ -59,7 +59,7 @@ public final class OpenCLIPModel {
     /// end token, which is the one with the highest id.
     /// - Parameter ids: token ids, n lists of equal length of at most `contextLength`, end token included.
     /// - Throws: `ModelError` if lengths or ids do not fit; `TensorError` if an operation failed.
-    public func textFeatures(_ ids: [[Int]]) throws -> Tensor {
+    package func textFeatures(_ ids: [[Int]]) throws -> Tensor {
         let maxLength = configuration.text.contextLength
         let vocabularySize = configuration.text.vocabularySize
         let length = ids.first?.count ?? 0

@@ -2,14 +2,14 @@ import Foundation
 import Tensors
 
 /// The quantity that the network predicts.
-public enum PredictionType: String, Decodable, Sendable {
+package enum PredictionType: String, Decodable, Sendable {
     case epsilon, sample
     case vPrediction = "v_prediction"
 }
 
 /// diffusers' DDIMScheduler (Song et al. 2021), built from any scheduler_config.json as
 /// `DDIMScheduler.from_config` would be.
-public struct DDIMScheduler: Sendable {
+package struct DDIMScheduler: Sendable {
     private struct Configuration: Decodable {
         let numTrainTimesteps: Int?
         let betaStart, betaEnd: Double?
@@ -23,26 +23,26 @@ public struct DDIMScheduler: Sendable {
     }
 
     /// One denoising step, from time t to the earlier time t', with signal levels abar(t) and abar(t').
-    public struct Step: Sendable {
+    package struct Step: Sendable {
         /// The times t and t'. The last t' is below zero if that step goes past the first training step.
-        public let time, next: Int
+        package let time, next: Int
         /// The signal levels abar(t) and abar(t').
-        public let alpha, alphaNext: Double
+        package let alpha, alphaNext: Double
     }
 
     /// The signal level abar(t) of every training step: the cumulative product of 1 - beta.
-    public let alphasCumprod: [Double]
+    package let alphasCumprod: [Double]
     /// The quantity that the network predicts.
-    public let predictionType: PredictionType
+    package let predictionType: PredictionType
     /// The bound of the predicted x0; nil if the configuration does not clip it.
-    public let clipRange: Double?
+    package let clipRange: Double?
     private let finalAlpha: Double
     private let stepsOffset: Int
     private let spacing: String
 
     /// Reads a scheduler's folder.
     /// - Throws: `ModelError` that names the file and a value that is not supported.
-    public init(folder: ModelFolder) throws {
+    package init(folder: ModelFolder) throws {
         let file = folder.url.appendingPathComponent("scheduler_config.json").path
         let c = try folder.decode(Configuration.self, from: "scheduler_config.json")
         let count = c.trainedBetas?.count ?? c.numTrainTimesteps ?? 1000
@@ -88,7 +88,7 @@ public struct DDIMScheduler: Sendable {
     /// Returns the steps of a run, from noise to data.
     /// - Parameter count: the number of denoising steps, from 1 to the number of training steps.
     /// - Throws: `ModelError` if the count is outside that range.
-    public func steps(_ count: Int) throws -> [Step] {
+    package func steps(_ count: Int) throws -> [Step] {
         let total = alphasCumprod.count
         guard (1...total).contains(count) else { throw ModelError("steps must be from 1 to \(total), not \(count)") }
         let times: [Int]
@@ -118,7 +118,7 @@ public struct DDIMScheduler: Sendable {
     ///   - x: the sample at that step.
     ///   - alpha: abar(t), of a shape that broadcasts to `x`.
     /// - Returns: x0 (clipped where the configuration says so) and epsilon.
-    public func prediction(_ output: Tensor, x: Tensor, alpha: Tensor) -> (x0: Tensor, epsilon: Tensor) {
+    package func prediction(_ output: Tensor, x: Tensor, alpha: Tensor) -> (x0: Tensor, epsilon: Tensor) {
         let signal = alpha.sqrt()
         let noise = (1 - alpha).sqrt()
         let (x0, epsilon): (Tensor, Tensor) =

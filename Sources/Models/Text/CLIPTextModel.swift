@@ -3,7 +3,7 @@ import NN
 import Tensors
 
 /// transformers' CLIPTextModel: the text encoder of Stable Diffusion 1.x and 2.x.
-public final class CLIPTextModel {
+package final class CLIPTextModel {
     private struct Configuration: Decodable {
         let architectures: [String]?
         let vocabSize, hiddenSize, intermediateSize, numHiddenLayers, numAttentionHeads, maxPositionEmbeddings: Int
@@ -12,9 +12,9 @@ public final class CLIPTextModel {
     }
 
     /// The number of tokens of a prompt, padding included.
-    public let maxLength: Int
+    package let maxLength: Int
     /// The width of the embedding.
-    public let hiddenSize: Int
+    package let hiddenSize: Int
     private let vocabularySize: Int
     private let tokenEmbedding, positionEmbedding: Embedding
     private let layers: [CLIPLayer]
@@ -23,7 +23,7 @@ public final class CLIPTextModel {
 
     /// Loads configuration and weights, frozen and in float32, from a folder in diffusers layout.
     /// - Throws: `ModelError` or `TensorFileError` that names the file.
-    public init(folder: ModelFolder, device: Device = .cpu) throws {
+    package init(folder: ModelFolder, device: Device = .cpu) throws {
         let file = folder.url.appendingPathComponent("config.json").path
         let c = try folder.decode(Configuration.self)
         if let architecture = c.architectures?.first, !["CLIPTextModel", "CLIPTextModelWithProjection"].contains(architecture) {
@@ -61,7 +61,7 @@ public final class CLIPTextModel {
     /// Returns the last hidden state after the final norm, float32 [B, L, hiddenSize].
     /// - Parameter ids: token ids, B lists of equal length L of at most `maxLength`.
     /// - Throws: `ModelError` if lengths or ids do not fit.
-    public func callAsFunction(_ ids: [[Int]]) throws -> Tensor {
+    package func callAsFunction(_ ids: [[Int]]) throws -> Tensor {
         let length = ids.first?.count ?? 0
         guard length > 0, length <= maxLength,
             ids.allSatisfy({ $0.count == length && $0.allSatisfy { 0 <= $0 && $0 < vocabularySize } })

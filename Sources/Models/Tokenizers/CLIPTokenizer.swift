@@ -5,20 +5,20 @@ import Foundation
 /// The ids equal those of `CLIPTokenizer` in transformers 5 with `padding="max_length", truncation=True`, or
 /// those of open_clip's `SimpleTokenizer`, depending on the initialiser.
 /// Source: Radford et al. 2021 (CLIP); Sennrich et al. 2016 (byte-pair encoding).
-public struct CLIPTokenizer: Sendable {
+package struct CLIPTokenizer: Sendable {
     /// The number of ids that `encode` returns, begin and end
     /// tokens included: 77 for every published Stable Diffusion.
-    public let maxLength: Int
+    package let maxLength: Int
     /// The number of token ids, added tokens included: the text encoder's embedding needs as many rows.
-    public let vocabularySize: Int
+    package let vocabularySize: Int
     /// The id before every text (`<|startoftext|>`).
-    public let startOfTextID: Int
+    package let startOfTextID: Int
     /// The id after every text (`<|endoftext|>`). CLIP pools its output at the first of these.
-    public let endOfTextID: Int
+    package let endOfTextID: Int
     /// The id that fills up to `maxLength`: the end token for SD 1.x, `!` for SD 2.x and open_clip.
-    public let paddingID: Int
+    package let paddingID: Int
     /// The id that stands for a byte that the vocabulary lacks.
-    public let unknownID: Int
+    package let unknownID: Int
 
     private let bytePairs: BytePairEncoder
     /// Tokens that are matched in the text as written, longest first.
@@ -38,7 +38,7 @@ public struct CLIPTokenizer: Sendable {
     ///     `tokenizer`. Like transformers, this prefers `tokenizer.json` to the other form.
     ///   - maxLength: overrides `model_max_length` of `tokenizer_config.json`; 77 if neither is given.
     /// - Throws: `TokenizerError` that names the file that is missing, cut short or contradicts another.
-    public init(folder: URL, maxLength: Int? = nil) throws {
+    package init(folder: URL, maxLength: Int? = nil) throws {
         let files = try CLIPTokenizerFiles(folder: folder)
         bytePairs = BytePairEncoder(files.vocabulary, merges: files.merges, unknownID: files.unknownID)
         self.maxLength = maxLength ?? files.maxLength ?? 77
@@ -64,7 +64,7 @@ public struct CLIPTokenizer: Sendable {
     ///   - file: open_clip's `bpe_simple_vocab_16e6.txt.gz`, compressed or not.
     ///   - maxLength: the model's context length.
     /// - Throws: `TokenizerError` that names the file and, if it is damaged, the line.
-    public init(openCLIP file: URL, maxLength: Int = 77) throws {
+    package init(openCLIP file: URL, maxLength: Int = 77) throws {
         try Self.validate(maxLength)
         let vocabulary = try OpenCLIPVocabulary(contentsOf: file)
         vocabularySize = vocabulary.size
@@ -91,7 +91,7 @@ public struct CLIPTokenizer: Sendable {
     /// Returns the token ids of a text for the text encoder: begin token, text, end token, padding.
     ///
     /// - Returns: exactly `maxLength` ids. A text that is too long is cut.
-    public func encode(_ text: String) -> [Int] {
+    package func encode(_ text: String) -> [Int] {
         var ids = [startOfTextID]
         ids.append(contentsOf: tokenize(text).prefix(maxLength - 2))
         ids.append(endOfTextID)
@@ -100,7 +100,7 @@ public struct CLIPTokenizer: Sendable {
     }
 
     /// Returns the token ids of a text alone: no begin or end token, no padding, not cut.
-    public func tokenize(_ text: String) -> [Int] {
+    package func tokenize(_ text: String) -> [Int] {
         var ids: [Int] = []
         AddedToken.split(Array(text.unicodeScalars), at: literalTokens, token: { ids.append($0) }) { raw in
             // Each stretch is normalised alone: a combining mark

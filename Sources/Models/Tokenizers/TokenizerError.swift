@@ -1,7 +1,7 @@
 /// A tokenizer that cannot be read.
-public struct TokenizerError: Error, CustomStringConvertible, Sendable {
+package struct TokenizerError: Error, CustomStringConvertible, Sendable {
     /// One line: the file, the problem and the remedy.
-    public let description: String
+    package let description: String
 
     init(_ description: String) {
         self.description = description

@@ -4,13 +4,13 @@ import Foundation
 ///
 /// The ids equal those of transformers' `BertTokenizer` with `bert-base-uncased`.
 /// Source: Devlin et al. 2018; Wu et al. 2016 (WordPiece).
-public struct WordPieceTokenizer: Sendable {
+package struct WordPieceTokenizer: Sendable {
     /// The number of ids.
-    public let size: Int
+    package let size: Int
     /// The ids of pieces, by their UTF-8 bytes: Swift holds strings for equal that are different pieces.
     private let ids: [[UInt8]: Int]
     /// The ids of `[UNK]`, `[CLS]` and `[SEP]`.
-    public let unknown, start, end: Int
+    package let unknown, start, end: Int
     /// Tokens that are matched as a whole anywhere in a text.
     private let special: [AddedToken]
     /// The largest number of characters of a word that is cut into pieces; a longer one is unknown.
@@ -19,7 +19,7 @@ public struct WordPieceTokenizer: Sendable {
     /// Reads `vocab.txt`, where the piece in each line has the line's number, from 0, as its id.
     /// - Parameter added: tokens with the ids that follow, matched as a whole like `[MASK]`.
     /// - Throws: `TokenizerError` that names the file.
-    public init(vocabulary file: URL, added: [String] = []) throws {
+    package init(vocabulary file: URL, added: [String] = []) throws {
         guard let text = try? String(contentsOf: file, encoding: .utf8) else {
             throw TokenizerError("\(file.path): is not UTF-8 text, so it is no BERT's vocab.txt")
         }
@@ -47,7 +47,7 @@ public struct WordPieceTokenizer: Sendable {
 
     /// Returns the ids of `[CLS]`, the text and `[SEP]`, without padding.
     /// The text is cut so that there are at most `maxLength` ids.
-    public func encode(_ text: String, maxLength: Int) -> [Int] {
+    package func encode(_ text: String, maxLength: Int) -> [Int] {
         var result = [start]
         AddedToken.split(
             Array(text.unicodeScalars), at: special, token: { result.append($0) },

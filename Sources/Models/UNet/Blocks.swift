@@ -2,7 +2,7 @@ import NN
 import Tensors
 
 /// Settings that all blocks of one network share.
-public struct BlockSettings {
+package struct BlockSettings {
     let timeChannels: Int?
     let groups: Int
     let eps: Double
@@ -19,7 +19,7 @@ public struct BlockSettings {
     ///   - contextChannels: the width of the text embedding; nil without text.
     ///   - linearProjection: whether transformers project with linear
     ///     layers (SD 2.x) instead of 1x1 convolutions (SD 1.x).
-    public init(timeChannels: Int?, groups: Int, eps: Double, downsamplePadding: Int, contextChannels: Int?, linearProjection: Bool) {
+    package init(timeChannels: Int?, groups: Int, eps: Double, downsamplePadding: Int, contextChannels: Int?, linearProjection: Bool) {
         self.timeChannels = timeChannels
         self.groups = groups
         self.eps = eps
@@ -30,7 +30,7 @@ public struct BlockSettings {
 }
 
 /// The attention of one block.
-public enum BlockAttention {
+package enum BlockAttention {
     case none
     /// Transformer blocks over pixels and text.
     case cross(heads: Int, layers: Int)
@@ -76,12 +76,12 @@ enum AttentionLayer {
 }
 
 /// diffusers' DownBlock2D, CrossAttnDownBlock2D, AttnDownBlock2D and DownEncoderBlock2D.
-public struct DownBlock {
+package struct DownBlock {
     private let layers: [(resnet: ResnetBlock2D, attention: AttentionLayer?)]
     private let downsampler: Downsample2D?
 
     /// Reads the keys `resnets`, `attentions` and `downsamplers`.
-    public init(
+    package init(
         _ input: Int, _ output: Int, layers: Int, attention: BlockAttention, downsample: Bool, _ settings: BlockSettings, _ scope: Scope
     ) {
         self.layers = (0..<layers).map { k in
@@ -96,7 +96,7 @@ public struct DownBlock {
     }
 
     /// Returns the result, and every layer's output for the up path.
-    public func callAsFunction(_ x: Tensor, time: Tensor?, context: Tensor?) -> (Tensor, skips: [Tensor]) {
+    package func callAsFunction(_ x: Tensor, time: Tensor?, context: Tensor?) -> (Tensor, skips: [Tensor]) {
         var x = x
         var skips: [Tensor] = []
         for (resnet, attention) in layers {

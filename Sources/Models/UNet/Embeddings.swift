@@ -3,7 +3,7 @@ import NN
 import Tensors
 
 /// The sinusoidal embedding of timesteps (diffusers' get_timestep_embedding with maximum period 10000).
-public struct Timesteps {
+package struct Timesteps {
     let channels: Int
     let flipSinToCos: Bool
     let shift: Double
@@ -12,14 +12,14 @@ public struct Timesteps {
     ///   - channels: the width of the embedding.
     ///   - flipSinToCos: whether cosines come before sines.
     ///   - shift: a correction of the frequencies' spacing (`freq_shift`).
-    public init(channels: Int, flipSinToCos: Bool, shift: Double) {
+    package init(channels: Int, flipSinToCos: Bool, shift: Double) {
         self.channels = channels
         self.flipSinToCos = flipSinToCos
         self.shift = shift
     }
 
     /// Maps [B] to float32 [B, channels].
-    public func callAsFunction(_ timesteps: Tensor) -> Tensor {
+    package func callAsFunction(_ timesteps: Tensor) -> Tensor {
         let half = channels / 2
         let exponent = Tensor.arange(half).to(.float32) * (-Foundation.log(10000.0) / (Double(half) - shift))
         let angles = timesteps.to(.float32).unsqueeze(1) * exponent.exp().to(timesteps.device).unsqueeze(0)
@@ -30,16 +30,16 @@ public struct Timesteps {
 }
 
 /// Two linear layers with SiLU between them (diffusers' TimestepEmbedding).
-public struct TimestepEmbedding {
+package struct TimestepEmbedding {
     let linear1: Linear
     let linear2: Linear
 
     /// Reads the keys `linear_1` and `linear_2`.
-    public init(_ channels: Int, _ width: Int, _ scope: Scope) {
+    package init(_ channels: Int, _ width: Int, _ scope: Scope) {
         linear1 = Linear(channels, width, scope / "linear_1")
         linear2 = Linear(width, width, scope / "linear_2")
     }
 
     /// Maps [B, channels] to [B, width].
-    public func callAsFunction(_ x: Tensor) -> Tensor { linear2(linear1(x).silu()) }
+    package func callAsFunction(_ x: Tensor) -> Tensor { linear2(linear1(x).silu()) }
 }

@@ -4,17 +4,17 @@ import Tensors
 
 /// diffusers' UNet2DConditionModel (Stable Diffusion 1.x and 2.x)
 /// and UNet2DModel (DDPM): one network, with or without text.
-public final class UNet: DenoisingNetwork {
+package final class UNet: DenoisingNetwork {
     /// The published configuration.
-    public let configuration: UNetConfiguration
+    package let configuration: UNetConfiguration
     /// The type that the network computes in.
-    public let dtype: DType
+    package let dtype: DType
     /// The width of the text embedding; nil without text.
-    public var textWidth: Int? { configuration.isConditional ? configuration.crossAttentionDim : nil }
+    package var textWidth: Int? { configuration.isConditional ? configuration.crossAttentionDim : nil }
     /// The channels of the blocks, from the largest resolution to the smallest.
-    public var channels: [Int] { configuration.blockOutChannels }
+    package var channels: [Int] { configuration.blockOutChannels }
     /// Every linear layer by key, for adapters.
-    public let linears: [String: Linear]
+    package let linears: [String: Linear]
 
     private let timesteps: Timesteps
     private let timeEmbedding: TimestepEmbedding
@@ -26,7 +26,7 @@ public final class UNet: DenoisingNetwork {
 
     /// Loads configuration and weights, frozen, from a folder in diffusers layout.
     /// - Throws: `ModelError` or `TensorFileError` that names the file and what is missing or not supported.
-    public convenience init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
+    package convenience init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
         let configuration = try folder.decode(UNetConfiguration.self)
         try configuration.validate(folder.url.appendingPathComponent("config.json").path)
         let store = try folder.parameters(dtype: dtype, device: device, renaming: SpatialAttention.currentKey)
@@ -89,7 +89,7 @@ public final class UNet: DenoisingNetwork {
     ///   - sample: [B, C, H, W], any floating type.
     ///   - timesteps: int64 [B].
     ///   - context: the text embedding [B, L, cross_attention_dim]; nil for an unconditional model.
-    public func callAsFunction(_ sample: Tensor, timesteps t: Tensor, context: Tensor?) -> Tensor {
+    package func callAsFunction(_ sample: Tensor, timesteps t: Tensor, context: Tensor?) -> Tensor {
         let context = context?.to(dtype)
         let input = configuration.centerInputSample == true ? sample * 2 - 1 : sample
         // Every block applies SiLU to the embedding first; once is enough.

@@ -1,10 +1,10 @@
 /// The configuration of UNet2DConditionModel or UNet2DModel (unet/config.json) with diffusers' defaults.
-public struct UNetConfiguration: Decodable, Sendable {
+package struct UNetConfiguration: Decodable, Sendable {
     let className: String
     /// The height and width that the model was trained for, in latents or pixels.
-    public let sampleSize: OneOrMany?
+    package let sampleSize: OneOrMany?
     /// The channels of a sample.
-    public let inChannels: Int
+    package let inChannels: Int
     let outChannels: Int
     let blockOutChannels: [Int]
     let downBlockTypes: [String]
@@ -15,7 +15,7 @@ public struct UNetConfiguration: Decodable, Sendable {
     let attentionHeadDim: OneOrMany?
     let numAttentionHeads: OneOrMany?
     /// The width of the text embedding; nil for an unconditional model.
-    public let crossAttentionDim: Int?
+    package let crossAttentionDim: Int?
     let useLinearProjection: Bool?
     let normNumGroups: Int?
     let normEps: Double?
@@ -50,7 +50,7 @@ public struct UNetConfiguration: Decodable, Sendable {
     }
 
     /// Whether the model takes text.
-    public var isConditional: Bool { className == "UNet2DConditionModel" }
+    package var isConditional: Bool { className == "UNet2DConditionModel" }
 
     /// Returns the number of attention heads of block `index`
     /// of the down path, which has `channels` channels.

@@ -3,7 +3,7 @@ import NN
 import Tensors
 
 /// diffusers' AutoencoderKL: maps images to latents and back.
-public final class AutoencoderKL {
+package final class AutoencoderKL {
     private struct Configuration: Decodable {
         let className: String
         let inChannels, outChannels, latentChannels, layersPerBlock: Int
@@ -24,9 +24,9 @@ public final class AutoencoderKL {
     private let scalingFactor: Double
     private let shiftFactor: Double
     /// The channels of a latent.
-    public let latentChannels: Int
+    package let latentChannels: Int
     /// The ratio of an image's height and width to those of its latent.
-    public let scale: Int
+    package let scale: Int
     private let dtype: DType
     private let encoder: Encoder?
     private let decoder: Decoder
@@ -36,7 +36,7 @@ public final class AutoencoderKL {
     /// - Parameter withEncoder: whether `encode` will be called. Sampling and training only decode, and the
     ///   encoder is two fifths of the weights.
     /// - Throws: `ModelError` or `TensorFileError` that names the file and what is missing or not supported.
-    public init(folder: ModelFolder, withEncoder: Bool = false, dtype: DType = .float32, device: Device = .cpu) throws {
+    package init(folder: ModelFolder, withEncoder: Bool = false, dtype: DType = .float32, device: Device = .cpu) throws {
         let file = folder.url.appendingPathComponent("config.json").path
         let c = try folder.decode(Configuration.self)
         guard c.className == "AutoencoderKL" else {
@@ -88,7 +88,7 @@ public final class AutoencoderKL {
     ///
     /// The autoencoder must have been loaded with its encoder.
     /// - Parameter images: [B, 3, H, W] in [-1, 1].
-    public func encode(_ images: Tensor) -> (mean: Tensor, logVariance: Tensor) {
+    package func encode(_ images: Tensor) -> (mean: Tensor, logVariance: Tensor) {
         guard let encoder else {
             preconditionFailure("this autoencoder was loaded without its encoder (withEncoder: true)")
         }
@@ -98,11 +98,11 @@ public final class AutoencoderKL {
     }
 
     /// Scales an encoder's latents z for the diffusion model: (z - shift) * scaling.
-    public func scaled(_ latents: Tensor) -> Tensor { (latents - shiftFactor) * scalingFactor }
+    package func scaled(_ latents: Tensor) -> Tensor { (latents - shiftFactor) * scalingFactor }
 
     /// Returns images, float32 [B, 3, H, W], nominally in [-1, 1].
     /// - Parameter latents: scaled latents of the diffusion model, [B, latentChannels, H/scale, W/scale].
-    public func decode(_ latents: Tensor) -> Tensor {
+    package func decode(_ latents: Tensor) -> Tensor {
         var z = latents / scalingFactor
         if shiftFactor != 0 { z = z + shiftFactor }
         z = z.to(dtype)

@@ -4,7 +4,7 @@ import Tensors
 
 /// transformers' CLIPVisionModelWithProjection: CLIP's image embeddings, for example those of
 /// openai/clip-vit-large-patch14.
-public final class CLIPVisionModel {
+package final class CLIPVisionModel {
     /// transformers' CLIPVisionConfig. Files may leave values out; the defaults are transformers' own.
     private struct Configuration: Decodable {
         let hiddenSize, intermediateSize, numHiddenLayers, numAttentionHeads, numChannels, imageSize, patchSize, projectionDim: Int?
@@ -20,19 +20,19 @@ public final class CLIPVisionModel {
     }
 
     /// The height and width of the images, in pixels.
-    public var imageSize: Int { sizes.imageSize }
+    package var imageSize: Int { sizes.imageSize }
     /// The length of an embedding.
-    public let embeddingSize: Int
+    package let embeddingSize: Int
     /// The sizes of the transformer.
-    public let sizes: VisionSizes
+    package let sizes: VisionSizes
     /// The activation of the MLPs.
-    public let activation: Activation
+    package let activation: Activation
     private let tower: CLIPVisionTower
 
     /// Loads configuration and weights of a whole CLIPModel or of a CLIPVisionModelWithProjection, frozen.
     /// - Parameter dtype: the type to compute in.
     /// - Throws: `ModelError` or `TensorFileError` that names the file.
-    public init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
+    package init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
         let name = folder.url.appendingPathComponent("config.json").path
         let file = try folder.decode(File.self)
         if let architecture = file.architectures?.first,
@@ -74,5 +74,5 @@ public final class CLIPVisionModel {
     /// - Parameter images: float32 [n, 3, imageSize, imageSize],
     ///   already normalised with CLIP's mean and deviation.
     /// - Throws: `ModelError` if the images have another shape or type.
-    public func callAsFunction(_ images: Tensor) throws -> Tensor { try tower(images) }
+    package func callAsFunction(_ images: Tensor) throws -> Tensor { try tower(images) }
 }

@@ -1,21 +1,21 @@
 /// The sizes of a vision transformer (Dosovitskiy et al. 2021), CLIP's or BLIP's.
-public struct VisionSizes: Equatable, Sendable, CustomStringConvertible {
+package struct VisionSizes: Equatable, Sendable, CustomStringConvertible {
     /// The widths of a token and of an MLP's inner layer.
     let width, inner: Int
     /// The numbers of layers, and of attention heads in each.
     let layers, heads: Int
     /// The height and width of an image and of a patch, in pixels.
-    public let imageSize, patchSize: Int
+    package let imageSize, patchSize: Int
 
     /// ViT-L/14, as in openai/clip-vit-large-patch14.
-    public static let vitL14 = VisionSizes(width: 1024, inner: 4096, layers: 24, heads: 16, imageSize: 224, patchSize: 14)
+    package static let vitL14 = VisionSizes(width: 1024, inner: 4096, layers: 24, heads: 16, imageSize: 224, patchSize: 14)
     /// ViT-L/16, as in ImageReward.
     static let vitL16 = VisionSizes(width: 1024, inner: 4096, layers: 24, heads: 16, imageSize: 224, patchSize: 16)
     /// ViT-H/14, as in HPSv2.
     static let vitH14 = VisionSizes(width: 1280, inner: 5120, layers: 32, heads: 16, imageSize: 224, patchSize: 14)
 
     /// A summary for the log, such as `ViT of 24 layers, 1024 wide, patches of 14 in 224`.
-    public var description: String { "ViT of \(layers) layers, \(width) wide, patches of \(patchSize) in \(imageSize)" }
+    package var description: String { "ViT of \(layers) layers, \(width) wide, patches of \(patchSize) in \(imageSize)" }
 
     /// The number of tokens of an image: its patches and the class token.
     var tokens: Int { imageSize / patchSize * (imageSize / patchSize) + 1 }

@@ -3,7 +3,7 @@ import Foundation
 
 /// A program of this package, or a subcommand of one. Errors are one line on standard error: `program:
 /// culprit and remedy`.
-public protocol Command: ParsableCommand {
+package protocol Command: ParsableCommand {
     /// Does the work.
     /// - Throws: any error, which ends the program.
     mutating func execute() throws
@@ -15,12 +15,12 @@ public protocol Command: ParsableCommand {
 
 extension Command {
     /// The error's own description.
-    public static func line(for error: any Error) -> String { "\(error)" }
+    package static func line(for error: any Error) -> String { "\(error)" }
     /// False for every error.
-    public static func isUsageError(_ error: any Error) -> Bool { false }
+    package static func isUsageError(_ error: any Error) -> Bool { false }
 
     /// Runs the program. Exit codes: 0 done, 2 a usage error, 1 anything else (model, plugin, folder, run).
-    public static func main() {
+    package static func main() {
         signal(SIGPIPE, SIG_IGN)
         signal(SIGCHLD, SIG_DFL)  // were it ignored, as a parent may have left it, waiting for a reward's process would fail
         do {
@@ -46,7 +46,7 @@ extension Command {
 }
 
 /// Writes to standard error; does nothing if its reader has gone away.
-public func report(_ text: String) { try? FileHandle.standardError.write(contentsOf: Data(text.utf8)) }
+package func report(_ text: String) { try? FileHandle.standardError.write(contentsOf: Data(text.utf8)) }
 
 /// Writes a line to standard output; does nothing if its reader has gone away.
-public func say(_ line: String) { try? FileHandle.standardOutput.write(contentsOf: Data((line + "\n").utf8)) }
+package func say(_ line: String) { try? FileHandle.standardOutput.write(contentsOf: Data((line + "\n").utf8)) }

@@ -1,12 +1,12 @@
-public import CDAGCore
+import CDAGCore
 
 /// Texts in one buffer, as the C ABI borrows them: with their lengths, and NUL-terminated too.
-public struct BorrowedTexts: Sendable {
+package struct BorrowedTexts: Sendable {
     private var bytes: [UInt8] = []
     private var sizes: [Int] = []
 
     /// - Parameter texts: at least one.
-    public init(_ texts: [String]) {
+    package init(_ texts: [String]) {
         for text in texts {
             bytes.append(contentsOf: text.utf8)
             bytes.append(0)
@@ -15,7 +15,7 @@ public struct BorrowedTexts: Sendable {
     }
 
     /// Lends the texts, `[count]`, to a function.
-    public func withTexts<Result>(_ body: (UnsafePointer<dag_reward_text>) throws -> Result) rethrows -> Result {
+    package func withTexts<Result>(_ body: (UnsafePointer<dag_reward_text>) throws -> Result) rethrows -> Result {
         try bytes.withUnsafeBytes { buffer in
             var offset = 0
             let texts = sizes.map { size in

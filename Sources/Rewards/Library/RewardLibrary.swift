@@ -1,25 +1,25 @@
-public import CDAGCore
+import CDAGCore
 import Foundation
 
 /// A reward plugin's shared library with its description; no model is loaded.
 ///
 /// Libraries are never unloaded: their tables may be used for the life of the process. `RawPlugin` of
 /// dag-reward calls plugins a second, stranger way, without this code, to check them.
-public final class RewardLibrary: RewardFactory, @unchecked Sendable {
+package final class RewardLibrary: RewardFactory, @unchecked Sendable {
     /// The library's file.
-    public let path: String
+    package let path: String
     /// Its description of itself.
-    public let description: RewardDescription
+    package let description: RewardDescription
 
     /// The plugin table.
-    public let functions: dag_reward_plugin
+    package let functions: dag_reward_plugin
     /// Held during calls that must not overlap others into this library.
     let lock: NSLock
 
     /// Opens a library.
     /// - Throws: `RewardError` if it cannot be loaded, is not a reward plugin, speaks another version of the
     ///   ABI, or does not describe itself as `dag_reward.h` asks.
-    public init(path: String) throws {
+    package init(path: String) throws {
         let file = URL(fileURLWithPath: path).lastPathComponent
         let reader = TableReader(subject: "reward plugin \(file)")
         self.path = URL(fileURLWithPath: path).path
@@ -52,7 +52,7 @@ public final class RewardLibrary: RewardFactory, @unchecked Sendable {
 
     /// Makes an instance in this process.
     /// - Throws: `RewardError` for an unknown setting or device, or with the plugin's own message.
-    public func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward {
+    package func make(options: [String: String], device: String, timeout: Double?) throws -> any Reward {
         try RewardPlugin(self, options: options, device: device, timeout: timeout)
     }
 

@@ -2,19 +2,19 @@ import CDAGCore
 import Foundation
 
 /// A reward in a shared library that speaks `dag_reward.h`, loaded into this process.
-public final class RewardPlugin: Reward, @unchecked Sendable {
+package final class RewardPlugin: Reward, @unchecked Sendable {
     /// The library.
-    public let library: RewardLibrary
+    package let library: RewardLibrary
     /// Name, version, and words for everything that the scores depend on: the plugin's own words for all of
     /// it, or else the settings and the plugin's words for its weights. Building the same version again
     /// changes nothing.
-    public let fingerprint: String
+    package let fingerprint: String
     /// The plugin's name.
-    public var name: String { library.description.name }
+    package var name: String { library.description.name }
     /// The numbers that it gives each image, in the order of the scores.
-    public var objectives: [RewardObjective] { library.description.objectives }
+    package var objectives: [RewardObjective] { library.description.objectives }
     /// Whether equal images get equal scores.
-    public var isDeterministic: Bool { library.description.isDeterministic }
+    package var isDeterministic: Bool { library.description.isDeterministic }
 
     private let instance: UnsafeMutableRawPointer?
     /// Held while scoring; nil if the plugin lets calls overlap.
@@ -24,7 +24,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
     /// Loads the plugin's model: see `RewardFactory.make`.
     /// - Parameter timeout: seconds after which the plugin is asked to give up on a batch; nil: never.
     /// - Throws: `RewardError` for an unknown setting or device, or with the plugin's own message.
-    public init(
+    package init(
         _ library: RewardLibrary, options: [String: String] = [:], device: String = "cpu", timeout: Double? = nil
     ) throws {
         self.library = library
@@ -57,7 +57,7 @@ public final class RewardPlugin: Reward, @unchecked Sendable {
 
     /// Scores a batch, in parts of the plugin's largest batch.
     /// - Throws: `RewardError` that says on which samples the plugin failed and why.
-    public func result(_ batch: RewardBatch) throws -> RewardResult {
+    package func result(_ batch: RewardBatch) throws -> RewardResult {
         lock?.lock()
         defer { lock?.unlock() }
         let score = library.functions.score!

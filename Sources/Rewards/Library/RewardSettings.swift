@@ -1,14 +1,14 @@
-public import CDAGCore
+import CDAGCore
 import Foundation
 
 /// A plugin's settings with their defaults, in the order that `dag_reward.h` promises.
-public struct RewardSettings {
+package struct RewardSettings {
     let settings: [(key: String, value: String)]
     /// The settings as a JSON object; values that are JSON numbers, true or false are not quoted.
     let json: String
 
     /// - Parameter given: the user's settings, after `RewardDescription.validate`.
-    public init(_ given: [String: String], for description: RewardDescription) {
+    package init(_ given: [String: String], for description: RewardDescription) {
         let known = description.options.map(\.key)
         let others = given.keys.filter { !known.contains($0) }.sorted()
         settings = description.options.map { ($0.key, given[$0.key] ?? $0.defaultValue) } + others.map { ($0, given[$0]!) }
@@ -16,7 +16,7 @@ public struct RewardSettings {
     }
 
     /// Lends the settings to a function, as a plugin borrows them.
-    public func withConfig<Result>(device: String, _ body: (UnsafePointer<dag_reward_config>) -> Result) -> Result {
+    package func withConfig<Result>(device: String, _ body: (UnsafePointer<dag_reward_config>) -> Result) -> Result {
         var owned: [UnsafeMutablePointer<CChar>?] = []
         defer { for pointer in owned { free(pointer) } }
         func text(_ string: String) -> UnsafePointer<CChar>? {

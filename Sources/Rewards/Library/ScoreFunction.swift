@@ -1,4 +1,4 @@
-package import CDAGCore
+import CDAGCore
 import Dispatch
 import Images
 

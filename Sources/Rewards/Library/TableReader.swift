@@ -1,4 +1,4 @@
-package import CDAGCore
+import CDAGCore
 
 /// Reads tables that a plugin or an embedding program wrote, with the checks that `dag_reward.h` asks for.
 package struct TableReader {

@@ -1,7 +1,7 @@
 import Dispatch
 
 /// A batch that is being scored on an evaluator's queue.
-public final class PendingReward: @unchecked Sendable {
+package final class PendingReward: @unchecked Sendable {
     private let group = DispatchGroup()
     private let evaluator: RewardEvaluator
     /// Indices of the evaluator's terms.
@@ -41,7 +41,7 @@ public final class PendingReward: @unchecked Sendable {
     ///
     /// The evaluator's monitor is told ten times a second.
     /// - Throws: `RewardError` of a reward; `Cancelled` if the monitor ends the wait.
-    public func wait() throws -> RewardReport {
+    package func wait() throws -> RewardReport {
         while true {
             while group.wait(timeout: .now() + 0.1) == .timedOut { try evaluator.monitor.reportWaiting() }
             if let result { return try result.get() }

@@ -6,7 +6,7 @@ extension RewardEvaluator {
 
     /// Describes, for an error message, how the rewards of another fingerprint differ from these; nil: they
     /// are the same.
-    public func difference(from other: String) -> String? {
+    package func difference(from other: String) -> String? {
         guard other != fingerprint else { return nil }
         let theirs = other.components(separatedBy: Self.separator)
         let ours = fingerprint.components(separatedBy: Self.separator)

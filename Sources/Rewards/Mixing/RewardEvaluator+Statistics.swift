@@ -1,17 +1,17 @@
 extension RewardEvaluator {
     /// Running statistics of each reward's trained objective, which `normalize=true` uses. Only `observe` and
     /// this setter change them.
-    public var normalization: [RunningMoments] {
+    package var normalization: [RunningMoments] {
         get { lock.withLock { moments } }
         set { lock.withLock { if newValue.count == terms.count { moments = newValue } } }
     }
 
     /// Whether a reward is to be normalised and there are no statistics yet.
-    public var wantsStatistics: Bool { zip(terms, normalization).contains { $0.specification.normalize && $1.isEmpty } }
+    package var wantsStatistics: Bool { zip(terms, normalization).contains { $0.specification.normalize && $1.isEmpty } }
 
     /// Adds scored images to the statistics.
     /// - Parameter objectives: as in `RewardReport`.
-    public func observe(_ objectives: [ObjectiveScores]) {
+    package func observe(_ objectives: [ObjectiveScores]) {
         lock.withLock {
             for (index, term) in terms.enumerated() {
                 for value in objectives[term.trainedName] ?? [] where value.isFinite { moments[index].add(value) }
@@ -22,7 +22,7 @@ extension RewardEvaluator {
     /// The trained reward without normalisation, which can be compared over a run: `[count]`, NaN where a
     /// score is missing.
     /// - Parameter objectives: as in `RewardReport`.
-    public func total(_ objectives: [ObjectiveScores]) -> [Float] {
+    package func total(_ objectives: [ObjectiveScores]) -> [Float] {
         terms.filter { !$0.isHeldOut }.reduce(into: [Float](repeating: 0, count: objectives.first?.scores.count ?? 0)) { sum, term in
             for (sample, value) in (objectives[term.trainedName] ?? []).enumerated() { sum[sample] += term.factor * value }
         }
@@ -30,7 +30,7 @@ extension RewardEvaluator {
 
     /// The scores of held-out rewards, in order: the larger, the better.
     /// - Parameter objectives: as in `RewardReport`.
-    public func heldOut(_ objectives: [ObjectiveScores]) -> [ObjectiveScores] {
+    package func heldOut(_ objectives: [ObjectiveScores]) -> [ObjectiveScores] {
         terms.filter(\.isHeldOut).map { term in
             let sign = term.reward.objectives[term.trained].direction.sign
             return ObjectiveScores(term.trainedName, (objectives[term.trainedName] ?? []).map { $0 * sign })

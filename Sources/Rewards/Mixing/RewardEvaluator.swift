@@ -7,13 +7,13 @@ import Support
 ///
 /// Batches are scored one after another, in the order of `submit`, whichever thread waits for them; the
 /// rewards of a batch at the same time.
-public final class RewardEvaluator: @unchecked Sendable {
+package final class RewardEvaluator: @unchecked Sendable {
     /// Text that changes whenever the mixed reward may.
-    public let fingerprint: String
+    package let fingerprint: String
     /// Names of all objectives, in order.
-    public let objectiveNames: [String]
+    package let objectiveNames: [String]
     /// Called ten times a second while scores are waited for; may cancel the wait.
-    public let monitor: Monitor
+    package let monitor: Monitor
 
     let terms: [RewardTerm]
     private let queue = DispatchQueue(label: "dag.rewards")
@@ -27,7 +27,7 @@ public final class RewardEvaluator: @unchecked Sendable {
     /// - Parameter monitor: reports and ends the waiting for scores.
     /// - Throws: `RewardError` if there is no reward, or a specification names an objective that its reward
     ///   does not have.
-    public init(_ rewards: [(RewardSpecification, any Reward)], monitor: Monitor = Monitor()) throws {
+    package init(_ rewards: [(RewardSpecification, any Reward)], monitor: Monitor = Monitor()) throws {
         guard !rewards.isEmpty else { throw RewardError("there is no reward; give at least one") }
         var uses: [String: Int] = [:]
         terms = try rewards.map { specification, reward in
@@ -43,7 +43,7 @@ public final class RewardEvaluator: @unchecked Sendable {
 
     /// Loads and mixes rewards given as `LIB[,key=value...]`.
     /// - Throws: `RewardError`.
-    public convenience init(plugins: [String], monitor: Monitor = Monitor()) throws {
+    package convenience init(plugins: [String], monitor: Monitor = Monitor()) throws {
         try self.init(
             plugins.map { text in
                 let specification = try RewardSpecification(text)
@@ -55,13 +55,13 @@ public final class RewardEvaluator: @unchecked Sendable {
     /// - Parameter heldOut: whether rewards that are not trained on are asked as well.
     /// - Throws: `RewardError` of a reward; `Cancelled` if the monitor ends the wait, which ends everything
     ///   that is being scored too.
-    public func score(_ batch: RewardBatch, heldOut: Bool = true) throws -> RewardReport {
+    package func score(_ batch: RewardBatch, heldOut: Bool = true) throws -> RewardReport {
         try finish(submit(batch, heldOut: heldOut))
     }
 
     /// Scores a batch on a background thread.
     /// - Parameter heldOut: as for `score`.
-    public func submit(_ batch: RewardBatch, heldOut: Bool = true) -> PendingReward {
+    package func submit(_ batch: RewardBatch, heldOut: Bool = true) -> PendingReward {
         PendingReward(batch, by: terms.indices.filter { heldOut || !terms[$0].isHeldOut }, of: self)
     }
 
@@ -75,10 +75,10 @@ public final class RewardEvaluator: @unchecked Sendable {
 
     /// Abandons the batch that is being scored and those in the queue, until they are waited for again. A
     /// worker process that is at work is killed; a function of this program goes on to its end.
-    public func abandon() { lock.withLock { generation += 1 } }
+    package func abandon() { lock.withLock { generation += 1 } }
 
     /// Abandons the same, and waits until no reward is at work.
-    public func abandonAndWait() {
+    package func abandonAndWait() {
         abandon()
         queue.sync {}
     }

@@ -1,14 +1,14 @@
 /// The scores of one objective of a batch.
-public struct ObjectiveScores: Sendable, Equatable {
+package struct ObjectiveScores: Sendable, Equatable {
     /// The objective with its reward, such as `warmth/red`.
-    public let name: String
+    package let name: String
     /// `[count]`; NaN where there is none.
-    public let scores: [Float]
+    package let scores: [Float]
 
     /// - Parameters:
     ///   - name: the objective with its reward, such as `warmth/red`.
     ///   - scores: one for each sample; NaN where there is none.
-    public init(_ name: String, _ scores: [Float]) {
+    package init(_ name: String, _ scores: [Float]) {
         self.name = name
         self.scores = scores
     }
@@ -16,30 +16,30 @@ public struct ObjectiveScores: Sendable, Equatable {
 
 extension [ObjectiveScores] {
     /// The scores of the objective with this name, `[count]`; nil if it was not scored.
-    public subscript(name: String) -> [Float]? { first { $0.name == name }?.scores }
+    package subscript(name: String) -> [Float]? { first { $0.name == name }?.scores }
 }
 
 /// The scores of a batch by all rewards of a mixture.
-public struct RewardReport: Sendable {
+package struct RewardReport: Sendable {
     /// `[count]`: the sum over rewards of weight times trained objective, where a minimised objective is
     /// negated. Larger is better. NaN for a sample that is dropped.
-    public let reward: [Float]
+    package let reward: [Float]
     /// Every objective of every reward that was asked, as it was given, in the order of
     /// `RewardEvaluator.objectiveNames`.
-    public let objectives: [ObjectiveScores]
+    package let objectives: [ObjectiveScores]
     /// How many numbers were assumed for samples that a reward could not score.
-    public let imputed: Int
+    package let imputed: Int
     /// Why samples have no score of some reward, by their place in the batch: lines that name reward and
     /// sample.
-    public let failures: [Int: String]
+    package let failures: [Int: String]
 }
 
 extension RewardReport {
     /// The reason of the first sample that a reward could not score.
-    public var firstFailure: String? { failures.min { $0.key < $1.key }?.value }
+    package var firstFailure: String? { failures.min { $0.key < $1.key }?.value }
 
     /// Joins the reports of several batches, all by the same rewards.
-    public init(concatenating parts: [RewardReport]) {
+    package init(concatenating parts: [RewardReport]) {
         var failures: [Int: String] = [:]
         var offset = 0
         for part in parts {

@@ -1,15 +1,15 @@
 /// Mean and deviation of a stream of numbers (Welford 1962).
-public struct RunningMoments: Codable, Equatable, Sendable {
+package struct RunningMoments: Codable, Equatable, Sendable {
     private var count = 0.0
     private var mean = 0.0
     /// Sum of squared differences from the mean.
     private var squares = 0.0
 
     /// Starts without numbers.
-    public init() {}
+    package init() {}
 
     /// Whether there were numbers.
-    public var isEmpty: Bool { count == 0 }
+    package var isEmpty: Bool { count == 0 }
 
     mutating func add(_ value: Float) {
         count += 1

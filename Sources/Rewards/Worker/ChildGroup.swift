@@ -4,9 +4,9 @@ import Support
 
 /// A child process at the head of a group of its own. The processes that it starts belong to the group and
 /// end with it.
-public final class ChildGroup {
+package final class ChildGroup {
     /// How a process came to its end.
-    public enum Ending: Equatable, Sendable {
+    package enum Ending: Equatable, Sendable {
         /// By itself, with this wait status.
         case itself(status: Int32)
         /// By itself, and its status is lost: this program ignores SIGCHLD, or something else in it waits for
@@ -17,14 +17,14 @@ public final class ChildGroup {
     }
 
     /// The id of the process and of its group.
-    public let pid: pid_t
+    package let pid: pid_t
     /// Readable when the process has ended.
     let watch: Int32
     private var ending: Ending?
 
     /// Takes charge of a process that was just started.
     /// - Throws: `RewardError` if it cannot be watched; it is killed then.
-    public init(_ pid: pid_t) throws {
+    package init(_ pid: pid_t) throws {
         self.pid = pid
         watch = dag_worker_watch(pid)
         guard watch >= 0 else {
@@ -43,7 +43,7 @@ public final class ChildGroup {
     /// Waits until the process has ended.
     /// - Parameter seconds: the longest time to wait.
     /// - Returns: whether it has ended.
-    public func hasEnded(within seconds: Double) -> Bool {
+    package func hasEnded(within seconds: Double) -> Bool {
         let limit = monotonicSeconds() + seconds
         var process = pollfd(fd: watch, events: Int16(POLLIN), revents: 0)
         repeat {
@@ -55,7 +55,7 @@ public final class ChildGroup {
 
     /// Kills what is left of the group.
     /// - Returns: how the process ended.
-    @discardableResult public func end() -> Ending {
+    @discardableResult package func end() -> Ending {
         if let ending { return ending }
         let hadEnded = hasEnded(within: 0)
         let now = takeDown(hadEnded)

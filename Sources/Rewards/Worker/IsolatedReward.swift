@@ -2,17 +2,17 @@ import Foundation
 import Support
 
 /// A reward in processes of its own, among which a batch is divided.
-public final class IsolatedReward: Reward {
+package final class IsolatedReward: Reward {
     /// Name in logs and messages.
-    public let name: String
+    package let name: String
     /// The objectives, in the order of the scores.
-    public let objectives: [RewardObjective]
+    package let objectives: [RewardObjective]
     /// Changes with code, weights and settings.
-    public let fingerprint: String
+    package let fingerprint: String
     /// Whether equal images get equal scores.
-    public let isDeterministic: Bool
+    package let isDeterministic: Bool
     /// The ids of the processes that run at the moment.
-    public var processes: [pid_t] { workers.compactMap(\.pid) }
+    package var processes: [pid_t] { workers.compactMap(\.pid) }
     private let workers: [RestartingWorker]
 
     /// - Parameter workers: at least one.
@@ -29,7 +29,7 @@ public final class IsolatedReward: Reward {
 
     /// Divides a batch among the processes.
     /// - Throws: `RewardError` if a process fails twice or the reward reports an error.
-    public func result(_ batch: RewardBatch) throws -> RewardResult {
+    package func result(_ batch: RewardBatch) throws -> RewardResult {
         guard workers.count > 1, batch.count > 1 else { return try workers[0].result(batch) }
         let parts = min(workers.count, batch.count)
         let ranges = (0..<parts).map { batch.count * $0 / parts..<batch.count * ($0 + 1) / parts }

@@ -3,10 +3,10 @@ import Foundation
 import Images
 
 /// The other side of `WorkerProcess`: serves one library to the host that started this process.
-public enum WorkerServer {
+package enum WorkerServer {
     /// Prepares a process that may end at any time and is the head of a process group: what a reward prints
     /// is written line by line, and the group ends with the host.
-    public static func prepare() {
+    package static func prepare() {
         dag_worker_end_with_host()
         dag_worker_print_lines()
     }
@@ -17,7 +17,7 @@ public enum WorkerServer {
     ///     end.
     ///   - open: opens the library.
     /// - Returns: an exit code if the connection is lost.
-    public static func run(callingExitHandlers: Bool, open: () throws -> any RewardFactory) -> Int32 {
+    package static func run(callingExitHandlers: Bool, open: () throws -> any RewardFactory) -> Int32 {
         prepare()
         // Children of the plugin must not hold the host's connection open.
         for descriptor in [Int32(DAG_WORKER_SOCKET), Int32(DAG_WORKER_MEMORY)] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
