@@ -63,7 +63,8 @@ let package = Package(
         .target(name: "CFunctionReward", dependencies: ["Images", "Rewards", "CFFI"]),
         // The trainer.
         .target(
-            name: "DAGCore", dependencies: ["Support", "Models", "Rewards", "CFunctionReward", "Yams", "SwiftCSV"], resources: [.embedInCode("Prompts/Resources")]),
+            name: "DAGCore", dependencies: ["Support", "Models", "Rewards", "CFunctionReward", "Yams", "SwiftCSV"],
+            resources: [.embedInCode("Prompts/Resources")]),
         // The trainer as a C library: include/dagcore.h.
         // -fmodules: without it clang refuses the header of another target in C++20.
         .target(name: "CGuard", dependencies: ["CDAGCore"], cxxSettings: [.unsafeFlags(["-fmodules"])]),
@@ -80,7 +81,8 @@ let package = Package(
         .target(name: "Commands", dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")]),
         .executableTarget(name: "dag-train", dependencies: ["Support", "Commands", "DAGCore"]),
         .executableTarget(name: "dag-sample", dependencies: ["Support", "Commands", "DAGCore"]),
-        .executableTarget(name: "dag-reward", dependencies: ["Support", "Commands", "Images", "Rewards", "CFunctionReward", "CDAGCore", "CWorker"]),
+        .executableTarget(
+            name: "dag-reward", dependencies: ["Support", "Commands", "Images", "Rewards", "CFunctionReward", "CDAGCore", "CWorker"]),
         .executableTarget(name: "dag-reward-worker", dependencies: ["Rewards", "CFunctionReward"]),
         .target(name: "RewardKit", dependencies: ["Models", "CDAGCore"]),
         // Reward plugins: nothing but the C ABI connects them with the trainer.
