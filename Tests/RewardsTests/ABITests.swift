@@ -244,7 +244,7 @@ import Testing
                 870, 2, 5, 2, 2, 7, 8, 80, 1, 0.5,
                 1305, 2, 5, 1, 6, 2, 9, 90, 1, 0.5,
             ])
-        #expect(try reward.score(batch(["", "", "nine char"])).failures == [2: "nine is not a length"])
+        #expect(try reward.result(batch(["", "", "nine char"])).reasons == [2: "nine is not a length"])
         let settings = errorMessage { try RewardPlugin(library, options: ["factor": "0.25"]) }
         #expect(settings == #"reward first_release cannot be made: settings {"factor":0.25,"unit":"none"}"#)
     }

@@ -66,7 +66,7 @@ int dag_worker_spawn(char *const arguments[], int socket, int memory, pid_t *pid
 
 int dag_worker_watch(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
-int dag_worker_memory(void) { return memfd_create("dag-pictures", MFD_CLOEXEC); }
+int dag_worker_memory(void) { return memfd_create("dag-images", MFD_CLOEXEC); }
 
 static void kill_group(void) {
     kill(-getpid(), SIGKILL);

@@ -6,13 +6,9 @@ struct RewardTerm: Sendable {
     let names: [String]
     /// Index of the trained objective.
     let trained: Int
-    /// The trained objective's name, such as `warmth/red`.
-    var trainedName: String { names[trained] }
-    private let faultFinder: FaultFinder
-    /// The weight, negated for an objective that is minimised. 0: held out, that is, watched and not trained
-    /// on.
+    /// The weight, negated for an objective that is minimised.
     let factor: Float
-    var isHeldOut: Bool { factor == 0 }
+    private let faultFinder: FaultFinder
 
     /// - Parameter prefix: stands before the names of the objectives.
     /// - Throws: `RewardError` if the specification names an objective that the reward does not have.
@@ -30,6 +26,13 @@ struct RewardTerm: Sendable {
         factor = Float(specification.weight) * reward.objectives[trained].direction.sign
     }
 
+    /// The trained objective's name, such as `warmth/red`.
+    var trainedName: String { names[trained] }
+
+    /// Whether the reward is watched and not trained on.
+    var isHeldOut: Bool { factor == 0 }
+
+    /// Text that changes whenever the reward or its use in the mixture does.
     var fingerprint: String {
         let normalized = specification.normalize ? "normalized " : ""
         return "\(factor) * \(normalized)\(reward.objectives[trained].name) of \(reward.fingerprint)"

@@ -23,7 +23,7 @@ enum WorkerRequest: Codable {
 enum WorkerAnswer: Codable {
     case description(RewardDescription, version: Int)
     case made(fingerprint: String)
-    case scores(failures: [Int: String])
+    case scores(reasons: [Int: String])
     /// The reward itself reports an error.
     case error(String)
 
@@ -39,7 +39,7 @@ enum WorkerAnswer: Codable {
         } else if let fingerprint = try container.decodeIfPresent(String.self, forKey: .made) {
             self = .made(fingerprint: fingerprint)
         } else {
-            self = .scores(failures: try container.decode([Int: String].self, forKey: .scores))
+            self = .scores(reasons: try container.decode([Int: String].self, forKey: .scores))
         }
     }
 
@@ -50,7 +50,7 @@ enum WorkerAnswer: Codable {
             try container.encode(description, forKey: .description)
             try container.encode(version, forKey: .version)
         case .made(let fingerprint): try container.encode(fingerprint, forKey: .made)
-        case .scores(let failures): try container.encode(failures, forKey: .scores)
+        case .scores(let reasons): try container.encode(reasons, forKey: .scores)
         case .error(let text): try container.encode(text, forKey: .error)
         }
     }

@@ -41,7 +41,7 @@ package enum WorkerServer {
                         guard let reward else { throw RewardError("asked for scores before a reward was made") }
                         let result = try reward.result(view.batch(batch))
                         values = result.values
-                        answer = .scores(failures: result.reasons)
+                        answer = .scores(reasons: result.reasons)
                     }
                 } catch {
                     answer = .error("\(error)")

@@ -9,8 +9,8 @@ extension Checks {
     static let behaviour: [Check] = [
         check("opens", "the reward opens and loads in a worker process", opens),
         check("batch_sizes", "batches of 1, 2, 7, 64 and the most images are scored", batchSizes),
-        check("picture_sizes", "images of 1x1, 31x57, 57x31, 33x7 and 512x512 are scored", pictureSizes),
-        check("plain_pictures", "images of one colour, black and white too, are scored", plainPictures),
+        check("picture_sizes", "images of 1x1, 31x57, 57x31, 33x7 and 512x512 are scored", imageSizes),
+        check("plain_pictures", "images of one colour, black and white too, are scored", plainImages),
         check("prompts", "empty, long and unusual prompts are taken", prompts),
         check("repeatable", "the same batch gets the same scores, from another instance and another process too", repeatable),
         check("independent", "an image's score does not depend on its batch", independent),
@@ -72,7 +72,7 @@ extension Checks {
     }
 
     /// A score may divide by an image's brightness or deviation.
-    private static func plainPictures(_ subject: Subject) throws -> CheckOutcome {
+    private static func plainImages(_ subject: Subject) throws -> CheckOutcome {
         let colours: [(String, [UInt8])] = [
             ("black", [0, 0, 0]), ("white", [255, 255, 255]), ("grey", [128, 128, 128]), ("red", [255, 0, 0]),
         ]
@@ -86,7 +86,7 @@ extension Checks {
         return .pass
     }
 
-    private static func pictureSizes(_ subject: Subject) throws -> CheckOutcome {
+    private static func imageSizes(_ subject: Subject) throws -> CheckOutcome {
         for (height, width) in [(1, 1), (31, 57), (57, 31), (33, 7), (512, 512)] {
             try score(subject.reward, Samples.batch(0..<2, height: height, width: width), "images of \(height)x\(width)")
         }
