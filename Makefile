@@ -10,9 +10,10 @@ export SWIFT_FLAGS
 SETUP_FLAGS ?=
 BIN = .build/release
 PREFIX ?= /usr/local
+MODULES = Support Tensors NN Models Images Rewards CFunctionReward RewardPluginKit DAGCore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test study benchmarks install uninstall wheel format lint docs-tables clean
+.PHONY: help setup build demo check test study benchmarks docs install uninstall wheel format lint docs-tables clean
 
 help:
 	@echo 'make setup      install what the build needs: system packages, libtorch (SETUP_FLAGS="--cpu" or "--cuda" to choose)'
@@ -22,6 +23,7 @@ help:
 	@echo 'make test       setup, build, and run all tests, Swift and Python'
 	@echo 'make study      setup, build, and compare all algorithms (some hours on two cores): runs/study/report.html'
 	@echo 'make benchmarks build the programs behind docs/results.md and docs/performance.md into $(BIN)'
+	@echo 'make docs       pages of the Swift modules, by DocC, in .build/api'
 	@echo 'make install    copy all that was built, and what it needs, to PREFIX (/usr/local); make uninstall removes it'
 	@echo 'make wheel      a Python wheel with libdagcore.so and all that it needs, in python/dist'
 	@echo 'make lint       check style: Swift, Python, shell, C and C++;  make format repairs what can be repaired'
@@ -58,6 +60,13 @@ study:
 	scripts/setup.sh --study $(SETUP_FLAGS)
 	@$(MAKE) --no-print-directory benchmarks
 	.venv/bin/python Benchmarks/Study/study.py $(STUDY_FLAGS)
+
+# Of what other modules see, `package` access included.
+docs:
+	DAG_DOCS=1 swift package --scratch-path .build/docs --allow-writing-to-directory .build/api generate-documentation \
+		$(addprefix --target ,$(MODULES)) --enable-experimental-combined-documentation \
+		--symbol-graph-minimum-access-level package --output-path .build/api --transform-for-static-hosting
+	@echo "==> Look at them: python3 -m http.server -d .build/api, then http://localhost:8000/documentation"
 
 install:
 	scripts/install.sh $(abspath $(PREFIX))

@@ -135,3 +135,8 @@ let package = Package(
     ],
     cxxLanguageStandard: .cxx20
 )
+
+// API pages (`make docs`): the plugin is fetched for these alone.
+if Context.environment["DAG_DOCS"] != nil {
+    package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", exact: "1.5.0"))
+}

@@ -45,7 +45,7 @@ binaries=$(swift build "${flags[@]}" --show-bin-path)
 [[ -x $binaries/dag-train && -f $binaries/libdagcore.so ]] || die "nothing is built in $binaries; run make build first"
 torch=$(readlink -f "${LIBTORCH:-.libtorch/torch}")/lib
 [[ -f $torch/libtorch_cpu.so ]] || die "$torch/libtorch_cpu.so is missing; set LIBTORCH to the libtorch of the build"
-version=$(sed -n 's/.*text = "\(.*\)".*/\1/p' Sources/Rewards/Version.swift)
+version=$(sed -n 's/.*text = "\(.*\)".*/\1/p' Sources/Support/Version.swift)
 
 # What the manifest lists, folders with a slash at their end.
 installed=()

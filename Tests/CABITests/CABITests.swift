@@ -251,7 +251,7 @@ import Testing
 
     /// What an observer says counts for the call that it was said in, what another thread asks for the first call that it can end. A call
     /// that is complete is not said to be cancelled.
-    @Test func whatIsCompleteIsNotCancelled() throws {
+    @Test(.slow) func whatIsCompleteIsNotCancelled() throws {
         let session = try Session(["sample_every": 1, "epochs": 3])
         func sheet(_ epoch: Int, _ session: Session) -> Bool {
             FileManager.default.fileExists(atPath: session.folder.appendingPathComponent("samples/epoch-\(epoch).png").path)
@@ -325,7 +325,7 @@ import Testing
     }
 
     /// A folder is one trainer's while that lives, in this process and for others.
-    @Test func aFolderIsOneTrainers() throws {
+    @Test(.slow) func aFolderIsOneTrainers() throws {
         let first = try Session()
         let second = try Session(in: first.folder)
         #expect(dag_trainer_start(first.trainer) == DAG_OK)

@@ -142,7 +142,7 @@ import Testing
     }
 
     /// A disk that is full at the end of an epoch costs its line of metrics.jsonl, and nothing of what was learned.
-    @Test func whatCannotBeWrittenChangesNothing() throws {
+    @Test(.slow) func whatCannotBeWrittenChangesNothing() throws {
         let (whole, folder) = (try TemporaryFolder(), try TemporaryFolder())
         let straight = try trainer(smallConfiguration { $0.epochs = 2 }, whole)
         try straight.run()

@@ -49,6 +49,8 @@ struct ScoreCommand: Command {
                     scores: report.objectives.map { $0.scores[place] }, failure: report.failures[place])
             }
         }
+        // The queue lets go of the rewards, so that this function ends them, and with them the last that they print.
+        evaluator.abandonAndWait()
         try show(rows.map { $0! }, evaluator.objectiveNames, specification, prompts: texts)
         if specification.onFailure == .fail, rows.contains(where: { $0!.failure != nil }) { throw ExitCode(1) }
     }
