@@ -61,7 +61,7 @@ let package = Package(
         .systemLibrary(name: "CZlib", path: "Sources/C/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "Tensors", dependencies: ["CTorch", "CZlib"]),
         .target(name: "NN", dependencies: ["Tensors"]),
-        .systemLibrary(name: "CUTF8Proc", path: "Sources/C/CUTF8Proc", pkgConfig: "libutf8proc", providers: [.apt(["libutf8proc-dev"])]),
+        .systemLibrary(name: "CUTF8Proc", path: "Sources/C/CUTF8Proc", providers: [.apt(["libutf8proc-dev"])]),
         .target(name: "Models", dependencies: ["NN", "Tensors", "CUTF8Proc", "CZlib"]),
 
         // Images and what scores them: no torch here, so that a reward's worker process starts in an instant.
