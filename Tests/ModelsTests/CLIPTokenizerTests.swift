@@ -18,20 +18,17 @@ private struct Goldens: Decodable {
 
 /// A temporary folder with copies of golden files, which is removed with the value.
 private final class Folder {
-    let url = FileManager.default.temporaryDirectory.appendingPathComponent("tokenizer-\(UUID().uuidString)")
+    private let temporary: TemporaryFolder
+    var url: URL { temporary.url }
 
     init(_ sources: String...) throws {
-        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+        temporary = try TemporaryFolder()
         for source in sources {
             let folder = goldenFolder.appendingPathComponent(source)
             for name in try FileManager.default.contentsOfDirectory(atPath: folder.path) {
                 try write(name, Data(contentsOf: folder.appendingPathComponent(name)))
             }
         }
-    }
-
-    deinit {
-        try? FileManager.default.removeItem(at: url)
     }
 
     func write(_ name: String, _ data: Data) throws {
