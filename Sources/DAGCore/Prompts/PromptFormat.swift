@@ -10,13 +10,13 @@ enum PromptFormat {
     }
 
     /// Returns the column named "Prompts" or "prompt", in any case, of a table with a header line (RFC 4180).
-    /// - Throws: `PromptError` for text that is no table, or has no such column.
+    /// - Throws: `PromptError` for text that is not a table, or has no such column.
     static func csv(_ text: String, file: String, delimiter: CSVDelimiter) throws -> [String] {
         try rows(text, file: file, delimiter: delimiter).map(\.prompt)
     }
 
     /// Returns that column with the one named "Category", or "" where there is none.
-    /// - Throws: `PromptError` for text that is no table, or has no column of prompts.
+    /// - Throws: `PromptError` for text that is not a table, or has no column of prompts.
     static func rows(_ text: String, file: String, delimiter: CSVDelimiter) throws -> [(prompt: String, category: String)] {
         // The parser would read an open quotation as one long field that ends with the file.
         guard text.utf8.count(where: { $0 == UInt8(ascii: "\"") }).isMultiple(of: 2) else {
@@ -24,8 +24,7 @@ enum PromptFormat {
         }
         let table: NamedCSV
         do {
-            // A line feed alone ends a line, so that a quoted line break comes out the same from every
-            // system.
+            // Quoted line breaks come out the same from every system.
             table = try NamedCSV(string: text.replacing("\r\n", with: "\n"), delimiter: delimiter, loadColumns: false)
         } catch {
             throw PromptError("\(file) is not a table that can be read (\(error)); check its quotation marks")
