@@ -124,7 +124,7 @@ import Testing
 
     /// Train, stop with Ctrl-C, go on, and sample with the result.
     @Test(.slow) func stopResumeAndSample() throws {
-        // Epochs of four samples and two steps: the reward of the third epoch waits for what stops it.
+        // Epochs of four samples and two steps: the reward of the third epoch waits for the signal.
         let once = folder.appendingPathComponent("once").path
         let reward = try "\(plugin("faulty", in: folder)),fault=hang,at=9,once=\(once),timeout=600"
         let stopped = try train(
@@ -199,7 +199,7 @@ import Testing
         #expect(unknown.status == 2 && unknown.error.contains("Did you mean '--beta'?"))
     }
 
-    /// What names the version names that of Version.swift.
+    /// All places that name the version name that of Version.swift.
     @Test(arguments: [
         ("python/dagcore/__init__.py", "__version__ = \"VERSION\"\n"), ("README.md", "**Status:** version VERSION."),
         ("CITATION.cff", "\nversion: VERSION\n"), ("CHANGELOG.md", "\n## VERSION ("),
