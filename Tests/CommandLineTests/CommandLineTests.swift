@@ -124,7 +124,7 @@ import Testing
 
     /// Train, stop with Ctrl-C, go on, and sample with the result.
     @Test(.slow) func stopResumeAndSample() throws {
-        // Epochs of four samples and two steps: the reward of the third epoch waits for the signal.
+        // Epochs of four samples and two steps: the reward of the third epoch waits for what stops it.
         let once = folder.appendingPathComponent("once").path
         let reward = try "\(plugin("faulty", in: folder)),fault=hang,at=9,once=\(once),timeout=600"
         let stopped = try train(
