@@ -48,7 +48,7 @@ package struct ModelFolder {
     /// - Throws: `ModelError` if files are missing, `TensorFileError` if one is damaged.
     package func parameters(dtype: DType, device: Device, renaming: (String) -> String = { $0 }) throws -> ParameterStore {
         let file = try weights()
-        let tensors = try tensorFiles(file).reduce(into: [:]) { $0.merge(try TensorFile.read($1)) { first, _ in first } }
+        let tensors = try tensorFiles(file).reduce(into: [:]) { $0.merge(try TensorFile(contentsOf: $1).tensors) { first, _ in first } }
         let renamed = Dictionary(tensors.map { (renaming($0.key), $0.value) }, uniquingKeysWith: { first, _ in first })
         return ParameterStore(checkpoint: renamed, origin: file.path, dtype: dtype, device: device)
     }
