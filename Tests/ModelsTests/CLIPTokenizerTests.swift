@@ -137,7 +137,20 @@ private final class Folder {
         for length in [0, 1, data.count / 2, data.count - 2] {
             try folder.write(name, data.prefix(length))
             let message = try folder.error()
-            #expect(message.contains("\(name) is not valid JSON") && !message.contains("\n"))
+            #expect(message.contains(length == 0 ? "\(name): empty" : "\(name) is not valid JSON") && !message.contains("\n"))
+        }
+    }
+
+    /// JSON as Python writes it, and settings that are not implemented.
+    @Test func tokenizerSettings() throws {
+        let folder = try Folder("files")
+        try folder.write("tokenizer_config.json", Data(#"{"model_max_length": Infinity, "padding_side": "right"}"#.utf8))
+        #expect(try folder.error().contains("at model_max_length"))
+        try folder.write("tokenizer_config.json", Data(#"{"dropout": NaN, "padding_side": "right"}"#.utf8))
+        _ = try CLIPTokenizer(folder: folder.url)
+        for key in ["padding_side", "truncation_side"] {
+            try folder.write("tokenizer_config.json", Data(#"{"\#(key)": "left"}"#.utf8))
+            #expect(try folder.error().contains("tokenizer_config.json: \(key) \"left\" is not supported"))
         }
     }
 
@@ -146,7 +159,7 @@ private final class Folder {
         let data = try folder.read("tokenizer.json")
         for length in [0, data.count / 2, data.count - 2] {
             try folder.write("tokenizer.json", data.prefix(length))
-            #expect(try folder.error().contains("tokenizer.json is not valid JSON"))
+            #expect(try folder.error().contains(length == 0 ? "tokenizer.json: empty" : "tokenizer.json is not valid JSON"))
         }
     }
 
