@@ -66,8 +66,9 @@ let package = Package(
 
         // Images and what scores them: no torch here, so that a reward's worker process starts in an instant.
         .systemLibrary(name: "CPNG", path: "Sources/C/CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
-        .target(name: "CJPEG", path: "Sources/C/CJPEG", linkerSettings: [.linkedLibrary("jpeg")]),
-        .target(name: "Images", dependencies: ["CPNG", "CJPEG"]),
+        .target(
+            name: "CImageFiles", path: "Sources/C/CImageFiles", linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png")]),
+        .target(name: "Images", dependencies: ["CPNG", "CImageFiles"]),
         .target(name: "CDAGCore", path: ".", sources: ["Sources/C/CDAGCore"], publicHeadersPath: "include"),
         // What all modules share: cancellation and progress, clock, moments, text.
         .target(name: "Support"),
