@@ -53,7 +53,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
-        .package(url: "https://github.com/swiftcsv/SwiftCSV", exact: "0.10.0"),
     ],
     targets: [
         // The tensor engine: libtorch behind a C shim.
@@ -70,7 +69,7 @@ let package = Package(
             name: "CImageFiles", path: "Sources/C/CImageFiles", linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png")]),
         .target(name: "Images", dependencies: ["CPNG", "CImageFiles"]),
         .target(name: "CDAGCore", path: ".", sources: ["Sources/C/CDAGCore"], publicHeadersPath: "include"),
-        // What all modules share: cancellation and progress, clock, moments, text.
+        // What all modules share: cancellation and progress, clock, moments, text, prompt files.
         .target(name: "Support"),
         .target(name: "CWorker", path: "Sources/C/CWorker"),
         .target(
@@ -83,7 +82,7 @@ let package = Package(
         // The trainer.
         .target(
             name: "DAGCore",
-            dependencies: ["Support", "CFunctionReward", "Images", "Models", "NN", "Rewards", "Tensors", "Yams", "SwiftCSV"],
+            dependencies: ["Support", "CFunctionReward", "Images", "Models", "NN", "Rewards", "Tensors", "Yams"],
             resources: [.embedInCode("Prompts/Resources")]),
 
         // The trainer as a C library: include/dagcore.h.
