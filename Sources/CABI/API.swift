@@ -10,7 +10,7 @@ import Tensors
 
 // The functions of include/dagcore.h, which documents them.
 
-// MARK: What the library is
+// MARK: Versions and defaults
 
 @c @implementation
 public func dag_api_version() -> UInt32 { UInt32(DAG_API_VERSION) }
@@ -36,7 +36,7 @@ public func dag_default_config() -> UnsafePointer<CChar>! { Constants.configurat
 
 // MARK: Making a trainer
 
-/// Hands a new trainer out.
+/// Makes a trainer and hands out its handle.
 private func make(_ trainer: UnsafeMutablePointer<OpaquePointer?>?, _ run: () throws -> TrainingRun) -> Int32 {
     call {
         guard let trainer else { throw Refusal.null("trainer") }
@@ -85,7 +85,7 @@ public func dag_trainer_add_callback(_ trainer: OpaquePointer!, _ callback: Unsa
     }
 }
 
-/// What is wrong with a reward before it was asked anything is the caller's to put right.
+/// Turns errors in making a reward, which are the caller's, into DAG_INVALID.
 private func invalid(_ body: () throws -> Void) throws {
     do { try body() } catch let error as RewardError { throw Refusal(DAG_INVALID, error.description) }
 }
@@ -120,7 +120,7 @@ public func dag_trainer_update(_ trainer: OpaquePointer!, _ epoch_done: UnsafeMu
         epoch_done?.pointee = 0
         try trainer.work { trainer in
             let epoch = trainer.epochsDone
-            // An epoch whose end cannot be written has ended.
+            // The epoch is done even if its metrics cannot be written.
             defer { if trainer.epochsDone > epoch { epoch_done?.pointee = 1 } }
             try trainer.update()
             // The step is complete, so a cancellation from here on applies to the next call.
@@ -144,12 +144,13 @@ public func dag_trainer_destroy(_ trainer: OpaquePointer!) -> Int32 {
     }
 }
 
-// MARK: Looking in
+// MARK: State and results
 
 @c @implementation
 public func dag_trainer_status(_ trainer: OpaquePointer!, _ status: UnsafeMutablePointer<dag_status>!) -> Int32 {
     call(on: trainer) { embedded in
-        let (configuration, trainer) = (embedded.run.configuration, embedded.trainer)
+        let configuration = embedded.run.configuration
+        let trainer = embedded.trainer
         let size = trainer?.model.imageSize ?? (height: 0, width: 0)
         try write(
             dag_status(
@@ -161,7 +162,7 @@ public func dag_trainer_status(_ trainer: OpaquePointer!, _ status: UnsafeMutabl
     }
 }
 
-/// Lends a text.
+/// Lends a text to the caller.
 private func lend(
     _ trainer: EmbeddedTrainer, _ purpose: String, to pointer: UnsafeMutablePointer<UnsafePointer<CChar>?>?,
     _ text: () throws -> String
@@ -230,7 +231,7 @@ public func dag_trainer_sample(
         try write(
             dag_pictures(
                 struct_size: 0, count: count, height: UInt32(images.height), width: UInt32(images.width),
-                images: trainer.lend("pictures").pixels(of: images)), to: pictures, "pictures")
+                images: trainer.lend("images").pixels(of: images)), to: pictures, "pictures")
     }
 }
 

@@ -6,7 +6,7 @@ import Models
 import Rewards
 import Support
 
-/// A call that is refused, with its status and one line that says why.
+/// The refusal of a call: its status and the reason in one line.
 struct Refusal: OneLineError {
     let status: Int
     let description: String
@@ -59,16 +59,15 @@ func text(_ pointer: UnsafePointer<CChar>?, _ argument: String) throws -> String
     return text
 }
 
-/// Returns the caller's struct, as far as the caller's version of it goes; the rest is zero. All structs of
-/// the API are plain data.
-/// - Throws: `Refusal` if it is NULL or says no size.
+/// Returns the caller's struct, which is plain data; fields that the caller's version lacks are zero.
+/// - Throws: `Refusal` if it is NULL or has no size.
 func read<Struct: BitwiseCopyable>(_ pointer: UnsafePointer<Struct>?, _ argument: String) throws -> Struct {
     guard let pointer else { throw Refusal.null(argument) }
     return plainData(at: pointer, size: try size(of: pointer, argument))
 }
 
-/// Fills the caller's struct, as far as the caller's version of it goes.
-/// - Throws: `Refusal` if it is NULL or says no size.
+/// Fills the fields that the caller's version of a struct has.
+/// - Throws: `Refusal` if it is NULL or has no size.
 func write<Struct: BitwiseCopyable>(_ value: Struct, to pointer: UnsafeMutablePointer<Struct>?, _ argument: String) throws {
     guard let pointer else { throw Refusal.null(argument) }
     let size = try size(of: pointer, argument)

@@ -1,19 +1,19 @@
 import CDAGCore
 import Rewards
 
-/// A reward that is a function of the program that embeds the trainer: see `dag_callback` in `dagcore.h`.
+/// A reward that calls a function of the embedding program: see `dag_callback` in `dagcore.h`.
 final class EmbeddedReward: Reward, @unchecked Sendable {
     let name: String
     let objectives: [RewardObjective]
     let fingerprint: String
     let isDeterministic: Bool
     private let function: ScoreFunction
-    /// The use to make of it, from the settings of `dag_callback`.
+    /// The reward's use in training, from the settings of `dag_callback`.
     let specification: RewardSpecification
 
     /// Copies the description of a callback.
     /// - Parameter score: calls the callback's function.
-    /// - Throws: `RewardError` if the description is not as `dagcore.h` asks.
+    /// - Throws: `RewardError` if the description breaks the rules of `dagcore.h`.
     init(_ callback: dag_callback, score: @escaping ScoreFunction.Function) throws {
         let reader = TableReader(subject: "a callback")
         name = try reader.text(callback.name, "name")
@@ -37,6 +37,6 @@ final class EmbeddedReward: Reward, @unchecked Sendable {
         }
     }
 
-    /// Calls the function, in parts of its largest batch.
+    /// Calls the function, with at most its largest batch at once.
     func result(_ batch: RewardBatch) throws -> RewardResult { try function.result(batch, of: self) }
 }

@@ -6,7 +6,7 @@ import Images
 import Rewards
 import Support
 
-/// What a handle of the API stands for: a run, its trainer once started, and what was lent to the caller.
+/// The object behind a handle: a run, its trainer once started, and memory lent to the caller.
 final class EmbeddedTrainer: @unchecked Sendable {
     /// Changed only before start.
     private(set) var run: TrainingRun
@@ -14,11 +14,11 @@ final class EmbeddedTrainer: @unchecked Sendable {
     private var callbacks: [Callback] = []
     private var isClosed = false
     private var observer: dag_observer?
-    /// How the call under way is to end, since the observer said so.
+    /// The end of the call under way that the observer has asked for.
     private var stop: Refusal?
-    /// Of the newest optimiser step: the line of metrics.jsonl.
+    /// The newest optimiser step's line of metrics.jsonl.
     private var metrics: String?
-    /// What the caller borrows, by what it was lent for.
+    /// Memory that the caller borrows, by its purpose.
     private var lent: [String: Lent] = [:]
 
     private let use = NSLock()
@@ -44,7 +44,8 @@ final class EmbeddedTrainer: @unchecked Sendable {
         monitor.onWarning = log(DAG_LOG_WARNING)
     }
 
-    /// Keeps others out while `body` runs. Throws `DAG_BUSY` if another call, or the caller's own callback, is at work.
+    /// Runs `body` while no other call may use the trainer.
+    /// - Throws: `DAG_BUSY` in a callback and during another call, or an error of `body`.
     func exclusively(_ body: () throws -> Void) throws {
         guard guard_inside() != identity, use.try() else {
             throw Refusal(DAG_BUSY, "the trainer is busy with another call; from a callback only dag_trainer_cancel may be called")
@@ -54,7 +55,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
         try body()
     }
 
-    /// Ends it for good: no function of the caller's is called any more when this returns, and their contexts are released.
+    /// Ends training. Callbacks are no longer called and their contexts are released when this returns.
     func close() {
         isClosed = true
         trainer?.abandonScores()
@@ -65,13 +66,14 @@ final class EmbeddedTrainer: @unchecked Sendable {
 
     private var identity: UnsafeRawPointer { UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()) }
 
-    /// The trainer; throws `DAG_ORDER` before start.
+    /// Returns the trainer.
+    /// - Throws: `DAG_ORDER` before start.
     func started() throws -> Trainer {
         guard let trainer else { throw Refusal(DAG_ORDER, "the trainer is not started: call dag_trainer_start first") }
         return trainer
     }
 
-    /// Works with the trainer. What the observer said is for this work alone, what `cancel` asked for the first work that it ends.
+    /// Works with the trainer. The observer's stop ends only this work, `cancel` the first that it reaches.
     func work<Value>(_ body: (Trainer) throws -> Value) throws -> Value {
         defer { stop = nil }
         do { return try body(started()) } catch let cancelled as Cancelled {
@@ -81,15 +83,16 @@ final class EmbeddedTrainer: @unchecked Sendable {
         }
     }
 
-    /// The newest optimiser step's line of metrics.jsonl; throws `DAG_ORDER` before the first.
+    /// Returns the newest optimiser step's line of metrics.jsonl.
+    /// - Throws: `DAG_ORDER` before the first.
     func newestMetrics() throws -> String {
         guard let metrics else { throw Refusal(DAG_ORDER, "there was no optimiser step yet") }
         return metrics
     }
 
-    /// Throws `DAG_ORDER` after start.
+    /// - Throws: `DAG_ORDER` after start.
     private func checkNotStarted() throws {
-        guard trainer == nil else { throw Refusal(DAG_ORDER, "rewards can be added before dag_trainer_start only") }
+        guard trainer == nil else { throw Refusal(DAG_ORDER, "rewards can only be added before dag_trainer_start") }
     }
 
     func addPlugin(_ specification: String) throws {
@@ -122,7 +125,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
                 monitor.clearCancellation()
                 throw Cancelled()
             }
-            // Errors in making a reward are the caller's (DAG_INVALID); errors in scoring are not (DAG_FAILED).
+            // Errors in making a reward are the caller's (DAG_INVALID), those in scoring not (DAG_FAILED).
             throw Refusal(DAG_INVALID, error.description)
         }
         made.onStep = { [unowned self] step in
@@ -139,7 +142,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
         }
     }
 
-    /// Calls a function of the observer's, which cancels by returning something other than 0.
+    /// Calls a function of the observer. A result other than 0 cancels.
     private func notify(_ function: (UnsafePointer<dag_observer>, UnsafeMutablePointer<CChar>, Int) -> Int32) {
         guard var observer else { return }
         var message = [CChar](repeating: 0, count: 512)
@@ -154,7 +157,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
     /// Ends the call under way, or the next; may be called at any time.
     func cancel() { monitor.cancel() }
 
-    /// Lends texts, numbers or pictures, in place of what was lent for the same purpose before.
+    /// Makes memory to lend; the caller can no longer use that of the same purpose before.
     func lend(_ purpose: String) -> Lent {
         let new = Lent()
         lent[purpose] = new
@@ -162,21 +165,24 @@ final class EmbeddedTrainer: @unchecked Sendable {
     }
 }
 
-/// A reward function of the caller's: called once at a time, and no more when it is released.
+/// A reward function of the caller: called once at a time, and not after its release.
 private final class Callback: @unchecked Sendable {
     private var callback: dag_callback?
-    /// What its calls belong to.
+    /// The trainer whose call the function belongs to.
     private let owner: UnsafeRawPointer
     private let use = NSLock()
 
-    init(_ callback: dag_callback, of owner: UnsafeRawPointer) { (self.callback, self.owner) = (callback, owner) }
+    init(_ callback: dag_callback, of owner: UnsafeRawPointer) {
+        self.callback = callback
+        self.owner = owner
+    }
 
     func score(
         _ batch: UnsafePointer<dag_reward_batch>, _ result: UnsafePointer<dag_reward_result>,
         _ error: UnsafeMutablePointer<dag_reward_error>
     ) -> Int32 {
         use.withLock {
-            // After a call that was cancelled one may have been left on its way here.
+            // A cancelled call may leave a thread that arrives here after the release.
             guard var callback else { return Int32(DAG_REWARD_INTERNAL) }
             let outer = guard_set_inside(owner)
             defer { _ = guard_set_inside(outer) }
@@ -184,7 +190,7 @@ private final class Callback: @unchecked Sendable {
         }
     }
 
-    /// Tells the owner of the context that it is needed no more, as soon as the function has returned.
+    /// Releases the callback's context as soon as the function has returned.
     func release() {
         use.withLock { if var released = callback.take() { guard_release(&released) } }
     }
@@ -210,7 +216,7 @@ final class Lent {
         copy(texts.map { dag_reward_text(data: copy($0), size: $0.utf8.count) })
     }
 
-    /// The pixels themselves: an array that nobody changes stays where it is.
+    /// Lends the pixels without a copy: an array that is kept and not changed stays in its place.
     func pixels(of images: ImageBatch) -> UnsafePointer<UInt8> {
         kept.append(images)
         return images.withUnsafeBytes { $0.baseAddress!.assumingMemoryBound(to: UInt8.self) }

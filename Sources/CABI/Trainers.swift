@@ -2,13 +2,13 @@ import CDAGCore
 import Foundation
 import Synchronization
 
-/// The trainers that there are. A handle is a number that is never used twice, so that one that was destroyed is told from all others.
+/// Registry of live trainers. No handle is used twice, so that a destroyed one is recognised.
 enum Trainers {
     private static let table = Mutex<(last: UInt, trainers: [UInt: EmbeddedTrainer])>((0, [:]))
 
     static func add(_ trainer: EmbeddedTrainer) -> OpaquePointer? {
         table.withLock { table in
-            table.last += 16  // like an address, which it is not: nothing lies there
+            table.last += 16  // aligned like an address, but nothing is there
             table.trainers[table.last] = trainer
             return OpaquePointer(bitPattern: table.last)
         }

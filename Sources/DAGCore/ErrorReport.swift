@@ -1,14 +1,14 @@
 import Support
 import Tensors
 
-/// Errors as the front ends show them.
+/// The text of errors in the front ends.
 package enum ErrorReport {
     /// Returns an error as one line, with settings spelled in one way.
     package static func line(for error: any Error, _ spelling: Message.Spelling) -> String {
         message(for: error).text(spelling).oneLine
     }
 
-    /// libtorch's own errors are long and name no remedy.
+    /// Shortens libtorch's own errors, which are long and name no remedy.
     private static func message(for error: any Error) -> Message {
         if let error = error as? any MessageError { return error.message }
         guard error is TensorError else { return "\("\(error)")" }
@@ -19,6 +19,6 @@ package enum ErrorReport {
             """
     }
 
-    /// Returns whether a setting or prompt file was at fault.
+    /// Returns whether a setting or a prompt file was at fault.
     package static func isUsageError(_ error: any Error) -> Bool { error is ConfigurationError || error is PromptError }
 }

@@ -5,8 +5,8 @@ import Rewards
 import Support
 import Tensors
 
-/// Post-trains a diffusion model so that it samples in proportion to exp(beta s), s the score of a black-box reward: collects
-/// trajectories, learns from them, records the result, and repeats.
+/// Post-trains a diffusion model so that it samples in proportion to exp(beta s), where s is the score of a
+/// black-box reward: collects trajectories, learns from them, records the result, and repeats.
 package final class Trainer {
     /// The settings, as resolved.
     package let configuration: TrainingConfiguration
@@ -29,18 +29,18 @@ package final class Trainer {
     /// The stages of an epoch, in their order.
     private enum Stage {
         case idle
-        /// The last batch may still be being scored.
+        /// Trajectories are there; the last batch may still be in scoring.
         case sampled(PendingRollout, start: ContinuousClock.Instant)
         case scored(ScoredEpoch, EpochSummary)
-        /// All optimiser steps are done; what the settings ask for after an epoch is to be written.
+        /// All optimiser steps are done; a checkpoint or sample sheet may have to be written.
         case trained
     }
 
-    /// Prepares training of a model that is loaded: its device and precision are those of the model. Nothing is written yet.
+    /// Prepares training of a loaded model, on the model's device and in its precision. Writes nothing.
     /// - Parameters:
     ///   - prompts: trajectories are sampled for these; ignored by models without text.
     ///   - evaluationPrompts: evaluations draw these; nil: `prompts`.
-    ///   - makeFlow: makes the network of the state flow, if that is not to be `StateFlow`.
+    ///   - makeFlow: makes the network of the state flow; nil: `StateFlow`.
     /// - Throws: `ConfigurationError`, `ModelError` or `TensorError`.
     package init(
         _ configuration: TrainingConfiguration, model: any DiffusionModel, evaluator: RewardEvaluator, prompts: PromptSet,
@@ -74,14 +74,14 @@ package final class Trainer {
     // MARK: The main path
 
     /// Trains until the last epoch.
-    /// - Throws: what ended it early, `Cancelled` or an error, after saving.
+    /// - Throws: `Cancelled`, or the error that ended it early, after saving.
     package func run() throws {
         while state.epoch < configuration.epochs { try runEpoch() }
         try record()
     }
 
-    /// Runs one epoch, or completes the one under way: roll out, score, update on all of it, record.
-    /// - Throws: what ended it early, `Cancelled` or an error, after saving.
+    /// Runs one epoch, or completes the one under way: roll out, score, update to the end, record.
+    /// - Throws: `Cancelled`, or the error that ended it early, after saving.
     package func runEpoch() throws {
         try savingOnFailure {
             if !isUnderWay { try rollOut() }
@@ -92,39 +92,39 @@ package final class Trainer {
     }
 
     /// Samples the trajectories of the next epoch, while they are being scored.
-    /// - Throws: `OrderError` if an epoch is under way or all are done, what a reward threw, `TensorError`, `Cancelled`, or what `record`
-    ///   throws; no reward is asked any more then.
+    /// - Throws: `OrderError` if an epoch is under way or all are done, an error of a reward, `TensorError`,
+    ///   `Cancelled`, or an error of `record`; scores that are pending are then given up.
     package func rollOut() throws {
-        guard !isUnderWay else { throw OrderError("the trajectories of epoch \(state.epoch) are there: score them or update") }
+        guard !isUnderWay else { throw OrderError("epoch \(state.epoch) has trajectories already: score them or update") }
         try record()
         guard state.epoch < configuration.epochs else {
-            throw OrderError("all \(configuration.epochs) epochs are done; go on with more by resuming with a larger epochs")
+            throw OrderError("all \(configuration.epochs) epochs are done; to train for more, resume with a larger value of epochs")
         }
         let start = ContinuousClock.now
         stage = .sampled(try collector.rollOut(epoch: state.epoch, lookahead: learner.wantsLookahead), start: start)
     }
 
-    /// Waits for the scores of the trajectories. Scores that failed are not asked for again: the trajectories are sampled anew.
-    /// - Throws: `OrderError` if there are no trajectories, `TrainingError` if none has a score, what a reward threw, `TensorError`, or
-    ///   `Cancelled`; no reward is asked any more then.
+    /// Waits for the scores of the trajectories. After an error the trajectories have to be sampled anew.
+    /// - Throws: `OrderError` if there are no trajectories, `TrainingError` if none has a score, an error of
+    ///   a reward, `TensorError`, or `Cancelled`; scores that are pending are then given up.
     package func score() throws {
         guard case .sampled(let pending, let start) = stage else { throw OrderError("there are no trajectories to score: roll out first") }
         defer { collector.evaluator.abandon() }
         do {
             let rollout = try pending.wait()
             stage = .idle
-            try report(rollout.scores)
+            try warnOfFailures(rollout.scores)
             learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
-            try begin(rollout, start: start)
+            try train(on: rollout, start: start)
         } catch {
             if !(error is Cancelled) { stage = .idle }
             throw error
         }
     }
 
-    /// Makes one optimiser step on the next of the epoch's trajectories. The step counts even if writing its metrics fails.
-    /// - Throws: `OrderError` if there are no scored trajectories, `OutputError` if its metrics cannot be written, or what
-    ///   `Learner.step` throws, without a trace of the step.
+    /// Makes one optimiser step on the next trajectories. It counts even if its metrics cannot be written.
+    /// - Throws: `OrderError` if there are no scored trajectories, `OutputError` if its metrics cannot be
+    ///   written, or an error of `Learner.step`, after which all is as before the step.
     package func update() throws {
         guard case .scored(let epoch, let summary) = stage else {
             throw OrderError("there are no scored trajectories: roll out and score first")
@@ -148,14 +148,14 @@ package final class Trainer {
     }
 
     /// Writes the checkpoint and the sample sheet that are due after a trained epoch; nothing at other times.
-    /// - Throws: `OutputError`, `TensorError` or `Cancelled`; they are then still to be written.
+    /// - Throws: `OutputError`, `TensorError` or `Cancelled`; the next epoch begins with another attempt.
     package func record() throws {
         guard case .trained = stage else { return }
         try recorder.record(state)
         stage = .idle
     }
 
-    /// Whether trajectories are sampled that have not all been trained on.
+    /// Whether there are trajectories that have not all been trained on.
     private var isUnderWay: Bool {
         switch stage {
         case .sampled, .scored: true
@@ -170,7 +170,7 @@ package final class Trainer {
     private func savingOnFailure(_ body: () throws -> Void) throws {
         do { try body() } catch {
             do { try save() } catch {
-                monitor.onWarning("what was learned since the newest checkpoint is not saved: \(ErrorReport.line(for: error, .key))")
+                monitor.onWarning("training since the newest checkpoint is not saved: \(ErrorReport.line(for: error, .key))")
             }
             throw error
         }
@@ -179,14 +179,15 @@ package final class Trainer {
     /// The scored trajectories of the epoch under way.
     var rollout: Rollout? { if case .scored(let epoch, _) = stage { epoch.rollout } else { nil } }
 
-    /// Gives up scores that are being waited for. No reward is at work when this returns; the epoch's trajectories have to be sampled anew.
+    /// Gives up pending scores and their trajectories. No reward is at work when this returns.
     package func abandonScores() {
         if case .sampled = stage { stage = .idle }
         collector.evaluator.abandonAndWait()
     }
 
-    /// Makes scored trajectories those of the epoch under way.
-    private func begin(_ rollout: Rollout, start: ContinuousClock.Instant) throws {
+    /// Makes scored trajectories those that `update` trains on.
+    /// - Throws: `TensorError`.
+    private func train(on rollout: Rollout, start: ContinuousClock.Instant) throws {
         let epoch = ScoredEpoch(index: state.epoch, rollout: rollout, conditioning: try model.encode(rollout.prompts))
         let images = try rollout.images ?? collector.finalImages(rollout)
         let summary = EpochSummary(
@@ -196,9 +197,9 @@ package final class Trainer {
         stage = .scored(epoch, summary)
     }
 
-    /// Says what could not be scored.
-    /// - Throws: `TrainingError` if that is all of it.
-    private func report(_ scores: RolloutScores) throws {
+    /// Warns of images that could not be scored.
+    /// - Throws: `TrainingError` if no trajectory has a score.
+    private func warnOfFailures(_ scores: RolloutScores) throws {
         guard let failure = scores.firstFailure else { return }
         let count = scores.final.count
         guard scores.dropped < count else {
@@ -208,14 +209,14 @@ package final class Trainer {
         monitor.onWarning("epoch \(state.epoch): \(what): \(failure)")
     }
 
-    /// Goes on where the newest checkpoint of `folder` stands.
-    /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError` if it does not fit, `TensorError`.
+    /// Continues from the newest checkpoint of `folder`.
+    /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError`, `TensorError`.
     package func resume(from folder: OutputFolder) throws {
         let start = ContinuousClock.now
         let checkpoint = try recorder.restore(from: folder)
         state = checkpoint.state
         if let rollout = checkpoint.rollout {
-            try begin(rollout.moved(to: model.device), start: start)
+            try train(on: rollout.moved(to: model.device), start: start)
         } else if recorder.lacksSamples(state) {
             stage = .trained
         }

@@ -8,7 +8,7 @@ package func concurrently<Value>(_ count: Int, _ body: @escaping @Sendable (Int)
     let group = DispatchGroup()
     for index in 0..<count {
         group.enter()
-        // A thread lets go of its block a moment after it has run.
+        // A thread may release its block only after `leave`; `finish` releases `body` in time.
         Thread.detachNewThread {
             shared.call(index)
             group.leave()
@@ -24,7 +24,10 @@ private final class ConcurrentCalls<Value>: @unchecked Sendable {
     private var values: [Value?]
     private let lock = NSLock()
 
-    init(_ count: Int, _ body: @escaping (Int) -> Value) { (self.body, values) = (body, Array(repeating: nil, count: count)) }
+    init(_ count: Int, _ body: @escaping (Int) -> Value) {
+        self.body = body
+        values = Array(repeating: nil, count: count)
+    }
 
     func call(_ index: Int) {
         guard let value = body?(index) else { return }
@@ -32,7 +35,10 @@ private final class ConcurrentCalls<Value>: @unchecked Sendable {
     }
 
     func finish() -> [Value] {
-        defer { (body, values) = (nil, []) }
+        defer {
+            body = nil
+            values = []
+        }
         return values.map { $0! }
     }
 }

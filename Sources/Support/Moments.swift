@@ -1,4 +1,4 @@
-/// Mean and standard deviation of numbers, without those that are NaN.
+/// Mean and standard deviation of numbers that are not NaN.
 package struct Moments: Codable, Equatable, Sendable {
     /// NaN if there are no numbers.
     package let mean: Float

@@ -1,24 +1,24 @@
 import Synchronization
 
-/// The error that cancelled work throws.
+/// The error of cancelled work.
 package struct Cancelled: Error {
-    /// The request of `Monitor.cancel`, passed on.
+    /// Stands for the request of `Monitor.cancel`.
     package init() {}
 }
 
-/// Connects work that takes long with the program that started it: progress, notes and warnings go out, cancellation comes in.
+/// Connects long work with the program that started it: progress and notes go out, cancellation comes in.
 ///
-/// A front end makes one and hands it to all that work on its behalf. Handlers are set before the work begins and are called on the
-/// thread that works; `cancel` may be called on any thread.
+/// A front end makes one and hands it to everything that works on its behalf. Handlers are set before the
+/// work begins and called on the working thread; `cancel` may be called on any thread.
 package final class Monitor: @unchecked Sendable {
     /// A kind of work.
     package enum Phase: String, Sendable { case sampling, training, evaluating }
 
     /// Receives the phase and how many of its parts are done.
     package var onProgress: (_ phase: Phase, _ done: Int, _ total: Int) -> Void = { _, _, _ in }
-    /// Receives lines about what was checked or written.
+    /// Receives lines about checks that passed and files that were written.
     package var onNote: (String) -> Void = { _ in }
-    /// Receives lines about what went wrong without ending the work.
+    /// Receives lines about problems that do not end the work.
     package var onWarning: (String) -> Void = { _ in }
     /// Decides on the working thread whether to stop, beside `cancel`.
     package var shouldStop: () -> Bool = { false }
@@ -32,7 +32,7 @@ package final class Monitor: @unchecked Sendable {
     /// Has the current call, or the next one if that has passed its last check, throw `Cancelled`.
     package func cancel() { isRequested.store(true, ordering: .relaxed) }
 
-    /// Forgets a cancellation, so that later calls go on. To be called when the cancelled call has ended.
+    /// Forgets a cancellation when the cancelled call has ended, so that later calls go on.
     package func clearCancellation() { isRequested.store(false, ordering: .relaxed) }
 
     /// Whether the work is to end.
@@ -47,7 +47,7 @@ package final class Monitor: @unchecked Sendable {
         onProgress(phase, done, total)
     }
 
-    /// Repeats the latest report while something is waited for, so that its receiver may cancel.
+    /// Repeats the latest report during a wait, so that its receiver may cancel.
     /// - Throws: `Cancelled` if the work is to end.
     package func reportWaiting() throws {
         onProgress(latest.phase, latest.done, latest.total)

@@ -1,8 +1,8 @@
-/// An error that says in one line what is wrong and what to do.
+/// An error whose description is one line: the culprit and the remedy.
 package protocol OneLineError: Error, CustomStringConvertible, Sendable {}
 
 extension String {
-    /// The text in one line: line ends and control characters, which a terminal takes for commands, become spaces.
+    /// The text in one line: line ends and control characters, which a terminal may execute, become spaces.
     package var oneLine: String {
         var line = String.UnicodeScalarView()
         for scalar in unicodeScalars {
@@ -15,6 +15,6 @@ extension String {
         return String(line)
     }
 
-    /// The text with spaces after it, at least `width` characters long.
+    /// Returns the text followed by spaces, at least `width` characters long.
     package func padded(_ width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
 }

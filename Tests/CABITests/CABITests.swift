@@ -50,7 +50,9 @@ import Testing
             var observer = dag_observer()
             observer.struct_size = UInt32(MemoryLayout<dag_observer>.size)
             observer.context = UnsafeMutableRawPointer(fixture)
-            (observer.progress, observer.log, observer.step) = (fixture_progress, fixture_log, fixture_step)
+            observer.progress = fixture_progress
+            observer.log = fixture_log
+            observer.step = fixture_step
             #expect(dag_trainer_set_observer(trainer, &observer) == DAG_OK)
         }
 
@@ -92,7 +94,8 @@ import Testing
         #expect(defaults["beta"] as? Double == 100 && defaults["lora_rank"] as? Int == 4)
     }
 
-    /// A whole run in one call is, to the bit, the same run in epochs, in parts, and stopped and resumed in another trainer.
+    /// A whole run in one call is, to the bit, the same run in epochs, in parts, and stopped and resumed in
+    /// another trainer.
     @Test(.slow) func wholeAndPartsAreTheSame() throws {
         let whole = try Session()
         #expect(dag_trainer_start(whole.trainer) == DAG_OK, "\(Self.lastError)")
@@ -148,7 +151,7 @@ import Testing
         #expect(dag_trainer_metric(session.trainer, "reward", &number) == DAG_INVALID)
         #expect(Self.lastError.contains("there is no metric 'reward'; there are ") && Self.lastError.contains("reward_mean"))
 
-        // Scores are those of the very pictures.
+        // Scores are those of the very images.
         #expect(dag_trainer_samples(session.trainer, &samples) == DAG_OK)
         #expect(samples.count == 8 && samples.height == 32 && samples.objective_count == 1 && samples.epoch == 0)
         #expect(String(cString: samples.objectives[0]!) == "brightness/score")
@@ -162,7 +165,7 @@ import Testing
         }
         #expect(dag_trainer_metric(session.trainer, "reward_mean", &number) == DAG_OK && abs(number - mean) < 1e-5)
 
-        // A picture is a function of prompt, seed and weights.
+        // An image is a function of prompt, seed and weights.
         var (one, two) = (dag_pictures(), dag_pictures())
         (one.struct_size, two.struct_size) = (UInt32(MemoryLayout<dag_pictures>.size), UInt32(MemoryLayout<dag_pictures>.size))
         let text = strdup("a red boot on a blue background")
@@ -180,8 +183,8 @@ import Testing
         #expect(String(cString: json!).contains(#""seed":5"#))
     }
 
-    /// Cancelled by another thread's call, by a callback's, by the observer's answer or by what it throws: the call says so, and the same
-    /// call goes on to the same weights.
+    /// Cancelled by another thread's call, by a callback's, by the observer's answer or by what it throws:
+    /// the call says so, and the same call goes on to the same weights.
     @Test(.slow, arguments: ["callback", "observer", "exception", "thread"]) func cancelling(by who: String) throws {
         let session = try Session()
         #expect(dag_trainer_start(session.trainer) == DAG_OK)
@@ -199,7 +202,7 @@ import Testing
         #expect(try session.lora == Self.straight.get())
     }
 
-    /// Nobody waits for a reward that hangs, while it is made or asked, once the call is cancelled.
+    /// A cancelled call does not wait for a reward that hangs while it is made or asked.
     @Test(.slow, .timeLimit(.minutes(5))) func cancellingDoesNotWaitForRewards() throws {
         let temporary = try TemporaryFolder()
         let library = try plugin("faulty", in: temporary.url)
@@ -249,8 +252,8 @@ import Testing
         #expect(session.fixture.pointee.released == 0)
     }
 
-    /// What an observer says counts for the call that it was said in, what another thread asks for the first call that it can end. A call
-    /// that is complete is not said to be cancelled.
+    /// What an observer says counts for the call that it was said in, what another thread asks for the first
+    /// call that it can end. A call that is complete is not said to be cancelled.
     @Test(.slow) func whatIsCompleteIsNotCancelled() throws {
         let session = try Session(["sample_every": 1, "epochs": 3])
         func sheet(_ epoch: Int, _ session: Session) -> Bool {
@@ -365,7 +368,8 @@ import Testing
         #expect(session.fixture.pointee.released == 2)
     }
 
-    /// Every function on a trainer that is NULL, destroyed or never made: a status and a line, and nothing else.
+    /// Every function on a trainer that is NULL, destroyed or never made: a status and a line, and nothing
+    /// else.
     @Test func wrongHandles() throws {
         let session = try Session()
         let destroyed = session.trainer
@@ -451,7 +455,8 @@ import Testing
         dag_trainer_destroy(trainer)
     }
 
-    /// A program that was compiled when structs were shorter gets what it knows of, and nothing is written beyond.
+    /// A program that was compiled when structs were shorter gets what it knows of, and nothing is written
+    /// beyond.
     @Test func shorterStructs() throws {
         let session = try Session()
         var status = dag_status()
@@ -463,7 +468,9 @@ import Testing
         var observer = dag_observer()
         observer.struct_size = UInt32(MemoryLayout<dag_observer>.offset(of: \.step)!)
         observer.context = UnsafeMutableRawPointer(session.fixture)
-        (observer.progress, observer.log, observer.step) = (fixture_progress, fixture_log, fixture_step)
+        observer.progress = fixture_progress
+        observer.log = fixture_log
+        observer.step = fixture_step
         #expect(dag_trainer_set_observer(session.trainer, &observer) == DAG_OK && dag_trainer_run_epoch(session.trainer) == DAG_OK)
         #expect(session.fixture.pointee.steps == 0 && session.fixture.pointee.progress_calls > 0)
     }

@@ -140,19 +140,19 @@ import Testing
         for name in ["pytorch_lora_weights.safetensors", "metrics.jsonl", "config.yaml", "samples/epoch-0.png"] {
             #expect(FileManager.default.fileExists(atPath: output + "/" + name), "\(name)")
         }
-        let picture = folder.appendingPathComponent("x.png").path
+        let image = folder.appendingPathComponent("x.png").path
         let sampled = try run(
             "dag-sample",
             [
                 "--model", tinySD, "--lora", output + "/pytorch_lora_weights.safetensors", "--prompt", "a bag", "--steps", "4", "--output",
-                picture,
+                image,
             ])
-        #expect(sampled.status == 0 && FileManager.default.fileExists(atPath: picture), "\(sampled.error)")
+        #expect(sampled.status == 0 && FileManager.default.fileExists(atPath: image), "\(sampled.error)")
         let refused = try run(
-            "dag-sample", ["--model", tinySD, "--lora", output + "/metrics.jsonl", "--prompt", "a bag", "--output", picture])
+            "dag-sample", ["--model", tinySD, "--lora", output + "/metrics.jsonl", "--prompt", "a bag", "--output", image])
         #expect(refused.status == 1 && refused.error.contains("metrics.jsonl"))
-        #expect(try run("dag-sample", ["--model", tinySD, "--output", picture]).error.contains("takes text"))
-        #expect(try run("dag-sample", ["--model", tinySD, "--output", picture]).status == 2)
+        #expect(try run("dag-sample", ["--model", tinySD, "--output", image]).error.contains("takes text"))
+        #expect(try run("dag-sample", ["--model", tinySD, "--output", image]).status == 2)
     }
 
     /// Ctrl-C does not wait for a reward that hangs.

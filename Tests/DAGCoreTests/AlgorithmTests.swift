@@ -8,8 +8,9 @@ import Testing
 @Suite struct AlgorithmTests {
     /// Proposition 2: on on-policy data the expected gradients of DAG-DB and DAG-KL agree.
     ///
-    /// A policy Normal(theta, 1) in one dimension and arbitrary bounded flows: with r = -delta, DAG-DB's gradient is
-    /// 2 E[delta grad log P_F], DAG-KL's is E[delta grad log P_F] / s, where s is the standard deviation of r.
+    /// A policy Normal(theta, 1) in one dimension and arbitrary bounded flows: with r = -delta, DAG-DB's
+    /// gradient is 2 E[delta grad log P_F], DAG-KL's is E[delta grad log P_F] / s, where s is the standard
+    /// deviation of r.
     @Test(arguments: [-0.5, 0.3, 1.2])
     func expectedGradientsAgreeOnPolicy(theta: Double) throws {
         let count = 400_000
@@ -18,7 +19,8 @@ import Testing
         func logForward() -> Tensor { (sample - parameter).square() * -0.5 - 0.5 * Foundation.log(2 * .pi) }
         let atRollout = logForward()
         parameter.requiresGrad = true
-        // log F(x_t) - log P_B - log F(x_t') such that delta is bounded: the clip of the advantage must not act.
+        // log F(x_t) - log P_B - log F(x_t') such that delta is bounded: the clip of the advantage must not
+        // act.
         let flow = (now: (sample * 1.5).sin(), next: Tensor.zeros([count]))
         let logBackward = atRollout + sample.cos() * 0.7
         func gradient(_ algorithm: any Algorithm) throws -> (gradient: Double, deviation: Double) {

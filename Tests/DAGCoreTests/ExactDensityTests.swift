@@ -6,7 +6,8 @@ import Testing
 
 @testable import DAGCore
 
-/// The trainer on a world whose target is known: see Tests/AnalyticWorld, and Benchmarks/ExactDensity for longer runs.
+/// The trainer on a world whose target is known: see Tests/AnalyticWorld, and Benchmarks/ExactDensity for
+/// longer runs.
 @Suite struct ExactDensityTests {
     private let samples = 8192
 
@@ -18,7 +19,8 @@ import Testing
         return try body()
     }
 
-    /// Before anything is learned the sampler draws the pretrained model, whose density is known: kernels and schedule are right.
+    /// Before anything is learned the sampler draws the pretrained model, whose density is known: kernels and
+    /// schedule are right.
     @Test func theBaseIsSampledExactly() throws {
         try alone {
             let (folder, world) = (try TemporaryFolder(), AnalyticWorld(.reward))
@@ -29,14 +31,20 @@ import Testing
         }
     }
 
-    /// A model whose data are the target's is in balance: what is left of sums over trajectories is what 100 steps cannot do.
+    /// A model whose data are the target's is in balance: what is left of sums over trajectories is what 100
+    /// steps cannot do.
     ///
-    /// With a wrong sign, deviation or factor anywhere in the kernels, a flow that is missing, or another weight of the reward it is not.
+    /// With a wrong sign, deviation or factor anywhere in the kernels, a flow that is missing, or another
+    /// weight of the reward it is not.
     @Test(.slow) func theTargetsOwnDiffusionBalances() throws {
         try alone {
             let (folder, world) = (try TemporaryFolder(), AnalyticWorld(.reward))
             let configuration = world.configuration {
-                ($0.algorithm, $0.steps, $0.epochs, $0.learningRate, $0.flowLearningRate) = (.dagTB, 100, 30, 1e-9, 1e-2)
+                $0.algorithm = .dagTB
+                $0.steps = 100
+                $0.epochs = 30
+                $0.learningRate = 1e-9
+                $0.flowLearningRate = 1e-2
             }
             let trainer = try world.trainer(configuration, folder: folder.url, pretrained: world.reward)
             var losses: [Double] = []
@@ -46,12 +54,16 @@ import Testing
         }
     }
 
-    /// Trajectory balance finds how much of the whole belongs to each mode, which the pretrained model has equally, for both targets.
+    /// Trajectory balance finds how much of the whole belongs to each mode, which the pretrained model has
+    /// equally, for both targets.
     @Test(.slow, arguments: [Target.reward, .anchored]) func modesGetTheirShares(target: Target) throws {
         try alone {
             let (folder, world) = (try TemporaryFolder(), AnalyticWorld(target))
             let configuration = world.configuration {
-                ($0.algorithm, $0.steps, $0.epochs, $0.learningRate) = (.dagTB, 25, 60, 1e-3)
+                $0.algorithm = .dagTB
+                $0.steps = 25
+                $0.epochs = 60
+                $0.learningRate = 1e-3
             }
             let trainer = try world.trainer(configuration, folder: folder.url)
             let base = try world.levels(trainer, samples: samples)

@@ -9,7 +9,8 @@ import Testing
 
 /// What becomes of trajectories that a reward cannot score, and of rewards that are normalised.
 @Suite struct FailurePolicyTests {
-    /// Brightness, but no score for sample `failing` (never, if nil) of an epoch, at the end or everywhere along its way.
+    /// Brightness, but no score for sample `failing` (never, if nil) of an epoch, at the end or everywhere
+    /// along its way.
     private func evaluator(
         failing: UInt64? = nil, policy: RewardSpecification.FailurePolicy = .drop, normalize: Bool = false, alwaysFails: Bool = false
     ) throws -> RewardEvaluator {
@@ -28,7 +29,11 @@ import Testing
     @Test(.slow, arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [ForwardLooking.rollout, .current])
     func droppedTrajectoriesHaveNoPart(algorithm: AlgorithmName, forwardLooking: ForwardLooking) throws {
         let folder = try TemporaryFolder()
-        let configuration = smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.maxRowsPerPass) = (algorithm, forwardLooking, 16) }
+        let configuration = smallConfiguration {
+            $0.algorithm = algorithm
+            $0.forwardLooking = forwardLooking
+            $0.maxRowsPerPass = 16
+        }
         let trainer = try DAGCoreTests.trainer(configuration, folder, evaluator: evaluator(failing: 2))
         try trainer.rollOut()
         try trainer.score()
@@ -48,7 +53,8 @@ import Testing
         #expect(abs(with.flowGradNorm - without.flowGradNorm) < 1e-3 * without.flowGradNorm + 1e-7)
     }
 
-    /// Predicted data that has no score when it is asked for during the update: its transitions have no part, in sum or mean.
+    /// Predicted data that has no score when it is asked for during the update: its transitions have no part,
+    /// in sum or mean.
     @Test(arguments: [AlgorithmName.dagDB, .dagKL]) func predictedDataWithoutScores(algorithm: AlgorithmName) throws {
         final class Counter: @unchecked Sendable { var calls = 0 }
         let counter = Counter()
@@ -61,7 +67,11 @@ import Testing
         }
         var specification = RewardSpecification(library: "moody")
         specification.onFailure = .drop
-        let configuration = smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.maxRowsPerPass) = (algorithm, .current, 16) }
+        let configuration = smallConfiguration {
+            $0.algorithm = algorithm
+            $0.forwardLooking = .current
+            $0.maxRowsPerPass = 16
+        }
         let trainer = try trainer(configuration, TemporaryFolder(), evaluator: RewardEvaluator([(specification, moody)]))
         var warnings: [String] = []
         trainer.monitor.onWarning = { warnings.append($0) }
@@ -104,7 +114,7 @@ import Testing
         var imputed = 0
         trainer.onStep = { imputed = $0.imputed }
         try trainer.run()
-        // The picture at the end, and the predictions at four states before it.
+        // The image at the end, and the predictions at four states before it.
         #expect(imputed == 5)
     }
 
@@ -115,7 +125,8 @@ import Testing
         #expect(error?.description.contains("all 8 trajectories of epoch 0 were dropped: reward picky") == true)
     }
 
-    /// The statistics of normalised rewards, and what was dropped, come back with the checkpoint, in the middle of an epoch too.
+    /// The statistics of normalised rewards, and what was dropped, come back with the checkpoint, in the
+    /// middle of an epoch too.
     @Test(.slow) func resumingIsBitExact() throws {
         let configuration = smallConfiguration { $0.epochs = 3 }
         func make(_ folder: TemporaryFolder) throws -> Trainer {

@@ -88,7 +88,8 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         #expect(try PromptSet.load("hpdv2:" + folder.url.path).prompts == ["photo 11", "paintings 11"])
     }
 
-    /// The files as published, where somebody has them: BENCHMARK_PROMPTS names the folder with `DrawBench Prompts.csv` and `HPDv2`.
+    /// The files as published, where somebody has them: BENCHMARK_PROMPTS names the folder with `DrawBench
+    /// Prompts.csv` and `HPDv2`.
     @Test(.variable("BENCHMARK_PROMPTS"))
     func benchmarksHaveThePapersSizes() throws {
         let folder = try #require(ProcessInfo.processInfo.environment["BENCHMARK_PROMPTS"])

@@ -27,7 +27,7 @@ import Testing
             epoch(0), epoch(1, diversity: 0.1), epoch(1, diversity: 0.1), epoch(1, diversity: 0.1), epoch(2, diversity: 0),
         ])
         #expect(said.map(\.count) == [0, 0, 0, 1, 0])
-        #expect(said[3][0].hasPrefix("the reward has risen from 0 to 1 while diversity has fallen from 0.3 to 0.1: look at the samples."))
+        #expect(said[3][0].hasPrefix("the score has risen from 0 to 1 while diversity has fallen from 0.3 to 0.1: look at the samples."))
     }
 
     @Test func aClimbThatCostsAHeldOutReward() throws {
@@ -46,8 +46,9 @@ import Testing
         #expect(warnings([epoch(0), epoch(1), epoch(1, diversity: 0.1), epoch(1), epoch(1)]).joined().isEmpty)
     }
 
-    /// The numbers of metrics.jsonl: pictures' diversity, no distance before anything is learned and some after, and a warning that
-    /// survives a checkpoint, for a reward that is held out and the opposite of what is trained.
+    /// The numbers of metrics.jsonl: images' diversity, no distance before anything is learned and some
+    /// after, and a warning that survives a checkpoint, for a reward that is held out and the opposite of
+    /// what is trained.
     @Test(.slow) func aRunSaysItOnce() throws {
         let folder = try TemporaryFolder()
         func trainer() throws -> Trainer {
@@ -60,7 +61,10 @@ import Testing
             ]
             return try DAGCoreTests.trainer(
                 smallConfiguration {
-                    ($0.epochs, $0.beta, $0.learningRate, $0.flowLearningRate) = (8, 50, 3e-3, 3e-3)
+                    $0.epochs = 8
+                    $0.beta = 50
+                    $0.learningRate = 3e-3
+                    $0.flowLearningRate = 3e-3
                     $0.steps = 6
                 }, folder, evaluator: RewardEvaluator(rewards))
         }
@@ -83,16 +87,16 @@ import Testing
         #expect(warnings.count { $0.contains("the held-out reward held/light has got worse") } == 1, "\(warnings)")
     }
 
-    /// Held-out rewards are asked about final pictures and never about predicted data.
-    @Test func heldOutRewardsScoreFinalPicturesAlone() throws {
-        nonisolated(unsafe) var pictures = 0
+    /// Held-out rewards are asked about final images and never about predicted data.
+    @Test func heldOutRewardsScoreFinalImagesAlone() throws {
+        nonisolated(unsafe) var images = 0
         let held = CallbackReward(name: "held") { batch in
-            pictures += batch.count
+            images += batch.count
             return Array(repeating: 0, count: batch.count)
         }
         let trained = CallbackReward(name: "trained") { batch in Array(repeating: 0, count: batch.count) }
         for forwardLooking in ForwardLooking.allCases {
-            pictures = 0
+            images = 0
             let folder = try TemporaryFolder()
             let trainer = try trainer(
                 smallConfiguration { $0.forwardLooking = forwardLooking }, folder,
@@ -100,7 +104,7 @@ import Testing
                     (RewardSpecification(library: "held", weight: 0), held), (RewardSpecification(library: "trained"), trained),
                 ]))
             try trainer.runEpoch()
-            #expect(pictures == 8)
+            #expect(images == 8)
             #expect(trainer.samples?.scores.objectives.map(\.name) == ["held/score", "trained/score"])
         }
     }
@@ -122,9 +126,9 @@ import Testing
         #expect(difference(try found.array(Float.self).map(Double.init), try expected.array(Float.self).map(Double.init)) < 1e-4)
     }
 
-    @Test func diversityOfPictures() throws {
+    @Test func diversityOfImages() throws {
         // A dark and a bright one are 1 apart; three of which two are the same: root of (0 + 1 + 1) / 3.
-        func pictures(_ values: [UInt8], size: Int) throws -> ImageBatch {
+        func images(_ values: [UInt8], size: Int) throws -> ImageBatch {
             try ImageBatch(
                 pixels: values.flatMap { Array(repeating: $0, count: size * size * 3) }, count: values.count, height: size, width: size)
         }
@@ -135,7 +139,7 @@ import Testing
         ]
         for (values, groups, expected) in cases {
             for size in [3, 16] {
-                let found = try pictures(values, size: size).diversity(groups: groups)
+                let found = try images(values, size: size).diversity(groups: groups)
                 #expect(abs(found - expected) < 1e-9, "\(values) \(groups)")
             }
         }

@@ -33,7 +33,8 @@ import Testing
                 let x = try row("sample")
                 let (next, _) = kernels.sample(try row("model_output"), x: x, noise: try row("variance_noise"), steps: indices)
                 let x0 = kernels.predictedData(try row("model_output"), x: x, steps: indices)
-                // With no signal left, epsilon's coefficient is zero: in float32 diffusers gets the root of a rounding error.
+                // With no signal left, epsilon's coefficient is zero: in float32 diffusers gets the root of a
+                // rounding error.
                 let tolerance = kernels.steps[number].alpha == 0 ? 1e-3 : 2e-5
                 #expect(difference(try next.array(Float.self).map(Double.init), step["prev_sample"] as! [Double]) < tolerance, name)
                 #expect(difference(try x0.array(Float.self).map(Double.init), step["pred_original_sample"] as! [Double]) < 2e-5, name)

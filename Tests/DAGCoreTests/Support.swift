@@ -24,10 +24,21 @@ let stableDiffusionSchedule: [String: any Sendable] = [
 /// Small settings on the shipped pipeline.
 func smallConfiguration(_ change: (inout TrainingConfiguration) -> Void = { _ in }) -> TrainingConfiguration {
     var c = TrainingConfiguration()
-    (c.model, c.prompts, c.rewardPlugin) = (tinySD, "tiny-sd", ["brightness"])
-    (c.sampleBatchSize, c.batchesPerEpoch, c.trainBatchSize, c.gradientAccumulationSteps) = (8, 1, 4, 1)
-    (c.steps, c.epochs, c.precision, c.device) = (4, 4, .fp32, .cpu)
-    (c.beta, c.betaAnnealing, c.learningRate, c.sampleEvery) = (10, 0, 1e-3, 0)
+    c.model = tinySD
+    c.prompts = "tiny-sd"
+    c.rewardPlugin = ["brightness"]
+    c.beta = 10
+    c.betaAnnealing = 0
+    c.learningRate = 1e-3
+    c.epochs = 4
+    c.sampleBatchSize = 8
+    c.batchesPerEpoch = 1
+    c.trainBatchSize = 4
+    c.gradientAccumulationSteps = 1
+    c.steps = 4
+    c.precision = .fp32
+    c.device = .cpu
+    c.sampleEvery = 0
     change(&c)
     return c
 }

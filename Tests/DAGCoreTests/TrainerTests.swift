@@ -9,22 +9,27 @@ import Testing
 @testable import DAGCore
 
 @Suite struct TrainerTests {
-    /// The table of the least work (docs/algorithms): U-Net rows, decodes and scored pictures of one epoch, counted.
+    /// The table of the least work (docs/algorithms): U-Net rows, decodes and scored images of one epoch,
+    /// counted.
     @Test(arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [ForwardLooking.rollout, .current])
     func noRedundantWork(algorithm: AlgorithmName, forwardLooking: ForwardLooking) throws {
         let folder = try TemporaryFolder()
         nonisolated(unsafe) var scored = 0
         let evaluator = try brightness { scored += $0 }
-        let configuration = smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.maxRowsPerPass) = (algorithm, forwardLooking, 16) }
+        let configuration = smallConfiguration {
+            $0.algorithm = algorithm
+            $0.forwardLooking = forwardLooking
+            $0.maxRowsPerPass = 16
+        }
         let trainer = try trainer(configuration, folder, evaluator: evaluator)
         try trainer.runEpoch()
         let (trajectories, steps) = (configuration.trajectoriesPerEpoch, configuration.steps)
-        // Two rows of guidance at rollout and two in training, and the pretrained model's at 8 x 4 states to see how far it is; each state
-        // decoded and scored once, and the final picture.
+        // Two rows of guidance at rollout and two in training, and the pretrained model's at 8 x 4 states to
+        // see how far it is; each state decoded and scored once, and the final image.
         #expect(trainer.model.work.networkRows == trajectories * steps * 4 + 8 * 4 * 2)
-        let pictures = algorithm == .ddpo ? trajectories : trajectories * (steps + 1)
-        #expect(trainer.model.work.decodes == pictures)
-        #expect(scored == pictures)
+        let images = algorithm == .ddpo ? trajectories : trajectories * (steps + 1)
+        #expect(trainer.model.work.decodes == images)
+        #expect(scored == images)
     }
 
     /// Evaluation may have prompts of its own.
@@ -38,7 +43,11 @@ import Testing
         let prompts = folder.url.appendingPathComponent("held-out.txt")
         try Data("a red bag\na blue boot\n".utf8).write(to: prompts)
         var run = try TrainingRun(
-            smallConfiguration { ($0.rewardPlugin, $0.evaluationSamples, $0.evaluationPrompts) = ([], 3, prompts.path) },
+            smallConfiguration {
+                $0.rewardPlugin = []
+                $0.evaluationSamples = 3
+                $0.evaluationPrompts = prompts.path
+            },
             output: OutputFolder(folder.url.appendingPathComponent("run").path))
         let trainer = try run.prepare(rewards: [(RewardSpecification(library: "listens"), reward)])
         _ = try trainer.evaluate()
@@ -50,7 +59,11 @@ import Testing
         let losses = try [ForwardLooking.rollout, .current].map { mode in
             let folder = try TemporaryFolder()
             let trainer = try trainer(
-                smallConfiguration { ($0.forwardLooking, $0.maxRowsPerPass, $0.gradientAccumulationSteps) = (mode, 16, 2) }, folder)
+                smallConfiguration {
+                    $0.forwardLooking = mode
+                    $0.maxRowsPerPass = 16
+                    $0.gradientAccumulationSteps = 2
+                }, folder)
             var loss = 0.0
             trainer.onStep = { loss = $0.loss }
             try trainer.runEpoch()
@@ -124,7 +137,8 @@ import Testing
         #expect(throws: OutputError.self) { try run.checkVacant() }
     }
 
-    /// What a plugin that fails in the middle of a run costs: an error that names it, and nothing that was saved.
+    /// What a plugin that fails in the middle of a run costs: an error that names it, and nothing that was
+    /// saved.
     @Test func aFailingRewardEndsTheRunCleanly() throws {
         final class Counter: @unchecked Sendable { var calls = 0 }
         let counter = Counter()
@@ -141,7 +155,8 @@ import Testing
         #expect(try Checkpoint(newestOf: saved).state.epoch == 1)
     }
 
-    /// A disk that is full at the end of an epoch costs its line of metrics.jsonl, and nothing of what was learned.
+    /// A disk that is full at the end of an epoch costs its line of metrics.jsonl, and nothing of what was
+    /// learned.
     @Test(.slow) func whatCannotBeWrittenChangesNothing() throws {
         let (whole, folder) = (try TemporaryFolder(), try TemporaryFolder())
         let straight = try trainer(smallConfiguration { $0.epochs = 2 }, whole)
@@ -184,8 +199,8 @@ import Testing
         #expect(try trainer.weights() == before)
     }
 
-    /// A pixel-space DDPM, its files at the top of the folder as in google/ddpm-cifar10-32: no text, no guidance, no autoencoder, and
-    /// a last step without noise, which is no transition.
+    /// A pixel-space DDPM, its files at the top of the folder as in google/ddpm-cifar10-32: no text, no
+    /// guidance, no autoencoder, and a last step without noise, which is no transition.
     @Test func unconditionalModels() throws {
         let folder = try TemporaryFolder()
         let model = folder.url.appendingPathComponent("ddpm")
@@ -201,11 +216,11 @@ import Testing
             model: DiffusionPipeline(folder: model.path, dtype: .float32, device: .cpu), evaluator: evaluator, prompts: .none,
             output: output)
         _ = try trainer.selfCheck()
-        let (rows, pictures) = (trainer.model.work.networkRows, scored)
+        let (rows, images) = (trainer.model.work.networkRows, scored)
         try trainer.runEpoch()
         #expect(trainer.learner.kernel.transitions == 3)
         #expect(trainer.model.work.networkRows - rows == 8 * (4 + 3 + 3))
-        #expect(scored - pictures == 8 * (3 + 1))
+        #expect(scored - images == 8 * (3 + 1))
         try trainer.saveSamples()
     }
 
@@ -217,18 +232,23 @@ import Testing
 
     /// Warm colours are rewarded and become more frequent: the whole loop has the right sign.
     @Test(.slow) func rewardRises() throws {
-        // Red minus blue in the middle of the picture, at most 1.
+        // Red minus blue in the middle of the image, at most 1.
         let warmth = CallbackReward(name: "warmth") { batch in
             (0..<batch.count).map { k in
-                let picture = batch.images[k]
+                let image = batch.images[k]
                 let middle = (8..<24).flatMap { y in (8..<24).map { x in (y * 32 + x) * 3 } }
-                let difference = middle.reduce(0) { $0 + Int(picture[$1]) - Int(picture[$1 + 2]) }
+                let difference = middle.reduce(0) { $0 + Int(image[$1]) - Int(image[$1 + 2]) }
                 return min(max(Float(difference) / Float(middle.count) / 127, 0), 1)
             }
         }
         let folder = try TemporaryFolder()
         let configuration = smallConfiguration {
-            ($0.sampleBatchSize, $0.epochs, $0.steps, $0.beta, $0.learningRate, $0.flowLearningRate) = (32, 7, 8, 50, 2e-3, 3e-3)
+            $0.sampleBatchSize = 32
+            $0.epochs = 7
+            $0.steps = 8
+            $0.beta = 50
+            $0.learningRate = 2e-3
+            $0.flowLearningRate = 3e-3
             ($0.trainBatchSize, $0.evaluationSamples) = (8, 64)
         }
         let evaluator = try RewardEvaluator([(RewardSpecification(library: "warmth"), warmth)])

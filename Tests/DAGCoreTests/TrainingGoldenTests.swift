@@ -7,7 +7,8 @@ import Testing
 
 @testable import DAGCore
 
-/// The weights of make_goldens.py's formula (flow/flow.json): a hash of the parameter's place among the sorted names and the element's.
+/// The weights of make_goldens.py's formula (flow/flow.json): a hash of the parameter's place among the
+/// sorted names and the element's.
 func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
     for (i, parameter) in parameters.enumerated() {
         let shape = parameter.tensor.shape
@@ -28,7 +29,8 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
 }
 
 @Suite struct TrainingGoldenTests {
-    /// The state flow against diffusers' blocks: one, two and four levels, with and without text; outputs and gradients.
+    /// The state flow against diffusers' blocks: one, two and four levels, with and without text; outputs and
+    /// gradients.
     @Test(arguments: ["text", "full", "plain", "one"])
     func stateFlow(name: String) throws {
         let golden = try tensors("flow/golden.safetensors")
@@ -51,7 +53,8 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
         }
     }
 
-    /// Ten optimiser steps against diffusers, peft and torch.optim: losses, gradient norms and where the LoRA ends.
+    /// Ten optimiser steps against diffusers, peft and torch.optim: losses, gradient norms and where the LoRA
+    /// ends.
     ///
     /// Every pass shape must give the same: all in one, some steps at a time, step by step.
     @Test(.slow, arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [0, 16, 8])
@@ -60,8 +63,13 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
         let document = try #require(try json("train/train.json") as? [String: Any])
         let expected = try #require((document["algorithms"] as? [String: [String: Any]])?[algorithm.rawValue])
         let configuration = smallConfiguration {
-            ($0.algorithm, $0.steps, $0.trainBatchSize, $0.sampleBatchSize) = (algorithm, 5, 4, 4)
-            ($0.learningRate, $0.clipRange, $0.maxRowsPerPass) = (3e-4, 1e-2, rowsPerPass)
+            $0.algorithm = algorithm
+            $0.steps = 5
+            $0.trainBatchSize = 4
+            $0.sampleBatchSize = 4
+            $0.learningRate = 3e-4
+            $0.clipRange = 1e-2
+            $0.maxRowsPerPass = rowsPerPass
         }
         func newUNet() throws -> UNet { try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1"))) }
         let model = DiffusionPipeline(unet: try newUNet(), scheduler: try scheduler(stableDiffusionSchedule), sampleShape: [4, 16, 16])

@@ -49,7 +49,8 @@ import Testing
         return (trainer, try scoredEpoch(trainer))
     }
 
-    /// The step from many small passes is the step from one graph over all transitions, with the weights of the rollout and with others.
+    /// The step from many small passes is the step from one graph over all transitions, with the weights of
+    /// the rollout and with others.
     @Test(.slow, arguments: [AlgorithmName.dagTB, .dagSubTB], [0, 1]) func theWholeGraphGivesTheSameStep(
         algorithm: AlgorithmName, update: Int
     )
@@ -102,7 +103,8 @@ import Testing
         #expect(abs(a.flowGradNorm - b.flowGradNorm) < 1e-3 * b.flowGradNorm)
     }
 
-    /// The pretrained model's density, taken during the rollout, is the model's own as long as nothing is learned, and stays it.
+    /// The pretrained model's density, taken during the rollout, is the model's own as long as nothing is
+    /// learned, and stays it.
     @Test func theReferenceIsThePretrainedModel() throws {
         let (trainer, epoch) = try sampled { ($0.target, $0.algorithm) = (.anchored, .dagDB) }
         func largest(_ rollout: Rollout) throws -> Float {
@@ -119,7 +121,11 @@ import Testing
 
     /// What a checkpoint in the middle of an epoch has of these.
     @Test(.slow, arguments: [AlgorithmName.dagSubTB, .dagTB]) func resumingIsBitExact(algorithm: AlgorithmName) throws {
-        let configuration = smallConfiguration { ($0.algorithm, $0.target, $0.epochs) = (algorithm, .anchored, 2) }
+        let configuration = smallConfiguration {
+            $0.algorithm = algorithm
+            $0.target = .anchored
+            $0.epochs = 2
+        }
         let (whole, interrupted) = (try TemporaryFolder(), try TemporaryFolder())
         let straight = try trainer(configuration, whole)
         try straight.run()

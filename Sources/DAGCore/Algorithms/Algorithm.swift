@@ -1,7 +1,7 @@
 import Tensors
 
 /// The algorithms by the names of the command line.
-package enum AlgorithmName: String, Codable, CaseIterable, Sendable {
+package enum AlgorithmName: String, SettingChoice {
     case dagDB = "dag-db"
     case dagKL = "dag-kl"
     case dagTB = "dag-tb"
@@ -10,7 +10,7 @@ package enum AlgorithmName: String, Codable, CaseIterable, Sendable {
 
     /// Makes the algorithm with the settings that concern it.
     /// - Parameter newFlow: makes the network of the state flow, for algorithms that train one.
-    /// - Throws: what `newFlow` throws.
+    /// - Throws: errors of `newFlow`.
     func make(_ configuration: TrainingConfiguration, newFlow: () throws -> any FlowNetwork) rethrows -> any Algorithm {
         let clipRange = configuration.clipRange
         switch self {
@@ -25,14 +25,14 @@ package enum AlgorithmName: String, Codable, CaseIterable, Sendable {
 
 /// A way to train the policy: its loss, and everything that only this loss needs.
 ///
-/// An optimiser step calls `prepareStep` once and then `loss` for every pass; an epoch begins with `prepareEpoch`.
+/// `prepareEpoch` is called once an epoch, `prepareStep` once a step, and `loss` for every pass.
 protocol Algorithm: AnyObject {
     /// The part of a checkpoint that belongs to the algorithm.
     associatedtype State: Codable = NoState
     var state: State { get set }
 
-    /// The network that is trained beside the policy; nil for algorithms without a state flow, which need no scores of
-    /// predicted data either.
+    /// The network of the state flow, trained beside the policy; nil for algorithms without one, which need
+    /// no scores of predicted data.
     var trainedFlow: (any FlowNetwork)? { get }
 
     /// Prepares for the scored trajectories of an epoch.
@@ -45,7 +45,7 @@ protocol Algorithm: AnyObject {
     /// - Parameters:
     ///   - trajectories: the step's, by their places in the epoch.
     ///   - forEachPass: calls its argument with all transitions of the step, pass by pass, without gradients.
-    /// - Throws: what `forEachPass` throws.
+    /// - Throws: errors of `forEachPass`.
     func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws
 
     /// Computes the losses of transitions.
@@ -76,31 +76,31 @@ struct Loss {
     let metrics: [String: [Float]]
 }
 
-/// Transitions x_t -> x_t' as algorithms see them, n at a time: groups of trajectories at the same timestep, one after the other.
+/// Transitions x_t -> x_t' as algorithms see them: n in groups of trajectories at the same timestep.
 struct Transitions {
-    /// The trajectory of each, by its place in the epoch, and its step, [n] each.
+    /// The trajectory of each transition, by its place in the epoch, and the step, [n] each.
     let trajectories, steps: [Int]
-    /// Transitions of one group: trajectories at the same timestep.
+    /// Transitions of one group.
     let groupSize: Int
     /// log P_F(x_t' | x_t) of the current policy, float32 [n], differentiable in theta.
     let logForward: Tensor
-    /// The same at rollout, float32 [n].
+    /// log P_F of the policy at rollout, float32 [n].
     let logForwardAtRollout: Tensor
-    /// log of the kernel that balances P_F, float32 [n]: P_B(x_t | x_t'), or the pretrained model's P_F(x_t' | x_t).
+    /// log of the kernel that balances P_F, float32 [n]: P_B(x_t | x_t'), or the base model's P_F.
     let logBackward: Tensor
     /// One, or zero for a transition that is dropped because a reward could not score it, float32 [n].
     let weight: Tensor
     /// Evaluates log F(x_t) and log F(x_t') with a network, float32 [n] each, differentiable in phi.
     let logFlows: (any FlowNetwork) -> (now: Tensor, next: Tensor)
 
-    /// Computes delta_t = log F(x_t) + log P_F - log P_B - log F(x_t'), [n]: zero everywhere when the sampler is in balance
-    /// with the target.
+    /// Computes delta_t = log F(x_t) + log P_F - log P_B - log F(x_t'), [n]: zero everywhere when the sampler
+    /// is in balance with the target.
     func residual(_ flow: any FlowNetwork, logForward: Tensor) -> Tensor {
         let logFlow = logFlows(flow)
         return logFlow.now + logForward - logBackward - logFlow.next
     }
 
-    /// The importance ratio rho = P_F(theta) / P_F(at rollout) [n], with the reduction of the log-probabilities.
+    /// The importance ratio rho = P_F(theta) / P_F(at rollout) [n], of reduced log-probabilities.
     var ratio: Tensor { (logForward - logForwardAtRollout).exp() }
 }
 

@@ -1,7 +1,8 @@
 import Support
 import Tensors
 
-/// DDPO-IS (Black et al. 2023), the baseline: loss = max(-A rho, -A clip(rho, 1 - c, 1 + c)) with the score at the end alone.
+/// DDPO-IS (Black et al. 2023), the baseline: loss = max(-A rho, -A clip(rho, 1 - c, 1 + c)),
+/// where A is the normalised score of the final image.
 final class DDPO: Algorithm {
     struct State: Codable {
         /// Normalised score of each trajectory of the epoch under way, [N].
@@ -33,14 +34,14 @@ final class DDPO: Algorithm {
     }
 }
 
-/// Running statistics of each prompt's scores: its last ones, used once there are enough of them.
+/// Running statistics of each prompt's scores: the last few, used once there are enough.
 struct PromptStatistics: Codable, Equatable {
     private static let bufferSize = 16
     private static let minimumCount = 16
     private var rewards: [String: [Float]] = [:]
 
-    /// Takes an epoch's scores in and normalises them by each prompt's own mean and deviation, or by the epoch's where a prompt
-    /// has too few. A dropped trajectory, whose score is NaN, counts in neither and gets 0.
+    /// Adds an epoch's scores and normalises them by each prompt's own mean and deviation, or by the epoch's
+    /// where a prompt has too few. A dropped trajectory, whose score is NaN, counts in neither and gets 0.
     mutating func advantages(_ epoch: [Float], prompts: [String]) -> [Float] {
         for (prompt, score) in zip(prompts, epoch) where !score.isNaN {
             rewards[prompt] = (rewards[prompt, default: []] + [score]).suffix(Self.bufferSize)
@@ -52,7 +53,7 @@ struct PromptStatistics: Codable, Equatable {
         }
     }
 
-    /// Normalises scores over the epoch: (s - mean) / deviation, clipped to [-5, 5]; 0 for a dropped trajectory.
+    /// Normalises scores over the epoch: (s - mean) / deviation, clipped to [-5, 5]; 0 for NaN.
     static func epochAdvantages(_ epoch: [Float]) -> [Float] {
         let moments = Moments(epoch)
         return epoch.map { normalized($0, moments) }

@@ -1,9 +1,10 @@
 import Tensors
 
-/// DAG-KL (paper, section 4.2): phi minimises delta_t^2; theta takes a REINFORCE step on the KL divergence from P_F to the backward measure.
+/// DAG-KL (paper, section 4.2): phi minimises delta_t^2; theta takes a REINFORCE step on the KL divergence
+/// from P_F to the backward measure.
 ///
 ///     r_t  = stop_grad(log F(x_t') + log P_B - log P_F - log F(x_t))
-///     A_t  = clip((r_t - b_t) / (s_t + 1e-8), -5, 5)     b_t, s_t: leave-one-out over the group
+///     A_t  = clip((r_t - b_t) / (sigma_t + 1e-8), -5, 5)     b_t, sigma_t: leave-one-out over the group
 ///     loss = delta_t^2 + k max(-A_t rho, -A_t clip(rho, 1 - c, 1 + c))
 final class DetailedBalanceKL: Algorithm {
     private let flow: any FlowNetwork
@@ -30,11 +31,11 @@ final class DetailedBalanceKL: Algorithm {
             metrics: ["squared_residual": try squares.detach().array(), "clip_fraction": try surrogate.clipped(ratio)])
     }
 
-    /// Normalises within rows, leaving one out: mean and standard deviation of the others, clipped to [-5, 5]. Where fewer than
-    /// two others are left there is nothing to compare with, and the advantage is 0.
+    /// Normalises within rows by mean and standard deviation of the other columns, clipped to [-5, 5]. The
+    /// advantage is 0 where fewer than two others count.
     /// - Parameters:
     ///   - reward: r_t, [groups, b] with b > 1.
-    ///   - weight: zero for those that do not count, else one; [groups, b].
+    ///   - weight: one for transitions that count, else zero; [groups, b].
     static func advantage(_ reward: Tensor, weight: Tensor) -> Tensor {
         let others = weight.sum([1], keepDims: true) - weight
         let divisor = others.clamp(1, .infinity)

@@ -1,23 +1,24 @@
 import Foundation
 import Tensors
 
-/// Trajectory balance (Malkin et al. 2022) and sub-trajectory balance (Madan et al. 2023) at the memory of one transition.
+/// Trajectory balance (Malkin et al. 2022) and sub-trajectory balance (Madan et al. 2023),
+/// with the memory of one transition.
 ///
 ///     L = sum over i < j of w_ij S_ij^2,  S_ij = delta_i + ... + delta_(j-1)
-///     w_ij = lambda^(j - i) / (sum of all lambda^(j - i));  trajectory balance: w_0T = 1 alone
+///     w_ij = lambda^(j - i) / (sum of all lambda^(j - i));  trajectory balance: only w_0T = 1
 ///
-/// The residuals' sums telescope: S_ij compares the flow at two states with the kernels between them, and S_0T the flow at the start with
-/// the reward at the end. Several transitions in one loss need no graph over all of them, since
+/// The residuals' sums telescope: S_ij compares the flow at two states with the kernels between them, and
+/// S_0T the flow at the start with the score at the end. No graph over several transitions is needed, since
 ///
 ///     grad L = sum over t of c_t grad delta_t,  c_t = sum over i <= t < j of 2 w_ij S_ij,
 ///
-/// so the numbers c_t are computed first, without a graph, and each transition then contributes by itself. One transition is one S_ij with
-/// lambda going to 0: detailed balance.
+/// so the numbers c_t are computed first, without a graph, and each transition then contributes by itself. As
+/// lambda goes to 0, only single transitions are left: detailed balance.
 final class TrajectoryBalance: Algorithm {
     private let flow: any FlowNetwork
-    /// nil: whole trajectories alone.
+    /// nil: only whole trajectories.
     private let lambda: Double?
-    /// Of the step under way, by trajectory.
+    /// The balances of the step under way, by trajectory.
     private var balances: [Int: (loss: Float, slopes: [Float])] = [:]
     var trainedFlow: (any FlowNetwork)? { flow }
 
@@ -40,16 +41,16 @@ final class TrajectoryBalance: Algorithm {
         let places = zip(transitions.trajectories, transitions.steps)
         let loss = Tensor(transitions.trajectories.map { balances[$0]!.loss }, device: residual.device)
         let slope = Tensor(places.map { balances[$0]!.slopes[$1] }, device: residual.device)
-        // The loss by value, and its gradient.
+        // The value is the loss, the gradient that of the slopes.
         return Loss(
             values: loss + (residual - residual.detach()) * slope,
             metrics: ["squared_residual": try residual.detach().square().array()])
     }
 
-    /// Computes L and T c_t of one trajectory: L is the mean over its T transitions of a loss that has these slopes.
+    /// Computes L and T c_t of one trajectory: L is the mean over T transitions of a loss with these slopes.
     /// - Parameters:
     ///   - residuals: delta_t, [T].
-    ///   - lambda: nil for whole trajectories alone.
+    ///   - lambda: nil for only whole trajectories.
     static func balance(_ residuals: [Float], lambda: Double?) -> (loss: Float, slopes: [Float]) {
         let count = residuals.count
         let sums = residuals.reduce(into: [0.0]) { $0.append($0.last! + Double($1)) }
@@ -60,7 +61,8 @@ final class TrajectoryBalance: Algorithm {
         // c_t grows by 2 w S at i and shrinks by it at j.
         var changes = [Double](repeating: 0, count: count + 1)
         for (i, j) in pairs {
-            let (weight, sum) = (powers[j - i] / total, sums[j] - sums[i])
+            let weight = powers[j - i] / total
+            let sum = sums[j] - sums[i]
             loss += weight * sum * sum
             changes[i] += 2 * weight * sum
             changes[j] -= 2 * weight * sum

@@ -9,7 +9,8 @@ import Tensors
 ///     P_F(x' | x) = Normal(mu, sigma^2 I)
 ///     P_B(x | x') = Normal(sqrt(a) x', (1 - a) I),  a = abar / abar'
 ///
-/// Coefficients are computed in double precision and applied in float32; x0 is predicted from float32 levels, as in diffusers.
+/// Coefficients are computed in double precision and applied in float32; x0 is predicted from float32 levels,
+/// as in diffusers.
 package struct DDIMKernel: TransitionKernel {
     /// The steps of the chain, from noise to data.
     package let steps: [DDIMScheduler.Step]
@@ -27,7 +28,7 @@ package struct DDIMKernel: TransitionKernel {
     /// - Parameters:
     ///   - eta: scale of the noise; 1 is the DDPM chain, 0 deterministic DDIM.
     ///   - sampleRank: dimensions of a batch of samples (4 for images).
-    /// - Throws: `ModelError` if the schedule has not so many steps.
+    /// - Throws: `ModelError` if the schedule has fewer steps.
     package init(
         scheduler: DDIMScheduler, steps count: Int, eta: Double, reduction: LogProbabilityReduction = .mean, sampleRank: Int = 4,
         device: Device = .cpu
@@ -94,7 +95,7 @@ package struct DDIMKernel: TransitionKernel {
         return logDensity(x, c.backwardMean * next, c.backwardDeviation)
     }
 
-    /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, whatever the reduction of log-densities.
+    /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, for either reduction.
     package func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
         let c = coefficients(indices)
         return ((forwardMean(output, x, c) - forwardMean(other, x, c)) / c.sigma).square().sum(Array(1..<rank)) * 0.5

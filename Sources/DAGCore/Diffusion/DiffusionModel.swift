@@ -14,7 +14,7 @@ package struct Conditioning {
     package func rows(_ indices: [Int]) -> Conditioning { Conditioning(prompts: prompts.rows(indices), empty: empty) }
 }
 
-/// A pretrained diffusion model as sampling and training see it: text in, a denoising network with adapters, images out.
+/// A pretrained diffusion model: text encoder, denoising network with adapters, decoder.
 package protocol DiffusionModel: AnyObject {
     /// The device on which everything is computed.
     var device: Device { get }
@@ -28,11 +28,11 @@ package protocol DiffusionModel: AnyObject {
     var textWidth: Int? { get }
     /// The tokenizer before the text encoder; nil for a model without text.
     var tokenizer: CLIPTokenizer? { get }
-    /// Channels of the denoising network's blocks, from the outermost: the measure of the state flow beside it.
+    /// Channels of the denoising network's blocks, from the outermost; the state flow is no wider.
     var channels: [Int] { get }
-    /// Linear layers of the denoising network by their keys: the places for adapters.
+    /// Linear layers of the denoising network by their keys, to which adapters attach.
     var linears: [String: Linear] { get }
-    /// Network rows and decoded images so far: the cost of a run.
+    /// Numbers of network rows and decoded images so far: the cost of a run.
     var work: (networkRows: Int, decodes: Int) { get }
 
     /// Makes the chain of this model's noise schedule.

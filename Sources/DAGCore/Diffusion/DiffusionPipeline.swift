@@ -4,29 +4,7 @@ import Models
 import NN
 import Tensors
 
-/// The choices of the setting `device`.
-package enum DeviceChoice: String, Codable, CaseIterable, Sendable {
-    case auto, cpu, cuda
-
-    /// The device itself; an error if CUDA is asked for and absent.
-    package func resolve() throws -> Device {
-        switch self {
-        case .cpu: return .cpu
-        case .auto: return Device.cudaIsAvailable ? .cuda : .cpu
-        case .cuda:
-            guard Device.cudaIsAvailable else {
-                throw ConfigurationError(
-                    """
-                    \(setting: "device") cuda: no CUDA device answers; set LIBTORCH to a CUDA build of libtorch, \
-                    or use \(setting: "device") cpu
-                    """)
-            }
-            return .cuda
-        }
-    }
-}
-
-/// A pretrained diffusion model: text encoder, U-Net, autoencoder and scheduler of a folder in diffusers layout.
+/// A folder in diffusers layout: text encoder, U-Net, autoencoder and scheduler.
 ///
 /// Text encoder and autoencoder are absent from pixel-space models without text (DDPM).
 package final class DiffusionPipeline: DiffusionModel {
@@ -34,7 +12,7 @@ package final class DiffusionPipeline: DiffusionModel {
     package let unet: any DenoisingNetwork
     /// The noise schedule.
     package let scheduler: DDIMScheduler
-    /// Where everything is computed.
+    /// The device on which everything is computed.
     package let device: Device
     /// [C, H, W] of a sample: a latent, or an image in pixel space.
     package let sampleShape: [Int]
@@ -51,7 +29,7 @@ package final class DiffusionPipeline: DiffusionModel {
     package var linears: [String: Linear] { unet.linears }
     /// The type that the U-Net computes in.
     package var dtype: DType { unet.dtype }
-    /// U-Net rows and decoded images so far: the cost of a run.
+    /// Numbers of U-Net rows and decoded images so far.
     package private(set) var work = (networkRows: 0, decodes: 0)
 
     private let vae: AutoencoderKL?
@@ -60,6 +38,7 @@ package final class DiffusionPipeline: DiffusionModel {
     package let tokenizer: CLIPTokenizer?
 
     /// Loads a folder such as stable-diffusion-v1-5 or ddpm-cifar10-32.
+    /// - Throws: `ModelError`, `TensorFileError` or `TokenizerError` if a part is missing or does not fit.
     package init(folder: String, dtype: DType, device: Device) throws {
         let root = try ModelFolder(URL(fileURLWithPath: folder))
         func part(_ name: String) -> URL { root.url.appendingPathComponent(name) }
@@ -80,20 +59,24 @@ package final class DiffusionPipeline: DiffusionModel {
         }
         if let textEncoder, textEncoder.hiddenSize != c.crossAttentionDim {
             throw ModelError(
-                "\(folder): the text encoder is \(textEncoder.hiddenSize) wide, the U-Net's cross-attention \(c.crossAttentionDim ?? 0); the parts are of different models"
-            )
+                """
+                \(folder): the text encoder is \(textEncoder.hiddenSize) wide, the U-Net's cross-attention \
+                \(c.crossAttentionDim ?? 0); the parts are of different models
+                """)
         }
         vae = exists(part("vae")) ? try AutoencoderKL(folder: ModelFolder(part("vae")), dtype: dtype, device: device) : nil
         if let vae, vae.latentChannels != c.inChannels {
             throw ModelError(
-                "\(folder): the U-Net takes \(c.inChannels) channels, the autoencoder has \(vae.latentChannels); inpainting models are not supported"
-            )
+                """
+                \(folder): the U-Net takes \(c.inChannels) channels, the autoencoder has \(vae.latentChannels); \
+                inpainting models are not supported
+                """)
         }
         guard let size = c.sampleSize else { throw ModelError("\(folder): the U-Net's config.json has no sample_size") }
         sampleShape = [c.inChannels, size[0], size[1]]
     }
 
-    /// Makes a pipeline of a network and a schedule alone, without text encoder and autoencoder: samples are images.
+    /// Makes a pipeline without text encoder and autoencoder: samples are images.
     package init(unet: any DenoisingNetwork, scheduler: DDIMScheduler, sampleShape: [Int], device: Device = .cpu) {
         self.unet = unet
         self.scheduler = scheduler
@@ -105,7 +88,7 @@ package final class DiffusionPipeline: DiffusionModel {
     }
 
     /// Makes the DDIM chain of the model's schedule.
-    /// - Throws: `ConfigurationError` if the schedule has not so many steps, `ModelError`.
+    /// - Throws: `ConfigurationError` if the schedule has fewer steps, `ModelError`.
     package func kernel(steps: Int, eta: Double, reduction: LogProbabilityReduction) throws -> any TransitionKernel {
         let most = scheduler.alphasCumprod.count
         guard (1...most).contains(steps) else {
@@ -115,6 +98,7 @@ package final class DiffusionPipeline: DiffusionModel {
     }
 
     /// Embeds prompts, each once; nil for a model without text.
+    /// - Throws: `TensorError`.
     package func encode(_ prompts: [String]) throws -> Conditioning? {
         guard let textEncoder, let tokenizer else { return nil }
         return try withoutGradients {
@@ -128,7 +112,7 @@ package final class DiffusionPipeline: DiffusionModel {
         }
     }
 
-    /// Evaluates the U-Net under classifier-free guidance, both rows in one batch: see `DiffusionModel.denoise`.
+    /// Evaluates the U-Net on both rows of a sample in one batch: see `DiffusionModel.denoise`.
     package func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (
         guided: Tensor, conditional: Tensor
     ) {
@@ -150,6 +134,7 @@ package final class DiffusionPipeline: DiffusionModel {
     package func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result { try unet.withoutAdapters(body) }
 
     /// Decodes samples [n, C, H, W] to 8-bit RGB.
+    /// - Throws: `TensorError`.
     package func decode(_ x: Tensor) throws -> ImageBatch {
         try withoutGradients {
             work.decodes += x.size(0)

@@ -11,15 +11,15 @@ package protocol FlowNetwork {
     /// - Parameters:
     ///   - x: [n, C, H, W].
     ///   - times: int64 [n].
-    ///   - context: text embedding [n, L, D], nil without text.
+    ///   - context: text embedding [n, L, D]; nil without text.
     func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor
 }
 
-/// f_phi(x_t, t, e(c)): the learned part of the state flow, the down half of a small U-Net pooled to a scalar (paper, appendix).
+/// f_phi(x_t, t, e(c)): the down half of a small U-Net, pooled to a scalar (paper, appendix).
 ///
-/// Channels (64, 128, 256, 256) with one layer each, cross-attention in all but the fourth block; fewer blocks where samples are small,
-/// narrower ones beside a narrower U-Net, no cross-attention where the model has no text. Weights are float32; the model's type is
-/// computed in.
+/// Channels (64, 128, 256, 256) with one layer each, cross-attention in all but the fourth block; fewer
+/// blocks where samples are small, narrower ones beside a narrower U-Net, no cross-attention where the model
+/// has no text. Weights are float32; computation is in the model's type.
 package final class StateFlow: FlowNetwork {
     /// The trained tensors in the order of their keys.
     package let parameters: [(name: String, tensor: Tensor)]
@@ -34,8 +34,8 @@ package final class StateFlow: FlowNetwork {
     package static let widths = [64, 128, 256, 256]
     private static let groups = 32
 
-    /// Makes the flow for a model: of the paper's channels, but none wider than the model's network, since in pixel space the flow would
-    /// else cost more than the model.
+    /// Makes the flow for a model: of the paper's channels, but no wider than the model's network. In pixel
+    /// space the flow would else cost more than the model.
     /// - Throws: `TensorFileError` if the store lacks weights.
     convenience init(_ store: ParameterStore, beside model: any DiffusionModel) throws {
         let channels = model.channels
@@ -43,17 +43,20 @@ package final class StateFlow: FlowNetwork {
         try self.init(store, sampleShape: model.sampleShape, textWidth: model.textWidth, widths: widths, dtype: model.dtype)
     }
 
+    /// Makes the flow for samples of a shape.
     /// - Parameters:
-    ///   - store: of an initialiser or a checkpoint; keys `conv_in`, `time_embedding`, `down_blocks`, `linear_out`.
+    ///   - store: an initialiser or a checkpoint; keys `conv_in`, `time_embedding`, `down_blocks`,
+    ///     `linear_out`.
     ///   - sampleShape: [C, H, W].
     ///   - textWidth: width of the text embedding; nil without text.
     ///   - widths: channels of four blocks, multiples of 32.
     ///   - dtype: type to compute in.
+    /// - Throws: `TensorFileError` if the store lacks weights.
     package init(
         _ store: ParameterStore, sampleShape: [Int], textWidth: Int?, widths: [Int] = StateFlow.widths, dtype: DType
     ) throws {
         let size = min(sampleShape[1], sampleShape[2])
-        // Every block halves the sample; at least two positions are left for the last one.
+        // Every block halves the sample; the last one needs at least two positions.
         let used = size < 64 ? Array(widths.prefix(max(1, Int(log2(Double(size))) - 1))) : widths
         let settings = BlockSettings(
             timeChannels: 256, groups: Self.groups, eps: 1e-5, downsamplePadding: 1, contextChannels: textWidth, linearProjection: false)
@@ -64,8 +67,7 @@ package final class StateFlow: FlowNetwork {
             let attends = textWidth != nil && k < widths.count - 1
             return DownBlock(
                 used[max(0, k - 1)], used[k], layers: 1, attention: attends ? .cross(heads: 8, layers: 1) : .none, downsample: true,
-                settings,
-                scope / "down_blocks" / k)
+                settings, scope / "down_blocks" / k)
         }
         linearOut = Linear(used.last!, 1, scope / "linear_out")
         self.dtype = dtype

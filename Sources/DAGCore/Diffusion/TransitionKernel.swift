@@ -1,14 +1,15 @@
 import Tensors
 
-/// How a log-density over C x H x W dimensions becomes one number.
-package enum LogProbabilityReduction: String, Codable, CaseIterable, Sendable {
+/// The way in which a log-density over C x H x W dimensions becomes one number.
+package enum LogProbabilityReduction: String, SettingChoice {
     /// The mean over dimensions: the choice of the paper's published code.
     case mean
     /// The sum: the true log-density.
     case sum
 }
 
-/// The two kernels of a chain of steps from noise to data: the denoising P_F(x' | x) and the noising P_B(x | x') (paper, section 3).
+/// The two kernels of a chain of steps from noise to data (paper, section 3):
+/// the denoising P_F(x' | x) and the noising P_B(x | x').
 ///
 /// States are float32 [n, C, H, W]; `steps` are step numbers, int64 [n], counted from noise.
 package protocol TransitionKernel {
@@ -27,6 +28,6 @@ package protocol TransitionKernel {
     func logForward(_ output: Tensor, x: Tensor, next: Tensor, steps: Tensor) -> Tensor
     /// Returns log P_B(x | x') [n].
     func logBackward(x: Tensor, next: Tensor, steps: Tensor) -> Tensor
-    /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, whatever the reduction of log-densities.
+    /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, for either reduction.
     func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps: Tensor) -> Tensor
 }

@@ -7,6 +7,9 @@ import Tensors
 
 /// Learns from scored trajectories: losses of all transitions, pass by pass, gradients, optimiser steps.
 final class Learner {
+    /// Scores predicted data with the current weights, for `ForwardLooking.current`.
+    typealias PredictionScorer = (_ images: ImageBatch, _ epoch: ScoredEpoch, _ trajectories: [Int]) throws -> RewardReport
+
     let model: any DiffusionModel
     let kernel: any TransitionKernel
     let lora: LoRAAdapters
@@ -14,8 +17,6 @@ final class Learner {
     let policyOptimizer: AdamW
     /// Trains the state flow; nil for algorithms without one.
     let flowOptimizer: AdamW?
-    /// Scores predicted data with the current weights, for `ForwardLooking.current`.
-    typealias PredictionScorer = (_ images: ImageBatch, _ epoch: ScoredEpoch, _ trajectories: [Int]) throws -> RewardReport
 
     private let configuration: TrainingConfiguration
     private let monitor: Monitor
@@ -23,9 +24,9 @@ final class Learner {
 
     /// Attaches fresh adapters to the model and makes the algorithm with its networks.
     /// - Parameters:
-    ///   - scorePredictions: needed where predicted data is scored during the update alone.
-    ///   - makeFlow: makes the network of the state flow, if that is not to be `StateFlow`.
-    /// - Throws: `ModelError`, `TensorError`, or `ConfigurationError` for a schedule without a step with noise.
+    ///   - scorePredictions: needed only for `ForwardLooking.current`.
+    ///   - makeFlow: makes the network of the state flow; nil: `StateFlow`.
+    /// - Throws: `ModelError`, `TensorError`, or `ConfigurationError` if no step of the schedule has noise.
     init(
         _ configuration: TrainingConfiguration, model: any DiffusionModel, kernel: any TransitionKernel, monitor: Monitor = Monitor(),
         scorePredictions: PredictionScorer? = nil, makeFlow: ((ParameterStore) throws -> any FlowNetwork)? = nil
@@ -63,8 +64,8 @@ final class Learner {
     ///   - trajectories: by their places in the epoch.
     ///   - update: optimiser steps of this epoch before this one.
     ///   - step: optimiser steps of the run before this one, for messages.
-    /// - Throws: `TrainingError` if loss or gradient is not finite, what a reward threw, `TensorError`, or `Cancelled`; weights and
-    ///   optimisers are then as before.
+    /// - Throws: `TrainingError` if loss or gradient is not finite, an error of a reward, `TensorError`, or
+    ///   `Cancelled`; weights and optimisers are then as before.
     func step(_ epoch: ScoredEpoch, _ trajectories: [Int], update: Int, step: Int) throws -> StepSums {
         var sums = StepSums()
         // Half a step's gradients must not reach the next one.
@@ -72,7 +73,8 @@ final class Learner {
             policyOptimizer.clearGradients()
             flowOptimizer?.clearGradients()
         }
-        // Dropped trajectories have no part in the mean; nor have transitions whose predicted data turns out to have no score.
+        // Dropped trajectories have no part in the mean, nor (below) transitions whose predictions get no
+        // score.
         let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * kernel.transitions
         try algorithm.prepareStep(trajectories) { body in
             try withoutGradients { try forEachPass(epoch, trajectories, isOnPolicy: update == 0, body) }
@@ -124,18 +126,20 @@ final class Learner {
         let metrics: [String: [Float]]
         /// Scores of the predicted data at the first (noisiest) state of the range, [trajectories].
         let firstScores: [Float]
-        /// The rewards' answer on data that was predicted in this pass; nil if the rollout's scores were used.
+        /// The rewards' answer on data predicted in this pass; nil if the rollout's scores were used.
         let report: RewardReport?
     }
 
     /// Computes the losses of a batch of transitions with the current weights.
     /// - Parameter laterScores: scores at the state after the range, [trajectories].
+    /// - Throws: an error of a reward, `TensorError`.
     func pass(_ batch: TransitionBatch, _ epoch: ScoredEpoch, laterScores: [Float]) throws -> Pass {
         let (guided, conditional) = batch.denoise(guidance: configuration.guidanceScale)
         let (lookahead, report) = try lookaheadScores(batch, epoch, conditional)
         let transitions = transitions(batch, epoch, scores: lookahead + [laterScores], logForward: batch.logForward(guided))
         let loss = try algorithm.loss(transitions)
-        var (values, metrics) = (loss.values, loss.metrics)
+        var values = loss.values
+        var metrics = loss.metrics
         if usesFlow, configuration.unetRegularization > 0 {
             let distance = (guided - batch.guidedAtRollout).square().mean(Array(1..<guided.rank))
             values = values + distance * configuration.unetRegularization
@@ -146,7 +150,7 @@ final class Learner {
             firstScores: lookahead.first ?? laterScores, report: report)
     }
 
-    /// Puts together what the algorithm sees of a batch.
+    /// Makes the algorithm's view of a batch.
     /// - Parameter scores: [steps + 1][trajectories]; the last alone for algorithms without a flow.
     func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [[Float]], logForward: Tensor) -> Transitions {
         let beta = configuration.beta(epoch: epoch.index)
@@ -160,7 +164,7 @@ final class Learner {
     }
 
     /// Calls `body` with all transitions of some trajectories at the scores of the rollout.
-    /// - Parameter isOnPolicy: whether the weights are still those of the rollout, whose own log P_F then serves.
+    /// - Parameter isOnPolicy: whether the weights are still the rollout's, and so is log P_F.
     private func forEachPass(
         _ epoch: ScoredEpoch, _ trajectories: [Int], isOnPolicy: Bool, _ body: (Transitions) throws -> Void
     ) throws {
@@ -177,7 +181,7 @@ final class Learner {
         }
     }
 
-    /// Scores of the predicted data at the states of a batch, [steps][trajectories]: from the rollout, or with the current weights.
+    /// Scores of predicted data, [steps][trajectories], from the rollout or with the current weights.
     private func lookaheadScores(
         _ batch: TransitionBatch, _ epoch: ScoredEpoch, _ conditional: Tensor
     ) throws -> ([[Float]], RewardReport?) {
@@ -197,7 +201,7 @@ final class Learner {
         return (min(configuration.trajectoriesPerUpdate, samples / kernel.transitions / group * group), kernel.transitions)
     }
 
-    /// The steps of the passes over a block, from noise to data; the first range takes what does not divide.
+    /// The steps of the passes over a block, from noise to data; the first range may be shorter.
     private var stepRanges: [Range<Int>] {
         stride(from: kernel.transitions, to: 0, by: -passShape.steps).map { max(0, $0 - passShape.steps)..<$0 }.reversed()
     }
@@ -215,7 +219,7 @@ final class Learner {
     }
 }
 
-/// Says in words what rewards could not score.
+/// Describes the images that rewards could not score.
 func shortfall(dropped: Int, of what: String, imputed: Int) -> String {
     var parts: [String] = []
     if dropped > 0 { parts.append("\(dropped) of \(what) were dropped") }

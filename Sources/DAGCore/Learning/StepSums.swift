@@ -8,16 +8,16 @@ struct StepSums {
     private(set) var metrics: [String: [Float]] = [:]
     /// Largest |rho - 1|.
     private(set) var ratioDeviation = 0.0
-    /// Transitions that have no part in the update.
+    /// Transitions without a score, which have no part in the update.
     private(set) var droppedTransitions = 0
-    /// Scores of predicted data that were assumed, and why the first was.
+    /// Scores of predicted data that were assumed, and the reason for the first.
     private(set) var imputed = 0
     private(set) var firstFailure: String?
     /// Norms before clipping.
     var policyGradNorm = 0.0
     var flowGradNorm = 0.0
 
-    /// Takes the numbers of one pass in, without those of dropped transitions.
+    /// Adds the numbers of one pass, without those of dropped transitions.
     /// - Throws: `TensorError`.
     mutating func add(_ pass: Learner.Pass) throws {
         let weights = try pass.transitions.weight.array(Float.self)
@@ -32,6 +32,6 @@ struct StepSums {
         firstFailure = firstFailure ?? pass.report?.firstFailure
     }
 
-    /// Returns the mean; zero of no numbers.
+    /// Returns the mean; zero if there are no numbers.
     func mean(_ values: [Float]) -> Double { values.isEmpty ? 0 : values.reduce(0) { $0 + Double($1) } / Double(values.count) }
 }

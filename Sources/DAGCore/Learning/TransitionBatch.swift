@@ -9,7 +9,7 @@ struct ScoredEpoch {
     let conditioning: Conditioning?
 }
 
-/// Transitions of some trajectories at a range of steps, one step after the other: n = [steps x trajectories].
+/// Transitions of some trajectories at a range of steps, step by step: n = [steps x trajectories].
 struct TransitionBatch {
     /// The trajectories, by their places in the epoch.
     let block: [Int]
@@ -40,7 +40,7 @@ struct TransitionBatch {
 
     private var rollout: Rollout { epoch.rollout }
 
-    /// Picks these transitions out of a list with [N, ...] numbers a step.
+    /// Picks these transitions out of a list that has a tensor [N, ...] for each step.
     private func gather(_ list: [Tensor]) -> Tensor { Tensor.cat(range.map { list[$0].rows(block) }, 0) }
 
     /// Evaluates the network: see `DiffusionModel.denoise`.
@@ -56,7 +56,7 @@ struct TransitionBatch {
     /// log P_F of a guided output, float32 [n].
     func logForward(_ guided: Tensor) -> Tensor { kernel.logForward(guided, x: x, next: next, steps: stepNumbers) }
 
-    /// log of the kernel that balances P_F, float32 [n]: P_B, or the pretrained model's P_F for an anchored target.
+    /// log of the kernel that balances P_F, float32 [n]: P_B, or the base model's P_F for an anchored target.
     func logBackward(_ target: Target) -> Tensor {
         switch target {
         case .anchored: gather(rollout.logReference)
@@ -70,13 +70,14 @@ struct TransitionBatch {
     /// Scores of the predicted data at the range's states from the rollout, [steps][trajectories].
     var lookaheadAtRollout: [[Float]] { range.map { step in block.map { rollout.scores.lookahead[step][$0] } } }
 
-    /// Scores at the state after the range: of the final images at its end, else of predicted data at rollout. [trajectories]
+    /// Scores at the state after the range at rollout, [trajectories]: of final images or predicted data.
     var scoresAtEnd: [Float] {
         let scores = range.upperBound == kernel.transitions ? rollout.scores.final : rollout.scores.lookahead[range.upperBound]
         return block.map { scores[$0] }
     }
 
-    /// Weighs transitions [n]: zero for those of dropped trajectories and those at a state whose predicted data has no score, else one.
+    /// Weighs transitions [n]: zero for those of dropped trajectories and those at a state whose predicted
+    /// data has no score, else one.
     /// - Parameter scores: [steps + 1][trajectories]; the last alone for algorithms without a flow.
     func weights(_ scores: [[Float]]) -> [Float] {
         range.indices.flatMap { step in
@@ -87,7 +88,8 @@ struct TransitionBatch {
         }
     }
 
-    /// Evaluates log F(x_t) and log F(x_t'), float32 [n] each: beta s(predicted data) + f_phi, and beta s alone at the end.
+    /// Evaluates log F(x_t) and log F(x_t'), float32 [n] each: beta s(predicted data) + f_phi,
+    /// and beta s of the final image at the end.
     /// - Parameter scores: [steps + 1][trajectories]; finite.
     func logFlows(_ flow: any FlowNetwork, scores: [[Float]], beta: Double) -> (now: Tensor, next: Tensor) {
         let states = range.lowerBound...min(range.upperBound, kernel.transitions - 1)

@@ -5,7 +5,7 @@ import Support
 package struct PromptSet: Sendable {
     /// The built-in set's name, or the file's name without folder and extension.
     package let name: String
-    /// The prompts in the order of their source, never empty; white space at either end is gone.
+    /// The prompts in the order of their source, at least one, without white space at either end.
     package let prompts: [String]
 
     /// The set for a model without text: one empty prompt.

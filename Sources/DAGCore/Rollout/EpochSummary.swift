@@ -9,14 +9,14 @@ struct EpochSummary {
     let diversity: Double
     /// KL(P_theta || P_base), nats: see `Sampler.baseDivergence`.
     let baseDivergence: Double
-    /// For the speed: the time when this process began with the epoch, and the update at which it did.
+    /// The time and the update at which this process began with the epoch, for the speed.
     let start: ContinuousClock.Instant
     let firstUpdate: Int
 }
 
 extension PromptSet {
-    /// Measures how much images differ: among those of the same prompt if enough of them recur to compare, else among all. The
-    /// choice depends on the prompt set alone, so that it is the same in every epoch.
+    /// Measures how much images differ: those of the same prompt if prompts recur often enough to compare,
+    /// else all. The choice depends only on the prompt set, so that it is the same in every epoch.
     func diversity(_ images: ImageBatch, prompts: [String]) -> Double {
         let count = Double(prompts.count)
         let all = Double(Set(self.prompts).count)
@@ -27,8 +27,8 @@ extension PromptSet {
 }
 
 extension Sampler {
-    /// Estimates KL(P_theta || P_base) of a trajectory that starts from the same noise, nats: the sum over steps of the mean over
-    /// trajectories, from at most eight of each. P_theta is the policy that sampled.
+    /// Estimates KL(P_theta || P_base) of a trajectory from the same noise, nats: the sum over steps of the
+    /// mean over trajectories, from at most eight of each. P_theta is the policy at rollout.
     /// - Throws: `TensorError`.
     func baseDivergence(_ rollout: Rollout, _ conditioning: Conditioning?) throws -> Double {
         let strata = min(8, kernel.transitions)

@@ -4,18 +4,19 @@ import Tensors
 
 /// The scores of N trajectories.
 package struct RolloutScores: Sendable, Equatable {
-    /// The trained score of the final images [N]; NaN for a trajectory that is dropped because an image of it could not be scored.
+    /// The trained score of the final images [N]; NaN for a dropped trajectory: one of its images has no
+    /// score.
     package var final: [Float]
-    /// The trained score of the predicted data at the first T states, [T][N]; empty unless it is taken during the rollout.
+    /// The trained score of the predicted data at the first T states, [T][N]; or empty.
     package var lookahead: [[Float]]
     /// Every objective of every reward on the final images, [N] each; NaN where there is no score.
     package var objectives: [ObjectiveScores]
-    /// Scores that were assumed because a reward could not give them.
+    /// Number of scores that were assumed because a reward could not score an image.
     package var imputed: Int
-    /// The first image that a reward could not score, and why.
+    /// The first image that a reward could not score, and the reason.
     package var firstFailure: String?
 
-    /// Trajectories that are dropped.
+    /// Number of dropped trajectories.
     package var dropped: Int { final.count { $0.isNaN } }
 
     init(final: [Float], lookahead: [[Float]], objectives: [ObjectiveScores] = [], imputed: Int = 0, firstFailure: String? = nil) {
@@ -26,7 +27,7 @@ package struct RolloutScores: Sendable, Equatable {
         self.firstFailure = firstFailure
     }
 
-    /// Drops the trajectories some of whose predictions have no score.
+    /// Joins the reports on final images and predicted data. A trajectory needs a score for each.
     init(final report: RewardReport, lookahead: [RewardReport]) {
         let all = [report] + lookahead
         self.init(
@@ -45,7 +46,7 @@ package struct RolloutScores: Sendable, Equatable {
     }
 }
 
-/// Trajectories of the current policy, from noise to data: all that an epoch of training needs.
+/// Trajectories of the current policy, from noise to data: the data of an epoch of training.
 package struct Rollout {
     /// One prompt for each of the N trajectories; empty strings for a model without text.
     package var prompts: [String]
@@ -55,7 +56,7 @@ package struct Rollout {
     package var logForward: [Tensor]
     /// The guided network output at the first T states, float32 [N, C, H, W] each.
     package var guided: [Tensor]
-    /// log P_F of the T transitions under the pretrained model, float32 [N] each; empty unless the target is anchored to it.
+    /// log P_F of the pretrained model, float32 [N] each; empty unless the target is anchored to it.
     package var logReference: [Tensor]
     /// The scores of the trajectories.
     package var scores: RolloutScores
@@ -77,7 +78,8 @@ package struct Rollout {
 }
 
 extension Rollout {
-    /// Joins batches. Throws `ImageError` if their images differ in size.
+    /// Joins batches.
+    /// - Throws: `ImageError` if their images differ in size.
     init(concatenating parts: [Rollout]) throws {
         func columns(_ get: (Rollout) -> [Tensor]) -> [Tensor] {
             get(parts[0]).indices.map { k in Tensor.cat(parts.map { get($0)[k] }, 0) }

@@ -3,7 +3,7 @@ import Rewards
 import Support
 import Tensors
 
-/// Collects the trajectories of an epoch: prompts and seeds become trajectories, whose images are scored while sampling goes on.
+/// Collects the trajectories of an epoch, from prompts and seeds. Images are scored while sampling goes on.
 final class RolloutCollector {
     let sampler: Sampler
     let evaluator: RewardEvaluator
@@ -24,9 +24,9 @@ final class RolloutCollector {
         seeds = Seeds(configuration.seed)
     }
 
-    /// Samples the trajectories of an epoch; the last batch may still be being scored when this returns.
+    /// Samples the trajectories of an epoch; the last batch may still be in scoring when this returns.
     /// - Parameter lookahead: whether to score the predicted data of every state.
-    /// - Throws: `TensorError`, what a reward threw, or `Cancelled`; no reward is asked any more then.
+    /// - Throws: `TensorError`, an error of a reward, or `Cancelled`; pending scores are then given up.
     func rollOut(epoch: Int, lookahead: Bool) throws -> PendingRollout {
         do { return try sample(epoch, lookahead) } catch {
             evaluator.abandon()
@@ -36,7 +36,7 @@ final class RolloutCollector {
 
     private func sample(_ epoch: Int, _ lookahead: Bool) throws -> PendingRollout {
         if evaluator.wantsStatistics { try calibrate() }
-        // A trajectory is a function of its own seed, so batches may be larger than asked for when memory allows.
+        // A trajectory is a function of its own seed, so batches may be as large as memory allows.
         let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
         let batches = Array(0..<configuration.trajectoriesPerEpoch).chunks(of: max(configuration.sampleBatchSize, rows))
         let onStep = monitor.samplingSteps(batches.count * sampler.kernel.stepCount)
@@ -47,14 +47,14 @@ final class RolloutCollector {
                 indices.map { prompts.prompts[Int(seeds(.prompt, epoch: epoch, index: $0) % UInt64(prompts.prompts.count))] },
                 seeds: indices.map { seed($0, epoch: epoch) }, ids: indices.map { sampleID($0, epoch: epoch) }, evaluator: evaluator,
                 lookahead: lookahead, reference: configuration.target == .anchored, onStep: onStep)
-            // One batch is scored while the next is sampled, and no more are kept waiting.
+            // One batch is scored while the next is sampled; more would only take memory.
             if let last { scored.append(try last.scored()) }
             last = next
         }
         return PendingRollout(scored: scored, last: last)
     }
 
-    /// Gives rewards that are to be normalised their first statistics: those of one batch of images of the untrained model.
+    /// Takes the first statistics of normalised rewards, from one batch of images of the untrained model.
     private func calibrate() throws {
         let (chosen, seeds) = prompts.fixedSamples(configuration.sampleBatchSize, seeds)
         let images = try images(chosen, seeds: seeds)
@@ -62,14 +62,14 @@ final class RolloutCollector {
         evaluator.observe(try evaluator.score(batch).objectives)
     }
 
-    /// Draws images with the current adapter, of the run's steps, eta and guidance.
+    /// Draws images with the current adapter and the run's steps, eta and guidance.
     /// - Parameters:
-    ///   - prompts: one an image; "" for a model without text.
-    ///   - seeds: one an image.
+    ///   - prompts: one for each image; "" for a model without text.
+    ///   - seeds: one for each image.
     /// - Throws: `ConfigurationError` if their numbers differ, `TensorError`, or `Cancelled`.
     func images(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch {
         guard !prompts.isEmpty, prompts.count == seeds.count else {
-            throw ConfigurationError("\(prompts.count) prompts came with \(seeds.count) seeds; give one of each an image")
+            throw ConfigurationError("\(prompts.count) prompts came with \(seeds.count) seeds; give one of each for every image")
         }
         let batch = configuration.sampleBatchSize
         let batches = (prompts.count + batch - 1) / batch
@@ -85,7 +85,7 @@ final class RolloutCollector {
     }
 
     /// Scores the data that is predicted for states of some trajectories of an epoch.
-    /// - Throws: what a reward threw, or `Cancelled`.
+    /// - Throws: an error of a reward, or `Cancelled`.
     func scorePredictions(_ images: ImageBatch, _ epoch: ScoredEpoch, trajectories: [Int]) throws -> RewardReport {
         try evaluator.score(
             RewardBatch(
@@ -94,7 +94,7 @@ final class RolloutCollector {
                 seeds: trajectories.map { seed($0, epoch: epoch.index) }), heldOut: false)
     }
 
-    /// Gathers the samples of an epoch for those who look at them.
+    /// Gathers the samples of an epoch.
     func samples(of epoch: ScoredEpoch, images: ImageBatch) -> ScoredSamples {
         let prompts = epoch.rollout.prompts
         return ScoredSamples(
@@ -104,22 +104,22 @@ final class RolloutCollector {
 
     private func seed(_ index: Int, epoch: Int) -> UInt64 { seeds(.rollout, epoch: epoch, index: index) }
 
-    /// The trajectory's number over the run, by which rewards know it.
+    /// The trajectory's number over the run, which rewards are given.
     private func sampleID(_ index: Int, epoch: Int) -> UInt64 { UInt64(epoch * configuration.trajectoriesPerEpoch + index) }
 }
 
-/// The sampled trajectories of an epoch, the last batch of which may still be being scored.
+/// The sampled trajectories of an epoch, the last batch of which may still be in scoring.
 struct PendingRollout {
     fileprivate let scored: [Rollout]
     fileprivate let last: UnscoredRollout?
 
     /// Waits for the scores; may be called again after a cancellation.
-    /// - Throws: what a reward threw, or `Cancelled`.
+    /// - Throws: an error of a reward, or `Cancelled`.
     func wait() throws -> Rollout { try Rollout(concatenating: scored + (last.map { [try $0.scored()] } ?? [])) }
 }
 
 extension Monitor {
-    /// Returns a function to be called at every step of sampling, which reports progress and throws `Cancelled`.
+    /// Returns a function to call at every step of sampling. It reports progress and throws `Cancelled`.
     func samplingSteps(_ total: Int) -> () throws -> Void {
         var done = 0
         return { [unowned self] in
@@ -131,7 +131,7 @@ extension Monitor {
 }
 
 extension PromptSet {
-    /// Chooses prompts and seeds that are always the same: spread over the set, or all of it again and again.
+    /// Chooses prompts and seeds that are always the same: spread over the set, or the whole set in turn.
     func fixedSamples(_ count: Int, _ seeds: Seeds) -> (prompts: [String], seeds: [UInt64]) {
         let chosen = (0..<count).map { count < prompts.count ? prompts[$0 * prompts.count / count] : prompts[$0 % prompts.count] }
         return (chosen, seeds.batch(.evaluation, count: count))
@@ -139,7 +139,7 @@ extension PromptSet {
 }
 
 extension TrainingConfiguration {
-    /// Network rows that are computed at once: they decide memory and speed, never the result.
+    /// Returns the network rows to compute at once. They affect memory and speed, not the result.
     func rowsPerPass(of model: any DiffusionModel) -> Int {
         let positions = model.sampleShape[1] * model.sampleShape[2]
         return maxRowsPerPass > 0 ? maxRowsPerPass : max(16, 8192 / positions)

@@ -9,6 +9,7 @@ package struct Sampler {
     let kernel: any TransitionKernel
     let guidance: Double
 
+    /// Makes a sampler of a model whose noise schedule gave the kernel.
     /// - Parameter guidance: the scale w of classifier-free guidance.
     package init(model: any DiffusionModel, kernel: any TransitionKernel, guidance: Double) {
         self.model = model
@@ -16,7 +17,7 @@ package struct Sampler {
         self.guidance = guidance
     }
 
-    /// A step that was made: its number, the state before with its network outputs, and the state after.
+    /// One step: its number, the state before it, the network's outputs there, and the state after it.
     private struct Visit {
         let index: Int
         let x, guided, conditional, next, logForward: Tensor
@@ -24,7 +25,7 @@ package struct Sampler {
         let steps: Tensor
     }
 
-    /// Walks from noise to data. Sample k draws all its noise from its own generator, as diffusers does with a list of generators.
+    /// Walks from noise to data. Each sample has its own generator, as with diffusers' list of generators.
     private func walk(_ conditioning: Conditioning?, seeds: [UInt64], visit: (Visit) throws -> Void) throws -> Tensor {
         let generators = seeds.map(Generator.init(seed:))
         func noise() -> Tensor {
@@ -51,11 +52,11 @@ package struct Sampler {
         return kernel.logForward(guided, x: step.x, next: step.next, steps: step.steps)
     }
 
-    /// Draws images of prompts; image k is a function of prompt k and seed k alone, whatever the batch.
+    /// Draws images of prompts; image k is a function of prompt k and seed k alone, in batches of any size.
     /// - Parameters:
     ///   - batch: images computed at once.
     ///   - onStep: called after every step of every batch; throws to stop.
-    /// - Throws: `TensorError`, or what `onStep` throws.
+    /// - Throws: `TensorError`, or an error of `onStep`.
     package func images(_ prompts: [String], seeds: [UInt64], batch: Int = 64, onStep: () throws -> Void = {}) throws -> ImageBatch {
         let parts = try withoutGradients {
             try stride(from: 0, to: prompts.count, by: batch).map { start in
@@ -67,20 +68,23 @@ package struct Sampler {
         return try ImageBatch(concatenating: parts)
     }
 
-    /// Rolls out one batch, which is scored while that goes on.
+    /// Rolls out one batch of trajectories and submits their images for scoring.
     /// - Parameters:
-    ///   - ids: the samples' numbers, as rewards are told them.
+    ///   - ids: the samples' numbers, which rewards are given.
     ///   - lookahead: whether to score the predicted data of every state, for the forward-looking flow.
-    ///   - reference: whether to take the pretrained model's density of every step, one more evaluation of the network each.
+    ///   - reference: whether to evaluate the pretrained model's density of every step too.
     ///   - onStep: called after every step; throws to stop.
-    /// - Throws: `TensorError`, `RewardError`, or what `onStep` throws.
+    /// - Throws: `TensorError`, `RewardError`, or an error of `onStep`.
     func rollOut(
         _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: Bool, reference: Bool = false,
         onStep: () throws -> Void = {}
     ) throws -> UnscoredRollout {
         try withoutGradients {
             let conditioning = try model.encode(prompts)
-            var (states, logForward, guided, logReference): ([Tensor], [Tensor], [Tensor], [Tensor]) = ([], [], [], [])
+            var states: [Tensor] = []
+            var logForward: [Tensor] = []
+            var guided: [Tensor] = []
+            var logReference: [Tensor] = []
             var pending: [PendingReward] = []
             func score(_ images: ImageBatch, heldOut: Bool) throws -> PendingReward {
                 try evaluator.submit(RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: seeds), heldOut: heldOut)
@@ -107,7 +111,7 @@ package struct Sampler {
     }
 }
 
-/// A batch of trajectories whose images may still be being scored.
+/// A batch of trajectories whose images may still be in scoring.
 struct UnscoredRollout {
     let prompts: [String]
     let states, logForward, guided, logReference: [Tensor]
@@ -116,7 +120,7 @@ struct UnscoredRollout {
     let final: PendingReward
 
     /// Waits for the scores.
-    /// - Throws: what a reward threw, or `Cancelled`.
+    /// - Throws: an error of a reward, or `Cancelled`.
     func scored() throws -> Rollout {
         let lookahead = try lookahead.map { try $0.wait() }
         return Rollout(

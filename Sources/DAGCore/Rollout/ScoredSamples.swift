@@ -8,7 +8,7 @@ package struct ScoredSamples: Sendable {
     package let images: ImageBatch
     /// [N]; empty strings for a model without text.
     package let prompts: [String]
-    /// [N]: the trajectories' numbers over the run, as rewards are told them.
+    /// [N]: the trajectories' numbers over the run, which rewards are given.
     package let ids: [UInt64]
     /// [N]: seeds of the generators that drew the trajectories' noise.
     package let seeds: [UInt64]

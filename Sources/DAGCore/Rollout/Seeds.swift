@@ -1,31 +1,31 @@
 import Tensors
 
-/// Every random number of a run comes from a generator whose seed is a function of the run's seed, a purpose, the epoch and an index.
+/// Seeds of all random numbers: each is a function of the run's seed, a purpose, the epoch and an index.
 ///
-/// So there is no generator state to save, a resumed run draws what the uninterrupted one would have drawn, and a trajectory's noise
-/// does not depend on the batch it is computed in.
+/// So there is no generator state to save, a resumed run draws the same numbers as an uninterrupted one, and
+/// a trajectory's noise does not depend on the batch that it is computed in.
 package struct Seeds: Sendable {
-    /// What the numbers are for; each purpose has a stream of its own.
+    /// The purposes of the numbers.
     package enum Stream: UInt64, Sendable {
         case rollout = 1, prompt, shuffle, loraInitialization, flowInitialization, evaluation, selfCheck
     }
 
     private let seed: UInt64
 
-    /// - Parameter seed: the run's seed.
+    /// Makes the seeds of a run from its own.
     package init(_ seed: UInt64) { self.seed = seed }
 
-    /// The seed for number `index` of `stream` in `epoch`.
+    /// Returns the seed for number `index` of `stream` in `epoch`.
     package func callAsFunction(_ stream: Stream, epoch: Int = 0, index: Int = 0) -> UInt64 {
         [stream.rawValue, UInt64(epoch), UInt64(index)].reduce(seed) { Self.mix($0 &+ 0x9E37_79B9_7F4A_7C15 &* ($1 &+ 1)) }
     }
 
-    /// `count` seeds of a stream.
+    /// Returns the first `count` seeds of a stream.
     package func batch(_ stream: Stream, epoch: Int = 0, count: Int) -> [UInt64] {
         (0..<count).map { self(stream, epoch: epoch, index: $0) }
     }
 
-    /// A permutation of 0 ..< count.
+    /// Returns a permutation of 0 ..< count.
     package func permutation(_ stream: Stream, epoch: Int, count: Int) -> [Int] {
         (0..<count).sorted { self(stream, epoch: epoch, index: $0) < self(stream, epoch: epoch, index: $1) }
     }

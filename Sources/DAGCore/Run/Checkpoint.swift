@@ -2,7 +2,8 @@ import Foundation
 import Rewards
 import Tensors
 
-/// A run as it is saved, in one safetensors file: adapters, networks, optimisers and rollout as tensors, all else as JSON in its header.
+/// The saved state of a run, one safetensors file: adapters, networks, optimisers and rollout are tensors,
+/// all else is JSON in its header.
 struct Checkpoint {
     let state: TrainingState
     /// The rewards' fingerprint.
@@ -11,10 +12,10 @@ struct Checkpoint {
     let tensors: [String: Tensor]
     /// The trajectories of the epoch under way.
     let rollout: Rollout?
-    /// The whole JSON text, which holds the algorithm's state beside `state`.
+    /// The whole JSON text, which also holds the algorithm's state.
     private let text: Data
 
-    /// The JSON in the file's header. Its `progress` has the keys of the training state and those of the algorithm's state.
+    /// The JSON in the file's header. `progress` has the keys of the training state and the algorithm's.
     fileprivate struct Record<Progress> {
         var version = 1
         let progress: Progress
@@ -58,10 +59,10 @@ struct Checkpoint {
     }
 
     private static let key = "dag_checkpoint"
-    /// Checkpoints that are kept: the newest, and the one before should a disk block of it go bad.
+    /// Number of checkpoints to keep: the newest, and the one before in case the newest is damaged.
     private static let kept = 2
 
-    /// The state of a run at this moment.
+    /// Gathers the state of a run.
     /// - Throws: `EncodingError`.
     init(
         _ state: TrainingState, algorithm: some Algorithm, rewards: String, tensors: [String: Tensor], rollout: Rollout?
@@ -98,20 +99,20 @@ struct Checkpoint {
         ]
     }
 
-    /// Newest first.
+    /// The checkpoints of a run, newest first.
     private static func files(_ folder: OutputFolder) -> [URL] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.checkpoints.path)) ?? []
         return names.filter { $0.hasPrefix("epoch-") && $0.hasSuffix(".safetensors") }.sorted(by: >).map(
             folder.checkpoints.appendingPathComponent)
     }
 
-    /// Whether a run has got as far as its first checkpoint, which comes with a LoRA.
+    /// Returns whether a run has reached its first checkpoint, which comes with a LoRA.
     static func exists(in folder: OutputFolder) -> Bool {
         !files(folder).isEmpty || FileManager.default.fileExists(atPath: folder.lora.path)
     }
 
-    /// Reads the newest checkpoint of a run that can be read.
-    /// - Throws: `OutputError` or `TensorFileError`, of the newest, if there is none.
+    /// Reads the newest readable checkpoint of a run.
+    /// - Throws: `OutputError` if there is none.
     init(newestOf folder: OutputFolder) throws {
         var firstProblem: String?
         for file in Self.files(folder) {
@@ -130,7 +131,7 @@ struct Checkpoint {
         let stored = try Safetensors(contentsOf: file)
         text = Data((stored.metadata[Self.key] ?? "").utf8)
         guard let record = try? Self.decoder.decode(Record<TrainingState>.self, from: text) else {
-            throw OutputError("\(file.path): is not a checkpoint of dag-train")
+            throw OutputError("\(file.path): not a checkpoint of dag-train")
         }
         func list(_ name: String) throws -> [Tensor] {
             guard let tensor = stored.tensors["rollout.\(name)"] else { throw OutputError("\(file.path): rollout.\(name) is missing") }
@@ -152,7 +153,7 @@ struct Checkpoint {
         return decoder
     }
 
-    /// Puts the algorithm's state of the checkpoint in place.
+    /// Restores the algorithm's state.
     /// - Throws: `DecodingError` if the checkpoint is another algorithm's.
     func restore<Kind: Algorithm>(_ algorithm: Kind) throws {
         algorithm.state = try Self.decoder.decode(Record<Kind.State>.self, from: text).progress

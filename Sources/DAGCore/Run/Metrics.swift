@@ -1,40 +1,40 @@
-import Support
 import Foundation
 import Rewards
+import Support
 
 /// The report of one optimiser step: a line of metrics.jsonl.
 package struct StepMetrics: Sendable {
-    /// Epoch and optimiser step, counted from zero; the step over the whole run.
+    /// Epoch and optimiser step of the run, from zero.
     package let epoch, step: Int
-    /// Sum over rewards of weight times trained objective, without normalisation, on the epoch's final pictures.
+    /// The trained score of the epoch's final images, without normalisation.
     package let rewardMean, rewardStd: Double
-    /// Mean over the epoch's pictures of each objective of each plugin.
+    /// Mean over the epoch's images of each objective of each reward.
     package let objectives: [String: Double]
-    /// How much the epoch's pictures differ: see `ImageBatch.diversity`; of pictures of the same prompt where prompts recur enough.
+    /// How much the epoch's images differ: see `PromptSet.diversity`.
     package let diversity: Double
-    /// KL(P_theta || P_base) of a trajectory from the same noise, nats: how far the epoch's policy is from the pretrained model. An estimate.
+    /// KL(P_theta || P_base), nats: the distance to the pretrained model; see `Sampler.baseDivergence`.
     package let baseDivergence: Double
     /// Mean loss of a transition.
     package let loss: Double
-    /// Means over transitions of the algorithm's own numbers, by their keys, such as `squared_residual` or `clip_fraction`.
+    /// Means over transitions of the algorithm's own numbers, by keys such as `squared_residual`.
     package let algorithmMetrics: [String: Double]
     /// Largest |rho - 1|.
     package let ratioDeviation: Double
-    /// Gradient norms before clipping; zero for a flow that the algorithm has not.
+    /// Gradient norms before clipping; the flow's is zero for algorithms without one.
     package let policyGradNorm, flowGradNorm: Double
-    /// The exponent of the reward in this epoch.
+    /// beta_e: the factor of the score in this epoch's target.
     package let beta: Double
     /// Trajectories sampled so far.
     package let trajectories: Int
-    /// Trajectories of this epoch that are left out because a reward could not score a picture, and transitions of this step, theirs
-    /// among them.
+    /// Trajectories of this epoch, and transitions of this step, that are left out for lack of a score.
     package let dropped, droppedTransitions: Int
-    /// Scores that were assumed for pictures that a reward could not score: of the epoch's rollout and of this step.
+    /// Scores that were assumed for lack of one, in the epoch's rollout and in this step.
     package let imputed: Int
     /// Transitions trained a second since the epoch began, sampling included.
     package let transitionsPerSecond: Double
 
-    /// The line for metrics.jsonl: JSON with sorted keys.
+    /// Returns the line for metrics.jsonl: JSON with sorted keys.
+    /// - Throws: an error of `JSONSerialization`.
     package func json() throws -> Data {
         var object: [String: Any] = [
             "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "diversity": diversity,
@@ -49,15 +49,15 @@ package struct StepMetrics: Sendable {
     }
 }
 
-/// Scores of pictures of fixed prompts and seeds.
+/// Scores of images of fixed prompts and seeds.
 package struct Evaluation: Sendable {
-    /// Number of pictures.
+    /// Number of images.
     package let count: Int
-    /// Sum over rewards of weight times trained objective, without normalisation.
+    /// The trained score, without normalisation.
     package let rewardMean, rewardStd: Double
-    /// Pictures among them that have a reward; the others could not be scored.
+    /// Number of images that have a score.
     package let scored: Int
-    /// Mean of each objective of each plugin.
+    /// Mean of each objective of each reward.
     package let objectives: [String: Double]
 
     init(_ report: RewardReport, of evaluator: RewardEvaluator) {
@@ -69,8 +69,9 @@ package struct Evaluation: Sendable {
         objectives = means(report.objectives)
     }
 
-    /// The line for metrics.jsonl.
-    /// - Parameter epoch: epochs that were complete.
+    /// Returns the line for metrics.jsonl.
+    /// - Parameter epoch: epochs done before the evaluation.
+    /// - Throws: an error of `JSONSerialization`.
     package func json(epoch: Int) throws -> Data {
         var object: [String: Any] = [
             "epoch": epoch, "evaluation_samples": count, "evaluation_scored": scored, "evaluation_reward_mean": rewardMean,

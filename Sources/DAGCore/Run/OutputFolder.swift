@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Tensors
 
-/// A file or folder cannot be written or read.
+/// A file or folder that cannot be written or read.
 package struct OutputError: MessageError {
     /// One line: the culprit and the remedy.
     package let message: Message
@@ -17,12 +17,12 @@ package struct OutputFolder: Sendable {
     package let url: URL
     static let loraName = "pytorch_lora_weights.safetensors"
 
-    /// - Parameter path: need not exist yet.
+    /// Names a folder, which need not exist yet.
     package init(_ path: String) { url = URL(fileURLWithPath: path) }
 
     var metrics: URL { url.appendingPathComponent("metrics.jsonl") }
     var samples: URL { url.appendingPathComponent("samples") }
-    /// The file for images of fixed prompts and seeds after so many epochs.
+    /// Returns the file of the sample sheet N epochs into training.
     func sampleSheet(epoch: Int) -> URL { samples.appendingPathComponent("epoch-\(epoch).png") }
     var checkpoints: URL { url.appendingPathComponent("checkpoints") }
     /// The settings of the run.
@@ -30,7 +30,8 @@ package struct OutputFolder: Sendable {
     /// The adapter that diffusers loads.
     package var lora: URL { url.appendingPathComponent(Self.loraName) }
 
-    /// - Throws: `OutputError` if the folder is not empty or cannot be read.
+    /// Checks that a new run may use the folder.
+    /// - Throws: `OutputError` if it is not empty or cannot be read.
     package func checkVacant() throws {
         let files = FileManager.default
         guard files.fileExists(atPath: url.path) else { return }
@@ -69,12 +70,12 @@ package struct OutputFolder: Sendable {
         fileprivate init(_ descriptor: Int32) { self.descriptor = descriptor }
 
         deinit {
-            flock(descriptor, LOCK_UN)  // closing alone would leave it to a child that was forked
+            flock(descriptor, LOCK_UN)  // closing alone would leave the lock to forked children
             close(descriptor)
         }
     }
 
-    /// Makes the folders and tries that each can be written.
+    /// Makes the folders and tries to write in each.
     /// - Throws: `OutputError`.
     package func prepare() throws {
         for folder in [url, samples, checkpoints] {
@@ -115,15 +116,21 @@ package struct OutputFolder: Sendable {
         ((try? FileManager.default.attributesOfItem(atPath: metrics.path)[.size]) as? NSNumber)?.uint64Value ?? 0
     }
 
-    /// Cuts metrics.jsonl back to where a checkpoint stands: a resumed run writes the later lines again.
+    /// Cuts metrics.jsonl back to its length at a checkpoint: a resumed run writes the later lines again.
+    /// - Throws: `OutputError`.
     func truncateMetrics(to length: UInt64) throws {
         guard metricsLength > length else { return }
-        let handle = try FileHandle(forWritingTo: metrics)
-        defer { try? handle.close() }
-        try handle.truncate(atOffset: length)
+        do {
+            let handle = try FileHandle(forWritingTo: metrics)
+            defer { try? handle.close() }
+            try handle.truncate(atOffset: length)
+        } catch {
+            throw OutputError("\(metrics.path): cannot be written (\(reason(error)))")
+        }
     }
 
-    /// Writes a file so that at any moment either the old or the new one is there, whole: temporary name, sync, rename, sync.
+    /// Replaces a file so that the old or the new one is always whole: temporary name, sync, rename, sync.
+    /// - Throws: `OutputError`.
     static func writeAtomically(_ data: Data, to url: URL) throws {
         let temporary = url.deletingLastPathComponent().appendingPathComponent(".\(url.lastPathComponent).\(getpid()).tmp")
         do {
@@ -147,7 +154,7 @@ package struct OutputFolder: Sendable {
     }
 }
 
-/// Returns the operating system's message without Foundation's wrapping.
+/// Returns the operating system's message of an error of Foundation.
 private func reason(_ error: any Error) -> String {
     let underlying = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError ?? error as NSError
     return underlying.domain == NSPOSIXErrorDomain ? String(cString: strerror(Int32(underlying.code))) : error.localizedDescription

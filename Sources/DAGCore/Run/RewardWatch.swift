@@ -1,20 +1,21 @@
-import Support
 import Foundation
+import Support
 
-/// Watches whether the reward climbs at the cost of what it does not see: diversity, and rewards that are held out.
+/// Watches whether the trained score rises at the cost of diversity or of held-out rewards.
 ///
-/// The last three epochs are compared with the first, whose pictures are the pretrained model's. A warning is given once.
+/// The last three epochs are compared with the first, whose images are the pretrained model's.
+/// Each warning is given once.
 struct RewardWatch: Codable, Equatable {
-    /// The watched numbers of an epoch: the trained reward, and held-out ones by their names. Of all, more is better.
+    /// The watched numbers of an epoch: the trained score, and held-out ones by name. Larger is better.
     struct Epoch: Codable, Equatable {
         let reward: Moments
         let heldOut: [String: Moments]
         let diversity: Double
     }
 
-    /// A rise or fall of so many of the pretrained model's standard deviations is one.
+    /// The least rise or fall that counts, in standard deviations of the pretrained model's scores.
     private static let threshold = 0.5
-    /// Diversity that is left.
+    /// The least fraction of the first diversity that is in order.
     private static let least = 0.7
     private static let window = 3
 
@@ -22,7 +23,7 @@ struct RewardWatch: Codable, Equatable {
     private var recent: [Epoch] = []
     private var warned: Set<String> = []
 
-    /// Takes an epoch in and says what there is to warn of.
+    /// Adds an epoch and returns new warnings.
     mutating func observe(_ epoch: Epoch) -> [String] {
         guard let first else {
             first = epoch
@@ -47,7 +48,7 @@ struct RewardWatch: Codable, Equatable {
             losses.append((name, "the held-out reward \(name) has got worse by \(number(fall)) of its standard deviations"))
         }
         return losses.filter { warned.insert($0.name).inserted }.map { _, text in
-            "the reward has risen from \(number(Double(first.reward.mean))) to \(number(reward)) while \(text): look at the samples. "
+            "the score has risen from \(number(Double(first.reward.mean))) to \(number(reward)) while \(text): look at the samples. "
                 + "A smaller beta, the anchored target or fewer epochs give less of this"
         }
     }

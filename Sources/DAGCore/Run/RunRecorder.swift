@@ -3,14 +3,14 @@ import Rewards
 import Support
 import Tensors
 
-/// Records a run in its folder: metrics, warnings about what they show, checkpoints, sample sheets.
+/// Records a run in its folder: metrics, checkpoints and sample sheets. Warns of reward hacking.
 final class RunRecorder {
     let output: OutputFolder
     private let configuration: TrainingConfiguration
     private let collector: RolloutCollector
     private let learner: Learner
     private let monitor: Monitor
-    /// The newest checkpoint, so that it is not written twice.
+    /// The state of the newest checkpoint, so that it is not written twice.
     private var saved: (state: TrainingState, hasRollout: Bool)?
 
     init(
@@ -25,7 +25,7 @@ final class RunRecorder {
 
     private var evaluator: RewardEvaluator { collector.evaluator }
 
-    /// Warns of an epoch whose reward climbs at the cost of what it does not see.
+    /// Adds an epoch to the statistics of the rewards and to the watch, and passes on its warnings.
     func observe(_ epoch: ScoredEpoch, _ summary: EpochSummary, _ state: inout TrainingState) {
         let objectives = epoch.rollout.scores.objectives
         evaluator.observe(objectives)
@@ -36,26 +36,26 @@ final class RunRecorder {
         for warning in state.watch.observe(watched) { monitor.onWarning("epoch \(epoch.index): \(warning)") }
     }
 
-    /// Writes what the settings ask for after the newest epoch. Until the next one the weights stay as they are.
+    /// Writes the checkpoint and the sample sheet that are due after the newest epoch.
     /// - Throws: `OutputError`, `TensorError`, or `Cancelled`.
     func record(_ state: TrainingState) throws {
         if isDue(every: configuration.checkpointEvery, state) { try save(state, rollout: nil) }
         if isDue(every: configuration.sampleEvery, state) { try saveSamples(epoch: state.epoch) }
     }
 
-    /// Whether the sample sheet of the newest epoch is missing: a run may have been stopped while it was drawn.
+    /// Returns whether the newest epoch's sample sheet is missing: the run may have stopped before it.
     func lacksSamples(_ state: TrainingState) -> Bool {
         state.epoch > 0 && isDue(every: configuration.sampleEvery, state)
             && !FileManager.default.fileExists(atPath: output.sampleSheet(epoch: state.epoch).path)
     }
 
-    /// Whether something that is written every so many epochs, and after the last one, is due; 0 for never.
+    /// Returns whether a file is due that is written every `epochs` epochs (0: never) and after the last one.
     private func isDue(every epochs: Int, _ state: TrainingState) -> Bool {
         epochs > 0 && (state.epoch == configuration.epochs || state.epoch % epochs == 0)
     }
 
     /// Writes the adapter and a checkpoint, unless the newest one holds the same.
-    /// - Parameter rollout: the trajectories of an epoch that is under way.
+    /// - Parameter rollout: the scored trajectories of the epoch under way.
     /// - Throws: `OutputError`, `TensorError`.
     func save(_ state: TrainingState, rollout: Rollout?) throws {
         var state = state
@@ -68,10 +68,8 @@ final class RunRecorder {
         saved = (state, rollout != nil)
     }
 
-    /// Puts learner, statistics of rewards and metrics.jsonl where a checkpoint of `folder` stands.
-    /// - Parameter steps: optimiser steps of an epoch.
-    /// - Returns: the checkpoint.
-    /// - Throws: `OutputError` if it is another run's, `TensorFileError` if it does not fit the model.
+    /// Restores learner, reward statistics and metrics.jsonl from the newest checkpoint of `folder`.
+    /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError` if it does not fit.
     func restore(from folder: OutputFolder) throws -> Checkpoint {
         let checkpoint = try Checkpoint(newestOf: folder)
         if let difference = evaluator.difference(from: checkpoint.rewards) {
@@ -98,14 +96,14 @@ final class RunRecorder {
     /// - Throws: `OutputError`.
     func append(_ metrics: StepMetrics) throws { try output.append(metrics.json()) }
 
-    /// Puts together the metrics of an optimiser step.
+    /// Makes the metrics of an optimiser step.
     /// - Parameter state: after the step.
     func metrics(_ sums: StepSums, _ epoch: ScoredEpoch, _ summary: EpochSummary, _ state: TrainingState) -> StepMetrics {
         let scores = epoch.rollout.scores
-        let reward = Moments(evaluator.total(scores.objectives))
+        let score = Moments(evaluator.total(scores.objectives))
         let trained = (state.update - summary.firstUpdate) * configuration.trajectoriesPerUpdate * learner.kernel.transitions
         return StepMetrics(
-            epoch: epoch.index, step: state.step - 1, rewardMean: Double(reward.mean), rewardStd: Double(reward.deviation),
+            epoch: epoch.index, step: state.step - 1, rewardMean: Double(score.mean), rewardStd: Double(score.deviation),
             objectives: means(scores.objectives), diversity: summary.diversity, baseDivergence: summary.baseDivergence,
             loss: sums.mean(sums.loss), algorithmMetrics: sums.metrics.mapValues(sums.mean), ratioDeviation: sums.ratioDeviation,
             policyGradNorm: sums.policyGradNorm, flowGradNorm: sums.flowGradNorm, beta: configuration.beta(epoch: epoch.index),
@@ -114,7 +112,7 @@ final class RunRecorder {
             transitionsPerSecond: Double(trained) / summary.start.duration(to: .now).seconds)
     }
 
-    /// Images of a sample sheet.
+    /// Number of images of a sample sheet.
     private static let sheetSize = 16
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds.

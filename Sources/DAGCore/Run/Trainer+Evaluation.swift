@@ -4,8 +4,9 @@ import Rewards
 import Tensors
 
 extension Trainer {
-    /// Scores images of fixed prompts and seeds with the current adapter, and appends the result to metrics.jsonl.
-    /// - Throws: `ConfigurationError` if the settings ask for no evaluation, what a reward threw, `OutputError`, `TensorError`, `Cancelled`.
+    /// Scores images of fixed prompts and seeds with the current adapter, for a line of metrics.jsonl.
+    /// - Throws: `ConfigurationError` if the settings ask for no evaluation, an error of a reward,
+    ///   `OutputError`, `TensorError`, `Cancelled`.
     package func evaluate() throws -> Evaluation {
         guard configuration.evaluationSamples > 0 else {
             throw ConfigurationError("\(setting: "evaluation_samples") is 0: set it to evaluate")
@@ -33,10 +34,11 @@ extension Trainer {
         return evaluation
     }
 
-    /// Draws images with the current adapter, of the run's steps, eta and guidance; image k is a function of prompt k and seed k alone.
+    /// Draws images with the current adapter and the run's steps, eta and guidance.
+    /// Image k is a function of prompt k and seed k alone.
     /// - Parameters:
-    ///   - prompts: one an image; "" for a model without text.
-    ///   - seeds: one an image.
+    ///   - prompts: one for each image; "" for a model without text.
+    ///   - seeds: one for each image.
     /// - Throws: `ConfigurationError` if their numbers differ, `TensorError`, `Cancelled`.
     package func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch { try collector.images(prompts, seeds: seeds) }
 
@@ -44,7 +46,7 @@ extension Trainer {
     /// - Throws: `OutputError`, `TensorError`, `Cancelled`.
     package func saveSamples() throws { try recorder.saveSamples(epoch: state.epoch) }
 
-    /// Describes in one line what is about to be trained.
+    /// A line that describes the run.
     package var summary: String {
         let precision = model.dtype == .bfloat16 ? "bf16" : "fp32"
         let prompts = "\(collector.prompts.name) (\(collector.prompts.prompts.count) prompts)"

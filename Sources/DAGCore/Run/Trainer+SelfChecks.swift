@@ -4,7 +4,7 @@ import Rewards
 import Support
 import Tensors
 
-/// A check before training failed.
+/// A self-check before training failed.
 package struct SelfCheckError: MessageError {
     /// One line: the culprit and the remedy.
     package let message: Message
@@ -13,7 +13,7 @@ package struct SelfCheckError: MessageError {
 }
 
 extension Trainer {
-    /// Largest |rho - 1| on a fresh rollout. The same rows are computed in batches of other sizes, which rounds differently in bfloat16.
+    /// Largest |rho - 1| on a fresh rollout: batches of other sizes round differently in bfloat16.
     private var ratioTolerance: Double { model.dtype == .float32 ? 1e-3 : 0.1 }
 
     /// Tries everything that a run depends on, before its first epoch, on a few trajectories.
@@ -22,7 +22,8 @@ extension Trainer {
     package func selfCheck() throws -> [String] {
         checkPromptLengths()
         var report = [try checkTextEncoder()].compactMap { $0 }
-        let (sampler, prompts) = (collector.sampler, collector.prompts.prompts)
+        let sampler = collector.sampler
+        let prompts = collector.prompts.prompts
         let count = max(4, configuration.trainBatchSize)
         let chosen = (0..<count).map { prompts[$0 % prompts.count] }
         let noise = seeds.batch(.selfCheck, count: count)
@@ -37,7 +38,7 @@ extension Trainer {
         return report
     }
 
-    /// Checks that the policy that is trained gives the rollout's own log-probabilities: rho = 1.
+    /// Checks that the learner computes the same log-probabilities as the rollout: rho = 1.
     private func checkRatio(_ rollout: Rollout) throws -> String {
         let kernel = learner.kernel
         let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: try model.encode(rollout.prompts))

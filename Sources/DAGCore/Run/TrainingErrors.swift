@@ -1,6 +1,6 @@
 import Support
 
-/// Training cannot go on.
+/// A reason for which training cannot go on.
 package struct TrainingError: MessageError {
     /// One line: the culprit and the remedy.
     package let message: Message
@@ -8,9 +8,9 @@ package struct TrainingError: MessageError {
     init(_ message: Message) { self.message = message }
 }
 
-/// A step of training was asked for before the one that it builds on.
+/// A call for a stage of an epoch at the wrong time.
 package struct OrderError: OneLineError {
-    /// One line: what is missing.
+    /// One line: the stage, and the call to make first.
     package let description: String
 
     init(_ description: String) { self.description = description }

@@ -5,17 +5,17 @@ import Rewards
 import Support
 import Tensors
 
-/// A run in its output folder, from settings to a trainer that is ready. dag-train and the C API share it.
+/// A run in its output folder, from settings to a trainer that is ready; shared by dag-train and the C API.
 package struct TrainingRun {
     /// The settings, as resolved.
     package var configuration: TrainingConfiguration
-    /// The folder that it writes to.
+    /// The folder to write to.
     package let output: OutputFolder
     private let isContinued: Bool
     private var claim: OutputFolder.Claim?
 
-    /// A new run.
-    /// - Throws: `ConfigurationError` for settings that cannot work, `OutputError` if the folder is not empty.
+    /// Makes a new run.
+    /// - Throws: `ConfigurationError` for bad settings, `OutputError` if the folder is not empty.
     package init(_ configuration: TrainingConfiguration, output: OutputFolder) throws {
         try configuration.validate()
         try output.checkVacant()
@@ -24,8 +24,8 @@ package struct TrainingRun {
         isContinued = false
     }
 
-    /// Goes on with the run in `output`.
-    /// - Parameter change: makes the settings to go on with from those of the run.
+    /// Continues the run in `output`.
+    /// - Parameter change: makes new settings from those of the run.
     /// - Throws: `ConfigurationError` if there is no run or it cannot have these settings.
     package init(continuing output: OutputFolder, change: (TrainingConfiguration) throws -> TrainingConfiguration = { $0 }) throws {
         guard FileManager.default.fileExists(atPath: output.configuration.path) else {
@@ -39,22 +39,22 @@ package struct TrainingRun {
         isContinued = true
     }
 
-    /// Makes the folder this run's, from now on.
+    /// Claims the folder for as long as this run exists.
     private mutating func claimOutput() throws {
         guard claim == nil else { return }
         claim = try output.claim()
-        // Another trainer may have been there since this run was made.
+        // Another trainer may have used the folder since this run was made.
         if !isContinued { try output.checkVacant() }
     }
 
-    /// Loads rewards and model, and puts a continued run where its newest checkpoint stands. Nothing is written but empty folders.
+    /// Loads rewards and model, and restores a continued run's checkpoint. Writes nothing but empty folders.
     /// - Parameters:
-    ///   - rewards: rewards beside those that the settings name.
-    ///   - monitor: watches the run, and may cancel it while rewards load.
-    /// - Throws: `OutputError` if another trainer is using the folder or it cannot be written, `RewardError`, `ModelError`,
-    ///   `ConfigurationError`, `PromptError`, `TensorFileError`.
+    ///   - rewards: rewards beside those of the settings.
+    ///   - monitor: the run's; it may cancel while rewards load.
+    /// - Throws: `OutputError` if another trainer is using the folder or it cannot be written, `RewardError`,
+    ///   `ModelError`, `ConfigurationError`, `PromptError`, `TensorFileError`.
     package mutating func prepare(rewards: [(RewardSpecification, any Reward)] = [], monitor: Monitor = Monitor()) throws -> Trainer {
-        // An existing folder is claimed before the slow loading of the model, so that a conflict is reported at once.
+        // An existing folder is claimed before the slow loading of the model, to report a conflict at once.
         if FileManager.default.fileExists(atPath: output.url.path) { try claimOutput() }
         func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
         let prompts = try load(configuration.prompts)
@@ -89,7 +89,7 @@ package struct TrainingRun {
 }
 
 extension Trainer {
-    /// Runs the self-checks of a new run, writes config.yaml, and draws the sample sheet of the untrained model.
+    /// Runs a new run's self-checks, writes config.yaml, and draws the untrained model's sample sheet.
     /// - Throws: `SelfCheckError`, `OutputError`, `RewardError`, `TensorError`, `Cancelled`.
     package func begin() throws {
         let isNew = stepsDone == 0

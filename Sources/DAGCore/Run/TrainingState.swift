@@ -1,7 +1,7 @@
 import Rewards
 
-/// The state of a run beside its tensors and its algorithm's own: exactly the numbers that a checkpoint holds. Random numbers need no
-/// state: see `Seeds`.
+/// The state of a run beside its tensors and its algorithm's own: exactly the numbers that a checkpoint
+/// holds. Random numbers need no state: see `Seeds`.
 struct TrainingState: Codable, Equatable {
     /// Epochs done.
     var epoch = 0

@@ -6,7 +6,7 @@ import Support
 ///     message.text(.key)   // clip_range must be above zero
 ///     message.text(.flag)  // --clip-range must be above zero
 ///
-/// `output`, `resume` and `config` are no settings of a configuration, but are marked in the same way.
+/// `output`, `resume` and `config` are not settings of a configuration, but are marked in the same way.
 package struct Message: Sendable, CustomStringConvertible {
     /// The ways to spell the name of a setting.
     package enum Spelling: Sendable {
@@ -15,7 +15,7 @@ package struct Message: Sendable, CustomStringConvertible {
         /// As on the command line: `--clip-range`.
         case flag
 
-        /// Returns the name of the setting with this key.
+        /// Spells the setting with this key.
         package func callAsFunction(_ key: String) -> String {
             switch self {
             case .key: key

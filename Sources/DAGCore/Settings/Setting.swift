@@ -1,25 +1,30 @@
 import Yams
 
-/// Sections of `--help` and of docs/configuration.md.
-package enum SettingGroup: String, CaseIterable, Sendable {
-    case subject = "What to train"
-    case method = "Method"
-    case amounts = "Amounts"
-    case machine = "Machine and output"
+/// A section of `--help` and of docs/configuration.md.
+package struct SettingGroup: Sendable {
+    /// The section's heading.
+    package let title: String
+    /// The settings in their order.
+    package let settings: [any SettingDeclaration]
+
+    init(_ title: String, _ settings: any SettingDeclaration...) {
+        self.title = title
+        self.settings = settings
+    }
 }
 
-/// Whether a run that is continued may have another value than before.
+/// Whether a run that is continued may change the value.
 package enum ResumeRule: Sendable {
     /// Checkpoints, or an epoch under way, depend on the value.
     case fixed
     case mayChange
 }
 
-/// The values of a setting that can work.
+/// The range of a setting.
 package struct Limits<Value: SettingValue>: Sendable {
     /// The values in words that fit behind "must be".
     let words: String
-    /// An explanation for the error.
+    /// An explanation for the error message.
     var reason: String?
     let contains: @Sendable (Value) -> Bool
 }
@@ -41,11 +46,10 @@ extension Limits where Value == Double {
     }
 }
 
-/// Everything about a setting but its default, which stands at the property of `TrainingConfiguration`.
+/// A setting of a run, without its default, which stands at the property of `TrainingConfiguration`.
 package protocol SettingDeclaration: Sendable {
     /// The name in YAML, in the C API and in Python.
     var key: String { get }
-    var group: SettingGroup { get }
     var onResume: ResumeRule { get }
     /// A sentence or two for `--help` and the documentation.
     var help: String { get }
@@ -60,14 +64,15 @@ package protocol SettingDeclaration: Sendable {
 
     /// Returns the value as it stands in a YAML file.
     func node(of configuration: TrainingConfiguration) -> Node
-    /// Takes the value of a YAML file.
-    /// - Throws: `ConfigurationError`, which says nothing of the key, if the value is of another kind.
+    /// Sets the value from a YAML file.
+    /// - Throws: `ConfigurationError`, without the key, if the value is of another kind.
     func set(_ configuration: inout TrainingConfiguration, to node: Node) throws
-    /// - Throws: `ConfigurationError` if the value is not within the limits.
+    /// Validates the value by itself.
+    /// - Throws: `ConfigurationError` if it is out of range.
     func validate(_ configuration: TrainingConfiguration) throws
     /// Returns whether two configurations have the same value.
     func isEqual(_ one: TrainingConfiguration, _ other: TrainingConfiguration) -> Bool
-    func decode(_ configuration: inout TrainingConfiguration, from container: KeyedDecodingContainer<SettingKey>) throws
+    /// Writes the value for `TrainingConfiguration.json`.
     func encode(_ configuration: TrainingConfiguration, to container: inout KeyedEncodingContainer<SettingKey>) throws
 }
 
@@ -93,7 +98,6 @@ struct Setting<Value: SettingValue>: SettingDeclaration {
     let key: String
     let path: WritableKeyPath<TrainingConfiguration, Value> & Sendable
     let limits: Limits<Value>?
-    let group: SettingGroup
     let onResume: ResumeRule
     let help: String
     let note: String
@@ -103,22 +107,20 @@ struct Setting<Value: SettingValue>: SettingDeclaration {
 
     /// - Parameters:
     ///   - isRequired: whether there is no default.
-    ///   - shown: the default in words, where its value does not say what happens.
+    ///   - shown: the default in words, where its value is a code such as 0 for "by sample size".
     init(
         _ key: String, _ path: WritableKeyPath<TrainingConfiguration, Value> & Sendable, in limits: Limits<Value>? = nil,
-        group: SettingGroup, onResume: ResumeRule = .fixed, isRequired: Bool = false, default shown: String? = nil,
+        onResume: ResumeRule = .fixed, isRequired: Bool = false, default shown: String? = nil,
         placeholder: String = Value.placeholder, help: String, note: String = ""
     ) {
         self.key = key
         self.path = path
         self.limits = limits
-        self.group = group
         self.onResume = onResume
         self.help = help
         self.note = note
         self.placeholder = placeholder
-        let value = TrainingConfiguration()[keyPath: path].node.scalar?.string
-        defaultText = isRequired ? nil : shown ?? value
+        defaultText = isRequired ? nil : shown ?? TrainingConfiguration()[keyPath: path].node.scalar?.string
     }
 
     func node(of configuration: TrainingConfiguration) -> Node { configuration[keyPath: path].node }
@@ -138,11 +140,6 @@ struct Setting<Value: SettingValue>: SettingDeclaration {
     }
 
     func isEqual(_ one: TrainingConfiguration, _ other: TrainingConfiguration) -> Bool { one[keyPath: path] == other[keyPath: path] }
-
-    func decode(_ configuration: inout TrainingConfiguration, from container: KeyedDecodingContainer<SettingKey>) throws {
-        guard let value = try container.decodeIfPresent(Value.self, forKey: SettingKey(stringValue: key)) else { return }
-        configuration[keyPath: path] = value
-    }
 
     func encode(_ configuration: TrainingConfiguration, to container: inout KeyedEncodingContainer<SettingKey>) throws {
         try container.encode(configuration[keyPath: path], forKey: SettingKey(stringValue: key))

@@ -1,11 +1,11 @@
 import Tensors
 import Yams
 
-/// A type that settings have.
-package protocol SettingValue: Codable, Equatable, Sendable {
-    /// The values that the type takes, in words that fit behind "is not".
+/// A type of settings.
+package protocol SettingValue: Encodable, Equatable, Sendable {
+    /// The values of the type in words that fit behind "is not".
     static var kind: String { get }
-    /// A value's place in `--help` and in the tables of docs/configuration.md.
+    /// The text that stands for a value in `--help` and in the tables of docs/configuration.md.
     static var placeholder: String { get }
     /// Reads a value of a YAML file; nil if it is of another kind.
     init?(node: Node)
@@ -39,8 +39,7 @@ extension Double: SettingValue {
     package static let placeholder = "x"
     package var node: Node { .scalar(Node.Scalar(shortText, Tag(.float))) }
 
-    /// The shortest text that reads back as the same number, in the way that people write it: 50, 0.001,
-    /// 3e-4.
+    /// The shortest text that reads back as the same number, as people write it: 50, 0.001, 3e-4.
     var shortText: String {
         let text = description.replacing("e-0", with: "e-")
         if text.hasSuffix(".0") { return String(text.dropLast(2)) }
@@ -88,9 +87,4 @@ extension SettingChoice {
     package var node: Node { .scalar(rawValue.represented()) }
 }
 
-extension AlgorithmName: SettingChoice {}
-extension Target: SettingChoice {}
-extension ForwardLooking: SettingChoice {}
-extension LogProbabilityReduction: SettingChoice {}
 extension Precision: SettingChoice {}
-extension DeviceChoice: SettingChoice {}

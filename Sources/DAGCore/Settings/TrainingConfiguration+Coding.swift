@@ -1,14 +1,7 @@
 import Foundation
 import Yams
 
-extension TrainingConfiguration: Codable {
-    /// Reads what is there; the rest keeps its defaults.
-    package init(from decoder: any Decoder) throws {
-        self.init()
-        let container = try decoder.container(keyedBy: SettingKey.self)
-        for setting in Self.settings { try setting.decode(&self, from: container) }
-    }
-
+extension TrainingConfiguration: Encodable {
     /// Writes all settings by their keys.
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.container(keyedBy: SettingKey.self)
@@ -30,9 +23,8 @@ extension TrainingConfiguration: Codable {
 
 extension TrainingConfiguration {
     /// Puts the settings of a YAML file over `base`, and `overrides` over both.
-    /// - Parameter overrides: values by key, as on a command line; the last one counts, but for lists.
-    /// - Throws: `ConfigurationError` for a file that cannot be read, an unknown key, or a value of the wrong
-    ///   kind.
+    /// - Parameter overrides: values by key, as on a command line: all of a list, else the last.
+    /// - Throws: `ConfigurationError` for an unreadable file, an unknown key, or a value of the wrong kind.
     package static func resolve(
         base: TrainingConfiguration = .init(), file: String?, overrides: [String: [String]] = [:]
     ) throws -> Self {
@@ -57,15 +49,14 @@ extension TrainingConfiguration {
 
     /// Puts the settings of a YAML text, of which JSON is a part, over `base`.
     /// - Parameter source: the origin of the text, for messages.
-    /// - Throws: `ConfigurationError` for a text that is no mapping, an unknown key, or a value of the wrong
-    ///   kind.
+    /// - Throws: `ConfigurationError` for another form of text, an unknown key, or a value of the wrong kind.
     package static func resolve(base: TrainingConfiguration = .init(), text: String?, source: Message = "config") throws -> Self {
         var configuration = base
         if let text { try configuration.read(text, source: source) }
         return configuration
     }
 
-    /// Takes the settings of a YAML text. Within it, settings go by their keys in every front end.
+    /// Sets the settings of a YAML text. Messages spell these by their keys in every front end.
     private mutating func read(_ text: String, source: Message) throws {
         let root: Node?
         do { root = try Yams.compose(yaml: text) } catch {
@@ -79,7 +70,7 @@ extension TrainingConfiguration {
                 let known = Self.settings.map(\.key).sorted().joined(separator: ", ")
                 throw ConfigurationError("\(source): unknown key '\(key.string ?? "?")'; known are \(known)")
             }
-            // Settings nest no deeper, and aliases upon aliases can stand for more than there is memory.
+            // Settings nest no deeper, and nested aliases may expand to more than fits in memory.
             guard value.scalar != nil || value.sequence?.allSatisfy({ $0.scalar != nil }) == true else {
                 throw ConfigurationError("\(source): '\(setting.key)' takes a value or a list of values, and nothing nested")
             }

@@ -2,16 +2,24 @@ extension TrainingConfiguration {
     /// The largest amount of anything.
     static let most = 1_000_000
 
-    /// All settings, in the order of `--help`. Flags, keys, limits, the rule on resume and the tables of
-    /// docs/configuration.md come from here.
-    package static let settings: [any SettingDeclaration] = subject + method + amounts + machine
+    /// All settings, in the order of `--help`.
+    package static let settings = SettingGroup.all.flatMap(\.settings)
+}
 
-    private static let subject: [any SettingDeclaration] = [
+/// The settings themselves: flags, keys, limits, the rule on resume, `--help` and the tables of
+/// docs/configuration.md come from here.
+extension SettingGroup {
+    /// All groups, in the order of `--help`.
+    package static let all = [subject, method, amounts, machine]
+
+    /// Model, rewards and prompts.
+    package static let subject = SettingGroup(
+        "What to train",
         Setting(
-            "model", \.model, group: .subject, isRequired: true, placeholder: "dir",
+            "model", \.model, isRequired: true, placeholder: "dir",
             help: "Folder of the pretrained model in diffusers layout.", note: "Stable Diffusion 1.x or 2.x, or a DDPM."),
         Setting(
-            "reward_plugin", \.rewardPlugin, group: .subject, onResume: .mayChange, isRequired: true,
+            "reward_plugin", \.rewardPlugin, onResume: .mayChange, isRequired: true,
             placeholder: "lib[,key=value...]",
             help: """
                 A reward: a plugin, a Python file or c:LIBRARY; may be repeated. Every reward takes keys such as weight, objective, \
@@ -22,124 +30,120 @@ extension TrainingConfiguration {
                 depend on.
                 """),
         Setting(
-            "prompts", \.prompts, group: .subject, isRequired: true, placeholder: "file|name",
+            "prompts", \.prompts, isRequired: true, placeholder: "file|name",
             help: "Text, CSV or JSON file, or a built-in set: \(PromptSet.builtInNames.joined(separator: ", ")).",
             note: """
                 Text has a prompt a line, CSV or TSV a column `prompt` or `Prompts`, JSON a list of strings or of objects with `prompt`, \
                 JSON lines one of these a line. \
-                The paper's division of published files: `drawbench:FILE.csv`, `hpdv2:FOLDER`, and what each holds out, \
+                The paper's division of published files: `drawbench:FILE.csv`, `hpdv2:FOLDER`, and the held-out prompts of each, \
                 `drawbench-heldout:FILE.csv`, `hpdv2-heldout:FOLDER`. A model without text needs none.
-                """),
-    ]
+                """))
 
-    private static let method: [any SettingDeclaration] = [
+    /// The way of training.
+    package static let method = SettingGroup(
+        "Method",
+        Setting("algorithm", \.algorithm, help: "Algorithm that trains the model.", note: "See [algorithms](algorithms/README.md)."),
         Setting(
-            "algorithm", \.algorithm, group: .method, help: "How the model is trained.", note: "See [algorithms](algorithms/README.md)."),
-        Setting(
-            "target", \.target, group: .method,
+            "target", \.target,
             help: """
                 reward: sample in proportion to exp(beta s), s being an image's score; anchored: to the pretrained model's density \
                 times exp(beta s).
                 """,
             note: "[Anchored](algorithms/README.md#anchored-target) takes one more U-Net evaluation a step of sampling."),
         Setting(
-            "beta", \.beta, in: .zeroOrMore, group: .method, onResume: .mayChange,
-            help: "How strongly the score counts: the target is exp(beta s).", note: "DAG only. More: higher scores, fewer modes."),
+            "beta", \.beta, in: .zeroOrMore, onResume: .mayChange,
+            help: "How strongly the score counts: the target is exp(beta s).",
+            note: "DAG only. A larger beta gives higher scores and fewer modes."),
         Setting(
-            "beta_annealing", \.betaAnnealing, in: .zeroOrMore, group: .method, onResume: .mayChange,
+            "beta_annealing", \.betaAnnealing, in: .zeroOrMore, onResume: .mayChange,
             help: "Fraction of the epochs over which beta grows linearly from 0; 0: all of it at once."),
+        Setting("learning_rate", \.learningRate, in: .aboveZero, onResume: .mayChange, help: "Learning rate of the LoRA."),
         Setting(
-            "learning_rate", \.learningRate, in: .aboveZero, group: .method, onResume: .mayChange, help: "Learning rate of the LoRA."),
+            "flow_learning_rate", \.flowLearningRate, in: .aboveZero, onResume: .mayChange, help: "Learning rate of the state flow (DAG)."),
+        Setting("kl_coefficient", \.klCoefficient, in: .zeroOrMore, onResume: .mayChange, help: "Weight of the policy term (dag-kl)."),
         Setting(
-            "flow_learning_rate", \.flowLearningRate, in: .aboveZero, group: .method, onResume: .mayChange,
-            help: "Learning rate of the state flow (DAG)."),
-        Setting(
-            "kl_coefficient", \.klCoefficient, in: .zeroOrMore, group: .method, onResume: .mayChange,
-            help: "Weight of the policy term (dag-kl)."),
-        Setting(
-            "unet_regularization", \.unetRegularization, in: .zeroOrMore, group: .method, onResume: .mayChange,
+            "unet_regularization", \.unetRegularization, in: .zeroOrMore, onResume: .mayChange,
             help: "Weight of the squared distance to the rollout's U-Net output (DAG); 0: off."),
+        Setting("clip_range", \.clipRange, in: .aboveZero, onResume: .mayChange, help: "Bound of the importance ratio (dag-kl, ddpo)."),
         Setting(
-            "clip_range", \.clipRange, in: .aboveZero, group: .method, onResume: .mayChange,
-            help: "Bound of the importance ratio (dag-kl, ddpo)."),
-        Setting(
-            "forward_looking", \.forwardLooking, group: .method,
+            "forward_looking", \.forwardLooking,
             help: "When predicted data is scored (DAG): while sampling, or with the weights of each optimiser step.",
             note: """
                 `current` is the published code's way. Both decode and score each state once; with `current` training waits for the \
                 scores.
                 """),
         Setting(
-            "subtb_lambda", \.subtbLambda, in: .aboveZero(to: 1), group: .method, onResume: .mayChange,
+            "subtb_lambda", \.subtbLambda, in: .aboveZero(to: 1), onResume: .mayChange,
             help: "Weight of a sub-trajectory of n steps: x to the power of n (dag-subtb)."),
         Setting(
-            "log_prob", \.logProb, group: .method, help: "Mean or sum of log-probabilities over dimensions.",
+            "log_prob", \.logProb,
+            help: "Mean or sum of log-probabilities over dimensions.",
             note: "The mean is the published code's choice, the sum the true density."),
         Setting(
-            "per_prompt_statistics", \.perPromptStatistics, group: .method, onResume: .mayChange,
+            "per_prompt_statistics", \.perPromptStatistics, onResume: .mayChange,
             help: "Normalise scores by each prompt's own mean and deviation (ddpo)."),
-        Setting("lora_rank", \.loraRank, in: .from(1), group: .method, help: "Rank of the LoRA, and its alpha."),
+        Setting("lora_rank", \.loraRank, in: .from(1), help: "Rank of the LoRA, and its alpha."),
+        Setting("weight_decay", \.weightDecay, in: .zeroOrMore, onResume: .mayChange, help: "Weight decay of AdamW."),
         Setting(
-            "weight_decay", \.weightDecay, in: .zeroOrMore, group: .method, onResume: .mayChange, help: "Weight decay of AdamW."),
-        Setting(
-            "max_grad_norm", \.maxGradNorm, in: .aboveZero, group: .method, onResume: .mayChange,
-            help: "Bound of the gradients' norm, for LoRA and state flow separately."),
-    ]
+            "max_grad_norm", \.maxGradNorm, in: .aboveZero, onResume: .mayChange,
+            help: "Bound of the gradients' norm, for LoRA and state flow separately."))
 
-    private static let amounts: [any SettingDeclaration] = [
+    /// Numbers of epochs, trajectories and steps.
+    package static let amounts = SettingGroup(
+        "Amounts",
         Setting(
-            "epochs", \.epochs, in: .from(1), group: .amounts, onResume: .mayChange, help: "Rounds of sampling and training.",
-            note: "More on resume also stretch the annealing of beta."),
+            "epochs", \.epochs, in: .from(1), onResume: .mayChange,
+            help: "Rounds of sampling and training.", note: "More epochs on resume also stretch the annealing of beta."),
         Setting(
-            "sample_batch_size", \.sampleBatchSize, in: .from(1), group: .amounts, placeholder: "B",
+            "sample_batch_size", \.sampleBatchSize, in: .from(1), placeholder: "B",
             help: "Trajectories sampled at once, at least.", note: "More where `--max-rows-per-pass` allows it."),
         Setting(
-            "batches_per_epoch", \.batchesPerEpoch, in: .from(1), group: .amounts, placeholder: "M", help: "Sampled batches an epoch.",
-            note: "An epoch has B × M trajectories, at most a million."),
+            "batches_per_epoch", \.batchesPerEpoch, in: .from(1), placeholder: "M",
+            help: "Sampled batches an epoch.", note: "An epoch has B × M trajectories, at most a million."),
         Setting(
-            "train_batch_size", \.trainBatchSize, in: .from(1), group: .amounts, placeholder: "b",
+            "train_batch_size", \.trainBatchSize, in: .from(1), placeholder: "b",
             help: "Trajectories of a group; dag-kl takes its baseline within it.", note: "dag-kl needs at least 3."),
         Setting(
-            "gradient_accumulation_steps", \.gradientAccumulationSteps, in: .from(1), group: .amounts, placeholder: "k",
+            "gradient_accumulation_steps", \.gradientAccumulationSteps, in: .from(1), placeholder: "k",
             help: "Groups an optimiser step, each with all its timesteps.", note: "b × k trajectories must divide B × M."),
-        Setting("steps", \.steps, in: .from(1), group: .amounts, help: "Denoising steps."),
+        Setting("steps", \.steps, in: .from(1), help: "Denoising steps."),
         Setting(
-            "eta", \.eta, in: .aboveZero(because: "without noise there is no density to train"), group: .amounts,
+            "eta", \.eta, in: .aboveZero(because: "without noise there is no density to train"),
             help: "Scale of the sampling noise.", note: "Must be above 0: without noise there is no density to train."),
         Setting(
-            "guidance_scale", \.guidanceScale, in: .zeroOrMore, group: .amounts,
-            help: "Scale of classifier-free guidance, in sampling and in training.", note: "1: none, at half the work."),
-    ]
+            "guidance_scale", \.guidanceScale, in: .zeroOrMore,
+            help: "Scale of classifier-free guidance, in sampling and in training.", note: "1: none, at half the work."))
 
-    private static let machine: [any SettingDeclaration] = [
+    /// Hardware, seed and output.
+    package static let machine = SettingGroup(
+        "Machine and output",
         Setting(
-            "precision", \.precision, group: .machine, help: "Type that the frozen networks compute in.",
+            "precision", \.precision,
+            help: "Type that the frozen networks compute in.",
             note: "`auto` is bf16 on CUDA and on CPUs that multiply it in hardware. LoRA weights, kernels and losses are float32."),
         Setting(
-            "device", \.device, group: .machine, onResume: .mayChange, help: "Where everything is computed.",
-            note: "CUDA needs a CUDA build of libtorch."),
+            "device", \.device, onResume: .mayChange, help: "Where everything is computed.", note: "CUDA needs a CUDA build of libtorch."),
         Setting(
-            "max_rows_per_pass", \.maxRowsPerPass, in: .from(0), group: .machine, onResume: .mayChange, default: "by sample size",
+            "max_rows_per_pass", \.maxRowsPerPass, in: .from(0), onResume: .mayChange, default: "by sample size",
             help: "U-Net rows computed at once; changes memory and speed, not results.",
             note: """
                 At least `--train-batch-size` samples (two rows each with guidance) go together in training, `--sample-batch-size` in sampling.
                 """),
         Setting(
-            "threads", \.threads, in: .from(0, to: 1024), group: .machine, onResume: .mayChange, default: "libtorch's choice",
+            "threads", \.threads, in: .from(0, to: 1024), onResume: .mayChange, default: "libtorch's choice",
             help: "CPU threads, at most 1024."),
-        Setting("seed", \.seed, group: .machine, help: "Seed of all randomness of the run."),
+        Setting("seed", \.seed, help: "Seed of all randomness of the run."),
         Setting(
-            "evaluation_samples", \.evaluationSamples, in: .from(0), group: .machine, onResume: .mayChange,
+            "evaluation_samples", \.evaluationSamples, in: .from(0), onResume: .mayChange,
             help: "Score this many fixed prompts and seeds before and after training.", note: "Both means are printed."),
         Setting(
-            "evaluation_prompts", \.evaluationPrompts, group: .machine, onResume: .mayChange, default: "those of --prompts",
-            placeholder: "file|name", help: "Prompts for that, such as held-out ones.", note: "For example `hpdv2-heldout:FOLDER`."),
+            "evaluation_prompts", \.evaluationPrompts, onResume: .mayChange, default: "those of --prompts", placeholder: "file|name",
+            help: "Prompts of the evaluation, such as held-out ones.", note: "For example `hpdv2-heldout:FOLDER`."),
         Setting(
-            "sample_every", \.sampleEvery, in: .from(0), group: .machine, onResume: .mayChange,
+            "sample_every", \.sampleEvery, in: .from(0), onResume: .mayChange,
             help: "Epochs between sample sheets; 0: only the one before training."),
         Setting(
-            "checkpoint_every", \.checkpointEvery, in: .from(1), group: .machine, onResume: .mayChange,
+            "checkpoint_every", \.checkpointEvery, in: .from(1), onResume: .mayChange,
             help: "Epochs between checkpoints.",
-            note: "The end of a run and Ctrl-C always save; `--resume` repeats an optimiser step that was not complete."),
-    ]
+            note: "The end of a run and Ctrl-C always save; `--resume` repeats an optimiser step that was not complete."))
 }

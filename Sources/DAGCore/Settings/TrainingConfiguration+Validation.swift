@@ -6,7 +6,7 @@ extension TrainingConfiguration {
             throw ConfigurationError("\(setting: "model") is missing: a folder in diffusers layout, such as models/tiny-sd")
         }
         for setting in Self.settings { try setting.validate(self) }
-        guard algorithm != .dagKL || trainBatchSize >= 3 else {
+        if algorithm == .dagKL, trainBatchSize < 3 {
             throw ConfigurationError(
                 "\(setting: "train_batch_size") must be from 3 to \(Self.most), not \(trainBatchSize) (dag-kl's baseline leaves one out)")
         }

@@ -1,7 +1,7 @@
 import Tensors
 
-/// When the scores of predicted data are taken.
-package enum ForwardLooking: String, Codable, CaseIterable, Sendable {
+/// The time at which predicted data is scored.
+package enum ForwardLooking: String, SettingChoice {
     /// During the rollout, in large batches, scored while the sampler goes on.
     case rollout
     /// With the weights of each optimiser step, as in the paper's published code.
@@ -9,15 +9,14 @@ package enum ForwardLooking: String, Codable, CaseIterable, Sendable {
 }
 
 /// The density that the trained model samples from, s being an image's score.
-package enum Target: String, Codable, CaseIterable, Sendable {
+package enum Target: String, SettingChoice {
     /// exp(beta s), as in the paper.
     case reward
-    /// p(x0) exp(beta s), with p the pretrained model: P_B in the balance is replaced by the pretrained
-    /// model's P_F.
+    /// p_base(x0) exp(beta s), with p_base the pretrained model, whose P_F replaces P_B in the balance.
     case anchored
 }
 
-/// The settings of a run. Defaults are the paper's and stand here; `settings` has all else about each.
+/// The settings of a run with the paper's defaults; `settings` has all else about each.
 package struct TrainingConfiguration: Equatable, Sendable {
     /// Folder of the pretrained model in diffusers layout.
     package var model = ""
@@ -26,7 +25,7 @@ package struct TrainingConfiguration: Equatable, Sendable {
     /// Prompt file or the name of a built-in set; empty: none.
     package var prompts = ""
 
-    /// The way of training.
+    /// The algorithm that trains.
     package var algorithm = AlgorithmName.dagDB
     /// The density that is sampled from in the end.
     package var target = Target.reward
@@ -44,11 +43,11 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var unetRegularization = 1.0
     /// Bound c of the importance ratio in DAG-KL and DDPO.
     package var clipRange = 1e-4
-    /// When predicted data is scored.
+    /// The time at which predicted data is scored.
     package var forwardLooking = ForwardLooking.rollout
     /// Factor by which the weight of a sub-trajectory falls with each step, in sub-trajectory balance.
     package var subtbLambda = 0.9
-    /// How log-densities are reduced over dimensions.
+    /// Reduction of log-densities over dimensions.
     package var logProb = LogProbabilityReduction.mean
     /// Whether DDPO normalises scores by each prompt's own statistics.
     package var perPromptStatistics = false
@@ -61,12 +60,12 @@ package struct TrainingConfiguration: Equatable, Sendable {
 
     /// Rounds of sampling and training.
     package var epochs = 100
-    /// Trajectories sampled at once: a memory setting; more are where `maxRowsPerPass` allows it.
+    /// Trajectories sampled at once, more where `maxRowsPerPass` allows it: a memory setting.
     package var sampleBatchSize = 16
     /// Sampled batches an epoch.
     package var batchesPerEpoch = 4
-    /// Trajectories b whose transitions at one timestep form a group: the least that is computed at once, and
-    /// DAG-KL's baseline.
+    /// Trajectories b of a group: their transitions at one timestep are computed together, and are the
+    /// samples of DAG-KL's baseline.
     package var trainBatchSize = 8
     /// Groups k of trajectories an optimiser step.
     package var gradientAccumulationSteps = 4
@@ -89,7 +88,7 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var seed: UInt64 = 0
     /// Fixed prompts and seeds scored before and after training.
     package var evaluationSamples = 0
-    /// Prompts of those, as for `prompts`, such as held-out ones; empty: `prompts`.
+    /// Prompts of evaluations, as for `prompts`; empty: the same.
     package var evaluationPrompts = ""
     /// Epochs between sample sheets; 0: only the one before training.
     package var sampleEvery = 5
@@ -106,6 +105,6 @@ package struct TrainingConfiguration: Equatable, Sendable {
     /// Optimiser steps of one epoch.
     package var updatesPerEpoch: Int { trajectoriesPerEpoch / trajectoriesPerUpdate }
 
-    /// beta_e = beta min(1, epoch / (annealing epochs)): linear from zero (paper, section 5).
+    /// Computes beta_e = beta min(1, epoch / (annealing epochs)): linear from zero (paper, section 5).
     func beta(epoch: Int) -> Double { betaAnnealing == 0 ? beta : beta * min(1, Double(epoch) / (betaAnnealing * Double(epochs))) }
 }

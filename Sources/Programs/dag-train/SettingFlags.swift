@@ -28,7 +28,7 @@ struct SettingFlags<Group: FlagGroup>: ParsableArguments, CustomReflectable {
         Mirror(self, children: Self.settings.map { (label: $0.key, value: Self.option($0)) }, displayStyle: .struct)
     }
 
-    private static var settings: [any SettingDeclaration] { TrainingConfiguration.settings.filter { $0.group == Group.group } }
+    private static var settings: [any SettingDeclaration] { Group.group.settings }
 
     private static func option(_ setting: any SettingDeclaration) -> Any {
         let name = NameSpecification.customLong(setting.key.replacing("_", with: "-"))

@@ -32,11 +32,11 @@ struct TrainCommand: Command {
             """,
         version: DAGVersion.text)
 
-    @OptionGroup(title: SettingGroup.subject.rawValue) var subject: SettingFlags<Subject>
-    @OptionGroup(title: SettingGroup.subject.rawValue) var run: RunOptions
-    @OptionGroup(title: SettingGroup.method.rawValue) var method: SettingFlags<Method>
-    @OptionGroup(title: SettingGroup.amounts.rawValue) var amounts: SettingFlags<Amounts>
-    @OptionGroup(title: SettingGroup.machine.rawValue) var machine: SettingFlags<Machine>
+    @OptionGroup(title: SettingGroup.subject.title) var subject: SettingFlags<Subject>
+    @OptionGroup(title: SettingGroup.subject.title) var run: RunOptions
+    @OptionGroup(title: SettingGroup.method.title) var method: SettingFlags<Method>
+    @OptionGroup(title: SettingGroup.amounts.title) var amounts: SettingFlags<Amounts>
+    @OptionGroup(title: SettingGroup.machine.title) var machine: SettingFlags<Machine>
 
     static func line(for error: any Error) -> String { ErrorReport.line(for: error, .flag) }
     static func isUsageError(_ error: any Error) -> Bool { ErrorReport.isUsageError(error) }
