@@ -53,7 +53,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
-        .package(url: "https://github.com/swiftcsv/SwiftCSV", exact: "0.10.0"),
     ],
     targets: [
         // The tensor engine: libtorch behind a C shim.
@@ -66,14 +65,16 @@ let package = Package(
 
         // Images and what scores them: no torch here, so that a reward's worker process starts in an instant.
         .systemLibrary(name: "CPNG", path: "Sources/C/CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
-        .target(name: "CJPEG", path: "Sources/C/CJPEG", linkerSettings: [.linkedLibrary("jpeg")]),
-        .target(name: "Images", dependencies: ["CPNG", "CJPEG"]),
+        .target(
+            name: "CImageFiles", path: "Sources/C/CImageFiles", linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png")]),
+        .target(name: "Images", dependencies: ["CPNG", "CImageFiles"]),
         .target(name: "CDAGCore", path: ".", sources: ["Sources/C/CDAGCore"], publicHeadersPath: "include"),
-        // What all modules share: cancellation and progress, clock, moments, text.
+        // What all modules share: cancellation and progress, clock, moments, text, prompt files.
         .target(name: "Support"),
         .target(name: "CWorker", path: "Sources/C/CWorker"),
         .target(
-            name: "Rewards", dependencies: ["Support", "Images", "CDAGCore", "CWorker"], resources: [.embedInCode("Python/worker.py")]),
+            name: "Rewards", dependencies: ["Support", "Images", "CDAGCore", "CWorker"],
+            resources: [.embedInCode("Python/scores.py"), .embedInCode("Python/worker.py")]),
         // Functions of C libraries as rewards, called by their prototypes.
         .systemLibrary(name: "CFFI", path: "Sources/C/CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
         .target(name: "CFunctionReward", dependencies: ["Images", "Rewards", "CFFI"]),
@@ -81,7 +82,7 @@ let package = Package(
         // The trainer.
         .target(
             name: "DAGCore",
-            dependencies: ["Support", "CFunctionReward", "Images", "Models", "NN", "Rewards", "Tensors", "Yams", "SwiftCSV"],
+            dependencies: ["Support", "CFunctionReward", "Images", "Models", "NN", "Rewards", "Tensors", "Yams"],
             resources: [.embedInCode("Prompts/Resources")]),
 
         // The trainer as a C library: include/dagcore.h.

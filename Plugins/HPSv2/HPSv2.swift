@@ -21,8 +21,11 @@ final class HPSv2: NeuralReward {
     private let tokenizer: CLIPTokenizer
     private let device: Device
     private var embeddings = TextCache<Tensor>()
+    private let log: (String) -> Void
+    private var saidCuts = false
 
     init(_ settings: NeuralSettings) throws {
+        log = settings.log
         let weights = try settings.file("weights", Self.card.weights)
         let vocabulary = try settings.file(
             "vocabulary", orElse: Self.vocabularyName, beside: weights,
@@ -44,6 +47,10 @@ final class HPSv2: NeuralReward {
     var summary: String { "\(model.configuration)" }
 
     func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
+        if !saidCuts, let line = tokenizer.cutLine(prompts) {
+            saidCuts = true
+            log("warning: of a batch, \(line)")
+        }
         let imageFeatures = try model.imageFeatures(images.longSideInput(size: model.configuration.vision.imageSize).to(device))
         let textFeatures = try embeddings.values(prompts) { new in
             let ids = new.map(tokenizer.encode)

@@ -15,8 +15,11 @@ final class ImageReward: NeuralReward {
 
     private let model: ImageRewardModel
     private let tokenizer: WordPieceTokenizer
+    private let log: (String) -> Void
+    private var saidCuts = false
 
     init(_ settings: NeuralSettings) throws {
+        log = settings.log
         let weights = try settings.file("weights", Self.card.weights)
         let vocabulary = try settings.file(
             "vocabulary", orElse: "vocab.txt", beside: weights, "vocab.txt of google-bert/bert-base-uncased on Hugging Face")
@@ -44,9 +47,17 @@ final class ImageReward: NeuralReward {
     var summary: String { "\(model)" }
 
     func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
-        try model(
+        let length = ImageRewardModel.promptLength
+        if !saidCuts,
+            let line = CutTexts.line(
+                prompts, length: length, tokens: { Array(tokenizer.encode($0, maxLength: .max).dropFirst().dropLast()) })
+        {
+            saidCuts = true
+            log("warning: of a batch, \(line)")
+        }
+        return try model(
             images.clipInput(size: model.imageSize),
-            ids: prompts.map { tokenizer.encode($0, maxLength: ImageRewardModel.promptLength) })
+            ids: prompts.map { tokenizer.encode($0, maxLength: length) })
     }
 }
 

@@ -1,7 +1,7 @@
 import CPNG
 import Foundation
 
-/// PNG files, through libpng's simplified interface.
+/// Writing of PNG files.
 package enum PNG {
     /// Writes RGB pixels `[height, width, 3]`. The file
     /// appears whole or not at all, and replaces an older one.
@@ -30,25 +30,6 @@ package enum PNG {
             unlink(temporary)
             throw ImageError("cannot write \(path): \(reason)")
         }
-    }
-
-    /// Reads a PNG of any kind as 8-bit sRGB `[height, width, 3]`. Transparent pixels become white.
-    /// - Throws: `ImageError` if the file is missing or not a PNG.
-    package static func read(_ path: String) throws -> (pixels: [UInt8], height: Int, width: Int) {
-        var image = png_image()
-        image.version = png_uint_32(PNG_IMAGE_VERSION)
-        guard png_image_begin_read_from_file(&image, path) != 0 else {
-            throw ImageError("cannot read \(path): \(message(of: image))")
-        }
-        image.format = rgb
-        let height = Int(image.height)
-        let width = Int(image.width)
-        var white = png_color(red: 255, green: 255, blue: 255)
-        var pixels = [UInt8](repeating: 0, count: height * width * 3)
-        guard png_image_finish_read(&image, &white, &pixels, 0, nil) != 0 else {
-            throw ImageError("cannot read \(path): \(message(of: image))")
-        }
-        return (pixels, height, width)
     }
 
     private static let rgb = png_uint_32(PNG_FORMAT_FLAG_COLOR)

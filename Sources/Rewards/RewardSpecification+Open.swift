@@ -56,7 +56,7 @@ extension RewardSpecification {
         guard kind == .python else {
             return WorkerProcess.Program(path: try InstalledFiles.worker(), arguments: [kind.rawValue, path])
         }
-        let source = String(decoding: PackageResources.worker_py, as: UTF8.self)
+        let source = String(decoding: PackageResources.scores_py + PackageResources.worker_py, as: UTF8.self)
         return WorkerProcess.Program(path: InstalledFiles.program(python), arguments: ["-u", "-c", source, path])
     }
 

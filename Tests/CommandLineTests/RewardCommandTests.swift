@@ -168,13 +168,13 @@ import Testing
         // 1 x 1, white.
         try #require(Data(base64Encoded: Self.whitePixel)).write(to: jpeg)
         let prompts = folder.appendingPathComponent("prompts.txt").path
-        try "one\nfour\nnineteen characters".write(toFile: prompts, atomically: true, encoding: .utf8)
+        try "one\nfo\u{2028}r\nnineteen characters\n".write(toFile: prompts, atomically: true, encoding: .utf8)
         let images = ["\(root)/Tests/Goldens/rewards/words.png", jpeg.path, "\(root)/Tests/Goldens/rewards/lines.png"]
         let outcome = try reward(["score", plugin("probe"), "--prompts", prompts] + images)
         let cells = outcome.out.split(separator: "\n").dropFirst().map { $0.split(separator: " ").map(String.init) }
-        #expect(cells.map { $0[3] } == ["3", "4", "19"], "\(outcome)")
+        #expect(cells.map { $0[3] } == ["3", "6", "19"], "\(outcome)")
         #expect(cells[1][1] == "255")
-        #expect(try reward(["score", plugin("probe"), "--prompts", prompts, jpeg.path]).error.contains("has 3 lines for 1 images"))
+        #expect(try reward(["score", plugin("probe"), "--prompts", prompts, jpeg.path]).error.contains("has 3 prompts for 1 images"))
     }
 
     private static let whitePixel =

@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import TestSupport
 import Testing
 
@@ -133,10 +134,37 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
 
     @Test(arguments: [
         ("prompt\na\nb\n", "x.csv"), ("id,prompt\n1,a\n2,b", "x.CSV"), ("id,PROMPT,n\n1,\"a\",2\n\n2,b,\n3,,3\n", "x.csv"),
+        ("prompt,x\ra,\rb,", "x.csv"),
         ("\"id\",\"Prompts\"\n\"1\",\"a\"\n\"2\",\"b\"\n", "x.csv"), ("id\tprompt\n1\ta\n2\tb\n", "x.tsv"),
     ])
     func otherTables(content: String, name: String) throws {
         #expect(try load(content, as: name).prompts == ["a", "b"])
+    }
+
+    /// Fields of TSV hold quotation marks as they are.
+    @Test func tabsAloneDivideTSV() throws {
+        let rows = ["Prompt\tc", "a sign that says \"STOP\"\tx", "a 12\" ruler\ty", "\"hello\" on a wall\tz", "\"a\tz", "b\"\tz"]
+        let prompts = try load(rows.joined(separator: "\n"), as: "x.tsv").prompts
+        #expect(prompts == ["a sign that says \"STOP\"", "a 12\" ruler", "\"hello\" on a wall", "\"a", "b\""])
+    }
+
+    /// Scalars that join the character before them hide no comma, and line breaks of Unicode divide no rows.
+    @Test func tablesAreReadByScalars() throws {
+        let table = "id,prompt\n1,\u{301}a\u{2028}b\u{85}c\n 2 , \"d, e\" \n"
+        #expect(try load(table, as: "x.csv").prompts == ["\u{301}a\u{2028}b\u{85}c", "d, e"])
+        #expect(try load("a\u{2028}b\nc\u{85}d\u{B}e", as: "x.txt").prompts == ["a\u{2028}b", "c\u{85}d\u{B}e"])
+    }
+
+    @Test(arguments: [
+        ("x.jsonl", "{\"prompt\": \"a\", \"tag\": [1]}\n\n\"b\"\r\n"), ("x.txt", "{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n"),
+        ("x.json", "{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}"), ("x.txt", " [\n\"a\", \"b\"]"), ("x", "[ {\"prompt\": \"a\"}, \"b\"]"),
+    ])
+    func jsonByItsContent(name: String, content: String) throws {
+        #expect(try load(content, as: name).prompts == ["a", "b"])
+    }
+
+    @Test func textMayBeginWithBrackets() throws {
+        #expect(try load("[a|b] cat\n{x}", as: "x.txt").prompts == ["[a|b] cat", "{x}"])
     }
 
     @Test(arguments: [
@@ -154,6 +182,11 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         ("x.json", "[\"a\"", "not valid JSON"), ("x.json", "", "not valid JSON"), ("x.json", "{\"prompt\": \"a\"}", "not a list"),
         ("x.json", "[\"a\", 3]", "entry 2 is neither"), ("x.json", "[{\"text\": \"a\"}]", "entry 1 is neither"),
         ("x.json", "[{\"prompt\": null}]", "entry 1 is neither"),
+        ("x.csv", "prompt\na cat, sitting\n\"a dog, running\"", "x.csv, line 2: it has 2 fields, the header has 1; put a field"),
+        ("x.csv", "id,prompt\n1,\"a\n\ncat\"\n2\n3,a dog", "x.csv, line 5: it has 1 field, the header has 2; write empty fields too"),
+        ("x.tsv", "id\tprompt\n1\ta\tcat", "x.tsv, line 2: it has 3 fields, the header has 2; a tab divides fields"),
+        ("x.csv", "prompt\na \"cat\"", "line 2: check its quotation marks"),
+        ("x.txt", "[\"a\", \"b", "not valid JSON"), ("x.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\"", "x.jsonl, line 2: it is neither"),
     ])
     func unusableContent(name: String, content: String, expected: String) throws {
         let text = try message { try load(content, as: name) }

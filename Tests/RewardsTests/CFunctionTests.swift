@@ -211,7 +211,7 @@ import Testing
     @Test(.enabled(if: tesseract != nil, "needs libtesseract5 and tesseract-ocr-eng, which scripts/setup.sh --python installs"))
     func textInAPicture() throws {
         let evaluator = try RewardEvaluator(plugins: [Self.reader])
-        let pictures = try ["words", "lines"].map { try PNG.read(repository.path + "/Tests/Goldens/rewards/\($0).png").pixels }
+        let pictures = try ["words", "lines"].map { try ImageFile.read(repository.path + "/Tests/Goldens/rewards/\($0).png")[0] }
         let scores = try evaluator.score(RewardFixture.batch(pictures, height: 96, width: 256)).reward
         #expect(scores[0] > 80 && scores[1] < 60, "\(scores)")
     }

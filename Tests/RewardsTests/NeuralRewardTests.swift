@@ -185,6 +185,35 @@ import Testing
         }
     }
 
+    /// Prompts that are longer than the text model are told once, with those that become the same.
+    @Test func theLogTellsOfPromptsThatAreCut() throws {
+        try withFolder { folder in
+            let files = ["vocab.txt": "rewards/imagereward_vocab.txt", "bpe_simple_vocab_16e6.txt.gz": "tokenizer/open-clip/bpe.txt.gz"]
+            for (name, golden) in files {
+                let source = repository.appendingPathComponent("Tests/Goldens/\(golden)")
+                try FileManager.default.copyItem(at: source, to: folder.appendingPathComponent(name))
+            }
+            let picture = folder.appendingPathComponent("picture.png").path
+            try PNG.write([UInt8](repeating: 9, count: 48), height: 4, width: 4, to: picture)
+            let long = String(repeating: "a, ", count: 100)
+            try "a cat\n\(long)b\n\(long)c".write(to: folder.appendingPathComponent("p.txt"), atomically: true, encoding: .utf8)
+            let hps: HPS = try Self.golden("hps.json")
+            let imageReward: ImageReward = try Self.golden("imagereward.json")
+            for (name, shapes) in [("hps", hps.shapes), ("imagereward", imageReward.shapes)] {
+                let weights = folder.appendingPathComponent("\(name).safetensors")
+                try Self.write(shapes, to: weights)
+                let arguments = [
+                    "dag-reward", "score", "\(name),weights=\(weights.path),batch_size=3", picture, picture, picture, "--prompts", "p.txt",
+                ]
+                let outcome = try Shell.run(arguments, in: folder)
+                let part = "reward: \(name): warning: of a batch, 2 of 3 different prompts have more than "
+                let lines = outcome.output.split(separator: "\n").filter { $0.hasPrefix(part) }
+                #expect(lines.count == 1 && lines[0].hasSuffix("; the same after that: prompts 2, 3"), "\(outcome.output)")
+                #expect(name == "hps" || lines[0].contains("more than 33 tokens (35 with"), "\(outcome.output)")
+            }
+        }
+    }
+
     /// Other weights give another fingerprint, so a run is not resumed with them.
     @Test(.slow) func fingerprintsFollowTheWeights() throws {
         let golden: Aesthetic = try Self.golden("aesthetic.json")

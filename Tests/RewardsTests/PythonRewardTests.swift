@@ -112,6 +112,19 @@ import Testing
         #expect(try score(tensor + "def score(a, b, c): return {'score': Tensor([1, 2, 3])}").reward == [1, 2, 3])
     }
 
+    /// The conversion of what a function returns is the same for dagcore: Tests/python/test_scores.py has every case.
+    @Test(arguments: [
+        ("a, {}", "failed on samples 1 to 3: it returned a tuple of ndarray, dict; return the scores alone"),
+        ("None", "it returned something of type NoneType; return a number for each image"),
+        ("(x for x in [1, 2, 3])", "it returned something of type generator"), ("{1: [1, 2, 3]}", "a dict with the keys [1]"),
+        ("numpy.array([1j] * 3)", "it returned numbers of type complex128"), ("[[1], 2, 3]", "entries are of different shapes"),
+        ("numpy.ma.array([1, 2, 3], mask=[0, 1, 0])", "cannot score sample 2: nan as score"),
+    ])
+    func whatIsNoScoreIsNamed(returned: String, part: String) throws {
+        let text = errorMessage { try score("import numpy\ndef score(a, b, c): return \(returned)") }
+        #expect(text.contains(part) && !text.contains("\n"), "\(text)")
+    }
+
     /// A process that is started again must serve the same reward as the first.
     @Test func aRewardThatChangesIsNoLongerUsed() throws {
         let source = """
@@ -204,7 +217,8 @@ import Testing
         try withFolder { folder in
             let file = folder.appendingPathComponent("my_reward.py").path
             try "def score(a, b, c): pass".write(toFile: file, atomically: true, encoding: .utf8)
-            let source = String(decoding: PackageResources.worker_py, as: UTF8.self).replacing(#", "protocol": PROTOCOL"#, with: "")
+            let source = String(decoding: PackageResources.scores_py + PackageResources.worker_py, as: UTF8.self).replacing(
+                #", "protocol": PROTOCOL"#, with: "")
             let program = WorkerProcess.Program(path: python, arguments: ["-c", source, file])
             let text = errorMessage { try IsolatedLibrary(name: "r", program: program, count: 1, timeout: 30, monitor: Monitor()) }
             #expect(text.hasSuffix("is of another release than this program: it speaks version 1 and not 2; install both anew"), "\(text)")

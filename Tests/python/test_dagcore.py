@@ -258,7 +258,7 @@ def test_what_callbacks_raise_comes_out(tmp_path):
         dagcore.Trainer(SMALL, rewards=[broken], output=tmp_path / "a")
     assert isinstance(caught.value.__cause__, KeyError)
 
-    with pytest.raises(dagcore.DagError, match=r"scores of shape \(3, 1\) for 4 images and 1 objectives"):
+    with pytest.raises(dagcore.DagError, match=r"it returned an array of shape \(3,\) for 4 images; it must be \(4, 1\)"):
         dagcore.Trainer(SMALL, rewards=[dagcore.Reward(lambda i, p, m: [1, 2, 3], name="short")], output=tmp_path / "b")
 
     def watcher(phase, done, total):

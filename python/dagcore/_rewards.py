@@ -15,6 +15,7 @@ import numpy
 
 from . import _arguments as arguments
 from . import _library as c
+from ._scores import scores_of
 
 Score = Callable[[numpy.ndarray, list[str], list[dict]], Any]
 
@@ -107,7 +108,7 @@ def _ask(function: Score, batch: c.Batch, names: Sequence[str]) -> numpy.ndarray
     del memory
     prompts, metadata = [[str(texts[k]) for k in range(n)] for texts in (batch.prompts, batch.metadata)]
     try:
-        scores = _scores(function(images, prompts, [json.loads(text) for text in metadata]), n, names)
+        scores = scores_of(function(images, prompts, [json.loads(text) for text in metadata]), n, names)
     except BaseException as exception:
         _forget_frames(exception)
         raise
@@ -125,17 +126,3 @@ def _forget_frames(exception: BaseException | None) -> None:
     while exception is not None:
         traceback.clear_frames(exception.__traceback__)
         exception = exception.__cause__ or exception.__context__
-
-
-def _scores(answer: Any, count: int, names: Sequence[str]) -> numpy.ndarray:
-    """The scores [count, objectives] that a function returned."""
-    if isinstance(answer, Mapping):
-        if set(answer) != set(names):
-            raise ValueError(f"the scores are named {sorted(answer)}, not {sorted(names)}")
-        answer = numpy.stack([numpy.asarray(answer[name], numpy.float32).reshape(-1) for name in names], axis=1)
-    scores = numpy.asarray(answer, numpy.float32)
-    if scores.ndim == 1:
-        scores = scores[:, None]
-    if scores.shape != (count, len(names)):
-        raise ValueError(f"scores of shape {scores.shape} for {count} images and {len(names)} objectives")
-    return scores

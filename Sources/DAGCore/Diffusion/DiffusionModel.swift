@@ -26,6 +26,8 @@ package protocol DiffusionModel: AnyObject {
     var imageSize: (height: Int, width: Int) { get }
     /// Width of the text embedding; nil for a model without text.
     var textWidth: Int? { get }
+    /// The tokenizer before the text encoder; nil for a model without text.
+    var tokenizer: CLIPTokenizer? { get }
     /// Channels of the denoising network's blocks, from the outermost; the state flow is no wider.
     var channels: [Int] { get }
     /// Linear layers of the denoising network by their keys, to which adapters attach.

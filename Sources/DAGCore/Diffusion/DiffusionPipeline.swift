@@ -34,7 +34,8 @@ package final class DiffusionPipeline: DiffusionModel {
 
     private let vae: AutoencoderKL?
     private let textEncoder: CLIPTextModel?
-    private let tokenizer: CLIPTokenizer?
+    /// The tokenizer before the text encoder; nil for a model without text.
+    package let tokenizer: CLIPTokenizer?
 
     /// Loads a folder such as stable-diffusion-v1-5 or ddpm-cifar10-32.
     /// - Throws: `ModelError`, `TensorFileError` or `TokenizerError` if a part is missing or does not fit.

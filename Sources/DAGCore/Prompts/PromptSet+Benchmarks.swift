@@ -1,4 +1,5 @@
 import Foundation
+import Support
 
 /// The paper's prompts for ImageReward and HPSv2 (section 5.2), from the files as published, divided into
 /// prompts to train on and prompts that are held out.
@@ -34,7 +35,7 @@ extension PromptSet {
 
     /// Returns the prompts by category, in the order of the file.
     private static func drawBench(_ path: String) throws -> [[String]] {
-        let rows = try PromptFormat.rows(contents(of: path), file: path, delimiter: .comma)
+        let rows = try PromptFile.rows(PromptFile.contents(of: path), file: path)
         guard rows.contains(where: { !$0.category.isEmpty }) else {
             throw PromptError("\(path) has no column named \"Category\"; drawbench: takes DrawBench's CSV file")
         }
@@ -53,7 +54,7 @@ extension PromptSet {
             guard FileManager.default.fileExists(atPath: file) else {
                 throw PromptError("\(file) is missing; hpdv2: takes the folder of HPDv2's benchmark_*.json")
             }
-            return try PromptFormat.json(contents(of: file), file: file)
+            return try PromptFile.read(file)
         }
     }
 }

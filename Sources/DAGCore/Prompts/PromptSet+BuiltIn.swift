@@ -1,4 +1,5 @@
 import Foundation
+import Support
 
 extension PromptSet {
     /// Names of the built-in sets.
@@ -18,8 +19,8 @@ extension PromptSet {
     /// Returns the prompts of a built-in set; nil for other names.
     static func builtIn(_ name: String) -> [String]? {
         switch name {
-        case "simple-animals": PromptFormat.lines(String(decoding: PackageResources.simple_animals_txt, as: UTF8.self))
-        case "imagenet": PromptFormat.lines(String(decoding: PackageResources.imagenet_txt, as: UTF8.self))
+        case "simple-animals": PromptFile.lines(String(decoding: PackageResources.simple_animals_txt, as: UTF8.self))
+        case "imagenet": PromptFile.lines(String(decoding: PackageResources.imagenet_txt, as: UTF8.self))
         case "tiny-sd", "tiny-sd-open": tinySD
         default: nil
         }

@@ -14,10 +14,8 @@ package struct PromptSet: Sendable {
     /// Reads the prompts of a built-in set, of a file, or of one of the paper's sets
     /// (`PromptSet+Benchmarks`).
     ///
-    /// - Parameter fileOrName: one of `builtInNames`, or a UTF-8 file: `.csv` or `.tsv` with a column named
-    ///   "Prompts" or "prompt", `.json` with a list of strings or of objects that have "prompt", and
-    ///   otherwise text with one prompt a line. Blank prompts are skipped. A built-in name wins over a file
-    ///   of that name; write `./imagenet` for the file.
+    /// - Parameter fileOrName: one of `builtInNames`, or a file for `PromptFile`, whose blank prompts are skipped.
+    ///   A built-in name wins over a file of that name; write `./imagenet` for the file.
     /// - Throws: `PromptError` when there is no such set or file, when it cannot be understood, or when it
     ///   holds no prompt.
     package static func load(_ fileOrName: String) throws -> PromptSet {
@@ -25,52 +23,19 @@ package struct PromptSet: Sendable {
             return PromptSet(name: fileOrName, prompts: prompts)
         }
         if let benchmark = try benchmark(fileOrName) { return benchmark }
-        let text = try contents(of: fileOrName)
-        let file = URL(fileURLWithPath: fileOrName)
-        let found: [String]
-        switch file.pathExtension.lowercased() {
-        case "csv": found = try PromptFormat.csv(text, file: fileOrName, delimiter: .comma)
-        case "tsv": found = try PromptFormat.csv(text, file: fileOrName, delimiter: .tab)
-        case "json": found = try PromptFormat.json(text, file: fileOrName)
-        default: found = PromptFormat.lines(text)
+        guard FileManager.default.fileExists(atPath: fileOrName) else {
+            throw PromptError("no prompt file and no built-in prompt set is named \"\(fileOrName)\"; \(suggestion(for: fileOrName))")
         }
-        let prompts = cleaned(found)
+        let prompts = cleaned(try PromptFile.read(fileOrName))
         guard !prompts.isEmpty else {
             throw PromptError("\(fileOrName) holds no prompt; write one a line")
         }
-        return PromptSet(name: file.deletingPathExtension().lastPathComponent, prompts: prompts)
+        let name = URL(fileURLWithPath: fileOrName).deletingPathExtension().lastPathComponent
+        return PromptSet(name: name, prompts: prompts)
     }
 
     /// Returns the prompts without white space at either end, and without blank ones.
     static func cleaned(_ prompts: [String]) -> [String] {
         prompts.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }.filter { !$0.isEmpty }
     }
-
-    /// Returns the text of a prompt file.
-    /// - Throws: `PromptError` if it is missing, a folder, or not UTF-8.
-    static func contents(of path: String) throws -> String {
-        var isFolder = false
-        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
-            throw PromptError("no prompt file and no built-in prompt set is named \"\(path)\"; \(suggestion(for: path))")
-        }
-        if isFolder {
-            throw PromptError("\(path) is a folder; name a file of prompts (text, CSV or JSON)")
-        }
-        guard let data = FileManager.default.contents(atPath: path) else {
-            throw PromptError("\(path) cannot be read; check its permissions")
-        }
-        guard let text = String(data: data, encoding: .utf8) else {
-            throw PromptError("\(path) is not UTF-8 text; save it as UTF-8")
-        }
-        // Spreadsheets write a byte order mark.
-        return text.unicodeScalars.first == "\u{FEFF}" ? String(text.unicodeScalars.dropFirst()) : text
-    }
-}
-
-/// An error in loading prompts.
-package struct PromptError: OneLineError {
-    /// One line: the file or set and the remedy.
-    package let description: String
-
-    init(_ description: String) { self.description = description }
 }

@@ -20,6 +20,7 @@ extension Trainer {
     /// - Returns: a line for each check.
     /// - Throws: `SelfCheckError`, `RewardError`, `TensorError`, `Cancelled`.
     package func selfCheck() throws -> [String] {
+        checkPromptLengths()
         var report = [try checkTextEncoder()].compactMap { $0 }
         let sampler = collector.sampler
         let prompts = collector.prompts.prompts
@@ -62,18 +63,27 @@ extension Trainer {
         return String(format: "importance ratio on a fresh rollout: 1 within %.1e", largest)
     }
 
-    /// Checks that different prompts have different embeddings.
+    /// Warns of prompts that are longer than the text encoder.
+    private func checkPromptLengths() {
+        guard let tokenizer = model.tokenizer else { return }
+        for set in configuration.evaluationPrompts.isEmpty ? [collector.prompts] : [collector.prompts, evaluationPrompts] {
+            if let line = tokenizer.cutLine(set.prompts) { monitor.onWarning("\(set.name): \(line)".oneLine) }
+        }
+    }
+
+    /// Checks that two prompts of different tokens give two embeddings.
     private func checkTextEncoder() throws -> String? {
         let prompts = collector.prompts.prompts
-        guard let first = prompts.first, let second = prompts.first(where: { $0 != first }),
-            let conditioning = try model.encode([first, second])
+        guard let tokenizer = model.tokenizer, let first = prompts.first else { return nil }
+        let ids = tokenizer.encode(first)
+        guard let second = prompts.first(where: { tokenizer.encode($0) != ids }), let conditioning = try model.encode([first, second])
         else { return nil }
         let difference = try (conditioning.prompts.select(0, 0) - conditioning.prompts.select(0, 1)).to(.float32).abs().mean().item()
         guard difference > 1e-6 else {
             throw SelfCheckError(
                 """
-                self-check: the text encoder gives '\(first)' and '\(second)' the same embedding: its weights or tokenizer are \
-                not this model's, or the prompts differ only beyond the last token
+                self-check: the text encoder gives '\(first)' and '\(second)' the same embedding, though their tokens differ: \
+                its weights or tokenizer are not this model's
                 """)
         }
         return String(format: "text encoder separates prompts: mean difference %.2g", difference)

@@ -33,7 +33,8 @@ extension SettingGroup {
             "prompts", \.prompts, isRequired: true, placeholder: "file|name",
             help: "Text, CSV or JSON file, or a built-in set: \(PromptSet.builtInNames.joined(separator: ", ")).",
             note: """
-                Text has a prompt a line, CSV or TSV a column `prompt` or `Prompts`, JSON a list of strings or of objects with `prompt`. \
+                Text has a prompt a line, CSV or TSV a column `prompt` or `Prompts`, JSON a list of strings or of objects with `prompt`, \
+                JSON lines one of these a line. \
                 The paper's division of published files: `drawbench:FILE.csv`, `hpdv2:FOLDER`, and the held-out prompts of each, \
                 `drawbench-heldout:FILE.csv`, `hpdv2-heldout:FOLDER`. A model without text needs none.
                 """))

@@ -4,6 +4,7 @@ import Commands
 import Foundation
 import Images
 import Rewards
+import Support
 
 struct ScoreCommand: Command {
     static let configuration = CommandConfiguration(
@@ -16,7 +17,7 @@ struct ScoreCommand: Command {
     @Argument(help: .reward) var reward: String
     @Argument(help: "PNG or JPEG files, of any sizes.") var images: [String]
     @Option(help: "What the images should show.") var prompt: String?
-    @Option(help: ArgumentHelp("A text file with a prompt a line, one for each image.", valueName: "file")) var prompts: String?
+    @Option(help: ArgumentHelp("A file of prompts, one for each image: text, CSV, TSV or JSON.", valueName: "file")) var prompts: String?
     @Option(help: ArgumentHelp("A JSON object for the reward, the same for all images.", valueName: "json")) var metadata = "{}"
     @Flag(help: "Print JSON.") var json = false
 
@@ -65,15 +66,11 @@ struct ScoreCommand: Command {
 
     private func promptTexts() throws -> [String] {
         guard let prompts else { return images.map { _ in prompt ?? "" } }
-        guard let text = try? String(contentsOfFile: prompts, encoding: .utf8) else {
-            throw RewardError("--prompts \(prompts): cannot be read as UTF-8 text")
+        let found = try PromptFile.read(prompts)
+        guard found.count == images.count else {
+            throw PromptError("--prompts \(prompts): has \(found.count) prompts for \(images.count) images; give one each")
         }
-        var lines = text.split(omittingEmptySubsequences: false) { $0.isNewline }.map(String.init)
-        if lines.last == "" { lines.removeLast() }
-        guard lines.count == images.count else {
-            throw RewardError("--prompts \(prompts): has \(lines.count) lines for \(images.count) images; give one line each")
-        }
-        return lines
+        return found
     }
 
     /// Prints a row for each image.

@@ -73,6 +73,7 @@ struct SampleCommand: Command {
         if pipeline.textWidth != nil, prompt == nil, prompts == nil {
             throw ConfigurationError("this model takes text: give --prompt TEXT or --prompts FILE")
         }
+        if let line = pipeline.tokenizer?.cutLine(texts) { report("dag-sample: warning: \(line)\n") }
         if let lora { _ = try LoRAAdapters(contentsOf: URL(fileURLWithPath: lora), attachingTo: pipeline.unet.linears, device: device) }
         let kernel = try pipeline.kernel(steps: steps, eta: eta, reduction: .mean)
         let sampler = Sampler(model: pipeline, kernel: kernel, guidance: guidanceScale)

@@ -1,5 +1,5 @@
 # Serves a Python reward to dag-train or dag-reward, which run this file with the user's own interpreter: python3 -u -c <this> my_reward.py
-# Messages are described in WorkerMessages.swift. What a reward file may contain is described in docs/reward-plugins.md.
+# scores.py stands before it. Messages are described in WorkerMessages.swift. What a reward file may contain is described in docs/reward-plugins.md.
 import sys
 
 if sys.path and sys.path[0] == "":
@@ -155,15 +155,6 @@ def sample_names(ids):
     return f"{count} {ids[0]} to {ids[-1]}"
 
 
-def array(answer):
-    """Converts numbers to float32, also those of a torch tensor on any device."""
-    import numpy
-
-    if hasattr(answer, "detach"):
-        answer = answer.detach().float().cpu().numpy()
-    return numpy.asarray(answer, dtype=numpy.float32)
-
-
 def score(module, description, batch, images):
     """Returns scores as float32 bytes [count, objectives]; NaN where the reward gives none. `images` is memory that the host shares and
     overwrites with the next batch once this one is answered: nothing is copied."""
@@ -176,15 +167,10 @@ def score(module, description, batch, images):
     for start in range(0, batch["count"], largest):
         part = slice(start, min(start + largest, batch["count"]))
         answer = module.score(images[part], batch["prompts"][part], metadata[part])
-        count = part.stop - part.start
-        if isinstance(answer, dict):
-            if set(answer) != set(names):
-                raise Refusal(f"score() returned a dict with the keys {sorted(answer)}; the objectives are {names}")
-            answer = numpy.stack([array(answer[name]) for name in names], axis=-1)
-        values = array(answer)
-        if values.shape != (count, len(names)) and (len(names) > 1 or values.shape != (count,)):
-            raise Refusal(f"score() returned an array of shape {values.shape} for {count} images; it must be {(count, len(names))}")
-        parts.append(values.reshape(count, len(names)))
+        try:
+            parts.append(scores_of(answer, part.stop - part.start, names))  # noqa: F821 (of scores.py)
+        except ValueError as error:
+            raise Refusal(str(error)) from error
     return numpy.concatenate(parts).tobytes()
 
 

@@ -1,0 +1,1 @@
+../../../python/dagcore/_scores.py
