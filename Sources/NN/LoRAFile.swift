@@ -4,7 +4,8 @@ import Tensors
 /// The adapters in a LoRA file, under the names of diffusers, old or new, or of kohya's scripts.
 ///
 /// Everything that sets an adapter's strength is read or refused: ranks, `alpha` tensors, and the settings
-/// of peft that diffusers keeps in the file's metadata.
+/// of peft that diffusers keeps in the file's metadata. Layers may differ in both; diffusers 0.42 itself
+/// takes the most frequent alpha of a file with kohya's names for all of its attention layers.
 struct LoRAFile {
     struct Adapter {
         var a, b: Tensor?

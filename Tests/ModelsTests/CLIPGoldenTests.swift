@@ -87,6 +87,9 @@ import Testing
     @Test func weightsThatDoNotFit() throws {
         #expect(try problem { _ in } == "")
         #expect(try problem { $0["visual.conv1.weight"] = nil }.hasSuffix("has no visual.conv1.weight, so it is not open_clip's"))
+        #expect(
+            try problem { weights in weights = Dictionary(uniqueKeysWithValues: weights.map { ("ema." + $0.key, $0.value) }) }
+                .contains("holds ema."))
         #expect(try problem { $0["text_projection"] = Tensor.zeros([16]) }.hasSuffix("text_projection has the shape [16]"))
         #expect(try problem { $0["visual.positional_embedding"] = Tensor.zeros([1, 24]) }.contains("images of 0 patches"))
         #expect(

@@ -13,7 +13,9 @@ struct CheckpointShapes {
     /// - Throws: `ModelError` if the tensor is missing or has another number of dimensions.
     func shape(_ name: String, rank: Int) throws -> [Int] {
         guard let shape = tensors[name]?.shape else {
-            throw ModelError("\(origin): has no \(name), so it is not \(owner)")
+            // Another program's names show under which key the weights lie.
+            let found = tensors.keys.min().map { "holds \($0) and \(tensors.count - 1) others, but " } ?? ""
+            throw ModelError("\(origin): \(found)has no \(name), so it is not \(owner)")
         }
         guard shape.count == rank, shape.allSatisfy({ $0 > 0 }) else {
             throw ModelError("\(origin): \(name) has the shape \(shape)")
