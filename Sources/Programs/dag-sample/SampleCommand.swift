@@ -25,7 +25,8 @@ struct SampleCommand: Command {
         version: DAGVersion.text)
 
     @Option(help: ArgumentHelp("Folder of the model in diffusers layout.", valueName: "dir")) var model: String
-    @Option(help: ArgumentHelp("A LoRA with the names of dag-train (kohya), diffusers or peft: a file, or its folder.", valueName: "file")) var lora: String?
+    @Option(help: ArgumentHelp("A LoRA with the names of dag-train (kohya), diffusers or peft: a file, or its folder.", valueName: "file"))
+    var lora: String?
     @Option(help: "The prompt.") var prompt: String?
     @Option(help: ArgumentHelp("Prompt file or the name of a built-in set, instead of --prompt.", valueName: "file|name"))
     var prompts: String?
