@@ -29,7 +29,7 @@ package final class Trainer {
     /// The stages of an epoch, in their order.
     private enum Stage {
         case idle
-        /// Trajectories are there; the last batch may still be in scoring.
+        /// There are trajectories; the last batch may still be in scoring.
         case sampled(PendingRollout, start: ContinuousClock.Instant)
         case scored(ScoredEpoch, EpochSummary)
         /// All optimiser steps are done; a checkpoint or sample sheet may have to be written.
@@ -67,7 +67,7 @@ package final class Trainer {
     /// Epochs that are complete, by this run and those that it continues.
     package var epochsDone: Int { state.epoch }
     /// Optimiser steps done in the epoch under way.
-    package var updatesDone: Int { if case .trained = stage { 0 } else { state.update } }
+    package var updatesDone: Int { state.update }
     /// Optimiser steps done, by this run and those that it continues.
     package var stepsDone: Int { state.step }
 
@@ -98,13 +98,13 @@ package final class Trainer {
         guard !isUnderWay else { throw OrderError("epoch \(state.epoch) has trajectories already: score them or update") }
         try record()
         guard state.epoch < configuration.epochs else {
-            throw OrderError("all \(configuration.epochs) epochs are done; to train for more, resume with a larger value of epochs")
+            throw OrderError("all \(configuration.epochs) epochs are done; to train on, resume with more epochs")
         }
         let start = ContinuousClock.now
         stage = .sampled(try collector.rollOut(epoch: state.epoch, lookahead: learner.wantsLookahead), start: start)
     }
 
-    /// Waits for the scores of the trajectories. After an error the trajectories have to be sampled anew.
+    /// Waits for the scores of the trajectories. An error other than `Cancelled` discards the trajectories.
     /// - Throws: `OrderError` if there are no trajectories, `TrainingError` if none has a score, an error of
     ///   a reward, `TensorError`, or `Cancelled`; scores that are pending are then given up.
     package func score() throws {
@@ -112,7 +112,6 @@ package final class Trainer {
         defer { collector.evaluator.abandon() }
         do {
             let rollout = try pending.wait()
-            stage = .idle
             try warnOfFailures(rollout.scores)
             learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
             try train(on: rollout, start: start)

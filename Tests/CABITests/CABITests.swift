@@ -7,7 +7,7 @@ import Testing
 
 @testable import CABI
 
-/// The C API as a C program uses it: no Swift of ours but what is behind the functions.
+/// The C API as a C program uses it, without the Swift API.
 @Suite(.serialized) struct CABITests {
     /// Settings of a run of seconds.
     static func config(_ changes: [String: Any] = [:]) throws -> String {
@@ -183,8 +183,8 @@ import Testing
         #expect(String(cString: json!).contains(#""seed":5"#))
     }
 
-    /// Cancelled by another thread's call, by a callback's, by the observer's answer or by what it throws:
-    /// the call says so, and the same call goes on to the same weights.
+    /// Cancellation by a call of another thread or of a callback, or by the observer's answer or exception:
+    /// the call reports it, and a second call goes on to the same weights.
     @Test(.slow, arguments: ["callback", "observer", "exception", "thread"]) func cancelling(by who: String) throws {
         let session = try Session()
         #expect(dag_trainer_start(session.trainer) == DAG_OK)
@@ -252,8 +252,8 @@ import Testing
         #expect(session.fixture.pointee.released == 0)
     }
 
-    /// What an observer says counts for the call that it was said in, what another thread asks for the first
-    /// call that it can end. A call that is complete is not said to be cancelled.
+    /// The answer of an observer ends the call under way, a request of another thread the first call that it
+    /// reaches. A complete call does not report a cancellation.
     @Test(.slow) func whatIsCompleteIsNotCancelled() throws {
         let session = try Session(["sample_every": 1, "epochs": 3])
         func sheet(_ epoch: Int, _ session: Session) -> Bool {
@@ -268,7 +268,7 @@ import Testing
         #expect(session.status.epoch == 1 && !sheet(1, session))
         #expect(dag_trainer_roll_out(session.trainer) == DAG_OK && sheet(1, session))
 
-        // Saving cannot be cancelled; what can be comes next.
+        // Saving cannot be cancelled, but the next call can.
         #expect(dag_trainer_cancel(session.trainer) == DAG_OK && dag_trainer_save(session.trainer) == DAG_OK)
         #expect(dag_trainer_run_epoch(session.trainer) == DAG_CANCELLED)
         #expect(dag_trainer_run_epoch(session.trainer) == DAG_OK && sheet(2, session))
@@ -318,7 +318,7 @@ import Testing
         #expect(try session.lora == Self.straight.get())
     }
 
-    /// Settings are named by their keys, and what only looks like one of dag-train's flags is left as it is.
+    /// Settings are named by their keys; text that only looks like a flag of dag-train is left as it is.
     @Test func messagesLeaveTheUsersTextAlone() throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-cabi-\(UUID())--seed")
         for (key, value) in [("model", folder.path), ("prompts", folder.path + " --seed.txt")] {
@@ -336,7 +336,7 @@ import Testing
         #expect(Self.lastError.hasPrefix("\(first.folder.path): is in use by another trainer"), "\(Self.lastError)")
         #expect(dag_trainer_run_epoch(first.trainer) == DAG_OK)
         #expect(dag_trainer_destroy(first.trainer) == DAG_OK)
-        // What was made for a new folder does not write over what has come into it.
+        // A trainer for a new folder does not write over files that have come into it.
         #expect(dag_trainer_start(second.trainer) == DAG_FAILED && Self.lastError.contains("is not empty"), "\(Self.lastError)")
         #expect(dag_trainer_destroy(second.trainer) == DAG_OK)
 
@@ -360,7 +360,7 @@ import Testing
         #expect(session.add("other", settings: "timeout=3") == DAG_INVALID)
         #expect(Self.lastError.contains("a callback knows weight, objective, normalize and on_failure"))
         #expect(session.add("other", settings: "weight=0.5,normalize=true") == DAG_OK)
-        // What was refused was not kept. Waiting scores end before the destruction does.
+        // Refused rewards were not kept. Pending scores end before the destruction does.
         #expect(session.fixture.pointee.released == 0)
         #expect(dag_trainer_start(session.trainer) == DAG_OK && dag_trainer_roll_out(session.trainer) == DAG_OK)
         #expect(session.add("late") == DAG_ORDER)
@@ -455,8 +455,7 @@ import Testing
         dag_trainer_destroy(trainer)
     }
 
-    /// A program that was compiled when structs were shorter gets what it knows of, and nothing is written
-    /// beyond.
+    /// A program that was compiled when structs were shorter gets its fields, and nothing is written beyond.
     @Test func shorterStructs() throws {
         let session = try Session()
         var status = dag_status()

@@ -199,7 +199,7 @@ import Testing
         #expect(unknown.status == 2 && unknown.error.contains("Did you mean '--beta'?"))
     }
 
-    /// What names the version names that of Version.swift.
+    /// All places that name the version name that of Version.swift.
     @Test(arguments: [
         ("python/dagcore/__init__.py", "__version__ = \"VERSION\"\n"), ("README.md", "**Status:** version VERSION."),
         ("CITATION.cff", "\nversion: VERSION\n"), ("CHANGELOG.md", "\n## VERSION ("),

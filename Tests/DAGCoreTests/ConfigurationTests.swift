@@ -122,7 +122,7 @@ import Testing
         }
     }
 
-    /// The limits themselves, and what settings demand of each other.
+    /// The limits of each setting, and the rules that connect several.
     @Test func limits() throws {
         let positive = ["learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda"]
         let whole = [

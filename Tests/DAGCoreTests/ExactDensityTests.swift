@@ -31,8 +31,8 @@ import Testing
         }
     }
 
-    /// A model whose data are the target's is in balance: what is left of sums over trajectories is what 100
-    /// steps cannot do.
+    /// A model whose data are the target's is in balance: sums over trajectories vanish up to the error of
+    /// 100 steps.
     ///
     /// With a wrong sign, deviation or factor anywhere in the kernels, a flow that is missing, or another
     /// weight of the reward it is not.

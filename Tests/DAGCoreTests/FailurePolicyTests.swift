@@ -7,7 +7,7 @@ import Testing
 
 @testable import DAGCore
 
-/// What becomes of trajectories that a reward cannot score, and of rewards that are normalised.
+/// Trajectories that a reward cannot score, and rewards that are normalised.
 @Suite struct FailurePolicyTests {
     /// Brightness, but no score for sample `failing` (never, if nil) of an epoch, at the end or everywhere
     /// along its way.
@@ -125,8 +125,8 @@ import Testing
         #expect(error?.description.contains("all 8 trajectories of epoch 0 were dropped: reward picky") == true)
     }
 
-    /// The statistics of normalised rewards, and what was dropped, come back with the checkpoint, in the
-    /// middle of an epoch too.
+    /// The statistics of normalised rewards and the dropped trajectories come back with a checkpoint, also in
+    /// the middle of an epoch.
     @Test(.slow) func resumingIsBitExact() throws {
         let configuration = smallConfiguration { $0.epochs = 3 }
         func make(_ folder: TemporaryFolder) throws -> Trainer {

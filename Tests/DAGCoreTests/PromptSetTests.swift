@@ -74,7 +74,7 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         #expect(try message { try PromptSet.load("drawbench:" + plain.path) }.contains("no column named \"Category\""))
     }
 
-    /// White space and blank prompts count for nothing: what is held out is the first prompts that there are.
+    /// White space and blank prompts do not count among the first prompts, which are held out.
     @Test func benchmarksAreDividedAfterCleaning() throws {
         let folder = try TemporaryFolder()
         let csv = folder.url.appendingPathComponent("DrawBench Prompts.csv").path
@@ -88,8 +88,8 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         #expect(try PromptSet.load("hpdv2:" + folder.url.path).prompts == ["photo 11", "paintings 11"])
     }
 
-    /// The files as published, where somebody has them: BENCHMARK_PROMPTS names the folder with `DrawBench
-    /// Prompts.csv` and `HPDv2`.
+    /// The published files, if present: BENCHMARK_PROMPTS names the folder with `DrawBench Prompts.csv` and
+    /// `HPDv2`.
     @Test(.variable("BENCHMARK_PROMPTS"))
     func benchmarksHaveThePapersSizes() throws {
         let folder = try #require(ProcessInfo.processInfo.environment["BENCHMARK_PROMPTS"])

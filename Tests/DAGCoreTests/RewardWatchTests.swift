@@ -8,7 +8,7 @@ import Testing
 
 @testable import DAGCore
 
-/// What is said when a reward climbs at the cost of what it does not see.
+/// Warnings of a score that rises at the cost of diversity or of a held-out reward.
 @Suite struct RewardWatchTests {
     /// An epoch whose rewards spread by 1 around `reward`.
     private func epoch(_ reward: Float, diversity: Double = 0.3, heldOut: Float? = nil) -> RewardWatch.Epoch {
@@ -47,8 +47,8 @@ import Testing
     }
 
     /// The numbers of metrics.jsonl: images' diversity, no distance before anything is learned and some
-    /// after, and a warning that survives a checkpoint, for a reward that is held out and the opposite of
-    /// what is trained.
+    /// after, and a warning that survives a checkpoint, for a held-out reward that is the opposite of the
+    /// trained one.
     @Test(.slow) func aRunSaysItOnce() throws {
         let folder = try TemporaryFolder()
         func trainer() throws -> Trainer {

@@ -137,8 +137,8 @@ import Testing
         #expect(throws: OutputError.self) { try run.checkVacant() }
     }
 
-    /// What a plugin that fails in the middle of a run costs: an error that names it, and nothing that was
-    /// saved.
+    /// A plugin that fails in the middle of a run ends it with an error that names the plugin; saved files
+    /// stay.
     @Test func aFailingRewardEndsTheRunCleanly() throws {
         final class Counter: @unchecked Sendable { var calls = 0 }
         let counter = Counter()
@@ -155,8 +155,7 @@ import Testing
         #expect(try Checkpoint(newestOf: saved).state.epoch == 1)
     }
 
-    /// A disk that is full at the end of an epoch costs its line of metrics.jsonl, and nothing of what was
-    /// learned.
+    /// A full disk at the end of an epoch costs a line of metrics.jsonl, but not the weights.
     @Test(.slow) func whatCannotBeWrittenChangesNothing() throws {
         let (whole, folder) = (try TemporaryFolder(), try TemporaryFolder())
         let straight = try trainer(smallConfiguration { $0.epochs = 2 }, whole)

@@ -119,7 +119,7 @@ import Testing
         #expect(try largest(try #require(trainer.rollout)) > 1e-5)
     }
 
-    /// What a checkpoint in the middle of an epoch has of these.
+    /// A checkpoint in the middle of an epoch holds all that these algorithms need.
     @Test(.slow, arguments: [AlgorithmName.dagSubTB, .dagTB]) func resumingIsBitExact(algorithm: AlgorithmName) throws {
         let configuration = smallConfiguration {
             $0.algorithm = algorithm

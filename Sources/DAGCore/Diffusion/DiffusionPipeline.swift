@@ -113,9 +113,9 @@ package final class DiffusionPipeline: DiffusionModel {
     }
 
     /// Evaluates the U-Net on both rows of a sample in one batch: see `DiffusionModel.denoise`.
-    package func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (
-        guided: Tensor, conditional: Tensor
-    ) {
+    package func denoise(
+        _ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double
+    ) -> (guided: Tensor, conditional: Tensor) {
         let n = x.size(0)
         guard let conditioning, guidance != 1 else {
             work.networkRows += n

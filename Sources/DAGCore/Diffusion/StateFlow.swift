@@ -45,8 +45,7 @@ package final class StateFlow: FlowNetwork {
 
     /// Makes the flow for samples of a shape.
     /// - Parameters:
-    ///   - store: an initialiser or a checkpoint; keys `conv_in`, `time_embedding`, `down_blocks`,
-    ///     `linear_out`.
+    ///   - store: weights by keys `conv_in`, `time_embedding`, `down_blocks`, `linear_out`.
     ///   - sampleShape: [C, H, W].
     ///   - textWidth: width of the text embedding; nil without text.
     ///   - widths: channels of four blocks, multiples of 32.

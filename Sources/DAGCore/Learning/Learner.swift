@@ -73,8 +73,7 @@ final class Learner {
             policyOptimizer.clearGradients()
             flowOptimizer?.clearGradients()
         }
-        // Dropped trajectories have no part in the mean, nor (below) transitions whose predictions get no
-        // score.
+        // The mean is without dropped trajectories and, below, transitions whose predictions get no score.
         let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * kernel.transitions
         try algorithm.prepareStep(trajectories) { body in
             try withoutGradients { try forEachPass(epoch, trajectories, isOnPolicy: update == 0, body) }

@@ -4,10 +4,9 @@ import Tensors
 
 /// The scores of N trajectories.
 package struct RolloutScores: Sendable, Equatable {
-    /// The trained score of the final images [N]; NaN for a dropped trajectory: one of its images has no
-    /// score.
+    /// The trained score of the final images [N]; NaN for dropped trajectories, which have an unscored image.
     package var final: [Float]
-    /// The trained score of the predicted data at the first T states, [T][N]; or empty.
+    /// The trained score of the predicted data at the first T states, [T][N]; empty without lookahead.
     package var lookahead: [[Float]]
     /// Every objective of every reward on the final images, [N] each; NaN where there is no score.
     package var objectives: [ObjectiveScores]

@@ -133,6 +133,9 @@ struct Checkpoint {
         guard let record = try? Self.decoder.decode(Record<TrainingState>.self, from: text) else {
             throw OutputError("\(file.path): not a checkpoint of dag-train")
         }
+        guard record.version == 1 else {
+            throw OutputError("\(file.path): has format \(record.version), of a newer version of dag-train; resume with that version")
+        }
         func list(_ name: String) throws -> [Tensor] {
             guard let tensor = stored.tensors["rollout.\(name)"] else { throw OutputError("\(file.path): rollout.\(name) is missing") }
             return (0..<tensor.size(0)).map { tensor.select(0, $0).clone() }

@@ -9,11 +9,13 @@ extension TrainingConfiguration: Encodable {
     }
 
     /// Returns the settings as YAML.
+    /// - Throws: `YamlError`.
     package func yaml() throws -> String {
         try Yams.serialize(node: Node(Self.settings.map { (Node($0.key), $0.node(of: self)) }))
     }
 
     /// Returns the settings as a JSON object with sorted keys.
+    /// - Throws: `EncodingError`.
     package func json() throws -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

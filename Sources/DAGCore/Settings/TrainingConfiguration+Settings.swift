@@ -127,7 +127,8 @@ extension SettingGroup {
             "max_rows_per_pass", \.maxRowsPerPass, in: .from(0), onResume: .mayChange, default: "by sample size",
             help: "U-Net rows computed at once; changes memory and speed, not results.",
             note: """
-                At least `--train-batch-size` samples (two rows each with guidance) go together in training, `--sample-batch-size` in sampling.
+                At least `--train-batch-size` samples (two rows each with guidance) go together in training, \
+                `--sample-batch-size` in sampling.
                 """),
         Setting(
             "threads", \.threads, in: .from(0, to: 1024), onResume: .mayChange, default: "libtorch's choice",
