@@ -1,6 +1,7 @@
 @testable import DAGCore
 import Foundation
 @testable import Rewards
+@testable import Tensors
 
 /// Trains with rewards that go wrong, again and again: what the user sees, and whether training stopped or went on as the policy says.
 enum Faults {

@@ -24,7 +24,7 @@ final class Aesthetic: NeuralReward {
         let weights = try settings.file("weights", Self.card.weights)
         let folder = try settings.folder("clip", Self.card.options[0].description)
         device = settings.device
-        let tensors = try TensorFile.read(weights)
+        let tensors = try TensorFile(contentsOf: weights).tensors
         clip = try CLIPVisionModel(folder: folder, dtype: settings.dtype, device: device)
         if let width = tensors["layers.0.weight"]?.shape.last, width != clip.embeddingSize {
             throw ModelError(

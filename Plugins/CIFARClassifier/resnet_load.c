@@ -55,9 +55,8 @@ static int32_t load_norm(affine *self, safetensors *file, const char *prefix, ui
 
 // Reads a convolution and the batch norm behind it. `inputs` may be 0 for any number. After a failure, `self`
 // holds memory that was allocated before it.
-static int32_t load_convolution(
-    convolution *self, safetensors *file, const char *prefix, const char *name, const char *norm_name, uint32_t inputs, uint32_t kernel,
-    uint32_t stride, dag_reward_error *error) {
+static int32_t load_convolution(convolution *self, safetensors *file, const char *prefix, const char *name, const char *norm_name,
+    uint32_t inputs, uint32_t kernel, uint32_t stride, dag_reward_error *error) {
     char full[64];
     uint32_t shape[4] = {0, inputs, kernel, kernel};
     float *stored;
@@ -87,8 +86,7 @@ static int32_t load_convolution(
 }
 
 // Reads block `index` of stage `stage`, numbered as in the names of the tensors.
-static int32_t load_block(
-    block *self, safetensors *file, uint32_t stage, uint32_t index, uint32_t inputs, dag_reward_error *error) {
+static int32_t load_block(block *self, safetensors *file, uint32_t stage, uint32_t index, uint32_t inputs, dag_reward_error *error) {
     char prefix[32], shortcut[64];
     snprintf(prefix, sizeof prefix, "layer%u.%u.", stage, index);
     snprintf(shortcut, sizeof shortcut, "%sdownsample.0.weight", prefix);
@@ -140,8 +138,10 @@ static int32_t load(resnet *self, safetensors *file, dag_reward_error *error) {
     if (status != DAG_REWARD_OK) return status;
     self->channels = self->stem.inputs;
     if (self->channels != 1 && self->channels != 3)
-        return dag_reward_fail(error, DAG_REWARD_INVALID, "weights %s take images of %u channels; only 1 (gray) and 3 (red, green, blue) "
-                               "are supported", file->name, self->channels);
+        return dag_reward_fail(error, DAG_REWARD_INVALID,
+            "weights %s take images of %u channels; only 1 (gray) and 3 (red, green, blue) "
+            "are supported",
+            file->name, self->channels);
     status = load_blocks(self, file, self->stem.outputs, error);
     if (status != DAG_REWARD_OK) return status;
     uint32_t shape[2] = {0, self->features};

@@ -31,8 +31,7 @@ bool safetensors_has(const safetensors *self, const char *tensor);
 
 /// Takes a tensor of F32 or F16 as floats, which the caller frees. `shape` [rank] is the expected shape; a 0
 /// in it stands for any size and is replaced by the stored one.
-int32_t safetensors_take(
-    safetensors *self, const char *tensor, uint32_t *shape, int rank, float **values, dag_reward_error *error);
+int32_t safetensors_take(safetensors *self, const char *tensor, uint32_t *shape, int rank, float **values, dag_reward_error *error);
 
 /// Returns the name of a tensor that was not taken, or NULL.
 const char *safetensors_rest(const safetensors *self);

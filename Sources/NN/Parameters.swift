@@ -22,14 +22,20 @@ package final class ParameterStore {
     let dtype: DType
     let device: Device
     private let checkpoint: [String: Tensor]?
+    private let unsupported: [String: String]
     private let origin: String
     private let generator: Generator
     private var problems: [String] = []
 
     /// Takes parameters from a checkpoint, converted to `dtype` on `device`.
-    /// - Parameter origin: the file or folder, for messages.
-    package init(checkpoint: [String: Tensor], origin: String, dtype: DType, device: Device) {
+    /// - Parameters:
+    ///   - origin: the file or folder, for messages.
+    ///   - unsupported: types of tensors that cannot be read, by key. They count only if the model asks for one.
+    package init(
+        checkpoint: [String: Tensor], origin: String, dtype: DType, device: Device, unsupported: [String: String] = [:]
+    ) {
         self.checkpoint = checkpoint
+        self.unsupported = unsupported
         self.origin = origin
         self.dtype = dtype
         self.device = device
@@ -39,6 +45,7 @@ package final class ParameterStore {
     /// Draws fresh float32 parameters from `seed`.
     package init(seed: UInt64, device: Device) {
         checkpoint = nil
+        unsupported = [:]
         origin = "initialiser"
         dtype = .float32
         self.device = device
@@ -63,7 +70,7 @@ package final class ParameterStore {
     /// zeros, and an entry in `problems`, if it does not fit.
     private func stored(_ found: Tensor?, _ key: String, _ shape: [Int]) -> Tensor {
         guard let found else {
-            problems.append("\(key) \(shape) is missing")
+            problems.append(unsupported[key].map { "\(key) has the type \($0), which is not supported" } ?? "\(key) \(shape) is missing")
             return Tensor.zeros(shape)
         }
         if found.shape == shape { return found }
@@ -83,6 +90,11 @@ package final class ParameterStore {
     @discardableResult
     package func finish(allowingOthers: Bool = false, ignoring: (String) -> Bool = { _ in false }) throws -> [String] {
         try TensorError.check()
+        if checkpoint != nil {
+            for (key, tensor) in parameters.sorted(by: { $0.key < $1.key }) where try !tensor.isFinite() {
+                problems.append("\(key) holds numbers that are not finite in \(dtype)")
+            }
+        }
         let unused = (checkpoint ?? [:]).keys.filter { parameters[$0] == nil && !ignoring($0) }.sorted()
         let all = problems + (allowingOthers ? [] : unused.map { "\($0) is not used by this configuration" })
         guard !all.isEmpty else { return unused }

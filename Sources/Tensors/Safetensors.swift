@@ -13,20 +13,17 @@ package struct TensorFileError: Error, CustomStringConvertible {
 package struct Safetensors {
     /// The tensors by name, as views of the mapped file.
     package let tensors: [String: Tensor]
+    /// Types of tensors that cannot be used here, by the tensors' names.
+    package let unsupported: [String: String]
     /// The header's `__metadata__`.
     package let metadata: [String: String]
-
-    private struct Entry: Codable {
-        let dtype: String
-        let shape: [Int]
-        let data_offsets: [Int]
-    }
 
     private static let types: [String: DType] = [
         "F64": .float64, "F32": .float32, "F16": .float16, "BF16": .bfloat16, "I64": .int64, "I32": .int32, "U8": .uint8, "BOOL": .bool,
     ]
 
-    /// Maps `file` and checks every offset against the file's size. Tensors are read when they are used.
+    /// Maps `file` and checks that its tensors fill it without gaps and overlaps, as the safetensors library
+    /// does. Tensors are read when they are used.
     /// - Throws: `TensorFileError` that names the file.
     package init(contentsOf file: URL) throws {
         func broken(_ reason: String) -> TensorFileError {
@@ -38,6 +35,10 @@ package struct Safetensors {
         } catch {
             throw TensorFileError("\(file.path): cannot be read (\(error.localizedDescription))")
         }
+        if data.starts(with: ZipArchive.signature) {
+            throw TensorFileError("\(file.path): a zip archive, perhaps of torch.save, not safetensors; rename it to end in .bin")
+        }
+        if let kind = FileKind.foreign(data) { throw TensorFileError("\(file.path): \(kind)") }
         guard data.count >= 8 else { throw broken("\(data.count) bytes are too few for a safetensors file") }
         let length = data.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
         guard length <= UInt64(data.count - 8) else {
@@ -48,26 +49,39 @@ package struct Safetensors {
             throw broken("its header is not JSON")
         }
         var tensors: [String: Tensor] = [:]
+        var unsupported: [String: String] = [:]
+        var places: [Range<Int>] = []
         for (name, value) in header where name != "__metadata__" {
             guard let entry = value as? [String: Any], let code = entry["dtype"] as? String, let shape = entry["shape"] as? [Int],
                 let offsets = entry["data_offsets"] as? [Int], offsets.count == 2, shape.allSatisfy({ $0 >= 0 })
             else { throw broken("tensor '\(name)' has a bad header") }
+            guard 0 <= offsets[0], offsets[0] <= offsets[1], offsets[1] <= data.count - start else {
+                throw broken("tensor '\(name)' reaches beyond the end of the file")
+            }
+            places.append(offsets[0]..<offsets[1])
             guard let dtype = Self.types[code] else {
-                throw TensorFileError("\(file.path): tensor '\(name)' has unsupported type \(code)")
+                unsupported[name] = code
+                continue
             }
             let bytes = shape.reduce(dtype.size) { product, size in
                 let (value, overflow) = product.multipliedReportingOverflow(by: size)
                 return overflow ? -1 : value
             }
-            guard 0 <= offsets[0], offsets[0] <= offsets[1], offsets[1] <= data.count - start, offsets[1] - offsets[0] == bytes else {
-                throw broken("tensor '\(name)' reaches beyond the end of the file or has a wrong size")
-            }
+            guard offsets[1] - offsets[0] == bytes else { throw broken("tensor '\(name)' has a wrong size") }
             tensors[name] =
                 bytes == 0
                 ? Tensor.zeros(shape, dtype: dtype) : Tensor(mapping: data, offset: start + offsets[0], shape: shape, dtype: dtype)
         }
+        var end = 0
+        for place in places.sorted(by: { ($0.lowerBound, $0.upperBound) < ($1.lowerBound, $1.upperBound) }) {
+            guard place.lowerBound == end else { throw broken("its tensors overlap, or leave gaps") }
+            end = place.upperBound
+        }
+        guard end == data.count - start else { throw broken("\(data.count - start - end) bytes follow its tensors") }
+        guard let metadata = (header["__metadata__"] ?? [:]) as? [String: String] else { throw broken("its __metadata__ is not text") }
         self.tensors = tensors
-        metadata = header["__metadata__"] as? [String: String] ?? [:]
+        self.unsupported = unsupported
+        self.metadata = metadata
     }
 
     /// Encodes a file with `tensors` in the order of their names; equal tensors give equal bytes.

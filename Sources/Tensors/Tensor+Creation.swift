@@ -95,6 +95,10 @@ extension Tensor {
         try TensorError.check()
         return value
     }
+
+    /// Whether no element is NaN or infinite. Waits for the device.
+    /// - Throws: `TensorError` if an earlier operation failed.
+    package func isFinite() throws -> Bool { try (self * 0).sum().item() == 0 }
 }
 
 extension Float: TensorElement {

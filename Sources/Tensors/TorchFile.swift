@@ -16,13 +16,20 @@ package struct TorchFile {
             throw TensorFileError("\(file.path): missing or unreadable")
         }
         guard data.starts(with: ZipArchive.signature) else {
+            if let kind = FileKind.foreign(data) { throw TensorFileError("\(file.path): \(kind)") }
+            if data.count > 8, data[8] == UInt8(ascii: "{") {
+                throw TensorFileError("\(file.path): a safetensors file under another name; rename it to end in .safetensors")
+            }
             throw TensorFileError(
                 "\(file.path): not a torch.save zip file; re-save files from before PyTorch 1.6 with a newer version")
         }
         do {
             let archive = try ZipArchive(data)
             guard let program = archive.names.first(where: { $0.hasSuffix("/data.pkl") }) else {
-                throw ZipArchive.Problem.damaged("it has no data.pkl")
+                throw ZipArchive.Problem.foreign("a zip archive, but not of torch.save: it has no data.pkl")
+            }
+            if archive.names.contains(where: { $0.hasSuffix("/constants.pkl") }) {
+                throw ZipArchive.Problem.foreign("a TorchScript archive (torch.jit.save); save its state_dict() by torch.save")
             }
             let folder = program.dropLast("data.pkl".count)
             var storages: [String: Tensor] = [:]
@@ -41,6 +48,8 @@ package struct TorchFile {
             tensors = try pickle.tensors()
         } catch let error as TensorError where error.isOutOfMemory {
             throw error
+        } catch ZipArchive.Problem.foreign(let kind) {
+            throw TensorFileError("\(file.path): \(kind)")
         } catch let problem as ZipArchive.Problem {
             throw TensorFileError("\(file.path): \(problem); download it again")
         } catch {

@@ -9,11 +9,14 @@ struct ZipArchive {
     enum Problem: Error, CustomStringConvertible {
         case cutShort
         case damaged(String)
+        /// Sound, but another program's, with the remedy.
+        case foreign(String)
 
         var description: String {
             switch self {
             case .cutShort: "cut short"
             case .damaged(let what): "damaged, or not as torch.save writes it (\(what))"
+            case .foreign(let kind): kind
             }
         }
     }
@@ -27,6 +30,7 @@ struct ZipArchive {
         let header: Int
         /// The number of its bytes.
         let size: Int
+        let isCompressed: Bool
     }
 
     /// The whole file.
@@ -45,11 +49,11 @@ struct ZipArchive {
             }
             let lengths = try (name: number(place + 28, 2), extra: number(place + 30, 2), comment: number(place + 32, 2))
             let name = String(decoding: try bytes(place + 46, lengths.name), as: UTF8.self)
-            guard try number(place + 10, 2) == 0 else { throw Problem.damaged("\(name) is compressed") }
+            let method = try number(place + 10, 2)
             var size = try number(place + 24, 4)
             var header = try number(place + 42, 4)
             try widen(&size, &header, place + 46 + lengths.name, lengths.extra)
-            members[name] = Member(checksum: UInt32(try number(place + 16, 4)), header: header, size: size)
+            members[name] = Member(checksum: UInt32(try number(place + 16, 4)), header: header, size: size, isCompressed: method != 0)
             place += 46 + lengths.name + lengths.extra + lengths.comment
         }
     }
@@ -61,6 +65,9 @@ struct ZipArchive {
     /// - Throws: `Problem` if there is no such member or its checksum is wrong.
     func range(of name: String) throws -> Range<Int> {
         guard let member = members[name] else { throw Problem.damaged("it has no \(name)") }
+        guard !member.isCompressed else {
+            throw Problem.foreign("a compressed archive (\(name)); load it in PyTorch and torch.save it again, or zip it with -0")
+        }
         guard try number(member.header, 4) == 0x0403_4b50 else {
             throw Problem.damaged("\(name) is not where it should be")
         }

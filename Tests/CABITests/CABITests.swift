@@ -320,7 +320,8 @@ import Testing
 
     /// Settings are named by their keys; text that only looks like a flag of dag-train is left as it is.
     @Test func messagesLeaveTheUsersTextAlone() throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dag-cabi-\(UUID())--seed")
+        let temporary = try TemporaryFolder()
+        let folder = temporary.url.appendingPathComponent("run--seed")
         for (key, value) in [("model", folder.path), ("prompts", folder.path + " --seed.txt")] {
             let session = try Session([key: value])
             #expect(dag_trainer_start(session.trainer) == DAG_INVALID && Self.lastError.contains(value), "\(Self.lastError)")

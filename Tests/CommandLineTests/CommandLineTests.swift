@@ -11,11 +11,11 @@ import Testing
 
     init() throws { temporary = try TemporaryFolder() }
 
-    private func run(_ program: String, _ arguments: [String], interruptAfter: String? = nil) throws -> Outcome {
-        try Shell.run([program] + arguments, in: folder, interruptAfter: interruptAfter)
+    private func run(_ program: String, _ arguments: [String], interruptFile: String? = nil) throws -> Outcome {
+        try Shell.run([program] + arguments, in: folder, interruptFile: interruptFile)
     }
 
-    private func train(_ arguments: [String], interruptAfter: String? = nil) throws -> Outcome {
+    private func train(_ arguments: [String], interruptFile: String? = nil) throws -> Outcome {
         let small = [
             "--model", tinySD, "--reward-plugin", "libwarmth.so", "--prompts", "tiny-sd", "--steps", "3", "--sample-batch-size", "4",
             "--batches-per-epoch", "1", "--train-batch-size", "2", "--gradient-accumulation-steps", "1", "--precision", "fp32", "--output",
@@ -24,7 +24,7 @@ import Testing
         // Later flags replace earlier ones of the same name.
         let replaced = Set(arguments.filter { $0.hasPrefix("--") })
         let kept = stride(from: 0, to: small.count, by: 2).filter { !replaced.contains(small[$0]) }.flatMap { small[$0...$0 + 1] }
-        return try run("dag-train", kept + arguments, interruptAfter: interruptAfter)
+        return try run("dag-train", kept + arguments, interruptFile: interruptFile)
     }
 
     private func write(_ text: String, to name: String) throws -> String {
@@ -124,16 +124,14 @@ import Testing
 
     /// Train, stop with Ctrl-C, go on, and sample with the result.
     @Test(.slow) func stopResumeAndSample() throws {
-        // Epochs of four samples and two steps: the reward of the third epoch waits for what stops it.
+        // Epochs of four samples and two steps: the reward makes a file in the third and hangs, and the file has the run stopped.
         let once = folder.appendingPathComponent("once").path
         let reward = try "\(plugin("faulty", in: folder)),fault=hang,at=9,once=\(once),timeout=600"
         let stopped = try train(
-            ["--reward-plugin", reward, "--epochs", "400", "--evaluation-samples", "4"], interruptAfter: "epoch   1")
+            ["--reward-plugin", reward, "--epochs", "400", "--evaluation-samples", "4"], interruptFile: once)
         #expect(stopped.status == 130, "\(stopped)")
         #expect(stopped.out.contains("--resume"))
         #expect(try steps() == Array(0..<4))
-        // If it was stopped before the reward was asked, the reward must not wait now.
-        if !FileManager.default.fileExists(atPath: once) { try Data().write(to: URL(fileURLWithPath: once)) }
         let again = try run("dag-train", ["--resume", output, "--epochs", "3", "--evaluation-samples", "4"])
         #expect(again.status == 0, "\(again.error)")
         #expect(try steps() == Array(0..<6))
@@ -157,8 +155,9 @@ import Testing
 
     /// Ctrl-C does not wait for a reward that hangs.
     @Test(.timeLimit(.minutes(5))) func stopsWhileARewardHangs() throws {
-        let library = try plugin("faulty", in: folder)
-        let stopped = try train(["--reward-plugin", "\(library),fault=hang,at=5,timeout=600"], interruptAfter: "epoch   0")
+        let once = folder.appendingPathComponent("once").path
+        let reward = try "\(plugin("faulty", in: folder)),fault=hang,at=5,once=\(once),timeout=600"
+        let stopped = try train(["--reward-plugin", reward], interruptFile: once)
         #expect(stopped.status == 130 && stopped.out.contains("stopped and saved"), "\(stopped)")
         #expect(FileManager.default.fileExists(atPath: output + "/checkpoints"))
     }

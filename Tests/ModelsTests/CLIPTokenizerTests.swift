@@ -18,20 +18,17 @@ private struct Goldens: Decodable {
 
 /// A temporary folder with copies of golden files, which is removed with the value.
 private final class Folder {
-    let url = FileManager.default.temporaryDirectory.appendingPathComponent("tokenizer-\(UUID().uuidString)")
+    private let temporary: TemporaryFolder
+    var url: URL { temporary.url }
 
     init(_ sources: String...) throws {
-        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+        temporary = try TemporaryFolder()
         for source in sources {
             let folder = goldenFolder.appendingPathComponent(source)
             for name in try FileManager.default.contentsOfDirectory(atPath: folder.path) {
                 try write(name, Data(contentsOf: folder.appendingPathComponent(name)))
             }
         }
-    }
-
-    deinit {
-        try? FileManager.default.removeItem(at: url)
     }
 
     func write(_ name: String, _ data: Data) throws {
@@ -140,7 +137,20 @@ private final class Folder {
         for length in [0, 1, data.count / 2, data.count - 2] {
             try folder.write(name, data.prefix(length))
             let message = try folder.error()
-            #expect(message.contains("\(name) is not valid JSON") && !message.contains("\n"))
+            #expect(message.contains(length == 0 ? "\(name): empty" : "\(name) is not valid JSON") && !message.contains("\n"))
+        }
+    }
+
+    /// JSON as Python writes it, and settings that are not implemented.
+    @Test func tokenizerSettings() throws {
+        let folder = try Folder("files")
+        try folder.write("tokenizer_config.json", Data(#"{"model_max_length": Infinity, "padding_side": "right"}"#.utf8))
+        #expect(try folder.error().contains("at model_max_length"))
+        try folder.write("tokenizer_config.json", Data(#"{"dropout": NaN, "padding_side": "right"}"#.utf8))
+        _ = try CLIPTokenizer(folder: folder.url)
+        for key in ["padding_side", "truncation_side"] {
+            try folder.write("tokenizer_config.json", Data(#"{"\#(key)": "left"}"#.utf8))
+            #expect(try folder.error().contains("tokenizer_config.json: \(key) \"left\" is not supported"))
         }
     }
 
@@ -149,7 +159,7 @@ private final class Folder {
         let data = try folder.read("tokenizer.json")
         for length in [0, data.count / 2, data.count - 2] {
             try folder.write("tokenizer.json", data.prefix(length))
-            #expect(try folder.error().contains("tokenizer.json is not valid JSON"))
+            #expect(try folder.error().contains(length == 0 ? "tokenizer.json: empty" : "tokenizer.json is not valid JSON"))
         }
     }
 

@@ -54,7 +54,9 @@ import Testing
         }
         try Data([0xFF, 0xFE, 0x00, 0x80]).write(to: file)
         #expect(try error() == "\(file.path) is not text, with or without gzip, so it is no bpe_simple_vocab_16e6.txt.gz")
-        for (text, message) in [("", "holds no merges"), ("#\na b\nx yz\n", "line 3"), ("#\na b c\n", "line 2")] {
+        for (text, message) in [
+            ("", ": empty"), ("#\n", "holds no merges"), ("<html>", "an HTML page"), ("#\na b\nx yz\n", "line 3"), ("#\na b c\n", "line 2"),
+        ] {
             try Data(text.utf8).write(to: file)
             #expect(try error().contains(message))
         }

@@ -26,6 +26,6 @@ static const dag_reward_objective objectives[] = {
 };
 static const int32_t formats[] = {DAG_REWARD_U8_NHWC};
 static const char *const devices[] = {"cpu"};
-static const dag_reward_info info = {sizeof info, DAG_REWARD_DETERMINISTIC, "brightness", "1.0.0", "the brightness of an image", "Apache-2.0",
-    "an example", 1, 0, 1, 1, objectives, NULL, formats, devices, DAG_REWARD_CONCURRENT, 0};
+static const dag_reward_info info = {sizeof info, DAG_REWARD_DETERMINISTIC, "brightness", "1.0.0", "the brightness of an image",
+    "Apache-2.0", "an example", 1, 0, 1, 1, objectives, NULL, formats, devices, DAG_REWARD_CONCURRENT, 0};
 DAG_REWARD_PLUGIN(info, create, score, destroy, NULL)

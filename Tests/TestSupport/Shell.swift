@@ -20,9 +20,9 @@ package enum Shell {
     ///   - arguments: the program, by a path or as found in `programs`, on PATH or in `~/.cargo/bin`, and its arguments.
     ///   - folder: its working directory.
     ///   - environment: variables beside those of this process.
-    ///   - interruptAfter: a Ctrl-C is sent, once, when standard output contains this.
+    ///   - interruptFile: a Ctrl-C is sent, once, when this file is there.
     package static func run(
-        _ arguments: [String], in folder: URL, environment: [String: String] = [:], interruptAfter: String? = nil
+        _ arguments: [String], in folder: URL, environment: [String: String] = [:], interruptFile: String? = nil
     ) throws -> Outcome {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
@@ -39,15 +39,16 @@ package enum Shell {
         process.standardOutput = out
         process.standardError = try FileHandle(forWritingTo: error)
         try process.run()
-        var text = Data()
-        var awaited = interruptAfter
-        while case let chunk = out.fileHandleForReading.availableData, !chunk.isEmpty {
-            text += chunk
-            if let sign = awaited, String(decoding: text, as: UTF8.self).contains(sign) {
-                process.interrupt()
-                awaited = nil
+        if let interruptFile {
+            nonisolated(unsafe) let process = process
+            Thread.detachNewThread {
+                while process.isRunning {
+                    if FileManager.default.fileExists(atPath: interruptFile) { return process.interrupt() }
+                    Thread.sleep(forTimeInterval: 0.05)
+                }
             }
         }
+        let text = out.fileHandleForReading.readDataToEndOfFile()
         process.waitUntilExit()
         return Outcome(
             status: process.terminationStatus, out: String(decoding: text, as: UTF8.self),

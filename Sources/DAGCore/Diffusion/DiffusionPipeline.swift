@@ -40,19 +40,24 @@ package final class DiffusionPipeline: DiffusionModel {
     /// Loads a folder such as stable-diffusion-v1-5 or ddpm-cifar10-32.
     /// - Throws: `ModelError`, `TensorFileError` or `TokenizerError` if a part is missing or does not fit.
     package init(folder: String, dtype: DType, device: Device) throws {
-        let root = try ModelFolder(URL(fileURLWithPath: folder))
-        func part(_ name: String) -> URL { root.url.appendingPathComponent(name) }
-        func exists(_ url: URL) -> Bool { FileManager.default.fileExists(atPath: url.path) }
-        // Single-network repositories keep the U-Net's files at the top.
-        let flat = !exists(part("unet")) && exists(part("config.json"))
-        let unet = try UNet(folder: flat ? root : ModelFolder(part("unet")), dtype: dtype, device: device)
+        let parts = try PipelineFolder(ModelFolder(URL(fileURLWithPath: folder)))
+        let unet = try UNet(folder: parts.unet, dtype: dtype, device: device)
         self.unet = unet
-        scheduler = try DDIMScheduler(folder: exists(part("scheduler")) ? ModelFolder(part("scheduler")) : root)
         self.device = device
         let c = unet.configuration
+        guard c.outChannels == c.inChannels else {
+            throw ModelError(
+                "\(folder): the U-Net takes \(c.inChannels) channels and gives \(c.outChannels); "
+                    + "models that predict a variance, too, or are given an image are not supported")
+        }
+        let samples: DDIMScheduler.Samples = parts.vae == nil ? .pixels : c.isConditional ? .stableDiffusion : .latents
+        scheduler = try DDIMScheduler(folder: parts.scheduler, samples: samples)
         if c.isConditional {
-            textEncoder = try CLIPTextModel(folder: ModelFolder(part("text_encoder")), device: device)
-            tokenizer = try CLIPTokenizer(folder: part("tokenizer"))
+            guard let encoder = parts.textEncoder, let folderOfTokenizer = parts.tokenizer else {
+                throw ModelError("\(folder): the U-Net takes text, but there is no text_encoder or tokenizer; download the folder again")
+            }
+            textEncoder = try CLIPTextModel(folder: encoder, device: device)
+            tokenizer = try CLIPTokenizer(folder: folderOfTokenizer)
         } else {
             textEncoder = nil
             tokenizer = nil
@@ -64,13 +69,22 @@ package final class DiffusionPipeline: DiffusionModel {
                 \(c.crossAttentionDim ?? 0); the parts are of different models
                 """)
         }
-        vae = exists(part("vae")) ? try AutoencoderKL(folder: ModelFolder(part("vae")), dtype: dtype, device: device) : nil
-        if let vae, vae.latentChannels != c.inChannels {
+        vae = try parts.vae.map { try AutoencoderKL(folder: $0, dtype: dtype, device: device) }
+        if let vae {
+            guard vae.latentChannels == c.inChannels else {
+                throw ModelError(
+                    """
+                    \(folder): the U-Net takes \(c.inChannels) channels, the autoencoder has \(vae.latentChannels); \
+                    inpainting models are not supported
+                    """)
+            }
+            guard vae.shiftFactor == 0 else {
+                throw ModelError("\(folder)/vae/config.json: shift_factor \(vae.shiftFactor) is not supported, only null")
+            }
+        } else if ![1, 3].contains(c.inChannels) {
             throw ModelError(
-                """
-                \(folder): the U-Net takes \(c.inChannels) channels, the autoencoder has \(vae.latentChannels); \
-                inpainting models are not supported
-                """)
+                "\(folder): the U-Net's samples have \(c.inChannels) channels, so they are latents, but there is no vae; "
+                    + "download the folder again")
         }
         guard let size = c.sampleSize else { throw ModelError("\(folder): the U-Net's config.json has no sample_size") }
         sampleShape = [c.inChannels, size[0], size[1]]

@@ -185,7 +185,8 @@ final class Learner {
         _ batch: TransitionBatch, _ epoch: ScoredEpoch, _ conditional: Tensor
     ) throws -> ([[Float]], RewardReport?) {
         guard usesFlow else { return ([], nil) }
-        guard configuration.forwardLooking == .current, let scorePredictions else { return (batch.lookaheadAtRollout, nil) }
+        guard configuration.forwardLooking == .current else { return (batch.lookaheadAtRollout, nil) }
+        guard let scorePredictions else { throw OrderError("there is no reward to score predicted data with") }
         let images = try withoutGradients { try model.decode(batch.predictedData(conditional.detach())) }
         let report = try scorePredictions(images, epoch, batch.trajectories)
         return (report.reward.chunks(of: batch.block.count), report)

@@ -50,15 +50,15 @@ package struct Rollout {
     /// One prompt for each of the N trajectories; empty strings for a model without text.
     package var prompts: [String]
     /// The T + 1 states x_T ... x_0, float32 [N, C, H, W] each.
-    package var states: [Tensor]
+    package var states: [Tensor] = []
     /// log P_F of the T transitions at rollout, float32 [N] each.
-    package var logForward: [Tensor]
+    package var logForward: [Tensor] = []
     /// The guided network output at the first T states, float32 [N, C, H, W] each.
-    package var guided: [Tensor]
+    package var guided: [Tensor] = []
     /// log P_F of the pretrained model, float32 [N] each; empty unless the target is anchored to it.
-    package var logReference: [Tensor]
+    package var logReference: [Tensor] = []
     /// The scores of the trajectories.
-    package var scores: RolloutScores
+    package var scores = RolloutScores(final: [], lookahead: [])
     /// The final images; nil for a rollout that was read from a checkpoint.
     package var images: ImageBatch?
 

@@ -81,10 +81,7 @@ package struct Sampler {
     ) throws -> UnscoredRollout {
         try withoutGradients {
             let conditioning = try model.encode(prompts)
-            var states: [Tensor] = []
-            var logForward: [Tensor] = []
-            var guided: [Tensor] = []
-            var logReference: [Tensor] = []
+            var rollout = Rollout(prompts: prompts)
             var pending: [PendingReward] = []
             func score(_ images: ImageBatch, heldOut: Bool) throws -> PendingReward {
                 try evaluator.submit(RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: seeds), heldOut: heldOut)
@@ -92,30 +89,28 @@ package struct Sampler {
             let last = try walk(conditioning, seeds: seeds) { step in
                 try onStep()
                 guard step.index < kernel.transitions else { return }
-                states.append(step.x)
-                guided.append(step.guided)
-                logForward.append(step.logForward)
-                if reference { logReference.append(self.logReference(step, conditioning)) }
+                rollout.states.append(step.x)
+                rollout.guided.append(step.guided)
+                rollout.logForward.append(step.logForward)
+                if reference { rollout.logReference.append(logReference(step, conditioning)) }
                 if lookahead {
                     pending.append(
                         try score(
                             model.decode(kernel.predictedData(step.conditional, x: step.x, steps: step.steps)), heldOut: false))
                 }
-                if step.index == kernel.transitions - 1 { states.append(step.next) }
+                if step.index == kernel.transitions - 1 { rollout.states.append(step.next) }
             }
             let images = try model.decode(last)
-            return UnscoredRollout(
-                prompts: prompts, states: states, logForward: logForward, guided: guided, logReference: logReference, images: images,
-                lookahead: pending, final: try score(images, heldOut: true))
+            rollout.images = images
+            return UnscoredRollout(rollout: rollout, lookahead: pending, final: try score(images, heldOut: true))
         }
     }
 }
 
 /// A batch of trajectories whose images may still be in scoring.
 struct UnscoredRollout {
-    let prompts: [String]
-    let states, logForward, guided, logReference: [Tensor]
-    let images: ImageBatch
+    /// The trajectories, without scores.
+    let rollout: Rollout
     let lookahead: [PendingReward]
     let final: PendingReward
 
@@ -123,8 +118,8 @@ struct UnscoredRollout {
     /// - Throws: an error of a reward, or `Cancelled`.
     func scored() throws -> Rollout {
         let lookahead = try lookahead.map { try $0.wait() }
-        return Rollout(
-            prompts: prompts, states: states, logForward: logForward, guided: guided, logReference: logReference,
-            scores: RolloutScores(final: try final.wait(), lookahead: lookahead), images: images)
+        var scored = rollout
+        scored.scores = RolloutScores(final: try final.wait(), lookahead: lookahead)
+        return scored
     }
 }

@@ -30,7 +30,7 @@ package final class ImageRewardModel: CustomStringConvertible {
     /// - Parameter dtype: the type to compute in, except for the head, which gets float32.
     /// - Throws: `ModelError` or `TensorFileError`, one line that lists missing and misshapen tensors.
     package init(weights file: URL, dtype: DType = .float32, device: Device = .cpu) throws {
-        let tensors = try TensorFile.read(file)
+        let tensors = try TensorFile(contentsOf: file).tensors
         let shapes = CheckpointShapes(tensors: tensors, origin: file.path, owner: "ImageReward's")
         let visual = "blip.visual_encoder."
         let language = "blip.text_encoder."

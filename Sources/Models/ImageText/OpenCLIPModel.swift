@@ -79,7 +79,7 @@ package final class OpenCLIPModel {
     }
 
     private static func stateDict(_ file: URL) throws -> [String: Tensor] {
-        let all = try TensorFile.read(file)
+        let all = try TensorFile(contentsOf: file).tensors
         // A training checkpoint holds optimisers and counters beside the weights.
         let tensors = all.keys.contains { $0.hasPrefix("state_dict.") } ? under("state_dict.", all) : all
         return tensors.keys.allSatisfy { $0.hasPrefix("module.") } ? under("module.", tensors) : tensors

@@ -8,8 +8,13 @@ package final class CLIPTextModel {
         let architectures: [String]?
         let vocabSize, hiddenSize, intermediateSize, numHiddenLayers, numAttentionHeads, maxPositionEmbeddings: Int
         let hiddenAct: String
-        let layerNormEps: Double?
+        let layerNormEps: Double
     }
+
+    private static let defaults = ReferenceDefaults([
+        "vocab_size": 49408, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8,
+        "max_position_embeddings": 77, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
+    ])
 
     /// The number of tokens of a prompt, padding included.
     package let maxLength: Int
@@ -25,7 +30,10 @@ package final class CLIPTextModel {
     /// - Throws: `ModelError` or `TensorFileError` that names the file.
     package init(folder: ModelFolder, device: Device = .cpu) throws {
         let file = folder.url.appendingPathComponent("config.json").path
-        let c = try folder.decode(Configuration.self)
+        if try folder.object()["text_config"] != nil {
+            throw ModelError("\(file): the configuration of a whole CLIP (text_config); save its text model alone: CLIPTextModel")
+        }
+        let c = try folder.decode(Configuration.self, Self.defaults)
         if let architecture = c.architectures?.first, !["CLIPTextModel", "CLIPTextModelWithProjection"].contains(architecture) {
             throw ModelError("\(file): text encoder '\(architecture)' is not supported (CLIPTextModel is)")
         }
@@ -47,10 +55,10 @@ package final class CLIPTextModel {
         positionEmbedding = Embedding(c.maxPositionEmbeddings, c.hiddenSize, scope / "embeddings" / "position_embedding")
         layers = (0..<c.numHiddenLayers).map {
             CLIPLayer(
-                c.hiddenSize, c.intermediateSize, heads: c.numAttentionHeads, eps: c.layerNormEps ?? 1e-5, activation,
+                c.hiddenSize, c.intermediateSize, heads: c.numAttentionHeads, eps: c.layerNormEps, activation,
                 scope / "encoder" / "layers" / $0)
         }
-        finalNorm = LayerNorm(c.hiddenSize, eps: c.layerNormEps ?? 1e-5, scope / "final_layer_norm")
+        finalNorm = LayerNorm(c.hiddenSize, eps: c.layerNormEps, scope / "final_layer_norm")
         maxLength = c.maxPositionEmbeddings
         hiddenSize = c.hiddenSize
         vocabularySize = c.vocabSize

@@ -1,4 +1,5 @@
 import Foundation
+import Tensors
 
 extension CLIPTokenizerFiles {
     /// Returns the folder itself, or the one named `tokenizer` in it.
@@ -25,6 +26,7 @@ extension CLIPTokenizerFiles {
             let missing = !FileManager.default.fileExists(atPath: file.path)
             throw TokenizerError("\(file.path) \(missing ? "is missing" : "cannot be read"); \(hint)")
         }
+        if let kind = FileKind.foreign(data, expectsText: true) { throw TokenizerError("\(file.path): \(kind)") }
         guard let text = String(data: data, encoding: .utf8) else {
             throw TokenizerError("\(file.path) is not UTF-8 text; \(hint)")
         }
@@ -37,7 +39,7 @@ extension CLIPTokenizerFiles {
         let file = folder.appendingPathComponent(name)
         guard FileManager.default.fileExists(atPath: file.path) else { return nil }
         let hint = "copy the model's tokenizer folder again"
-        let data = Data(try text(file, hint: hint).utf8)
+        let data = JSONValue.standard(Data(try text(file, hint: hint).utf8))
         do {
             return try JSONDecoder().decode(type, from: data)
         } catch DecodingError.dataCorrupted(let context) where context.codingPath.isEmpty {
@@ -125,8 +127,11 @@ struct TokenizerConfig: Decodable {
     /// The value of `model_max_length`; nil if the file has none
     /// or says "no limit", for which transformers writes 1e30.
     let maxLength: Int?
+    /// The values of `padding_side` and `truncation_side`.
+    let sides: [String: String]
 
     private enum Key: String, CodingKey {
+        case padding_side, truncation_side
         case maxLength = "model_max_length"
         case addedTokens = "added_tokens_decoder"
     }
@@ -135,6 +140,9 @@ struct TokenizerConfig: Decodable {
         specials = try Specials(from: decoder)
         let object = try decoder.container(keyedBy: Key.self)
         maxLength = try object.decodeIfPresent(Double.self, forKey: .maxLength).flatMap { $0 < 1e6 ? Int(max($0, 0)) : nil }
+        sides = try [Key.padding_side, .truncation_side].reduce(into: [:]) {
+            $0[$1.rawValue] = try object.decodeIfPresent(String.self, forKey: $1)
+        }
         addedTokens = try object.decodeIfPresent([String: TokenSpec].self, forKey: .addedTokens)?
             .compactMap { entry in Int(entry.key).map { TokenSpec(entry.value, id: $0) } }
     }

@@ -19,6 +19,11 @@ struct CLIPTokenizerFiles {
     init(folder: URL) throws {
         let folder = try Self.tokenizerFolder(folder)
         let config = try Self.json(TokenizerConfig.self, folder, "tokenizer_config.json")
+        for key in ["padding_side", "truncation_side"] {
+            guard let value = config?.sides[key], value != "right" else { continue }
+            throw TokenizerError(
+                "\(folder.appendingPathComponent("tokenizer_config.json").path): \(key) \"\(value)\" is not supported, only \"right\"")
+        }
         let whole = try Self.json(TokenizerJSON.self, folder, "tokenizer.json")
         let mergesFile: String
         if let whole {

@@ -1,5 +1,6 @@
 import CZlib
 import Foundation
+import Tensors
 
 /// open_clip's vocabulary, which follows from its list of merges, `bpe_simple_vocab_16e6.txt.gz`.
 struct OpenCLIPVocabulary {
@@ -57,6 +58,7 @@ struct OpenCLIPVocabulary {
         guard gzclose(stream) == Z_OK, count == 0 else {
             throw TokenizerError("\(file.path) is damaged or cut short; download it again")
         }
+        if let kind = FileKind.foreign(Data(bytes), expectsText: true) { throw TokenizerError("\(file.path): \(kind)") }
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw TokenizerError(
                 "\(file.path) is not text, with or without gzip, so it is no bpe_simple_vocab_16e6.txt.gz")

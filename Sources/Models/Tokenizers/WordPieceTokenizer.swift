@@ -1,4 +1,5 @@
 import Foundation
+import Tensors
 
 /// BERT's uncased tokenizer: cuts words and punctuation into the longest pieces of a vocabulary.
 ///
@@ -20,7 +21,9 @@ package struct WordPieceTokenizer: Sendable {
     /// - Parameter added: tokens with the ids that follow, matched as a whole like `[MASK]`.
     /// - Throws: `TokenizerError` that names the file.
     package init(vocabulary file: URL, added: [String] = []) throws {
-        guard let text = try? String(contentsOf: file, encoding: .utf8) else {
+        let data = try? Data(contentsOf: file)
+        if let kind = data.flatMap({ FileKind.foreign($0, expectsText: true) }) { throw TokenizerError("\(file.path): \(kind)") }
+        guard let text = data.flatMap({ String(data: $0, encoding: .utf8) }) else {
             throw TokenizerError("\(file.path): is not UTF-8 text, so it is no BERT's vocab.txt")
         }
         var lines = Array(text.utf8).split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map {

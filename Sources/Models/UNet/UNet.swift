@@ -27,21 +27,19 @@ package final class UNet: DenoisingNetwork {
     /// Loads configuration and weights, frozen, from a folder in diffusers layout.
     /// - Throws: `ModelError` or `TensorFileError` that names the file and what is missing or not supported.
     package convenience init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
-        let configuration = try folder.decode(UNetConfiguration.self)
-        try configuration.validate(folder.url.appendingPathComponent("config.json").path)
+        let configuration = try UNetConfiguration.read(folder)
         let store = try folder.parameters(dtype: dtype, device: device, renaming: SpatialAttention.currentKey)
-        let hasMidBlock = try folder.decode(MidBlockPresence.self).hasMidBlock || !configuration.isConditional
-        self.init(configuration, hasMidBlock: hasMidBlock, dtype: dtype, store)
+        self.init(configuration, dtype: dtype, store)
         try store.finish()
     }
 
-    private init(_ c: UNetConfiguration, hasMidBlock: Bool, dtype: DType, _ store: ParameterStore) {
+    private init(_ c: UNetConfiguration, dtype: DType, _ store: ParameterStore) {
         let scope = store.root
         let channels = c.blockOutChannels
         let timeChannels = 4 * channels[0]
         let settings = BlockSettings(
-            timeChannels: timeChannels, groups: c.normNumGroups ?? 32, eps: c.normEps ?? 1e-5,
-            downsamplePadding: c.downsamplePadding ?? 1, contextChannels: c.crossAttentionDim,
+            timeChannels: timeChannels, groups: c.normNumGroups, eps: c.normEps,
+            downsamplePadding: c.downsamplePadding, contextChannels: c.crossAttentionDim,
             linearProjection: c.useLinearProjection ?? false)
         let last = channels.count - 1
         func attention(_ type: String, _ index: Int) -> BlockAttention {
@@ -50,7 +48,7 @@ package final class UNet: DenoisingNetwork {
                 ?? .none
         }
 
-        timesteps = Timesteps(channels: channels[0], flipSinToCos: c.flipSinToCos ?? true, shift: c.freqShift ?? 0)
+        timesteps = Timesteps(channels: channels[0], flipSinToCos: c.flipSinToCos ?? false, shift: c.freqShift)
         timeEmbedding = TimestepEmbedding(channels[0], timeChannels, scope / "time_embedding")
         convIn = Conv2d(c.inChannels, channels[0], kernel: 3, padding: 1, scope / "conv_in")
 
@@ -63,11 +61,12 @@ package final class UNet: DenoisingNetwork {
                 settings, scope / "down_blocks" / k)
         }
         let plainMiddle = c.midBlockType == "UNetMidBlock2D" && c.isConditional
+        let attends = c.isConditional || c.addAttention == true
         let middleType = c.isConditional ? "CrossAttnDownBlock2D" : "AttnDownBlock2D"
-        let middle: BlockAttention = plainMiddle || c.addAttention == false ? .none : attention(middleType, last)
+        let middle: BlockAttention = plainMiddle || !attends ? .none : attention(middleType, last)
         let resnets = plainMiddle ? 1 : 2
         midBlock =
-            hasMidBlock ? MidBlock(channels[last], resnets: resnets, attention: middle, settings, scope / "mid_block") : nil
+            c.midBlockType == nil ? nil : MidBlock(channels[last], resnets: resnets, attention: middle, settings, scope / "mid_block")
         upBlocks = (0...last).map { k in
             let mirrored = last - k
             let layers = c.layersPerBlock[mirrored] + 1

@@ -5,48 +5,82 @@ package struct UNetConfiguration: Decodable, Sendable {
     package let sampleSize: OneOrMany?
     /// The channels of a sample.
     package let inChannels: Int
-    let outChannels: Int
+    /// The channels of the prediction: those of a sample, unless a variance is predicted, too.
+    package let outChannels: Int
     let blockOutChannels: [Int]
     let downBlockTypes: [String]
     let upBlockTypes: [String]
+    /// null stands for no middle block (BK-SDM).
     let midBlockType: String?
     let layersPerBlock: OneOrMany
     let transformerLayersPerBlock: OneOrMany?
+    /// null stands for one head in each block of a UNet2DModel.
     let attentionHeadDim: OneOrMany?
-    let numAttentionHeads: OneOrMany?
     /// The width of the text embedding; nil for an unconditional model.
     package let crossAttentionDim: Int?
-    let useLinearProjection: Bool?
-    let normNumGroups: Int?
-    let normEps: Double?
-    let downsamplePadding: Int?
-    let flipSinToCos: Bool?
-    let freqShift: Double?
-    let centerInputSample: Bool?
-    // Features of some published models that are not supported here: read in order to refuse them.
-    let actFn: String?
-    let addAttention: Bool?
-    let additionEmbedType: String?
-    let classEmbedType: String?
-    let numClassEmbeds: Int?
-    let encoderHidDimType: String?
-    let timeEmbeddingType: String?
-    let resnetTimeScaleShift: String?
-    let dualCrossAttention: Bool?
-    let timeCondProjDim: Int?
-    let midBlockScaleFactor: Double?
-    let downsampleType: String?
-    let upsampleType: String?
-    let convInKernel: Int?
-    let convOutKernel: Int?
+    let normNumGroups: Int
+    let attnNormNumGroups: Int?
+    let normEps: Double
+    let downsamplePadding: Int
+    let freqShift: Double
+    let actFn: String
+    // null counts as false, as in Python.
+    let useLinearProjection, flipSinToCos, centerInputSample, addAttention: Bool?
 
     private enum CodingKeys: String, CodingKey {
         case className = "_className"
         case sampleSize, inChannels, outChannels, blockOutChannels, downBlockTypes, upBlockTypes, midBlockType, layersPerBlock
-        case transformerLayersPerBlock, attentionHeadDim, numAttentionHeads, crossAttentionDim, useLinearProjection, normNumGroups, normEps
-        case downsamplePadding, flipSinToCos, freqShift, centerInputSample, actFn, addAttention, additionEmbedType, classEmbedType
-        case numClassEmbeds, encoderHidDimType, timeEmbeddingType, resnetTimeScaleShift, dualCrossAttention, timeCondProjDim
-        case midBlockScaleFactor, downsampleType, upsampleType, convInKernel, convOutKernel
+        case transformerLayersPerBlock, attentionHeadDim, crossAttentionDim, useLinearProjection, normNumGroups, attnNormNumGroups
+        case normEps, downsamplePadding, flipSinToCos, freqShift, centerInputSample, actFn, addAttention
+    }
+
+    private static let common: [String: JSONValue] = [
+        "center_input_sample": false, "flip_sin_to_cos": true, "freq_shift": 0, "layers_per_block": 2, "downsample_padding": 1,
+        "act_fn": "silu", "norm_num_groups": 32, "norm_eps": 1e-5, "attention_head_dim": 8,
+    ]
+    private static let commonFixed: [String: JSONValue] = [
+        "mid_block_scale_factor": 1, "time_embedding_type": "positional", "time_embedding_dim": .null, "resnet_time_scale_shift": "default",
+        "class_embed_type": .null, "num_class_embeds": .null,
+    ]
+    /// The defaults by class. Keys that stand in neither table do not change a result: they matter for
+    /// training (`dropout`), for arithmetic (`upcast_attention`), or together with keys that are refused.
+    private static let defaults: [String: ReferenceDefaults] = [
+        "UNet2DConditionModel": ReferenceDefaults(
+            common.merging(
+                [
+                    "in_channels": 4, "out_channels": 4, "block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 1280,
+                    "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+                    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+                    "mid_block_type": "UNetMidBlock2DCrossAttn", "transformer_layers_per_block": 1, "use_linear_projection": false,
+                ], uniquingKeysWith: { $1 }),
+            fixed: commonFixed.merging(
+                [
+                    "only_cross_attention": false, "num_attention_heads": .null, "dual_cross_attention": false, "encoder_hid_dim": .null,
+                    "encoder_hid_dim_type": .null, "addition_embed_type": .null, "time_embedding_act_fn": .null, "timestep_post_act": .null,
+                    "time_cond_proj_dim": .null, "conv_in_kernel": 3, "conv_out_kernel": 3, "class_embeddings_concat": false,
+                    "reverse_transformer_layers_per_block": .null,
+                ], uniquingKeysWith: { $1 })),
+        "UNet2DModel": ReferenceDefaults(
+            common.merging(
+                [
+                    "in_channels": 3, "out_channels": 3, "block_out_channels": [224, 448, 672, 896], "mid_block_type": "UNetMidBlock2D",
+                    "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"],
+                    "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"], "add_attention": true,
+                ], uniquingKeysWith: { $1 }),
+            fixed: commonFixed.merging(["downsample_type": "conv", "upsample_type": "conv"], uniquingKeysWith: { $1 })),
+    ]
+
+    /// Reads and validates a network's `config.json`.
+    /// - Throws: `ModelError` that names the file and a value that is missing or not supported.
+    static func read(_ folder: ModelFolder) throws -> UNetConfiguration {
+        let file = folder.url.appendingPathComponent("config.json").path
+        guard let name = try folder.object()["_class_name"] else { throw ModelError("\(file): '_class_name' is missing") }
+        guard let defaults = defaults[name.text ?? ""] else {
+            throw ModelError("\(file): model class \(name) is not supported (UNet2DConditionModel and UNet2DModel are)")
+        }
+        let configuration = try folder.decode(UNetConfiguration.self, defaults)
+        try configuration.validate(file)
+        return configuration
     }
 
     /// Whether the model takes text.
@@ -57,36 +91,23 @@ package struct UNetConfiguration: Decodable, Sendable {
     func heads(_ index: Int, channels: Int) -> Int {
         // diffusers' UNet2DConditionModel reads attention_head_dim
         // as the number of heads, for compatibility with SD 1.x.
-        if isConditional { return (numAttentionHeads ?? attentionHeadDim ?? .one(8))[index] }
+        if isConditional, let attentionHeadDim { return attentionHeadDim[index] }
         return max(1, channels / (attentionHeadDim?[index] ?? channels))
     }
 
     /// Refuses configurations that would give other results than in diffusers.
     /// - Parameter file: the file, for the message.
     /// - Throws: `ModelError` that names the file and the value.
-    func validate(_ file: String) throws {
+    private func validate(_ file: String) throws {
         func refuse(_ reason: String) -> ModelError { ModelError("\(file): \(reason) is not supported") }
-        guard ["UNet2DConditionModel", "UNet2DModel"].contains(className) else {
-            throw refuse("model class '\(className)' (UNet2DConditionModel and UNet2DModel are)")
+        guard ["silu", "swish"].contains(actFn) else { throw refuse("act_fn '\(actFn)'") }
+        if let midBlockType, !["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"].contains(midBlockType) {
+            throw refuse("mid_block_type '\(midBlockType)'")
         }
-        for (name, value, supported) in [
-            ("act_fn", actFn, ["silu", "swish"]),
-            ("addition_embed_type", additionEmbedType, []),
-            ("class_embed_type", classEmbedType, []),
-            ("encoder_hid_dim_type", encoderHidDimType, []),
-            ("time_embedding_type", timeEmbeddingType, ["positional"]),
-            ("resnet_time_scale_shift", resnetTimeScaleShift, ["default"]),
-            ("downsample_type", downsampleType, ["conv"]),
-            ("upsample_type", upsampleType, ["conv"]),
-            ("mid_block_type", midBlockType, ["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"]),
-        ] {
-            if let value, !supported.contains(value) { throw refuse("\(name) '\(value)'") }
+        if let attnNormNumGroups, attnNormNumGroups != normNumGroups {
+            throw refuse("attn_norm_num_groups other than norm_num_groups")
         }
-        if dualCrossAttention == true { throw refuse("dual_cross_attention") }
-        if timeCondProjDim != nil { throw refuse("time_cond_proj_dim") }
-        if numClassEmbeds != nil { throw refuse("num_class_embeds") }
-        if (midBlockScaleFactor ?? 1) != 1 { throw refuse("mid_block_scale_factor other than 1") }
-        if (convInKernel ?? 3) != 3 || (convOutKernel ?? 3) != 3 { throw refuse("conv_in_kernel or conv_out_kernel other than 3") }
+        if isConditional && attentionHeadDim == nil { throw refuse("attention_head_dim null") }
         guard downBlockTypes.count == blockOutChannels.count, upBlockTypes.count == blockOutChannels.count,
             !blockOutChannels.isEmpty
         else {
@@ -95,23 +116,10 @@ package struct UNetConfiguration: Decodable, Sendable {
         for type in downBlockTypes + upBlockTypes where BlockAttention(blockType: type, heads: 1, layers: 1) == nil {
             throw refuse("block type '\(type)'")
         }
-        let groups = normNumGroups ?? 32
+        let groups = normNumGroups
         if let odd = blockOutChannels.first(where: { groups < 1 || $0 % groups != 0 }) {
             throw ModelError("\(file): \(odd) channels do not divide into norm_num_groups \(groups)")
         }
         if isConditional && crossAttentionDim == nil { throw ModelError("\(file): 'cross_attention_dim' is missing") }
-    }
-}
-
-/// The presence of a middle block: `"mid_block_type": null` in unet/config.json stands for none (BK-SDM),
-/// while a missing key stands for one.
-struct MidBlockPresence: Decodable {
-    private enum CodingKeys: String, CodingKey { case midBlockType }
-
-    let hasMidBlock: Bool
-
-    init(from decoder: any Decoder) throws {
-        let container = try decoder.container(keyedBy: CodingKeys.self)
-        hasMidBlock = try !(container.contains(.midBlockType) && container.decodeNil(forKey: .midBlockType))
     }
 }

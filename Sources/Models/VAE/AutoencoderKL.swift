@@ -6,12 +6,13 @@ import Tensors
 package final class AutoencoderKL {
     private struct Configuration: Decodable {
         let className: String
-        let inChannels, outChannels, latentChannels, layersPerBlock: Int
+        let inChannels, outChannels, latentChannels, layersPerBlock, normNumGroups: Int
         let blockOutChannels: [Int]
         let downBlockTypes, upBlockTypes: [String]
-        let normNumGroups: Int?
-        let scalingFactor, shiftFactor: Double?
-        let actFn: String?
+        let scalingFactor: Double
+        let shiftFactor: Double?
+        let actFn: String
+        // null counts as false, as in Python.
         let useQuantConv, usePostQuantConv, midBlockAddAttention: Bool?
 
         private enum CodingKeys: String, CodingKey {
@@ -21,8 +22,16 @@ package final class AutoencoderKL {
         }
     }
 
+    /// Other keys do not change what Stable Diffusion's pipeline draws.
+    private static let defaults = ReferenceDefaults([
+        "in_channels": 3, "out_channels": 3, "down_block_types": ["DownEncoderBlock2D"], "up_block_types": ["UpDecoderBlock2D"],
+        "block_out_channels": [64], "layers_per_block": 1, "act_fn": "silu", "latent_channels": 4, "norm_num_groups": 32,
+        "scaling_factor": 0.18215, "use_quant_conv": true, "use_post_quant_conv": true, "mid_block_add_attention": true,
+    ])
+
     private let scalingFactor: Double
-    private let shiftFactor: Double
+    /// The mean of latents. Stable Diffusion's pipeline of diffusers does not take it off.
+    package let shiftFactor: Double
     /// The channels of a latent.
     package let latentChannels: Int
     /// The ratio of an image's height and width to those of its latent.
@@ -38,14 +47,14 @@ package final class AutoencoderKL {
     /// - Throws: `ModelError` or `TensorFileError` that names the file and what is missing or not supported.
     package init(folder: ModelFolder, withEncoder: Bool = false, dtype: DType = .float32, device: Device = .cpu) throws {
         let file = folder.url.appendingPathComponent("config.json").path
-        let c = try folder.decode(Configuration.self)
+        let c = try folder.decode(Configuration.self, Self.defaults)
         guard c.className == "AutoencoderKL" else {
             throw ModelError("\(file): model class '\(c.className)' is not supported (AutoencoderKL is)")
         }
-        guard c.actFn ?? "silu" == "silu" else {
-            throw ModelError("\(file): act_fn '\(c.actFn ?? "")' is not supported")
+        guard ["silu", "swish"].contains(c.actFn) else {
+            throw ModelError("\(file): act_fn '\(c.actFn)' is not supported")
         }
-        let groups = c.normNumGroups ?? 32
+        let groups = c.normNumGroups
         guard c.layersPerBlock > 0, c.latentChannels > 0, groups > 0,
             c.blockOutChannels.allSatisfy({ $0 > 0 && $0 % groups == 0 })
         else {
@@ -62,12 +71,12 @@ package final class AutoencoderKL {
         let store = try folder.parameters(dtype: dtype, device: device, renaming: SpatialAttention.currentKey)
         let settings = BlockSettings(
             timeChannels: nil, groups: groups, eps: 1e-6, downsamplePadding: 0, contextChannels: nil, linearProjection: false)
-        let middle: BlockAttention = c.midBlockAddAttention == false ? .none : .spatial(heads: 1)
+        let middle: BlockAttention = c.midBlockAddAttention == true ? .spatial(heads: 1) : .none
         let latents = c.latentChannels
         if withEncoder {
             encoder = Encoder(
                 c.inChannels, c.blockOutChannels, 2 * latents, c.layersPerBlock, middle, settings, store.root / "encoder")
-            quantConv = c.useQuantConv == false ? nil : Conv2d(2 * latents, 2 * latents, kernel: 1, store.root / "quant_conv")
+            quantConv = c.useQuantConv == true ? Conv2d(2 * latents, 2 * latents, kernel: 1, store.root / "quant_conv") : nil
         } else {
             encoder = nil
             quantConv = nil
@@ -75,8 +84,8 @@ package final class AutoencoderKL {
         decoder = Decoder(
             latents, c.blockOutChannels, c.outChannels, c.layersPerBlock, middle, settings, store.root / "decoder")
         scale = 1 << (c.blockOutChannels.count - 1)
-        postQuantConv = c.usePostQuantConv == false ? nil : Conv2d(latents, latents, kernel: 1, store.root / "post_quant_conv")
-        scalingFactor = c.scalingFactor ?? 0.18215
+        postQuantConv = c.usePostQuantConv == true ? Conv2d(latents, latents, kernel: 1, store.root / "post_quant_conv") : nil
+        scalingFactor = c.scalingFactor
         shiftFactor = c.shiftFactor ?? 0
         latentChannels = latents
         self.dtype = dtype

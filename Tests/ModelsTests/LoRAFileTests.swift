@@ -1,0 +1,143 @@
+import Foundation
+import TestSupport
+import Tensors
+import Testing
+
+@testable import Models
+@testable import NN
+
+/// Files of adapters as different programs write them, against the golden with diffusers' names.
+@Suite struct LoRAFileTests {
+    private static let layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
+    private let linears: [String: Linear]
+    private let stored: [String: Tensor]
+    private let rank: Int
+
+    init() throws {
+        linears = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1"))).linears
+        stored = try tensors("lora/lora.safetensors")
+        rank = try #require(stored["unet.\(Self.layer).lora_A.weight"]).size(0)
+    }
+
+    /// Reads the adapters of a file with these tensors.
+    private func read(_ tensors: [String: Tensor], metadata: [String: String] = [:]) throws -> [String: LoRA] {
+        try withFolder { folder in
+            // A folder stands for the file in it.
+            try Safetensors.encode(tensors, metadata: metadata).write(to: folder.appendingPathComponent("pytorch_lora_weights.safetensors"))
+            return try LoRAAdapters(contentsOf: folder, attachingTo: linears, device: .cpu).adapters
+        }
+    }
+
+    private func renamed(_ change: (String) -> String) -> [String: Tensor] {
+        Dictionary(uniqueKeysWithValues: stored.map { (change($0.key), $0.value) })
+    }
+
+    private func message(_ tensors: [String: Tensor], _ metadata: [String: String] = [:]) -> String {
+        do { _ = try read(tensors, metadata: metadata) } catch { return "\(error)" }
+        return ""
+    }
+
+    @Test func namesOfDiffusers() throws {
+        func old(_ name: String) -> String {
+            name.replacing(".lora_A.", with: ".lora.down.").replacing(".lora_B.", with: ".lora.up.")
+        }
+        func processors(_ name: String) -> String {
+            old(name).replacing(".to_out.0.lora.", with: ".processor.to_out_lora.")
+                .replacing(/\.to_([qkv])\.lora\./) { ".processor.to_\($0.output.1)_lora." }
+        }
+        let expected = try read(stored)
+        #expect(expected.count == stored.count / 2)
+        for change in [old, processors, { String($0.dropFirst("unet.".count)) }] as [(String) -> String] {
+            let found = try read(renamed(change))
+            #expect(Set(found.keys) == Set(expected.keys))
+            for (layer, lora) in expected {
+                let other = try #require(found[layer])
+                #expect(other.scale == 1)
+                #expect(try difference(other.a, lora.a) == 0 && difference(other.b, lora.b) == 0)
+            }
+        }
+    }
+
+    /// alpha / rank from peft's settings in the metadata, with its patterns.
+    @Test(arguments: [
+        (#""unet.lora_alpha": 8"#, 8.0, 8.0), (#""unet.lora_alpha": 8, "unet.alpha_pattern": {"attn2.to_q": 2}"#, 2, 8),
+        (#""unet.lora_alpha": 8, "unet.alpha_pattern": {"to_.*": 2, "nothing": 3}"#, 2, 2), (#""unet.lora_dropout": 0"#, 8, 8),
+    ])
+    func strengthFromMetadata(settings: String, alpha: Double, others: Double) throws {
+        let text = "{\(settings), \"unet.r\": \(rank), \"text_encoder.lora_alpha\": 99}"
+        let adapters = try read(stored, metadata: ["lora_adapter_metadata": text])
+        #expect(adapters[Self.layer]?.scale == alpha / Double(rank))
+        #expect(adapters[Self.layer.replacing("attn2", with: "attn1")]?.scale == others / Double(rank))
+        let stabilised = "{\"unet.lora_alpha\": 8, \"unet.r\": \(rank), \"unet.use_rslora\": true}"
+        let scale = try #require(try read(stored, metadata: ["lora_adapter_metadata": stabilised])[Self.layer]?.scale)
+        #expect(abs(scale - 8 / Double(rank).squareRoot()) < 1e-12)
+    }
+
+    @Test func metadataThatDoNotFit() throws {
+        func check(_ settings: String, _ culprit: String, _ tensors: [String: Tensor]? = nil) {
+            let found = message(tensors ?? stored, ["lora_adapter_metadata": settings])
+            #expect(found.contains(culprit), "\(settings): \(found)")
+        }
+        check("{\"unet.r\": \(rank + 1)}", "has rank \(rank), but lora_adapter_metadata say")
+        check(#"{"unet.use_dora": true}"#, "use_dora")
+        check("{", "not valid JSON")
+        var withAlpha = stored
+        for name in stored.keys where name.hasSuffix(".lora_A.weight") {
+            withAlpha[name.replacing(".lora_A.weight", with: ".alpha")] = Tensor.full([], 3)
+        }
+        #expect(try read(withAlpha)[Self.layer]?.scale == 3 / Double(rank))
+        check("{\"unet.r\": \(rank), \"unet.lora_alpha\": 8}", "has alpha 3.0, but the metadata say 8.0", withAlpha)
+        withAlpha["unet.\(Self.layer).alpha"] = nil
+        #expect(message(withAlpha).contains("layers have an alpha"))
+    }
+
+    /// Some layers only, feed-forward layers, ranks and alphas that differ; and written again as they were.
+    @Test func someLayersOfTheirOwnRanks() throws {
+        let key = Self.layer.replacing("attn2.to_q", with: "ff.net.0.proj")
+        let features = try #require(linears[key]?.features)
+        func name(_ layer: String, _ end: String) -> String { "lora_unet_\(layer.replacing(".", with: "_")).\(end)" }
+        let (a, b) = (stored["unet.\(Self.layer).lora_A.weight"]!, stored["unet.\(Self.layer).lora_B.weight"]!)
+        let tensors = [
+            name(Self.layer, "lora_down.weight"): a, name(Self.layer, "lora_up.weight"): b, name(Self.layer, "alpha"): Tensor.full([1], 3),
+            name(key, "lora_down.weight"): Tensor.full([1, features.in], 0.5),
+            name(key, "lora_up.weight"): Tensor.full([features.out, 1], 0.5), name(key, "alpha"): Tensor([2] as [Int64], shape: []),
+        ]
+        let adapters = try read(tensors)
+        #expect(adapters.count == 2 && adapters[key]?.scale == 2 && adapters[Self.layer]?.scale == 3 / Double(rank))
+        try withFolder { folder in
+            let file = folder.appendingPathComponent("lora.safetensors")
+            try Safetensors.encode(tensors).write(to: file)
+            let copy = folder.appendingPathComponent("copy.safetensors")
+            try LoRAAdapters(contentsOf: file, attachingTo: linears, device: .cpu).encoded().write(to: copy)
+            let again = try LoRAAdapters(contentsOf: copy, attachingTo: linears, device: .cpu).adapters
+            #expect(again.mapValues(\.scale) == adapters.mapValues(\.scale))
+        }
+        // Without any alpha, each layer has the strength 1.
+        #expect(try read(tensors.filter { !$0.key.hasSuffix("alpha") }).values.allSatisfy { $0.scale == 1 })
+    }
+
+    /// Every other format is named.
+    @Test(arguments: [
+        ("base_model.model.\(layer).lora_A.weight", "peft's own names"), ("lora_unet_x.hada_w1_a", "LoHa"),
+        ("lora_unet_x.lokr_w1", "LoKr"), ("lora_unet_x.dora_scale", "DoRA"), ("lora_te_text_model.lora_down.weight", "text encoder"),
+        ("text_encoder.x.lora_A.weight", "text encoder"), ("lora_unet_input_blocks_1.lora_down.weight", "original Stable Diffusion"),
+        ("unet.mid_block.resnets.0.conv1.lora_A.weight", "belongs to no linear layer"), ("something", "belongs to no linear layer"),
+    ])
+    func otherFormats(name: String, what: String) {
+        let found = message(stored.merging([name: Tensor.zeros([1])], uniquingKeysWith: { $1 }))
+        #expect(found.contains(what) && found.contains(name), "\(found)")
+    }
+
+    @Test func unusableFiles() throws {
+        #expect(message([:]).contains("holds no tensors"))
+        let name = "unet.\(Self.layer).lora_B.weight"
+        #expect(message(stored.filter { $0.key != name }).contains("the adapter of \(Self.layer) has shapes"))
+        #expect(message(stored.merging([name: stored[name]! * .nan], uniquingKeysWith: { $1 })).contains("'\(name)' holds numbers"))
+        try withFolder { folder in
+            let error = #expect(throws: TensorFileError.self) {
+                try LoRAAdapters(contentsOf: folder, attachingTo: linears, device: .cpu)
+            }
+            #expect(error?.description.contains("a folder without pytorch_lora_weights.safetensors") == true)
+        }
+    }
+}
