@@ -88,7 +88,8 @@ package enum PromptFile {
         zip(1..., lines(text)).map { ($0, $1.split(separator: "\t", omittingEmptySubsequences: false).map(String.init)) }
     }
 
-    /// Divides CSV (RFC 4180) into fields. White space around quotation marks is ignored.
+    /// Divides CSV (RFC 4180) into fields. White space around quotation marks is ignored. SwiftCSV does not serve: messages
+    /// need a row's line, which it does not give.
     private static func quoted(_ text: String, file: String) throws -> [Row] {
         enum Place { case start, plain, quoted, closed }
         var rows: [Row] = []
