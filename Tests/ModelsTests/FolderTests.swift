@@ -14,11 +14,11 @@ import Testing
         return ""
     }
 
-    /// Makes files in a new folder; those without content are folders.
+    /// Makes files in a new folder, those in folders after the folders; those without content are folders.
     private func make(_ files: [String: String?], in folder: URL) throws -> URL {
         let place = folder.appendingPathComponent(UUID().uuidString)
         try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
-        for (name, content) in files {
+        for (name, content) in files.sorted(by: { $0.key < $1.key }) {
             let url = place.appendingPathComponent(name)
             if let content {
                 try Data(content.utf8).write(to: url)
