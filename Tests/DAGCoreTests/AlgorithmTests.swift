@@ -104,7 +104,7 @@ import Testing
 }
 
 /// A network that is never evaluated.
-private struct NoFlow: FlowNetwork {
+struct NoFlow: FlowNetwork {
     let parameters: [(name: String, tensor: Tensor)] = []
     func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor { x }
 }
