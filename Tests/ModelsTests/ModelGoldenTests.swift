@@ -28,7 +28,8 @@ import Testing
         let decoder = try AutoencoderKL(folder: files)
         let golden = try tensors("\(outputs)/golden.safetensors")
         try withoutGradients { () throws -> Void in
-            let (mean, logVariance) = vae.encode(golden["image"]!)
+            let (mean, logVariance) = try vae.encode(golden["image"]!)
+            #expect(throws: ModelError.self) { try decoder.encode(golden["image"]!) }
             #expect(try difference(mean, golden["mean"]!) < 1e-4)
             #expect(try difference(logVariance, golden["logvar"]!) < 1e-4)
             // The golden's latents are the decoder's own; ours are scaled as the diffusion model sees them.

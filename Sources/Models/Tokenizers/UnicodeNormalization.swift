@@ -27,7 +27,8 @@ enum UnicodeNormalization {
         let text = Array(String(String.UnicodeScalarView(scalars)).utf8)
         var result: UnsafeMutablePointer<UInt8>?
         let size = utf8proc_map(text, text.count, &result, options)
-        guard let result, size >= 0 else { fatalError("utf8proc: \(String(cString: utf8proc_errmsg(size)))") }
+        // Of valid text it fails only when memory is out; the text stays as it is then.
+        guard let result, size >= 0 else { return Array(scalars) }
         defer { free(result) }
         return Array(String(decoding: UnsafeBufferPointer(start: result, count: size), as: UTF8.self).unicodeScalars)
     }

@@ -95,12 +95,10 @@ package final class AutoencoderKL {
     /// Returns mean and log-variance of the posterior, float32
     /// [B, latentChannels, H/scale, W/scale] each, not scaled.
     ///
-    /// The autoencoder must have been loaded with its encoder.
     /// - Parameter images: [B, 3, H, W] in [-1, 1].
-    package func encode(_ images: Tensor) -> (mean: Tensor, logVariance: Tensor) {
-        guard let encoder else {
-            preconditionFailure("this autoencoder was loaded without its encoder (withEncoder: true)")
-        }
+    /// - Throws: `ModelError` if the autoencoder was loaded without its encoder.
+    package func encode(_ images: Tensor) throws -> (mean: Tensor, logVariance: Tensor) {
+        guard let encoder else { throw ModelError("this autoencoder was loaded without its encoder; load it withEncoder: true") }
         let h = encoder(images.to(dtype))
         let moments = (quantConv?(h) ?? h).to(.float32).chunk(2, 1)
         return (moments[0], moments[1].clamp(-30, 20))
