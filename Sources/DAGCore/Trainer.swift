@@ -214,8 +214,13 @@ package final class Trainer {
         let start = ContinuousClock.now
         let checkpoint = try recorder.restore(from: folder)
         state = checkpoint.state
-        if let rollout = checkpoint.rollout {
-            try train(on: rollout.moved(to: model.device), start: start)
+        if var rollout = checkpoint.rollout?.moved(to: model.device) {
+            // A checkpoint has them in the order of their names.
+            let objectives = rollout.scores.objectives
+            rollout.scores.objectives = collector.evaluator.objectiveNames.compactMap { name in
+                objectives[name].map { ObjectiveScores(name, $0) }
+            }
+            try train(on: rollout, start: start)
         } else if recorder.lacksSamples(state) {
             stage = .trained
         }

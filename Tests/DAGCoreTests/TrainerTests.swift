@@ -109,6 +109,23 @@ import Testing
         #expect(try lines(interrupted) == lines(whole) && lines(halves) == lines(whole))
     }
 
+    /// Objectives have the order of the rewards, also in an epoch that is continued.
+    @Test func objectivesKeepTheirOrder() throws {
+        func rewards() throws -> RewardEvaluator {
+            try RewardEvaluator(
+                ["zeta", "alpha"].map { (RewardSpecification(library: $0), CallbackReward(name: $0, body: brightness)) })
+        }
+        let folder = try TemporaryFolder()
+        let first = try trainer(smallConfiguration(), folder, evaluator: rewards())
+        try first.rollOut()
+        try first.score()
+        try first.save()
+        let second = try trainer(smallConfiguration(), folder, evaluator: rewards())
+        try second.resume(from: OutputFolder(folder.url.appendingPathComponent("run").path))
+        #expect(second.samples?.scores.objectives.map(\.name) == ["zeta/score", "alpha/score"])
+        #expect(second.samples?.scores == first.samples?.scores)
+    }
+
     /// A checkpoint that a kill left half-written, under its temporary name or its own, is passed over.
     @Test func theNewestGoodCheckpointIsFound() throws {
         let folder = try TemporaryFolder()
