@@ -56,7 +56,9 @@ let package = Package(
     ],
     targets: [
         // The tensor engine: libtorch behind a C shim.
-        .target(name: "CTorch", path: "Sources/C/CTorch", cxxSettings: torchHeaders, linkerSettings: torchLibraries),
+        .target(
+            name: "CTorch", path: "Sources/C/CTorch",
+            cxxSettings: torchHeaders + [.define("USE_C10D_GLOO"), .headerSearchPath("gloo-names")], linkerSettings: torchLibraries),
         .systemLibrary(name: "CZlib", path: "Sources/C/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "Tensors", dependencies: ["CTorch", "CZlib"]),
         .target(name: "NN", dependencies: ["Tensors"]),

@@ -12,6 +12,8 @@ package final class Trainer {
     package let configuration: TrainingConfiguration
     /// Carries progress, notes and warnings out, and cancellation in.
     package let monitor: Monitor
+    /// The processes of the run.
+    package let team: Team
     /// Called after each optimiser step.
     package var onStep: (StepMetrics) -> Void = { _ in }
     /// The newest epoch's images and their scores, until the next epoch's: nil before the first.
@@ -40,23 +42,28 @@ package final class Trainer {
     /// - Parameters:
     ///   - prompts: trajectories are sampled for these; ignored by models without text.
     ///   - evaluationPrompts: evaluations draw these; nil: `prompts`.
+    ///   - team: the processes of the run, all of which make this trainer and the same calls of it.
     ///   - makeFlow: makes the network of the state flow; nil: `StateFlow`.
     /// - Throws: `ConfigurationError`, `ModelError` or `TensorError`.
     package init(
         _ configuration: TrainingConfiguration, model: any DiffusionModel, evaluator: RewardEvaluator, prompts: PromptSet,
-        evaluationPrompts: PromptSet? = nil, output: OutputFolder, makeFlow: ((ParameterStore) throws -> any FlowNetwork)? = nil
+        evaluationPrompts: PromptSet? = nil, output: OutputFolder, team: Team = Team(),
+        makeFlow: ((ParameterStore) throws -> any FlowNetwork)? = nil
     ) throws {
         self.configuration = configuration
+        self.team = team
         monitor = evaluator.monitor
+        team.serve(monitor)
         seeds = Seeds(configuration.seed)
         let kernel = try model.kernel(steps: configuration.steps, eta: configuration.eta, reduction: configuration.logProb)
         let sampler = Sampler(model: model, kernel: kernel, guidance: configuration.guidanceScale)
-        let collector = RolloutCollector(configuration, sampler: sampler, evaluator: evaluator, prompts: prompts, monitor: monitor)
+        let collector = RolloutCollector(
+            configuration, sampler: sampler, evaluator: evaluator, prompts: prompts, monitor: monitor, team: team)
         self.collector = collector
         learner = try Learner(
-            configuration, model: model, kernel: kernel, monitor: monitor,
+            configuration, model: model, kernel: kernel, monitor: monitor, team: team,
             scorePredictions: { try collector.scorePredictions($0, $1, trajectories: $2) }, makeFlow: makeFlow)
-        recorder = RunRecorder(configuration, output: output, collector: collector, learner: learner, monitor: monitor)
+        recorder = RunRecorder(configuration, output: output, collector: collector, learner: learner, monitor: monitor, team: team)
         self.evaluationPrompts = evaluationPrompts ?? prompts
     }
 
@@ -101,7 +108,8 @@ package final class Trainer {
             throw OrderError("all \(configuration.epochs) epochs are done; to train on, resume with more epochs")
         }
         let start = ContinuousClock.now
-        stage = .sampled(try collector.rollOut(epoch: state.epoch, lookahead: learner.wantsLookahead), start: start)
+        let pending = try team.together("roll out") { try collector.rollOut(epoch: state.epoch, lookahead: learner.wantsLookahead) }
+        stage = .sampled(pending, start: start)
     }
 
     /// Waits for the scores of the trajectories. An error other than `Cancelled` discards the trajectories.
@@ -111,10 +119,12 @@ package final class Trainer {
         guard case .sampled(let pending, let start) = stage else { throw OrderError("there are no trajectories to score: roll out first") }
         defer { collector.evaluator.abandon() }
         do {
-            let rollout = try pending.wait()
-            try warnOfFailures(rollout.scores)
-            learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
-            try train(on: rollout, start: start)
+            try team.together("score") {
+                let rollout = try pending.wait().completed(by: team, objectives: collector.evaluator.objectiveNames)
+                try warnOfFailures(rollout.scores)
+                learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
+                try train(on: rollout, start: start)
+            }
         } catch {
             if !(error is Cancelled) { stage = .idle }
             throw error
@@ -128,21 +138,24 @@ package final class Trainer {
         guard case .scored(let epoch, let summary) = stage else {
             throw OrderError("there are no scored trajectories: roll out and score first")
         }
-        try monitor.throwIfCancelled()
-        let size = configuration.trajectoriesPerUpdate
-        let order = seeds.permutation(.shuffle, epoch: epoch.index, count: epoch.rollout.count)
-        let sums = try learner.step(
-            epoch, Array(order[state.update * size..<(state.update + 1) * size]), update: state.update, step: state.step)
-        state.update += 1
-        state.step += 1
-        let metrics = recorder.metrics(sums, epoch, summary, state)
-        if state.update == configuration.updatesPerEpoch {
-            recorder.observe(epoch, summary, &state)
-            state.epoch += 1
-            state.update = 0
-            stage = .trained
+        let metrics = try team.together("update") {
+            try monitor.throwIfCancelled()
+            let size = configuration.trajectoriesPerUpdate
+            let order = configuration.order(epoch: epoch.index)
+            let sums = try learner.step(
+                epoch, Array(order[state.update * size..<(state.update + 1) * size]), update: state.update, step: state.step)
+            state.update += 1
+            state.step += 1
+            let metrics = recorder.metrics(sums, epoch, summary, state)
+            if state.update == configuration.updatesPerEpoch {
+                recorder.observe(epoch, summary, &state)
+                state.epoch += 1
+                state.update = 0
+                stage = .trained
+            }
+            try recorder.append(metrics)
+            return metrics
         }
-        try recorder.append(metrics)
         onStep(metrics)
     }
 
@@ -150,7 +163,7 @@ package final class Trainer {
     /// - Throws: `OutputError`, `TensorError` or `Cancelled`; the next epoch begins with another attempt.
     package func record() throws {
         guard case .trained = stage else { return }
-        try recorder.record(state)
+        try team.together("record") { try recorder.record(state) }
         stage = .idle
     }
 
@@ -164,7 +177,7 @@ package final class Trainer {
 
     /// Writes the adapter and a checkpoint.
     /// - Throws: `OutputError`, `TensorError`.
-    package func save() throws { try recorder.save(state, rollout: rollout) }
+    package func save() throws { try team.together("save") { try recorder.save(state, rollout: rollout) } }
 
     private func savingOnFailure(_ body: () throws -> Void) throws {
         do { try body() } catch {
@@ -191,7 +204,7 @@ package final class Trainer {
         let images = try rollout.images ?? collector.finalImages(rollout)
         let summary = EpochSummary(
             diversity: collector.prompts.diversity(images, prompts: rollout.prompts),
-            baseDivergence: try collector.sampler.baseDivergence(rollout, epoch.conditioning), start: start, firstUpdate: state.update)
+            baseDivergence: try collector.baseDivergence(epoch), start: start, firstUpdate: state.update)
         samples = collector.samples(of: epoch, images: images)
         stage = .scored(epoch, summary)
     }
@@ -208,21 +221,19 @@ package final class Trainer {
         monitor.onWarning("epoch \(state.epoch): \(what): \(failure)")
     }
 
-    /// Continues from the newest checkpoint of `folder`.
+    /// Continues from the newest checkpoint of `folder`, which rank 0 reads.
     /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError`, `TensorError`.
     package func resume(from folder: OutputFolder) throws {
         let start = ContinuousClock.now
-        let checkpoint = try recorder.restore(from: folder)
-        state = checkpoint.state
-        if var rollout = checkpoint.rollout?.moved(to: model.device) {
-            // A checkpoint has them in the order of their names.
-            let objectives = rollout.scores.objectives
-            rollout.scores.objectives = collector.evaluator.objectiveNames.compactMap { name in
-                objectives[name].map { ObjectiveScores(name, $0) }
+        try team.together("resume") {
+            let checkpoint = try recorder.restore(from: folder)
+            state = checkpoint.state
+            if var rollout = checkpoint.rollout?.moved(to: model.device) {
+                rollout.scores = rollout.scores.ordered(collector.evaluator.objectiveNames)
+                try train(on: rollout, start: start)
+            } else if try team.fromLeader("sample sheet", { _ in recorder.lacksSamples(state) }) {
+                stage = .trained
             }
-            try train(on: rollout, start: start)
-        } else if recorder.lacksSamples(state) {
-            stage = .trained
         }
     }
 }

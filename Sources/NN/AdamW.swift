@@ -39,6 +39,24 @@ package struct AdamW {
             tensors, moments: moments, steps: steps, learningRate: learningRate, betas: (0.9, 0.999), weightDecay: weightDecay, eps: 1e-8)
     }
 
+    /// Number of trained numbers.
+    package var count: Int { tensors.reduce(0) { $0 + $1.count } }
+
+    /// Returns all gradients as one vector, zero for parameters without one, and forgets them.
+    package func takeGradients() -> Tensor {
+        defer { clearGradients() }
+        return Tensor.cat(tensors.map { ($0.grad ?? Tensor.zeros($0.shape, device: $0.device)).reshape([-1]) }, 0)
+    }
+
+    /// Puts the gradients of a vector, [count], in place.
+    package func setGradients(_ vector: Tensor) {
+        var start = 0
+        for tensor in tensors {
+            tensor.setGrad(vector.narrow(0, start, tensor.count).reshape(tensor.shape))
+            start += tensor.count
+        }
+    }
+
     /// Forgets the gradients.
     package func clearGradients() { for tensor in tensors { tensor.clearGrad() } }
 

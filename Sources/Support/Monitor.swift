@@ -23,6 +23,9 @@ package final class Monitor: @unchecked Sendable {
     /// Decides on the working thread whether to stop, beside `cancel`.
     package var shouldStop: () -> Bool = { false }
 
+    /// Tells whether another process of the run asks to stop.
+    package var othersStop: @Sendable () -> Bool = { false }
+
     private let isRequested = Atomic(false)
     private var latest = (phase: Phase.sampling, done: 0, total: 0)
 
@@ -36,7 +39,7 @@ package final class Monitor: @unchecked Sendable {
     package func clearCancellation() { isRequested.store(false, ordering: .relaxed) }
 
     /// Whether the work is to end.
-    package var isCancelled: Bool { isRequested.load(ordering: .relaxed) || shouldStop() }
+    package var isCancelled: Bool { isRequested.load(ordering: .relaxed) || shouldStop() || othersStop() }
 
     /// - Throws: `Cancelled` if the work is to end.
     package func throwIfCancelled() throws { if isCancelled { throw Cancelled() } }

@@ -30,6 +30,10 @@ extension Tensor {
         return gradient.isDefined ? gradient : nil
     }
 
+    /// Puts a gradient in place of the one that `backward` accumulated.
+    /// - Parameter gradient: of this tensor's shape.
+    package func setGrad(_ gradient: Tensor) { withHandle { handle in gradient.withHandle { ct_set_grad(handle, $0) } } }
+
     /// Forgets the gradient.
     package func clearGrad() { withHandle(ct_clear_grad) }
 

@@ -36,6 +36,13 @@ void ct_clear_grad(ct_tensor t) {
     });
 }
 
+void ct_set_grad(ct_tensor t, ct_tensor gradient) {
+    guarded(false, [&] {
+        borrow(t).mutable_grad() = borrow(gradient);
+        return true;
+    });
+}
+
 double ct_clip_grad_norm(const ct_tensor *parameters, size_t count, double max_norm) {
     return guarded(0.0, [&] {
         c10::AutoGradMode no_grad(false);

@@ -20,6 +20,7 @@ final class Learner {
 
     private let configuration: TrainingConfiguration
     private let monitor: Monitor
+    private let team: Team
     private let scorePredictions: PredictionScorer?
 
     /// Attaches fresh adapters to the model and makes the algorithm with its networks.
@@ -29,11 +30,12 @@ final class Learner {
     /// - Throws: `ModelError`, `TensorError`, or `ConfigurationError` if no step of the schedule has noise.
     init(
         _ configuration: TrainingConfiguration, model: any DiffusionModel, kernel: any TransitionKernel, monitor: Monitor = Monitor(),
-        scorePredictions: PredictionScorer? = nil, makeFlow: ((ParameterStore) throws -> any FlowNetwork)? = nil
+        team: Team = Team(), scorePredictions: PredictionScorer? = nil, makeFlow: ((ParameterStore) throws -> any FlowNetwork)? = nil
     ) throws {
         self.configuration = configuration
         self.model = model
         self.monitor = monitor
+        self.team = team
         self.scorePredictions = scorePredictions
         self.kernel = kernel
         guard kernel.transitions > 0 else {
@@ -59,7 +61,7 @@ final class Learner {
     /// Whether the rollout is to score predicted data.
     var wantsLookahead: Bool { usesFlow && configuration.forwardLooking == .rollout }
 
-    /// Makes one step of both optimisers on all transitions of some trajectories.
+    /// Makes one step of both optimisers on all transitions of some trajectories, of which each rank has some groups.
     /// - Parameters:
     ///   - trajectories: by their places in the epoch.
     ///   - update: optimiser steps of this epoch before this one.
@@ -67,7 +69,6 @@ final class Learner {
     /// - Throws: `TrainingError` if loss or gradient is not finite, an error of a reward, `TensorError`, or
     ///   `Cancelled`; weights and optimisers are then as before.
     func step(_ epoch: ScoredEpoch, _ trajectories: [Int], update: Int, step: Int) throws -> StepSums {
-        var sums = StepSums()
         // Half a step's gradients must not reach the next one.
         defer {
             policyOptimizer.clearGradients()
@@ -75,23 +76,30 @@ final class Learner {
         }
         // The mean is without dropped trajectories and, below, transitions whose predictions get no score.
         let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * kernel.transitions
-        try algorithm.prepareStep(trajectories) { body in
-            try withoutGradients { try forEachPass(epoch, trajectories, isOnPolicy: update == 0, body) }
+        let groups = trajectories.chunks(of: configuration.trainBatchSize)
+        let own = team.share(of: groups.count)
+        let ownTrajectories = Array(groups[own].joined())
+        try algorithm.prepareStep(ownTrajectories) { body in
+            try withoutGradients { try forEachPass(epoch, ownTrajectories, isOnPolicy: update == 0, body) }
         }
-        let blocks = trajectories.chunks(of: passShape.trajectories)
+        var sums = StepSums()
+        var gradients = OrderedSum(count: groups.count)
         let ranges = stepRanges
-        for (place, block) in blocks.enumerated() {
+        for place in own {
             // From data to noise: the score at a transition's later state is known from the pass before.
-            var laterScores = block.map { epoch.rollout.scores.final[$0] }
+            var laterScores = groups[place].map { epoch.rollout.scores.final[$0] }
             for (number, range) in ranges.reversed().enumerated() {
-                monitor.report(.training, place * ranges.count + number, of: blocks.count * ranges.count)
+                monitor.report(.training, (place - own.lowerBound) * ranges.count + number, of: own.count * ranges.count)
                 try monitor.throwIfCancelled()
-                let pass = try pass(TransitionBatch(epoch, block, range, model, kernel), epoch, laterScores: laterScores)
+                let pass = try pass(TransitionBatch(epoch, groups[place], range, model, kernel), epoch, laterScores: laterScores)
                 try (pass.weightedLoss.sum() / Double(max(1, kept))).backward()
                 try sums.add(pass)
                 laterScores = pass.firstScores
             }
+            gradients.add(takeGradients(), of: place)
         }
+        sums = StepSums(concatenating: try team.exchange("losses", sums))
+        setGradients(try gradients.total(team))
         let counted = sums.loss.count
         if counted > 0, counted < kept {
             policyOptimizer.scaleGradients(by: Double(kept) / Double(counted))
@@ -167,7 +175,7 @@ final class Learner {
     private func forEachPass(
         _ epoch: ScoredEpoch, _ trajectories: [Int], isOnPolicy: Bool, _ body: (Transitions) throws -> Void
     ) throws {
-        for block in trajectories.chunks(of: passShape.trajectories) {
+        for block in trajectories.chunks(of: configuration.trainBatchSize) {
             for range in stepRanges {
                 try monitor.throwIfCancelled()
                 let batch = TransitionBatch(epoch, block, range, model, kernel)
@@ -192,18 +200,22 @@ final class Learner {
         return (report.reward.chunks(of: batch.block.count), report)
     }
 
-    /// Trajectories and steps of one pass: whole trajectories where they fit, else some steps of one group.
-    private var passShape: (trajectories: Int, steps: Int) {
-        let group = configuration.trainBatchSize
-        let rows = configuration.rowsPerPass(of: model)
-        let samples = max(group, rows / model.rowsPerSample(guidance: configuration.guidanceScale))
-        guard samples >= group * kernel.transitions else { return (group, samples / group) }
-        return (min(configuration.trajectoriesPerUpdate, samples / kernel.transitions / group * group), kernel.transitions)
+    /// The steps of the passes over a group, from noise to data; the first range may be shorter.
+    private var stepRanges: [Range<Int>] {
+        let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
+        let steps = min(kernel.transitions, max(1, rows / configuration.trainBatchSize))
+        return stride(from: kernel.transitions, to: 0, by: -steps).map { max(0, $0 - steps)..<$0 }.reversed()
     }
 
-    /// The steps of the passes over a block, from noise to data; the first range may be shorter.
-    private var stepRanges: [Range<Int>] {
-        stride(from: kernel.transitions, to: 0, by: -passShape.steps).map { max(0, $0 - passShape.steps)..<$0 }.reversed()
+    /// Returns the gradients of adapters and flow as one vector, and forgets them.
+    private func takeGradients() -> Tensor {
+        Tensor.cat([policyOptimizer.takeGradients()] + (flowOptimizer.map { [$0.takeGradients()] } ?? []), 0)
+    }
+
+    /// Puts what `takeGradients` returned, or a sum of such, in place.
+    private func setGradients(_ vector: Tensor) {
+        policyOptimizer.setGradients(vector.narrow(0, 0, policyOptimizer.count))
+        flowOptimizer.map { $0.setGradients(vector.narrow(0, policyOptimizer.count, $0.count)) }
     }
 
     /// Adapters, state flow and both optimisers by name, for a checkpoint.

@@ -1,7 +1,7 @@
 import Tensors
 
 /// The numbers of one optimiser step, added up over its passes, for the metrics.
-struct StepSums {
+struct StepSums: Codable {
     /// The loss of each transition that counts.
     private(set) var loss: [Float] = []
     /// The algorithm's numbers of the same transitions, by their keys in metrics.jsonl.
@@ -16,6 +16,18 @@ struct StepSums {
     /// Norms before clipping.
     var policyGradNorm = 0.0
     var flowGradNorm = 0.0
+
+    init() {}
+
+    /// Joins the numbers of all ranks, in the order of their groups.
+    init(concatenating parts: [StepSums]) {
+        loss = parts.flatMap(\.loss)
+        for part in parts { metrics.merge(part.metrics) { $0 + $1 } }
+        ratioDeviation = parts.reduce(0) { max($0, $1.ratioDeviation) }
+        droppedTransitions = parts.reduce(0) { $0 + $1.droppedTransitions }
+        imputed = parts.reduce(0) { $0 + $1.imputed }
+        firstFailure = parts.lazy.compactMap(\.firstFailure).first
+    }
 
     /// Adds the numbers of one pass, without those of dropped transitions.
     /// - Throws: `TensorError`.

@@ -21,6 +21,8 @@ struct TransitionBatch {
     /// Step numbers, int64 [n], and the network's time inputs of them.
     let stepNumbers, times: Tensor
     private let epoch: ScoredEpoch
+    /// The block's rows in the tensors of the rollout.
+    private let rows: [Int]
     private let model: any DiffusionModel
     private let kernel: any TransitionKernel
 
@@ -34,14 +36,16 @@ struct TransitionBatch {
         steps = range.flatMap { step in block.map { _ in step } }
         stepNumbers = Tensor(steps.map(Int64.init), device: model.device)
         times = kernel.times(steps)
-        x = Tensor.cat(range.map { epoch.rollout.states[$0].rows(block) }, 0)
-        next = Tensor.cat(range.map { epoch.rollout.states[$0 + 1].rows(block) }, 0)
+        let rows = epoch.rollout.rows(of: block)
+        self.rows = rows
+        x = Tensor.cat(range.map { epoch.rollout.states[$0].rows(rows) }, 0)
+        next = Tensor.cat(range.map { epoch.rollout.states[$0 + 1].rows(rows) }, 0)
     }
 
     private var rollout: Rollout { epoch.rollout }
 
-    /// Picks these transitions out of a list that has a tensor [N, ...] for each step.
-    private func gather(_ list: [Tensor]) -> Tensor { Tensor.cat(range.map { list[$0].rows(block) }, 0) }
+    /// Picks these transitions out of a list that has a tensor [M, ...] for each step.
+    private func gather(_ list: [Tensor]) -> Tensor { Tensor.cat(range.map { list[$0].rows(rows) }, 0) }
 
     /// Evaluates the network: see `DiffusionModel.denoise`.
     func denoise(guidance: Double) -> (guided: Tensor, conditional: Tensor) {
@@ -95,7 +99,7 @@ struct TransitionBatch {
         let states = range.lowerBound...min(range.upperBound, kernel.transitions - 1)
         let context = epoch.conditioning?.prompts.rows(states.flatMap { _ in block })
         var learned = flow(
-            Tensor.cat(states.map { rollout.states[$0].rows(block) }, 0),
+            Tensor.cat(states.map { rollout.states[$0].rows(rows) }, 0),
             times: kernel.times(states.flatMap { step in block.map { _ in step } }), context: context)
         if range.upperBound == kernel.transitions {
             learned = Tensor.cat([learned, Tensor.zeros([block.count], device: model.device)], 0)

@@ -7,7 +7,7 @@ import Tensors
 struct EpochSummary {
     /// How much the final images differ: see `ImageBatch.diversity`.
     let diversity: Double
-    /// KL(P_theta || P_base), nats: see `Sampler.baseDivergence`.
+    /// KL(P_theta || P_base), nats: see `Sampler.baseDivergences`.
     let baseDivergence: Double
     /// The time and the update at which this process began with the epoch, for the speed.
     let start: ContinuousClock.Instant
@@ -27,25 +27,24 @@ extension PromptSet {
 }
 
 extension Sampler {
-    /// Estimates KL(P_theta || P_base) of a trajectory from the same noise, nats: the sum over steps of the
-    /// mean over trajectories, from at most eight of each. P_theta is the policy at rollout.
+    /// Estimates KL(P_theta || P_base) of trajectories from the same noise, nats, by at most eight of their steps. P_theta is the policy
+    /// at rollout. One trajectory is computed at a time, so that its number does not depend on which others lie here.
+    /// - Parameter trajectories: some of those whose states lie here.
     /// - Throws: `TensorError`.
-    func baseDivergence(_ rollout: Rollout, _ conditioning: Conditioning?) throws -> Double {
+    func baseDivergences(_ epoch: ScoredEpoch, of trajectories: [Int]) throws -> [Double] {
         let strata = min(8, kernel.transitions)
-        let trajectories = Array(0..<min(8, rollout.count))
         let chosen = (0..<strata).map { (2 * $0 + 1) * kernel.transitions / (2 * strata) }
-        let sum = try withoutGradients {
-            try chosen.reduce(0.0) { sum, step in
-                let steps = Tensor.full([trajectories.count], Double(step), dtype: .int64, device: model.device)
-                let times = kernel.times(Array(repeating: step, count: trajectories.count))
-                let x = rollout.states[step].rows(trajectories)
-                let base = model.withoutAdapters {
-                    model.denoise(x, times: times, conditioning?.rows(trajectories), guidance: guidance).guided
-                }
-                let guided = rollout.guided[step].rows(trajectories)
-                return sum + Double(try kernel.divergence(guided, from: base, x: x, steps: steps).mean().item())
+        return try withoutGradients {
+            try trajectories.map { trajectory in
+                let row = epoch.rollout.rows(of: [trajectory])
+                func states(_ list: [Tensor]) -> Tensor { Tensor.cat(chosen.map { list[$0].rows(row) }, 0) }
+                let x = states(epoch.rollout.states)
+                let text = epoch.conditioning?.rows(chosen.map { _ in trajectory })
+                let base = model.withoutAdapters { model.denoise(x, times: kernel.times(chosen), text, guidance: guidance).guided }
+                let steps = Tensor(chosen.map(Int64.init), device: model.device)
+                let divergences = kernel.divergence(states(epoch.rollout.guided), from: base, x: x, steps: steps)
+                return Double(try divergences.mean().item()) * Double(kernel.transitions)
             }
         }
-        return sum / Double(strata) * Double(kernel.transitions)
     }
 }

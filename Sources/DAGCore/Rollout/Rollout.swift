@@ -46,16 +46,20 @@ package struct RolloutScores: Sendable, Equatable {
 }
 
 /// Trajectories of the current policy, from noise to data: the data of an epoch of training.
-package struct Rollout {
+///
+/// Prompts, scores and images are of all N trajectories; tensors are of those M that this process trains on.
+package struct Rollout: Codable {
     /// One prompt for each of the N trajectories; empty strings for a model without text.
     package var prompts: [String]
-    /// The T + 1 states x_T ... x_0, float32 [N, C, H, W] each.
+    /// The trajectories whose states lie here, [M]: their places in the epoch, ascending.
+    package var held: [Int] = []
+    /// The T + 1 states x_T ... x_0, float32 [M, C, H, W] each.
     package var states: [Tensor] = []
-    /// log P_F of the T transitions at rollout, float32 [N] each.
+    /// log P_F of the T transitions at rollout, float32 [M] each.
     package var logForward: [Tensor] = []
-    /// The guided network output at the first T states, float32 [N, C, H, W] each.
+    /// The guided network output at the first T states, float32 [M, C, H, W] each.
     package var guided: [Tensor] = []
-    /// log P_F of the pretrained model, float32 [N] each; empty unless the target is anchored to it.
+    /// log P_F of the pretrained model, float32 [M] each; empty unless the target is anchored to it.
     package var logReference: [Tensor] = []
     /// The scores of the trajectories.
     package var scores = RolloutScores(final: [], lookahead: [])
@@ -65,27 +69,39 @@ package struct Rollout {
     /// Number of trajectories.
     package var count: Int { prompts.count }
 
+    /// Returns the rows of the tensors that are those of some trajectories.
+    func rows(of trajectories: [Int]) -> [Int] {
+        let rows = Dictionary(uniqueKeysWithValues: zip(held, 0...))
+        return trajectories.map { rows[$0]! }
+    }
+
     /// Returns the rollout with all tensors on a device.
     func moved(to device: Device) -> Rollout {
         var moved = self
-        moved.states = states.map { $0.to(device) }
-        moved.logForward = logForward.map { $0.to(device) }
-        moved.guided = guided.map { $0.to(device) }
-        moved.logReference = logReference.map { $0.to(device) }
+        moved.takeStates(of: self, held: held) { $0.to(device) }
         return moved
+    }
+
+    /// Takes the tensors of another rollout, each changed by `change`, as those of some trajectories.
+    mutating func takeStates(of other: Rollout, held: [Int], _ change: (Tensor) -> Tensor) {
+        self.held = held
+        states = other.states.map(change)
+        logForward = other.logForward.map(change)
+        guided = other.guided.map(change)
+        logReference = other.logReference.map(change)
     }
 }
 
 extension Rollout {
-    /// Joins batches.
+    /// Joins batches, or the parts of several ranks.
     /// - Throws: `ImageError` if their images differ in size.
     init(concatenating parts: [Rollout]) throws {
         func columns(_ get: (Rollout) -> [Tensor]) -> [Tensor] {
             get(parts[0]).indices.map { k in Tensor.cat(parts.map { get($0)[k] }, 0) }
         }
         self.init(
-            prompts: parts.flatMap(\.prompts), states: columns(\.states), logForward: columns(\.logForward),
-            guided: columns(\.guided), logReference: columns(\.logReference),
-            scores: RolloutScores(concatenating: parts.map(\.scores)), images: try ImageBatch(concatenating: parts.compactMap(\.images)))
+            prompts: parts.flatMap(\.prompts), held: parts.flatMap(\.held), states: columns(\.states), logForward: columns(\.logForward),
+            guided: columns(\.guided), logReference: columns(\.logReference), scores: RolloutScores(concatenating: parts.map(\.scores)),
+            images: try parts[0].images.map { _ in try ImageBatch(concatenating: parts.compactMap(\.images)) })
     }
 }

@@ -11,20 +11,23 @@ final class RolloutCollector {
     private let configuration: TrainingConfiguration
     private let seeds: Seeds
     private let monitor: Monitor
+    private let team: Team
     private var model: any DiffusionModel { sampler.model }
 
     init(
-        _ configuration: TrainingConfiguration, sampler: Sampler, evaluator: RewardEvaluator, prompts: PromptSet, monitor: Monitor
+        _ configuration: TrainingConfiguration, sampler: Sampler, evaluator: RewardEvaluator, prompts: PromptSet, monitor: Monitor,
+        team: Team
     ) {
         self.configuration = configuration
         self.sampler = sampler
         self.evaluator = evaluator
         self.prompts = prompts
         self.monitor = monitor
+        self.team = team
         seeds = Seeds(configuration.seed)
     }
 
-    /// Samples the trajectories of an epoch; the last batch may still be in scoring when this returns.
+    /// Samples this rank's trajectories of an epoch; the last batch may still be in scoring when this returns.
     /// - Parameter lookahead: whether to score the predicted data of every state.
     /// - Throws: `TensorError`, an error of a reward, or `Cancelled`; pending scores are then given up.
     func rollOut(epoch: Int, lookahead: Bool) throws -> PendingRollout {
@@ -38,7 +41,8 @@ final class RolloutCollector {
         if evaluator.wantsStatistics { try calibrate() }
         // A trajectory is a function of its own seed, so batches may be as large as memory allows.
         let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
-        let batches = Array(0..<configuration.trajectoriesPerEpoch).chunks(of: max(configuration.sampleBatchSize, rows))
+        let trajectories = configuration.trajectories(of: team.rank, in: team, epoch: epoch)
+        let batches = trajectories.chunks(of: max(configuration.sampleBatchSize, rows))
         let onStep = monitor.samplingSteps(batches.count * sampler.kernel.stepCount)
         var scored: [Rollout] = []
         var last: UnscoredRollout?
@@ -51,15 +55,18 @@ final class RolloutCollector {
             if let last { scored.append(try last.scored()) }
             last = next
         }
-        return PendingRollout(scored: scored, last: last)
+        return PendingRollout(trajectories: trajectories, scored: scored, last: last)
     }
 
     /// Takes the first statistics of normalised rewards, from one batch of images of the untrained model.
     private func calibrate() throws {
-        let (chosen, seeds) = prompts.fixedSamples(configuration.sampleBatchSize, seeds)
-        let images = try images(chosen, seeds: seeds)
-        let batch = try RewardBatch(images: images, prompts: chosen, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds)
-        evaluator.observe(try evaluator.score(batch).objectives)
+        let objectives = try team.fromLeader("statistics") { _ in
+            let (chosen, seeds) = prompts.fixedSamples(configuration.sampleBatchSize, seeds)
+            let images = try images(chosen, seeds: seeds)
+            let batch = try RewardBatch(images: images, prompts: chosen, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds)
+            return try evaluator.score(batch).objectives
+        }
+        evaluator.observe(objectives)
     }
 
     /// Draws images with the current adapter and the run's steps, eta and guidance.
@@ -78,10 +85,21 @@ final class RolloutCollector {
     }
 
     /// Decodes the last states of trajectories.
-    /// - Throws: `TensorError`.
+    /// - Throws: `TensorError`, or an error of `Team.exchange`.
     func finalImages(_ rollout: Rollout) throws -> ImageBatch {
-        let blocks = Array(0..<rollout.count).chunks(of: configuration.sampleBatchSize)
-        return try ImageBatch(concatenating: blocks.map { try model.decode(rollout.states[sampler.kernel.transitions].rows($0)) })
+        let blocks = Array(rollout.held.indices).chunks(of: configuration.sampleBatchSize)
+        let own = try ImageBatch(concatenating: blocks.map { try model.decode(rollout.states[sampler.kernel.transitions].rows($0)) })
+        let all = try team.exchange("images", own, of: rollout.held)
+        return try ImageBatch(concatenating: all.parts).picking(all.order)
+    }
+
+    /// Estimates KL(P_theta || P_base) as the mean over the first eight trajectories: see `Sampler.baseDivergences`.
+    /// - Throws: `TensorError`, or an error of `Team.exchange`.
+    func baseDivergence(_ epoch: ScoredEpoch) throws -> Double {
+        let watched = epoch.rollout.held.filter { $0 < 8 }
+        let all = try team.exchange("base_kl", sampler.baseDivergences(epoch, of: watched), of: watched)
+        let divergences = all.parts.flatMap { $0 }
+        return all.order.reduce(0) { $0 + divergences[$1] } / Double(divergences.count)
     }
 
     /// Scores the data that is predicted for states of some trajectories of an epoch.
@@ -108,14 +126,19 @@ final class RolloutCollector {
     private func sampleID(_ index: Int, epoch: Int) -> UInt64 { UInt64(epoch * configuration.trajectoriesPerEpoch + index) }
 }
 
-/// The sampled trajectories of an epoch, the last batch of which may still be in scoring.
+/// This rank's sampled trajectories of an epoch, the last batch of which may still be in scoring.
 struct PendingRollout {
+    fileprivate let trajectories: [Int]
     fileprivate let scored: [Rollout]
     fileprivate let last: UnscoredRollout?
 
     /// Waits for the scores; may be called again after a cancellation.
     /// - Throws: an error of a reward, or `Cancelled`.
-    func wait() throws -> Rollout { try Rollout(concatenating: scored + (last.map { [try $0.scored()] } ?? [])) }
+    func wait() throws -> Rollout {
+        var rollout = try Rollout(concatenating: scored + (last.map { [try $0.scored()] } ?? []))
+        rollout.held = trajectories
+        return rollout
+    }
 }
 
 extension Monitor {

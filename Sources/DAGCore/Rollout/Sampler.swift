@@ -81,7 +81,7 @@ package struct Sampler {
     ) throws -> UnscoredRollout {
         try withoutGradients {
             let conditioning = try model.encode(prompts)
-            var rollout = Rollout(prompts: prompts)
+            var rollout = Rollout(prompts: prompts, held: Array(prompts.indices))
             var pending: [PendingReward] = []
             func score(_ images: ImageBatch, heldOut: Bool) throws -> PendingReward {
                 try evaluator.submit(RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: seeds), heldOut: heldOut)

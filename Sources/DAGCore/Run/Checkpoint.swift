@@ -4,14 +4,14 @@ import Tensors
 
 /// The saved state of a run, one safetensors file: adapters, networks, optimisers and rollout are tensors,
 /// all else is JSON in its header.
-struct Checkpoint {
+struct Checkpoint: Codable {
     let state: TrainingState
     /// The rewards' fingerprint.
     let rewards: String
     /// LoRA, flow network and both optimisers.
     let tensors: [String: Tensor]
     /// The trajectories of the epoch under way.
-    let rollout: Rollout?
+    private(set) var rollout: Rollout?
     /// The whole JSON text, which also holds the algorithm's state.
     private let text: Data
 
@@ -77,6 +77,13 @@ struct Checkpoint {
         text = try encoder.encode(
             Record(
                 progress: States(training: state, algorithm: algorithm.state), rewards: rewards, rollout: rollout.map(RolloutRecord.init)))
+    }
+
+    /// Returns the checkpoint with the states of some trajectories alone, if it has any.
+    func holding(_ trajectories: [Int]) -> Checkpoint {
+        var part = self
+        part.rollout = rollout?.holding(trajectories)
+        return part
     }
 
     /// Writes the checkpoint and removes the oldest ones.
@@ -145,7 +152,8 @@ struct Checkpoint {
         tensors = stored.tensors.filter { !$0.key.hasPrefix("rollout.") }
         rollout = try record.rollout.map {
             Rollout(
-                prompts: $0.prompts, states: try list("states"), logForward: try list("log_forward"), guided: try list("guided"),
+                prompts: $0.prompts, held: Array($0.prompts.indices), states: try list("states"), logForward: try list("log_forward"),
+                guided: try list("guided"),
                 logReference: stored.tensors["rollout.log_reference"] == nil ? [] : try list("log_reference"), scores: $0.scores)
         }
     }

@@ -12,7 +12,7 @@ package struct StepMetrics: Sendable {
     package let objectives: [String: Double]
     /// How much the epoch's images differ: see `PromptSet.diversity`.
     package let diversity: Double
-    /// KL(P_theta || P_base), nats: the distance to the pretrained model; see `Sampler.baseDivergence`.
+    /// KL(P_theta || P_base), nats: the distance to the pretrained model; see `Sampler.baseDivergences`.
     package let baseDivergence: Double
     /// Mean loss of a transition.
     package let loss: Double

@@ -27,6 +27,8 @@ package struct OutputFolder: Sendable {
     var checkpoints: URL { url.appendingPathComponent("checkpoints") }
     /// The settings of the run.
     package var configuration: URL { url.appendingPathComponent("config.yaml") }
+    /// Whether a run has been started in the folder.
+    package var hasRun: Bool { FileManager.default.fileExists(atPath: configuration.path) }
     /// The adapter that diffusers loads.
     package var lora: URL { url.appendingPathComponent(Self.loraName) }
 

@@ -1,4 +1,5 @@
 import Foundation
+import Images
 import Rewards
 import Support
 import Tensors
@@ -10,17 +11,20 @@ final class RunRecorder {
     private let collector: RolloutCollector
     private let learner: Learner
     private let monitor: Monitor
+    private let team: Team
     /// The state of the newest checkpoint, so that it is not written twice.
     private var saved: (state: TrainingState, hasRollout: Bool)?
 
     init(
-        _ configuration: TrainingConfiguration, output: OutputFolder, collector: RolloutCollector, learner: Learner, monitor: Monitor
+        _ configuration: TrainingConfiguration, output: OutputFolder, collector: RolloutCollector, learner: Learner, monitor: Monitor,
+        team: Team
     ) {
         self.configuration = configuration
         self.output = output
         self.collector = collector
         self.learner = learner
         self.monitor = monitor
+        self.team = team
     }
 
     private var evaluator: RewardEvaluator { collector.evaluator }
@@ -58,6 +62,8 @@ final class RunRecorder {
     /// - Parameter rollout: the scored trajectories of the epoch under way.
     /// - Throws: `OutputError`, `TensorError`.
     func save(_ state: TrainingState, rollout: Rollout?) throws {
+        let rollout = try rollout?.gathered(by: team)
+        guard team.isLeader else { return }
         var state = state
         state.rewardMoments = evaluator.normalization
         state.metricsLength = output.metricsLength
@@ -68,9 +74,22 @@ final class RunRecorder {
         saved = (state, rollout != nil)
     }
 
-    /// Restores learner, reward statistics and metrics.jsonl from the newest checkpoint of `folder`.
+    /// Restores learner, reward statistics and metrics.jsonl from the newest checkpoint of `folder`, which rank 0 reads.
+    /// - Returns: the checkpoint, with the states of this rank's trajectories.
     /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError` if it does not fit.
     func restore(from folder: OutputFolder) throws -> Checkpoint {
+        let whole = team.isLeader ? try newestCheckpoint(of: folder) : nil
+        let checkpoint = try team.fromLeader("checkpoint") { rank in
+            whole!.holding(configuration.trajectories(of: rank, in: team, epoch: whole!.state.epoch))
+        }
+        try learner.restore(checkpoint.tensors)
+        try checkpoint.restore(learner.algorithm)
+        evaluator.normalization = checkpoint.state.rewardMoments
+        if team.isLeader { try output.truncateMetrics(to: checkpoint.state.metricsLength) }
+        return checkpoint
+    }
+
+    private func newestCheckpoint(of folder: OutputFolder) throws -> Checkpoint {
         let checkpoint = try Checkpoint(newestOf: folder)
         if let difference = evaluator.difference(from: checkpoint.rewards) {
             throw OutputError("\(setting: "resume") \(folder.url.path): that run was trained with other rewards: \(difference)")
@@ -85,16 +104,12 @@ final class RunRecorder {
                     "\(setting: "resume") \(folder.url.path): that run stopped in the middle of an epoch that had other settings")
             }
         }
-        try learner.restore(checkpoint.tensors)
-        try checkpoint.restore(learner.algorithm)
-        evaluator.normalization = checkpoint.state.rewardMoments
-        try output.truncateMetrics(to: checkpoint.state.metricsLength)
         return checkpoint
     }
 
     /// Appends the metrics of an optimiser step to metrics.jsonl.
     /// - Throws: `OutputError`.
-    func append(_ metrics: StepMetrics) throws { try output.append(metrics.json()) }
+    func append(_ metrics: StepMetrics) throws { if team.isLeader { try output.append(metrics.json()) } }
 
     /// Makes the metrics of an optimiser step.
     /// - Parameter state: after the step.
@@ -119,6 +134,10 @@ final class RunRecorder {
     /// - Throws: `OutputError`, `TensorError`, or `Cancelled`.
     func saveSamples(epoch: Int) throws {
         let (prompts, seeds) = collector.prompts.fixedSamples(Self.sheetSize, Seeds(configuration.seed))
-        try collector.images(prompts, seeds: seeds).writeSheet(columns: 4, to: output.sampleSheet(epoch: epoch))
+        let batches = try team.map("sample sheet", Array(prompts.indices).chunks(of: configuration.sampleBatchSize)) { places in
+            try collector.images(places.map { prompts[$0] }, seeds: places.map { seeds[$0] })
+        }
+        guard team.isLeader else { return }
+        try ImageBatch(concatenating: batches).writeSheet(columns: 4, to: output.sampleSheet(epoch: epoch))
     }
 }

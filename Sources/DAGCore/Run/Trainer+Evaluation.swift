@@ -7,21 +7,21 @@ extension Trainer {
     /// Scores images of fixed prompts and seeds with the current adapter, for a line of metrics.jsonl.
     /// - Throws: `ConfigurationError` if the settings ask for no evaluation, an error of a reward,
     ///   `OutputError`, `TensorError`, `Cancelled`.
-    package func evaluate() throws -> Evaluation {
+    package func evaluate() throws -> Evaluation { try team.together("evaluate", evaluated) }
+
+    private func evaluated() throws -> Evaluation {
         guard configuration.evaluationSamples > 0 else {
             throw ConfigurationError("\(setting: "evaluation_samples") is 0: set it to evaluate")
         }
         let (prompts, seeds) = evaluationPrompts.fixedSamples(configuration.evaluationSamples, seeds)
         let batch = configuration.sampleBatchSize
-        var reports: [RewardReport] = []
-        for places in Array(prompts.indices).chunks(of: batch) {
+        let reports = try team.map("evaluation", Array(prompts.indices).chunks(of: batch)) { places in
             monitor.report(.evaluating, places[0], of: prompts.count)
             let chosen = places.map { prompts[$0] }
             let noise = places.map { seeds[$0] }
             let images = try collector.sampler.images(chosen, seeds: noise, batch: batch, onStep: monitor.reportWaiting)
-            reports.append(
-                try collector.evaluator.score(
-                    RewardBatch(images: images, prompts: chosen, sampleIDs: places.map(UInt64.init), seeds: noise)))
+            return try collector.evaluator.score(
+                RewardBatch(images: images, prompts: chosen, sampleIDs: places.map(UInt64.init), seeds: noise))
         }
         let report = RewardReport(concatenating: reports)
         let evaluation = Evaluation(report, of: collector.evaluator)
@@ -30,7 +30,7 @@ extension Trainer {
                 dropped: evaluation.count - evaluation.scored, of: "\(evaluation.count) images", imputed: report.imputed)
             monitor.onWarning("evaluation: \(what): \(failure)")
         }
-        try recorder.output.append(evaluation.json(epoch: state.epoch))
+        if team.isLeader { try recorder.output.append(evaluation.json(epoch: state.epoch)) }
         return evaluation
     }
 
@@ -44,14 +44,14 @@ extension Trainer {
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
     /// - Throws: `OutputError`, `TensorError`, `Cancelled`.
-    package func saveSamples() throws { try recorder.saveSamples(epoch: state.epoch) }
+    package func saveSamples() throws { try team.together("save samples") { try recorder.saveSamples(epoch: state.epoch) } }
 
     /// A line that describes the run.
     package var summary: String {
         let precision = model.dtype == .bfloat16 ? "bf16" : "fp32"
         let prompts = "\(collector.prompts.name) (\(collector.prompts.prompts.count) prompts)"
         let epoch = "\(configuration.trajectoriesPerEpoch) trajectories x \(learner.kernel.transitions) transitions an epoch"
-        let place = "\(precision) on \(model.device), libtorch \(Torch.version)"
+        let place = "\(precision) on \(model.device), libtorch \(Torch.version)" + (team.count > 1 ? ", \(team.count) processes" : "")
         let subject = "\(configuration.algorithm.rawValue) on \(configuration.model)"
         return "\(subject): \(prompts), \(epoch), \(configuration.updatesPerEpoch) optimiser steps, \(place)"
     }

@@ -9,6 +9,8 @@ import Tensors
 package struct TrainingRun {
     /// The settings, as resolved.
     package var configuration: TrainingConfiguration
+    /// The processes of the run; may be set until `prepare`.
+    package var team: Team
     /// The folder to write to.
     package let output: OutputFolder
     private let isContinued: Bool
@@ -16,32 +18,40 @@ package struct TrainingRun {
 
     /// Makes a new run.
     /// - Throws: `ConfigurationError` for bad settings, `OutputError` if the folder is not empty.
-    package init(_ configuration: TrainingConfiguration, output: OutputFolder) throws {
+    package init(_ configuration: TrainingConfiguration, output: OutputFolder, team: Team = Team()) throws {
         try configuration.validate()
-        try output.checkVacant()
+        if team.isLeader { try output.checkVacant() }
         self.configuration = configuration
+        self.team = team
         self.output = output
         isContinued = false
     }
 
-    /// Continues the run in `output`.
+    /// Continues the run in `output`, which rank 0 reads.
     /// - Parameter change: makes new settings from those of the run.
     /// - Throws: `ConfigurationError` if there is no run or it cannot have these settings.
-    package init(continuing output: OutputFolder, change: (TrainingConfiguration) throws -> TrainingConfiguration = { $0 }) throws {
-        guard FileManager.default.fileExists(atPath: output.configuration.path) else {
-            throw ConfigurationError("\(setting: "resume") \(output.url.path): no run there (config.yaml is missing)")
+    package init(
+        continuing output: OutputFolder, team: Team = Team(),
+        change: (TrainingConfiguration) throws -> TrainingConfiguration = { $0 }
+    ) throws {
+        let text = try team.fromLeader("settings") { _ in
+            guard output.hasRun else {
+                throw ConfigurationError("\(setting: "resume") \(output.url.path): no run there (config.yaml is missing)")
+            }
+            return try TrainingConfiguration.resolve(file: output.configuration.path).yaml()
         }
-        let before = try TrainingConfiguration.resolve(file: output.configuration.path)
+        let before = try TrainingConfiguration.resolve(text: text)
         configuration = try change(before)
         try configuration.validate()
         try configuration.validate(continuing: before)
+        self.team = team
         self.output = output
         isContinued = true
     }
 
     /// Claims the folder for as long as this run exists.
     private mutating func claimOutput() throws {
-        guard claim == nil else { return }
+        guard claim == nil, team.isLeader else { return }
         claim = try output.claim()
         // Another trainer may have used the folder since this run was made.
         if !isContinued { try output.checkVacant() }
@@ -54,6 +64,12 @@ package struct TrainingRun {
     /// - Throws: `OutputError` if another trainer is using the folder or it cannot be written, `RewardError`,
     ///   `ModelError`, `ConfigurationError`, `PromptError`, `TensorFileError`.
     package mutating func prepare(rewards: [(RewardSpecification, any Reward)] = [], monitor: Monitor = Monitor()) throws -> Trainer {
+        team.serve(monitor)
+        return try team.together("prepare") { try prepared(rewards, monitor) }
+    }
+
+    private mutating func prepared(_ rewards: [(RewardSpecification, any Reward)], _ monitor: Monitor) throws -> Trainer {
+        try configuration.validate(for: team)
         // An existing folder is claimed before the slow loading of the model, to report a conflict at once.
         if FileManager.default.fileExists(atPath: output.url.path) { try claimOutput() }
         func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
@@ -65,14 +81,31 @@ package struct TrainingRun {
         }
         let trainer = try Trainer(
             configuration, model: loadModel(), evaluator: RewardEvaluator(named + rewards, monitor: monitor), prompts: prompts ?? .none,
-            evaluationPrompts: evaluationPrompts, output: output)
-        try output.prepare()
+            evaluationPrompts: evaluationPrompts, output: output, team: team)
+        try team.agree(on: facts(trainer))
+        if team.isLeader { try output.prepare() }
         try claimOutput()
         if isContinued {
             // A run that was stopped before its first checkpoint starts anew.
-            if Checkpoint.exists(in: output) { try trainer.resume(from: output) } else { try output.truncateMetrics(to: 0) }
+            if try team.fromLeader("checkpoint", { _ in Checkpoint.exists(in: output) }) {
+                try trainer.resume(from: output)
+            } else if team.isLeader {
+                try output.truncateMetrics(to: 0)
+            }
         }
         return trainer
+    }
+
+    /// What has to be the same on all ranks, so that they compute alike.
+    private func facts(_ trainer: Trainer) throws -> [String: String] {
+        var facts = Dictionary(uniqueKeysWithValues: TrainingConfiguration.settings.map { ($0.key, $0.text(of: configuration)) })
+        facts["version"] = DAGVersion.text
+        facts["libtorch"] = Torch.version
+        facts["rewards"] = trainer.collector.evaluator.fingerprint
+        facts["precision in use"] = "\(trainer.model.dtype)"
+        facts["device in use"] = "\(trainer.model.device)"
+        facts["start"] = isContinued ? "a run to continue" : "a new run"
+        return facts
     }
 
     private func loadModel() throws -> DiffusionPipeline {
@@ -93,8 +126,16 @@ extension Trainer {
     /// - Throws: `SelfCheckError`, `OutputError`, `RewardError`, `TensorError`, `Cancelled`.
     package func begin() throws {
         let isNew = stepsDone == 0
-        if isNew { for line in try selfCheck() { monitor.onNote("check: \(line)") } }
-        try recorder.output.writeConfiguration(configuration)
-        if isNew { try saveSamples() }
+        try team.together("begin") {
+            if isNew { for line in try selfCheck() { monitor.onNote("check: \(line)") } }
+            try writeConfiguration()
+            if isNew { try saveSamples() }
+        }
+    }
+
+    /// Writes config.yaml.
+    /// - Throws: `OutputError`.
+    package func writeConfiguration() throws {
+        if team.isLeader { try recorder.output.writeConfiguration(configuration) }
     }
 }

@@ -6,6 +6,7 @@ import Support
 final class ProgressDisplay {
     private let total: Int
     private let alreadyDone: Int
+    private let isSilent: Bool
     private let isTerminal = isatty(STDOUT_FILENO) != 0
     private let start = ContinuousClock.now
     private var latest = ""
@@ -14,9 +15,11 @@ final class ProgressDisplay {
     /// - Parameters:
     ///   - total: optimiser steps of the whole run.
     ///   - done: those that were done before this start.
-    init(total: Int, done: Int) {
+    ///   - isSilent: whether to show nothing, as on ranks other than 0.
+    init(total: Int, done: Int, isSilent: Bool) {
         self.total = total
         alreadyDone = done
+        self.isSilent = isSilent
     }
 
     /// Writes a line that stays.
@@ -62,7 +65,7 @@ final class ProgressDisplay {
     }
 
     /// Writes to standard output; a reader that has gone away (`dag-train | head`) does not end the training.
-    private func write(_ text: String) { try? FileHandle.standardOutput.write(contentsOf: Data(text.utf8)) }
+    private func write(_ text: String) { if !isSilent { try? FileHandle.standardOutput.write(contentsOf: Data(text.utf8)) } }
 
     private static func clock(_ seconds: Double) -> String {
         let s = Int(seconds.rounded())

@@ -42,9 +42,34 @@ struct TrainCommand: Command {
     static func isUsageError(_ error: any Error) -> Bool { ErrorReport.isUsageError(error) }
 
     mutating func execute() throws {
+        let others = LocalProcesses()
+        defer { others.wait() }
+        try train(beside: others)
+    }
+
+    private func train(beside others: LocalProcesses) throws {
+        let team = try makeTeam(others)
         let groups = [subject.values, method.values, amounts.values, machine.values]
-        let session = try TrainingSession(run, settings: groups.reduce(into: [:]) { $0.merge($1) { first, _ in first } })
-        if try session.run() == .stopped { throw ExitCode(130) }
+        do {
+            let session = try team.together("settings") {
+                try TrainingSession(run, settings: groups.reduce(into: [:]) { $0.merge($1) { first, _ in first } }, team: team)
+            }
+            if try session.run() == .stopped { throw ExitCode(130) }
+        } catch let error where !(team.isLeader || team.isBroken || error is ExitCode) {
+            // Rank 0 says it.
+            throw ExitCode(Self.isUsageError(error) ? 2 : 1)
+        }
+    }
+
+    private func makeTeam(_ others: LocalProcesses) throws -> Team {
+        let launched = try Team.launched()
+        guard let count = run.processes, count != launched.count else { return launched }
+        guard launched.count == 1 else {
+            throw ConfigurationError(
+                "\(setting: "processes") is \(count), but a launcher has started \(launched.count): leave \(setting: "processes") out")
+        }
+        guard 1...1024 ~= count else { throw ConfigurationError("\(setting: "processes") must be from 1 to 1024, not \(count)") }
+        return try Team.local(count, start: others.start)
     }
 }
 
@@ -56,4 +81,9 @@ struct RunOptions: ParsableArguments {
     var resume: String?
     @Option(help: ArgumentHelp("Where to write; a new or empty folder.", valueName: "dir"))
     var output: String?
+    @Option(
+        help: ArgumentHelp(
+            "Processes on this machine that share the work, one for each GPU; docs/scaling.md has several machines.",
+            valueName: "n"))
+    var processes: Int?
 }

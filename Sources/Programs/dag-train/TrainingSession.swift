@@ -9,8 +9,10 @@ import Support
 final class TrainingSession {
     private var training: TrainingRun
 
-    /// - Parameter settings: values of flags by key.
-    init(_ options: RunOptions, settings: [String: [String]]) throws {
+    /// - Parameters:
+    ///   - settings: values of flags by key.
+    ///   - team: the processes of the run.
+    init(_ options: RunOptions, settings: [String: [String]], team: Team) throws {
         func resolve(_ base: TrainingConfiguration) throws -> TrainingConfiguration {
             let configuration = try TrainingConfiguration.resolve(base: base, file: options.config, overrides: settings)
             guard !configuration.rewardPlugin.isEmpty else {
@@ -19,8 +21,8 @@ final class TrainingSession {
             }
             return configuration
         }
-        if let folder = options.resume.map(OutputFolder.init) {
-            training = try TrainingRun(continuing: folder, change: resolve)
+        if let folder = try options.resume.map(OutputFolder.init) ?? Self.folderOfFailedAttempt(options, team) {
+            training = try TrainingRun(continuing: folder, team: team, change: resolve)
             if let output = options.output.map(OutputFolder.init), output.url.standardizedFileURL != folder.url.standardizedFileURL {
                 throw ConfigurationError(
                     """
@@ -33,8 +35,14 @@ final class TrainingSession {
             guard let path = options.output else {
                 throw ConfigurationError("\(setting: "output") is missing: a new folder for the LoRA, metrics, samples and checkpoints")
             }
-            training = try TrainingRun(configuration, output: OutputFolder(path))
+            training = try TrainingRun(configuration, output: OutputFolder(path), team: team)
         }
+    }
+
+    /// The folder of the run that a launcher starts anew after a failure, if that has come so far.
+    private static func folderOfFailedAttempt(_ options: RunOptions, _ team: Team) throws -> OutputFolder? {
+        guard Launch.isRestart, let folder = options.output.map(OutputFolder.init) else { return nil }
+        return try team.leads("output") { folder.hasRun } ? folder : nil
     }
 
     enum Ending { case finished, stopped }
@@ -43,15 +51,17 @@ final class TrainingSession {
     func run() throws -> Ending {
         let configuration = training.configuration
         let output = training.output
+        let isLeader = training.team.isLeader
         let monitor = Monitor()
         let trainer = try training.prepare(monitor: monitor)
         let isNew = trainer.stepsDone == 0
-        let display = ProgressDisplay(total: configuration.epochs * configuration.updatesPerEpoch, done: trainer.stepsDone)
+        let display = ProgressDisplay(
+            total: configuration.epochs * configuration.updatesPerEpoch, done: trainer.stepsDone, isSilent: !isLeader)
         trainer.onStep = display.step
         monitor.onProgress = display.progress
         monitor.onNote = display.line
         monitor.onWarning = { display.line("warning: \($0)") }
-        let signals = Self.stopOnSignals(monitor)
+        let signals = Self.stopOnSignals(monitor, isSilent: !isLeader)
         defer { signals.forEach { $0.cancel() } }
         display.line(trainer.summary)
         do {
@@ -61,7 +71,7 @@ final class TrainingSession {
             let after = configuration.evaluationSamples > 0 ? try trainer.evaluate() : nil
             display.finish(before: before, after: after)
         } catch is Cancelled {
-            try output.writeConfiguration(configuration)
+            try trainer.writeConfiguration()
             try trainer.save()
             display.line("stopped and saved; continue with: dag-train --resume \(output.url.relativePath)")
             return .stopped
@@ -72,7 +82,7 @@ final class TrainingSession {
 
     /// Has Ctrl-C and SIGTERM stop the trainer as soon as it can be saved, and a second one end the program
     /// at once.
-    private static func stopOnSignals(_ monitor: Monitor) -> [any DispatchSourceSignal] {
+    private static func stopOnSignals(_ monitor: Monitor, isSilent: Bool) -> [any DispatchSourceSignal] {
         [SIGINT, SIGTERM].map { number in
             signal(number, SIG_IGN)
             let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
@@ -80,7 +90,7 @@ final class TrainingSession {
             source.setEventHandler {
                 if asked { _exit(130) }
                 asked = true
-                report("\nstopping and saving (again to end at once)\n")
+                if !isSilent { report("\nstopping and saving (again to end at once)\n") }
                 monitor.cancel()
             }
             source.resume()

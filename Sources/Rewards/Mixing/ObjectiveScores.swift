@@ -1,5 +1,5 @@
 /// The scores of one objective of a batch.
-package struct ObjectiveScores: Sendable, Equatable {
+package struct ObjectiveScores: Sendable, Equatable, Codable {
     /// The objective with its reward, such as `warmth/red`.
     package let name: String
     /// `[count]`; NaN where there is none.

@@ -1,5 +1,5 @@
 /// The scores of a batch by all rewards of a mixture.
-package struct RewardReport: Sendable {
+package struct RewardReport: Sendable, Codable {
     /// `[count]`: the sum over rewards of weight times trained objective, where a minimised objective is
     /// negated. Larger is better. NaN for a sample that is dropped.
     package let reward: [Float]

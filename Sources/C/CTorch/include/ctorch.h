@@ -19,6 +19,8 @@ extern "C" {
 
 typedef struct ct_tensor_impl *ct_tensor;
 typedef struct ct_generator_impl *ct_generator;
+typedef struct ct_store_impl *ct_store;
+typedef struct ct_group_impl *ct_group;
 
 // Codes of c10::ScalarType.
 enum { CT_UINT8 = 0, CT_INT32 = 3, CT_INT64 = 4, CT_FLOAT16 = 5, CT_FLOAT32 = 6, CT_FLOAT64 = 7, CT_BOOL = 11, CT_BFLOAT16 = 15 };
@@ -116,6 +118,7 @@ void ct_backward(ct_tensor loss);
 // The gradient of a leaf; undefined if it has none.
 ct_tensor ct_grad(ct_tensor t);
 void ct_clear_grad(ct_tensor t);
+void ct_set_grad(ct_tensor t, ct_tensor gradient);
 // Scales the gradients in place so that their joint 2-norm
 // is at most `max_norm`. Returns the norm before that.
 double ct_clip_grad_norm(const ct_tensor _Nonnull *_Nonnull parameters, size_t count, double max_norm);
@@ -124,6 +127,25 @@ double ct_clip_grad_norm(const ct_tensor _Nonnull *_Nonnull parameters, size_t c
 void ct_adamw(const ct_tensor _Nonnull *_Nonnull parameters, const ct_tensor _Nonnull *_Nonnull exp_avg,
     const ct_tensor _Nonnull *_Nonnull exp_avg_sq, const ct_tensor _Nonnull *_Nonnull steps, size_t count, double learning_rate,
     double beta1, double beta2, double weight_decay, double eps);
+
+// Processes (c10d) ------------------------------------------------------------------------------------------
+// Opens a table of texts that the processes of a run share, at an address where one of them, or their launcher, hosts it. A host
+// with port 0 chooses a free one. `prefix` stands before all keys. Null after `seconds`.
+ct_store _Nullable ct_store_open(const char *host, int port, bool hosts, const char *prefix, double seconds);
+int ct_store_port(ct_store s);
+// Sets a text that is not set yet.
+bool ct_store_set(ct_store s, const char *key, const char *text);
+// The text, which the caller frees with free(), or null if it is not set.
+char *_Nullable ct_store_get(ct_store s, const char *key);
+void ct_store_close(ct_store s);
+// Connects with all others, who have to do so too, in the store's `seconds`. An exchange ends with an error after `timeout` seconds.
+// When the process of the next rank (of rank 0 after the last) ends, its number is written to the store as `ended`, if that is unset.
+ct_group _Nullable ct_group_join(ct_store s, int rank, int count, double timeout);
+// Gives each rank its part of `in` and receives one from each into `out`, parts in the order of ranks, of `in_sizes` and `out_sizes`
+// bytes. `waiting(context)` is called every few milliseconds. False (and an error) once a process has ended.
+bool ct_group_exchange(ct_group g, const void *_Nullable in, const int64_t *in_sizes, void *_Nullable out, const int64_t *out_sizes,
+    void (*waiting)(void *context), void *context);
+void ct_group_leave(ct_group g);
 
 #pragma clang assume_nonnull end
 
