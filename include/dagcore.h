@@ -129,6 +129,17 @@ typedef struct dag_observer {
 /// - observer: borrowed during the call, or NULL.
 DAG_EXPORT int32_t dag_trainer_set_observer(dag_trainer *trainer, const dag_observer *observer);
 
+/// Joins the other processes that work on this run, each of which makes the same trainer and then the same calls in the same order, but
+/// for dag_trainer_sample and what only looks in. They share the work, and the results are those of one process; rank 0 alone writes.
+/// A run that is resumed has to have its folder's config.yaml on every rank; checkpoints are read by rank 0. Before start; without this
+/// call a process is alone, whatever launched it. Waits for the others, a minute at most: DAG_FAILED if one does not come. A call that
+/// fails or is cancelled on one rank does so on all. After the end of a process every call returns DAG_FAILED: destroy, and resume.
+/// - rank: from 0. count: of processes.
+/// - host: borrowed; the address of rank 0's machine. Or NULL: rank, count, host and port are as the variables of torchrun, mpirun or srun
+///   say, and the process leaves the GPUs and CPU threads of other ranks on its machine to these (docs/scaling.md).
+/// - port: a free one on that machine, the same for all.
+DAG_EXPORT int32_t dag_trainer_join(dag_trainer *trainer, uint32_t rank, uint32_t count, const char *host, uint32_t port);
+
 /// Training ------------------------------------------------------------------------------------------------------------------------
 
 /// Loads rewards and model; a new run then goes through the self-checks, writes config.yaml and draws samples/epoch-0.png. A reward that

@@ -95,6 +95,21 @@ public func dag_trainer_set_observer(_ trainer: OpaquePointer!, _ observer: Unsa
     call(on: trainer) { trainer in trainer.observe(try observer.map { try read($0, "observer") }) }
 }
 
+@c @implementation
+public func dag_trainer_join(
+    _ trainer: OpaquePointer!, _ rank: UInt32, _ count: UInt32, _ host: UnsafePointer<CChar>!, _ port: UInt32
+) -> Int32 {
+    call(on: trainer) { trainer in
+        let host = try host.map { try text($0, "host") }
+        try trainer.join {
+            guard let host else { return try Team.launched() }
+            guard rank < count, count <= 1 << 16 else { throw Refusal(DAG_INVALID, "rank is \(rank), but count is \(count)") }
+            guard 1...65535 ~= port else { throw Refusal(DAG_INVALID, "port is \(port); it is from 1 to 65535") }
+            return try Team.meeting(rank: Int(rank), of: Int(count), host: host, port: Int(port))
+        }
+    }
+}
+
 // MARK: Training
 
 @c @implementation

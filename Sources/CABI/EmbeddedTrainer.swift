@@ -61,6 +61,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
         trainer?.abandonScores()
         trainer = nil
         rewards = []
+        run.team = Team()
         for callback in callbacks { callback.release() }
     }
 
@@ -93,6 +94,15 @@ final class EmbeddedTrainer: @unchecked Sendable {
     /// - Throws: `DAG_ORDER` after start.
     private func checkNotStarted() throws {
         guard trainer == nil else { throw Refusal(DAG_ORDER, "rewards can only be added before dag_trainer_start") }
+    }
+
+    /// Joins the other processes of the run.
+    /// - Throws: `DAG_ORDER` after start or a call before, or an error of `makeTeam`.
+    func join(_ makeTeam: () throws -> Team) throws {
+        guard trainer == nil, run.team.count == 1 else {
+            throw Refusal(DAG_ORDER, "other processes can be joined once, before dag_trainer_start")
+        }
+        run.team = try makeTeam()
     }
 
     func addPlugin(_ specification: String) throws {

@@ -29,6 +29,10 @@ int32_t dag_trainer_resume(
 int32_t dag_trainer_add_plugin(dag_trainer *trainer, const char *specification) { (void)trainer, (void)specification; return 0; }
 int32_t dag_trainer_add_callback(dag_trainer *trainer, const dag_callback *callback) { (void)trainer, (void)callback; return 0; }
 int32_t dag_trainer_set_observer(dag_trainer *trainer, const dag_observer *observer) { (void)trainer, (void)observer; return 0; }
+int32_t dag_trainer_join(
+    dag_trainer *trainer, uint32_t rank, uint32_t count, const char *host, uint32_t port) {
+    (void)trainer, (void)rank, (void)count, (void)host, (void)port; return 0;
+}
 int32_t dag_trainer_start(dag_trainer *trainer) { (void)trainer; return 0; }
 int32_t dag_trainer_run(dag_trainer *trainer) { (void)trainer; return 0; }
 int32_t dag_trainer_run_epoch(dag_trainer *trainer) { (void)trainer; return 0; }

@@ -88,7 +88,7 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
         let scores = RolloutScores(
             final: try golden["rewards"]!.array(), lookahead: try columns("state_rewards", 5).map { try $0.array() })
         let rollout = Rollout(
-            prompts: Array(repeating: "", count: 4), states: columns("states", 6), logForward: columns("log_pf", 5),
+            prompts: Array(repeating: "", count: 4), held: [0, 1, 2, 3], states: columns("states", 6), logForward: columns("log_pf", 5),
             guided: columns("rollout_output", 5), logReference: [], scores: scores)
         learner.algorithm.prepareEpoch(scores: scores.final, prompts: rollout.prompts)
         let conditioning = Conditioning(prompts: golden["text"]!, empty: golden["unconditional_text"]!)

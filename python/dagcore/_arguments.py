@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -41,6 +41,16 @@ def integer(value: Any, name: str, bits: int) -> int:
     if not 0 <= number < 1 << bits:
         raise ValueError(f"{name} is from 0 to {(1 << bits) - 1}, not {number}")
     return number
+
+
+def team(value: Any) -> tuple[int, int, bytes | None, int]:
+    """Rank, count, host and port; no host for those of a launcher."""
+    if value == "launched":
+        return 0, 0, None, 0
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or len(value) != 4:
+        raise TypeError(f'team is "launched" or (rank, count, host, port), not {value!r}')
+    rank, count, host, port = value
+    return integer(rank, "rank", 32), integer(count, "count", 32), text(host, "host"), integer(port, "port", 32)
 
 
 def items(value: Any, name: str) -> list[Any]:

@@ -159,6 +159,7 @@ _TRAINER = {
     "add_plugin": [c_void_p, c_char_p],
     "add_callback": [c_void_p, POINTER(Callback)],
     "set_observer": [c_void_p, POINTER(Observer)],
+    "join": [c_void_p, c_uint32, c_uint32, c_char_p, c_uint32],
     "start": [c_void_p],
     "run": [c_void_p],
     "run_epoch": [c_void_p],

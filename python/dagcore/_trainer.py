@@ -25,6 +25,8 @@ from ._rewards import Reward, Score
 
 _LOG = logging.getLogger("dagcore")
 _PHASES = {1: "sampling", 2: "training", 3: "evaluating"}
+#: "launched", or rank, count, host and port.
+Team = str | tuple[int, int, str, int]
 
 
 class Status(NamedTuple):
@@ -91,6 +93,9 @@ class Trainer:
     :param rewards: functions, `dagcore.Reward`s, or what --reward-plugin takes, such as "libwarmth.so,weight=0.5" or a path.
     :param output: the folder of the run, new or empty.
     :param progress: called with the phase ("sampling", "training", "evaluating"), how much is done and of how much.
+    :param team: the processes that share the work, each of which makes this trainer and the same calls in the same order, but for `sample`:
+        "launched" for those that torchrun, mpirun or srun has started, or (rank, count, host, port), where rank 0's machine has the
+        address. None: this process alone, whatever launched it.
     :param settings: settings again, which win.
     """
 
@@ -101,10 +106,11 @@ class Trainer:
         output: str | os.PathLike[str],
         rewards: Sequence[Score | Reward | str | os.PathLike[str]] = (),
         progress: Callable[[str, int, int], None] | None = None,
+        team: Team | None = None,
         **settings: Any,
     ) -> None:
         text, folder = arguments.settings(config, settings), arguments.path(output, "output")
-        self._open(output, rewards, progress, lambda *out: c.library().dag_trainer_create(text, folder, *out))
+        self._open(output, rewards, progress, team, lambda *out: c.library().dag_trainer_create(text, folder, *out))
 
     @classmethod
     def resume(
@@ -113,22 +119,25 @@ class Trainer:
         *,
         rewards: Sequence[Score | Reward] = (),
         progress: Callable[[str, int, int], None] | None = None,
+        team: Team | None = None,
         **settings: Any,
     ) -> Trainer:
         """Goes on with the run in a folder, from its newest checkpoint.
 
         :param rewards: the functions among its rewards, again; plugins are in its settings.
+        :param team: as for a new run; each process reads the folder's config.yaml, and rank 0 the checkpoint.
         :param settings: those that are to be others than before.
         """
         trainer = cls.__new__(cls)
         text, folder = arguments.settings(None, settings) if settings else None, arguments.path(output, "output")
-        trainer._open(output, rewards, progress, lambda *out: c.library().dag_trainer_resume(folder, text, *out))
+        trainer._open(output, rewards, progress, team, lambda *out: c.library().dag_trainer_resume(folder, text, *out))
         return trainer
 
-    def _open(self, output, rewards, progress, make) -> None:
+    def _open(self, output, rewards, progress, team, make) -> None:
         if progress is not None and not callable(progress):
             raise TypeError(f"progress is a function, not {type(progress).__name__}")
         rewards = arguments.items(rewards, "rewards")
+        place = None if team is None else arguments.team(team)
         self._handle = ctypes.c_void_p()
         self._output = pathlib.Path(os.fsdecode(output))
         self._watch = _Watch(progress)
@@ -148,6 +157,8 @@ class Trainer:
                 self._callbacks.append(callback)
             self._observer = self._watch.observer()
             c.check(c.library().dag_trainer_set_observer(self._handle, ctypes.byref(self._observer)))
+            if place is not None:
+                c.check(c.library().dag_trainer_join(self._handle, *place))
             self._call("start")
         except BaseException:
             self.close()

@@ -52,7 +52,7 @@ package struct Rollout: Codable {
     /// One prompt for each of the N trajectories; empty strings for a model without text.
     package var prompts: [String]
     /// The trajectories whose states lie here, [M]: their places in the epoch, ascending.
-    package var held: [Int] = []
+    package var held: [Int]
     /// The T + 1 states x_T ... x_0, float32 [M, C, H, W] each.
     package var states: [Tensor] = []
     /// log P_F of the T transitions at rollout, float32 [M] each.

@@ -106,6 +106,14 @@ extension Team {
         try Launch(environment: environment)?.team() ?? Team()
     }
 
+    /// The processes that meet at an address, of which rank 0's machine has it.
+    /// - Throws: `TeamError`.
+    package static func meeting(rank: Int, of count: Int, host: String, port: Int) throws -> Team {
+        try Launch(environment: [
+            "RANK": "\(rank)", "WORLD_SIZE": "\(count)", "MASTER_ADDR": host, "MASTER_PORT": "\(port)",
+        ])?.team() ?? Team()
+    }
+
     /// Some processes on this machine, of which this is rank 0.
     /// - Parameter start: starts another, with these variables in its environment, which then calls `launched`.
     /// - Throws: `TeamError`, or an error of `start`.

@@ -8,7 +8,7 @@ extension Rollout {
     /// - Throws: `ImageError`, or an error of `Team.exchange`.
     func completed(by team: Team, objectives: [String]) throws -> Rollout {
         var numbers = self
-        numbers.takeStates(of: Rollout(prompts: []), held: []) { $0 }
+        numbers.takeStates(of: Rollout(prompts: [], held: []), held: []) { $0 }
         let (parts, order) = try team.exchange("scores", numbers, of: held)
         let all = try Rollout(concatenating: parts)
         var completed = self
