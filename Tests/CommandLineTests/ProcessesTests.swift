@@ -40,8 +40,8 @@ import Testing
     }
 
     /// torchrun, and a job that it starts anew after a failure.
-    @Test(.enabled(if: Shell.has(torchrun), "needs torchrun of .venv, from scripts/setup.sh --python")) func torchruns() throws {
-        let launcher = [torchrun, "--standalone", "--no-python", "--nproc-per-node", "2", "--max-restarts", "1"]
+    @Test(.enabled(if: Shell.has(Self.torchrun), "needs .venv's torchrun, from scripts/setup.sh --python")) func torchruns() throws {
+        let launcher = [Self.torchrun, "--standalone", "--no-python", "--nproc-per-node", "2", "--max-restarts", "1"]
         let plugin = try plugin("faulty", in: folder)
         let once = folder.appendingPathComponent("once").path
         let whole = try run(["dag-train"] + flags("whole", reward: "\(plugin),at=-1"))

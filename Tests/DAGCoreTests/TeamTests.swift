@@ -12,7 +12,7 @@ import Testing
 
 /// Runs `body` on several ranks, which are threads of this process.
 func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> Value) throws -> [Result<Value, any Error>] {
-    func table(_ port: Int) throws -> SharedTable {
+    @Sendable func table(_ port: Int) throws -> SharedTable {
         try SharedTable(host: "127.0.0.1", port: port, hosts: port == 0, name: "test", patience: 60)
     }
     let host = try table(0)
@@ -45,7 +45,7 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
 
     /// A rank that fails before, between or after the exchanges of the others: all end that work, and go on with the next.
     @Test(arguments: [0, 1, 2], [false, true]) func failuresReachAll(step: Int, isCancelled: Bool) throws {
-        let results = try onRanks(3) { team in
+        let results = try onRanks(3) { team -> [any Error] in
             var errors: [any Error] = []
             do {
                 try team.together("work") {
@@ -55,7 +55,8 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
                     }
                 }
             } catch { errors.append(error) }
-            #expect(try team.together("next work") { try team.exchange("ranks", team.rank) } == [0, 1, 2])
+            let ranks = try team.together("next work") { try team.exchange("ranks", team.rank) }
+            #expect(ranks == [0, 1, 2])
             return errors
         }
         for (rank, result) in results.enumerated() {
@@ -135,7 +136,7 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
 
     /// The bits of the sum do not depend on the number of ranks.
     @Test func sumsAreInOneOrder() throws {
-        func vector(_ group: Int) -> Tensor { Tensor.randn([11], generator: Generator(seed: UInt64(group))) * pow(10, Double(group % 5)) }
+        @Sendable func vector(_ group: Int) -> Tensor { Tensor.randn([11], generator: Generator(seed: UInt64(group))) * pow(10, Double(group % 5)) }
         func sums(_ count: Int) throws -> [[Int: [Float]]] {
             try onRanks(count) { team in
                 var sums: [Int: [Float]] = [:]
@@ -225,7 +226,7 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
         init(_ output: OutputFolder) throws {
             for file in [output.lora, output.sampleSheet(epoch: 2)] { files[file.lastPathComponent] = try Data(contentsOf: file) }
             metrics = try String(contentsOf: output.metrics, encoding: .utf8).split(separator: "\n").map {
-                $0.replacing(/,"transitions_per_second":[0-9.]+/, with: "")
+                String($0).replacing(/,"transitions_per_second":[0-9.]+/, with: "")
             }
             let name = try #require(FileManager.default.contentsOfDirectory(atPath: output.checkpoints.path).max())
             let stored = try Safetensors(contentsOf: output.checkpoints.appendingPathComponent(name))
