@@ -38,8 +38,8 @@ package final class SharedTable: @unchecked Sendable {
     }
 }
 
-/// Connections between the processes of a run, of which each has a rank. When one ends, another writes its rank to the table
-/// as `ended`, unless that is set.
+/// Connections between the processes of a run, of which each has a rank. When one ends, another writes its
+/// rank to the table as `ended`, unless that is set.
 package final class ProcessGroup: @unchecked Sendable {
     private let handle: ct_group
     private let count: Int
@@ -59,7 +59,8 @@ package final class ProcessGroup: @unchecked Sendable {
     /// - Parameters:
     ///   - sizes: bytes that each will give.
     ///   - onWait: called every few milliseconds of waiting.
-    /// - Throws: `TensorError` if a process has ended, or after the timeout; the group is then of no more use.
+    /// - Throws: `TensorError` if a process has ended, or after the timeout; the group is then of no more
+    ///   use.
     package func exchange(_ parts: [Data], sizes: [Int], onWait: () -> Void) throws -> [Data] {
         let given = parts.map { Int64($0.count) }
         let mine = parts.reduce(into: Data()) { $0.append($1) }

@@ -13,7 +13,7 @@ import Testing
         [
             "--model", tinySD, "--reward-plugin", reward, "--prompts", "tiny-sd", "--steps", "3", "--sample-batch-size", "4",
             "--batches-per-epoch", "2", "--train-batch-size", "2", "--gradient-accumulation-steps", "4", "--max-rows-per-pass", "8",
-            "--precision", "fp32", "--device", "cpu", "--threads", "1", "--epochs", "3", "--output", output,
+            "--precision", "fp32", "--device", "cpu", "--threads", "1", "--epochs", "2", "--output", output,
         ]
     }
 
@@ -32,15 +32,18 @@ import Testing
         for (name, processes) in [("one", "1"), ("two", "2")] {
             let outcome = try run(["dag-train", "--processes", processes] + flags(name))
             #expect(outcome.status == 0 && outcome.error.isEmpty, "\(outcome)")
-            #expect(outcome.out.split(separator: "\n").count { $0.hasPrefix("epoch") } == 3, "\(outcome.out)")
+            #expect(outcome.out.split(separator: "\n").count { $0.hasPrefix("epoch") } == 2, "\(outcome.out)")
         }
         #expect(try lora("one") == lora("two"))
-        let again = try run(["dag-train", "--processes", "4", "--resume", "two", "--epochs", "4"])
+        let again = try run(["dag-train", "--processes", "4", "--resume", "two", "--epochs", "3"])
         #expect(again.status == 0, "\(again)")
     }
 
     /// torchrun, and a job that it starts anew after a failure.
-    @Test(.enabled(if: Shell.has(Self.torchrun), "needs .venv's torchrun, from scripts/setup.sh --python")) func torchruns() throws {
+    @Test(
+        .slow,
+        .enabled(if: FileManager.default.isExecutableFile(atPath: Self.torchrun), "needs .venv's torchrun, from scripts/setup.sh --python"))
+    func torchruns() throws {
         let launcher = [Self.torchrun, "--standalone", "--no-python", "--nproc-per-node", "2", "--max-restarts", "1"]
         let plugin = try plugin("faulty", in: folder)
         let once = folder.appendingPathComponent("once").path
@@ -53,10 +56,11 @@ import Testing
         #expect(try lora("restarted") == lora("whole"))
     }
 
-    @Test(.programs("mpirun")) func mpiruns() throws {
+    @Test(.slow, .programs("mpirun")) func mpiruns() throws {
         let whole = try run(["dag-train"] + flags("whole"))
         let outcome = try run(
-            ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", "dag-train"] + flags("mpi"), environment: ["MASTER_PORT": "\(Self.port)"])
+            ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", "dag-train"] + flags("mpi"),
+            environment: ["MASTER_PORT": "\(Self.port)"])
         #expect(whole.status == 0 && outcome.status == 0, "\(outcome)")
         #expect(try lora("mpi") == lora("whole"))
     }
@@ -67,19 +71,20 @@ import Testing
 
     /// Errors of settings, and of a reward on either rank: one line, by rank 0.
     @Test func failures() throws {
-        let setting = try run(["dag-train", "--processes", "2"] + flags("run") + ["--beta", "-1"])
-        #expect(setting.status == 2 && lines(setting).count == 1 && setting.error.contains("--beta"), "\(setting)")
+        let setting = try run(["dag-train", "--processes", "2"] + flags("run") + ["--eta", "0"])
+        #expect(setting.status == 2 && lines(setting).count == 1 && setting.error.contains("--eta"), "\(setting)")
         let many = try run(["dag-train", "--processes", "5"] + flags("run"))
         #expect(many.status == 2 && lines(many).count == 1 && many.error.contains("start at most 4"), "\(many)")
         let plugin = try plugin("faulty", in: folder)
         var ranks: Set<Bool> = []
-        for sample in [8, 9, 10] {
+        for sample in [8, 9] {
             let outcome = try run(["dag-train", "--processes", "2"] + flags("\(sample)", reward: "\(plugin),fault=error,at=\(sample)"))
             #expect(outcome.status == 1 && lines(outcome).count == 1, "\(outcome)")
             #expect(outcome.error.contains("the service is down"))
             ranks.insert(outcome.error.contains("rank 1: "))
             // The first epoch is saved.
-            #expect(FileManager.default.fileExists(atPath: folder.appendingPathComponent("\(sample)/pytorch_lora_weights.safetensors").path))
+            #expect(
+                FileManager.default.fileExists(atPath: folder.appendingPathComponent("\(sample)/pytorch_lora_weights.safetensors").path))
         }
         #expect(ranks == [false, true])
     }
@@ -90,8 +95,9 @@ import Testing
             if [[ $(cat /proc/$child/comm) == dag-train ]]; then ranks+=($child); fi; done
         """
 
-    /// A rank is killed after the first epoch: the others end, each with one line, no process stays, and the run can be continued.
-    @Test(arguments: [0, 1, 2]) func killed(rank: Int) throws {
+    /// A rank is killed after the first epoch: the others end, each with one line, no process stays, and the
+    /// run can be continued.
+    @Test(.slow, arguments: [0, 1]) func killed(rank: Int) throws {
         let script = """
             dag-train --processes 3 "$@" >log 2>errors & main=$!
             until grep -q '^epoch   0' log; do sleep 0.02; done
@@ -111,7 +117,7 @@ import Testing
     }
 
     /// Ctrl-C on one rank stops all, and what is saved is the epoch under way.
-    @Test(arguments: [0, 1]) func interrupted(rank: Int) throws {
+    @Test(.slow, arguments: [0, 1]) func interrupted(rank: Int) throws {
         let script = """
             dag-train --processes 2 "$@" >log 2>errors & main=$!
             until grep -q '^epoch   0' log; do sleep 0.02; done

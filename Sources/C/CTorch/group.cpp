@@ -1,4 +1,5 @@
-// Several processes that work on one run: c10d's TCPStore, where they meet, and its ProcessGroupGloo, which carries the data.
+// Several processes that work on one run: c10d's TCPStore, where they meet, and its ProcessGroupGloo, which
+// carries the data.
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -31,7 +32,8 @@ struct ct_store_impl {
 
 struct ct_group_impl {
     c10::intrusive_ptr<c10d::Backend> backend;
-    // A second connection to the next rank, on which nothing is ever sent: receiving ends when that process does.
+    // A second connection to the next rank, on which nothing is ever sent: receiving ends when that process
+    // does.
     c10::intrusive_ptr<c10d::Backend> lifeline;
     c10::intrusive_ptr<c10d::Work> life;
     std::thread watcher;
@@ -41,8 +43,8 @@ struct ct_group_impl {
 namespace {
 Milliseconds milliseconds(double seconds) { return Milliseconds(static_cast<int64_t>(seconds * 1000)); }
 
-// The address of this machine by which others that reach `host` can reach it. The machine's own name, which gloo would take,
-// often stands for 127.0.1.1.
+// The address of this machine by which others that reach `host` can reach it. The machine's own name, which
+// gloo would take, often stands for 127.0.1.1.
 std::string own_address(const std::string &host, int port) {
     addrinfo hints{}, *found = nullptr;
     hints.ai_socktype = SOCK_DGRAM;
@@ -74,8 +76,8 @@ std::set<int> open_files() {
     return numbers;
 }
 
-// Runs `body`, and keeps what it opens from child processes: one that outlives this process would hold its connections open,
-// so that the others would not see its end. Gloo itself does not see to that.
+// Runs `body`, and keeps what it opens from child processes: one that outlives this process would hold its
+// connections open, so that the others would not see its end. Gloo itself does not see to that.
 template <typename Body>
 void without_inheritance(Body body) {
     const std::set<int> before = open_files();

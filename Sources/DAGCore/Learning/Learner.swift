@@ -61,7 +61,8 @@ final class Learner {
     /// Whether the rollout is to score predicted data.
     var wantsLookahead: Bool { usesFlow && configuration.forwardLooking == .rollout }
 
-    /// Makes one step of both optimisers on all transitions of some trajectories, of which each rank has some groups.
+    /// Makes one step of both optimisers on all transitions of some trajectories, of which each rank has some
+    /// groups.
     /// - Parameters:
     ///   - trajectories: by their places in the epoch.
     ///   - update: optimiser steps of this epoch before this one.

@@ -27,8 +27,9 @@ extension PromptSet {
 }
 
 extension Sampler {
-    /// Estimates KL(P_theta || P_base) of trajectories from the same noise, nats, by at most eight of their steps. P_theta is the policy
-    /// at rollout. One trajectory is computed at a time, so that its number does not depend on which others lie here.
+    /// Estimates KL(P_theta || P_base) of trajectories from the same noise, nats, by at most eight of their
+    /// steps. P_theta is the policy at rollout. One trajectory is computed at a time, so that its number does
+    /// not depend on which others lie here.
     /// - Parameter trajectories: some of those whose states lie here.
     /// - Throws: `TensorError`.
     func baseDivergences(_ epoch: ScoredEpoch, of trajectories: [Int]) throws -> [Double] {

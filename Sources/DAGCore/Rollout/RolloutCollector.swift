@@ -27,7 +27,8 @@ final class RolloutCollector {
         seeds = Seeds(configuration.seed)
     }
 
-    /// Samples this rank's trajectories of an epoch; the last batch may still be in scoring when this returns.
+    /// Samples this rank's trajectories of an epoch; the last batch may still be in scoring when this
+    /// returns.
     /// - Parameter lookahead: whether to score the predicted data of every state.
     /// - Throws: `TensorError`, an error of a reward, or `Cancelled`; pending scores are then given up.
     func rollOut(epoch: Int, lookahead: Bool) throws -> PendingRollout {
@@ -93,7 +94,8 @@ final class RolloutCollector {
         return try ImageBatch(concatenating: all.parts).picking(all.order)
     }
 
-    /// Estimates KL(P_theta || P_base) as the mean over the first eight trajectories: see `Sampler.baseDivergences`.
+    /// Estimates KL(P_theta || P_base) as the mean over the first eight trajectories: see
+    /// `Sampler.baseDivergences`.
     /// - Throws: `TensorError`, or an error of `Team.exchange`.
     func baseDivergence(_ epoch: ScoredEpoch) throws -> Double {
         let watched = epoch.rollout.held.filter { $0 < 8 }

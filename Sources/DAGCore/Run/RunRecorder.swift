@@ -74,7 +74,8 @@ final class RunRecorder {
         saved = (state, rollout != nil)
     }
 
-    /// Restores learner, reward statistics and metrics.jsonl from the newest checkpoint of `folder`, which rank 0 reads.
+    /// Restores learner, reward statistics and metrics.jsonl from the newest checkpoint of `folder`, which
+    /// rank 0 reads.
     /// - Returns: the checkpoint, with the states of this rank's trajectories.
     /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError` if it does not fit.
     func restore(from folder: OutputFolder) throws -> Checkpoint {

@@ -55,8 +55,8 @@ package struct Launch {
         job = (["dag"] + names + [Self.attempt(environment)]).joined(separator: "/")
     }
 
-    /// Leaves this process its part of the machine, where there are several: its GPU, which its rewards' processes inherit, and its part
-    /// of the CPU's threads. Before the first use of a GPU.
+    /// Leaves this process its part of the machine, where there are several: its GPU, which its rewards'
+    /// processes inherit, and its part of the CPU's threads. Before the first use of a GPU.
     private func takePartOfMachine() {
         guard localCount > 1 else { return }
         let machine = ProcessInfo.processInfo
@@ -115,7 +115,8 @@ extension Team {
     }
 
     /// Some processes on this machine, of which this is rank 0.
-    /// - Parameter start: starts another, with these variables in its environment, which then calls `launched`.
+    /// - Parameter start: starts another, with these variables in its environment, which then calls
+    ///   `launched`.
     /// - Throws: `TeamError`, or an error of `start`.
     package static func local(_ count: Int, start: (_ variables: [String: String]) throws -> Void) throws -> Team {
         let environment = ProcessInfo.processInfo.environment

@@ -1,10 +1,11 @@
 import Tensors
 
-/// The sum of the gradients of an optimiser step's groups, always added up in the order of one binary tree over the groups: the same
-/// bits however many ranks have computed them.
+/// The sum of the gradients of an optimiser step's groups, always added up in the order of one binary tree
+/// over the groups: the same bits however many ranks have computed them.
 ///
-/// A rank holds the sums of the largest whole subtrees of its groups. For the total each rank adds up one part of all subtrees' vectors
-/// for all: what travels is twice the vector, as in other ways of summing over processes.
+/// A rank holds the sums of the largest whole subtrees of its groups. For the total each rank adds up one
+/// part of all subtrees' vectors for all: what travels is twice the vector, as in other ways of summing over
+/// processes.
 struct OrderedSum {
     /// Number of groups.
     private let count: Int

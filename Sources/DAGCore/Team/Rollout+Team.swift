@@ -3,7 +3,8 @@ import Rewards
 import Tensors
 
 extension Rollout {
-    /// Puts the numbers and images of all ranks' trajectories together, in the order of the epoch. States stay where they are.
+    /// Puts the numbers and images of all ranks' trajectories together, in the order of the epoch. States
+    /// stay where they are.
     /// - Parameter objectives: the names of the scores' objectives, in order.
     /// - Throws: `ImageError`, or an error of `Team.exchange`.
     func completed(by team: Team, objectives: [String]) throws -> Rollout {
@@ -46,7 +47,8 @@ extension Rollout {
 extension Team {
     /// Gives every rank what each has of some trajectories.
     /// - Parameter trajectories: those that this rank has, by their places in the epoch.
-    /// - Returns: the parts in the order of ranks, and for each trajectory, ascending, its place in the parts joined.
+    /// - Returns: the parts in the order of ranks, and for each trajectory, ascending, its place in the parts
+    ///   joined.
     /// - Throws: an error of `exchange`.
     func exchange<Part: Codable>(_ purpose: String, _ part: Part, of trajectories: [Int]) throws -> (parts: [Part], order: [Int]) {
         let joined = try exchange(purpose, trajectories).flatMap { $0 }
@@ -63,7 +65,8 @@ extension RolloutScores {
             imputed: imputed, firstFailure: firstFailure)
     }
 
-    /// Returns the scores with the objectives in the order of `names`: encoded ones are in alphabetical order.
+    /// Returns the scores with the objectives in the order of `names`: encoded ones are in alphabetical
+    /// order.
     func ordered(_ names: [String]) -> RolloutScores {
         var scores = self
         scores.objectives = names.compactMap { name in objectives[name].map { ObjectiveScores(name, $0) } }

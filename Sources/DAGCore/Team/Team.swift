@@ -3,7 +3,8 @@ import Support
 import Synchronization
 import Tensors
 
-/// What ended the work of this rank although it did nothing wrong itself: one line that names the rank and the remedy.
+/// What ended the work of this rank although it did nothing wrong itself: one line that names the rank and
+/// the remedy.
 package struct TeamError: OneLineError {
     /// One line: the rank, what happened there, and the remedy.
     package let description: String
@@ -11,14 +12,17 @@ package struct TeamError: OneLineError {
     init(_ description: String) { self.description = description }
 }
 
-/// The processes that work on one run, each of which has a rank: one process, unless a launcher has started several.
+/// The processes that work on one run, each of which has a rank: one process, unless a launcher has started
+/// several.
 ///
-/// All do the same with the same settings. What all know they compute alike; what each has done by itself the others learn in
-/// an exchange. A rank that fails or is cancelled says so in the exchange that the others are waiting in or come to next, so
-/// that all ranks leave a piece of work in the same way. One process alone is a team of one, whose exchanges are the identity.
+/// All do the same with the same settings. What all know they compute alike; what each has done by itself the
+/// others learn in an exchange. A rank that fails or is cancelled says so in the exchange that the others are
+/// waiting in or come to next, so that all ranks leave a piece of work in the same way. One process alone is
+/// a team of one, whose exchanges are the identity.
 ///
-/// The rule that keeps ranks from waiting for each other for ever: whether an exchange is made may depend only on what all
-/// ranks know alike (settings, progress, what was exchanged), never on a file, a clock, a flag or a callback.
+/// The rule that keeps ranks from waiting for each other for ever: whether an exchange is made may depend
+/// only on what all ranks know alike (settings, progress, what was exchanged), never on a file, a clock, a
+/// flag or a callback.
 package final class Team: @unchecked Sendable {
     /// The number of this process, from 0.
     package let rank: Int
@@ -86,7 +90,8 @@ package final class Team: @unchecked Sendable {
 
     /// Does a piece of work that all ranks do. Either it succeeds on all ranks, or it throws on all.
     /// - Parameter purpose: says what is done, in the message when another rank is doing something else.
-    /// - Throws: an error of `body`, here or on another rank, whose error is then a `TeamError`; `Cancelled` if a rank was cancelled.
+    /// - Throws: an error of `body`, here or on another rank, whose error is then a `TeamError`; `Cancelled`
+    ///   if a rank was cancelled.
     package func together<Value>(_ purpose: String, _ body: () throws -> Value) throws -> Value {
         guard group != nil, !isTogether else { return try body() }
         isTogether = true

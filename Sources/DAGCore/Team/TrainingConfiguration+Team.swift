@@ -4,8 +4,8 @@ extension TrainingConfiguration {
     /// Returns the order in which the trajectories of an epoch are trained on.
     func order(epoch: Int) -> [Int] { Seeds(seed).permutation(.shuffle, epoch: epoch, count: trajectoriesPerEpoch) }
 
-    /// Returns the trajectories of an epoch that a rank trains on, ascending: its share of the groups of each optimiser step. The rank
-    /// that trains on a trajectory samples it, so that states never move.
+    /// Returns the trajectories of an epoch that a rank trains on, ascending: its share of the groups of each
+    /// optimiser step. The rank that trains on a trajectory samples it, so that states never move.
     func trajectories(of rank: Int, in team: Team, epoch: Int) -> [Int] {
         order(epoch: epoch).chunks(of: trajectoriesPerUpdate).flatMap { step in
             let groups = step.chunks(of: trainBatchSize)

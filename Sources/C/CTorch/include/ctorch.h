@@ -129,8 +129,9 @@ void ct_adamw(const ct_tensor _Nonnull *_Nonnull parameters, const ct_tensor _No
     double beta1, double beta2, double weight_decay, double eps);
 
 // Processes (c10d) ------------------------------------------------------------------------------------------
-// Opens a table of texts that the processes of a run share, at an address where one of them, or their launcher, hosts it. A host
-// with port 0 chooses a free one. `prefix` stands before all keys. Null after `seconds`.
+// Opens a table of texts that the processes of a run share, at an address where one of them, or their
+// launcher, hosts it. A host with port 0 chooses a free one. `prefix` stands before all keys. Null (and an
+// error) after `seconds`.
 ct_store _Nullable ct_store_open(const char *host, int port, bool hosts, const char *prefix, double seconds);
 int ct_store_port(ct_store s);
 // Sets a text that is not set yet.
@@ -138,11 +139,13 @@ bool ct_store_set(ct_store s, const char *key, const char *text);
 // The text, which the caller frees with free(), or null if it is not set.
 char *_Nullable ct_store_get(ct_store s, const char *key);
 void ct_store_close(ct_store s);
-// Connects with all others, who have to do so too, in the store's `seconds`. An exchange ends with an error after `timeout` seconds.
-// When the process of the next rank (of rank 0 after the last) ends, its number is written to the store as `ended`, if that is unset.
+// Connects with all others, who have to do so too, in the store's `seconds`. An exchange ends with an error
+// after `timeout` seconds. When the process of the next rank (of rank 0 after the last) ends, its number is
+// written to the store as `ended`, if that is unset.
 ct_group _Nullable ct_group_join(ct_store s, int rank, int count, double timeout);
-// Gives each rank its part of `in` and receives one from each into `out`, parts in the order of ranks, of `in_sizes` and `out_sizes`
-// bytes. `waiting(context)` is called every few milliseconds. False (and an error) once a process has ended.
+// Gives each rank its part of `in` and receives one from each into `out`, parts in the order of ranks, of
+// `in_sizes` and `out_sizes` bytes. `waiting(context)` is called every few milliseconds. False (and an error)
+// once a process has ended.
 bool ct_group_exchange(ct_group g, const void *_Nullable in, const int64_t *in_sizes, void *_Nullable out, const int64_t *out_sizes,
     void (*waiting)(void *context), void *context);
 void ct_group_leave(ct_group g);
