@@ -456,6 +456,29 @@ import Testing
         dag_trainer_destroy(trainer)
     }
 
+    /// Two trainers that have joined, here of one process, share the work of one.
+    @Test(.slow) func joining() throws {
+        let changes = ["train_batch_size": 2, "gradient_accumulation_steps": 2, "max_rows_per_pass": 4]
+        let alone = try Session(changes)
+        #expect(dag_trainer_start(alone.trainer) == DAG_OK && dag_trainer_run(alone.trainer) == DAG_OK, "\(Self.lastError)")
+        #expect(dag_trainer_join(alone.trainer, 0, 2, "127.0.0.1", 29500) == DAG_ORDER)
+
+        let sessions = try [Session(changes), Session(changes)]
+        nonisolated(unsafe) let trainers = sessions.map(\.trainer)
+        let port = UInt32.random(in: 20000..<30000)  // most likely free
+        #expect(dag_trainer_join(trainers[0], 2, 2, "127.0.0.1", port) == DAG_INVALID && Self.lastError == "rank is 2, but count is 2")
+        #expect(dag_trainer_join(trainers[0], 0, 2, "127.0.0.1", 0) == DAG_INVALID && Self.lastError.contains("port is 0"))
+        let statuses = concurrently(2) { rank -> [Int32] in
+            [
+                dag_trainer_join(trainers[rank], UInt32(rank), 2, "127.0.0.1", port), dag_trainer_start(trainers[rank]),
+                dag_trainer_run(trainers[rank]),
+            ]
+        }
+        #expect(statuses == [[0, 0, 0], [0, 0, 0]])
+        #expect(try sessions[0].lora == alone.lora)
+        #expect(!FileManager.default.fileExists(atPath: sessions[1].folder.path))  // rank 0 alone writes
+    }
+
     /// A program that was compiled when structs were shorter gets its fields, and nothing is written beyond.
     @Test func shorterStructs() throws {
         let session = try Session()

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -114,6 +115,34 @@ def test_parts_and_resume_are_bit_equal(tmp_path, expected):
         assert trainer.run_epoch().index == 0
         trainer.run()
     assert trainer.lora.read_bytes() == expected
+
+
+def test_processes_share_a_run(tmp_path):
+    code = '''
+import sys
+import dagcore
+from redness import redness
+settings = dict(max_rows_per_pass=4, train_batch_size=2, gradient_accumulation_steps=2, threads=1)
+output, team = sys.argv[1], None if sys.argv[2] == "alone" else "launched"
+with dagcore.Trainer({0}, rewards=[redness], output=output, team=team, **settings) as trainer:
+    trainer.run()
+'''.replace("{0}", repr(SMALL))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": str(port), "PYTHONPATH": str(HERE)}
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path / "team", "team"], env={**os.environ, "RANK": rank, **variables})
+        for rank in "01"
+    ]
+    assert [rank.wait() for rank in ranks] == [0, 0]
+    # Without `team` a trainer is alone, whatever variables are set.
+    run(sys.executable, "-c", code, tmp_path / "alone", "alone", RANK="0", **variables)
+    assert adapter(tmp_path / "team") == adapter(tmp_path / "alone")
+
+
+def adapter(folder):
+    return (folder / "pytorch_lora_weights.safetensors").read_bytes()
 
 
 def test_ctrl_c_stops_cleanly(tmp_path, expected):
@@ -306,6 +335,8 @@ def test_wrong_input_is_an_exception_that_says_what(tmp_path):
         (ValueError, "output has a NUL", dict(output="a\0b")),
         (TypeError, "progress is a function, not int", dict(progress=1)),
         (TypeError, "rewards is a sequence, not function", dict(rewards=redness)),
+        (TypeError, 'team is "launched" or', dict(rewards=[redness], team=3)),
+        (ValueError, "rank is from 0", dict(rewards=[redness], team=(-1, 2, "127.0.0.1", 29500))),
         (TypeError, "rewards is a sequence, not str", dict(rewards="libwarmth.so")),
         (TypeError, r"rewards\[1\] is a function, .* not int", dict(rewards=[redness, 7])),
         (ValueError, r"rewards\[0\] has a NUL", dict(rewards=["lib\0.so"])),
