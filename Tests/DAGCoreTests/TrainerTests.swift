@@ -246,6 +246,39 @@ import Testing
         #expect(names == ["text encoder separates prompts", "importance ratio on a fresh rollout", "rewards answer sanely"])
     }
 
+    /// Clipped ratios of a second optimiser step need float32: in bfloat16 rounding alone passes the clip range.
+    @Test func roundingOfRatiosIsHeldAgainstTheClipRange() throws {
+        func check(_ dtype: DType, clipRange: Double = 1e-4, algorithm: AlgorithmName = .ddpo, updates: Int = 2) throws -> String? {
+            let folder = try TemporaryFolder()
+            let output = OutputFolder(folder.url.appendingPathComponent("run").path)
+            try output.prepare()
+            let configuration = smallConfiguration {
+                $0.algorithm = algorithm
+                $0.clipRange = clipRange
+                $0.gradientAccumulationSteps = 2 / updates
+            }
+            let model = try DiffusionPipeline(folder: configuration.model, dtype: dtype, device: .cpu)
+            let trainer = try Trainer(
+                configuration, model: model, evaluator: brightness(), prompts: PromptSet.load(configuration.prompts), output: output)
+            let lora = try trainer.learner.lora.encoded()
+            let lines = Result { try trainer.selfCheck() }
+            #expect(try trainer.learner.lora.encoded() == lora)
+            return try lines.get().first { $0.hasPrefix("rounding") }
+        }
+        #expect(try check(.float32)?.hasPrefix("rounding in fp32 moves log rho by ") == true)
+        #expect(try check(.bfloat16, clipRange: 1)?.hasPrefix("rounding in bf16 moves log rho by ") == true)
+        #expect(try check(.bfloat16, updates: 1) == nil)
+        #expect(try check(.bfloat16, algorithm: .dagDB) == nil)
+        for algorithm in [AlgorithmName.ddpo, .dagKL] {
+            let error = #expect(throws: SelfCheckError.self) { try check(.bfloat16, algorithm: algorithm) }
+            let text = error.map { ErrorReport.line(for: $0, .flag) } ?? ""
+            #expect(text.contains("of 4 transitions 4 are beyond --clip-range 0.0001"), "\(text)")
+            #expect(text.contains("--precision fp32"))
+        }
+        #expect(smallConfiguration { ($0.algorithm, $0.precision) = (.dagKL, .auto) }.dtype(on: .cuda) == .float32)
+        #expect(smallConfiguration { ($0.algorithm, $0.precision) = (.dagDB, .auto) }.dtype(on: .cuda) == .bfloat16)
+    }
+
     /// Warm colours are rewarded and become more frequent: the whole loop has the right sign.
     @Test(.slow) func rewardRises() throws {
         // Red minus blue in the middle of the image, at most 1.

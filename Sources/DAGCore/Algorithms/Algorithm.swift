@@ -8,6 +8,9 @@ package enum AlgorithmName: String, SettingChoice {
     case dagSubTB = "dag-subtb"
     case ddpo
 
+    /// Whether the loss weighs transitions by the importance ratio, and clips it.
+    var clipsRatio: Bool { self == .dagKL || self == .ddpo }
+
     /// Makes the algorithm with the settings that concern it.
     /// - Parameter newFlow: makes the network of the state flow, for algorithms that train one.
     /// - Throws: errors of `newFlow`.

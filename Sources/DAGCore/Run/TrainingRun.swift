@@ -79,7 +79,7 @@ package struct TrainingRun {
         let device = try configuration.device.resolve()
         if configuration.threads > 0 { Torch.threads = configuration.threads }
         let model = try DiffusionPipeline(
-            folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
+            folder: configuration.model, dtype: configuration.dtype(on: device), device: device)
         if model.textWidth != nil, configuration.prompts.isEmpty {
             throw ConfigurationError(
                 "\(setting: "prompts") is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
