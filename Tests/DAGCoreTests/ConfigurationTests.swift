@@ -84,7 +84,9 @@ import Testing
     }
 
     @Test(arguments: [
-        ("bta: 5\n", "unknown key 'bta'; known are algorithm,"), ("beta: much\n", "run.yaml: beta: 'much' is not a number"),
+        ("bta: 5\n", "unknown key 'bta'; did you mean beta? known are algorithm,"),
+        ("learning-rate: 1\n", "did you mean learning_rate?"), ("colour: red\n", "unknown key 'colour'; known are algorithm,"),
+        ("beta: much\n", "run.yaml: beta: 'much' is not a number"),
         ("algorithm: grpo\n", "algorithm: 'grpo' is not one of dag-db, dag-kl"), ("- a\n", "mapping"), ("", "mapping"),
         ("beta: [1\n", "run.yaml"), ("steps: 2.5\n", "steps: '2.5' is not a whole number"), ("steps: '4'\n", "steps: '4'"),
         ("steps: [4]\n", "steps: a list is not a whole number"), ("seed: -1\n", "seed: '-1'"), ("beta: {a: 1}\n", "nothing nested"),
