@@ -63,7 +63,7 @@ package struct RewardScores: Sendable, Equatable {
     private static func text(unusable value: Float, as name: String) -> String {
         if value.isNaN { return "nan as \(name); scores must be finite" }
         let text = "\(value) as \(name); scores must be finite and fit 32 bits"
-        return value > 0 ? text : text + ": if it means a target of zero, return a floor instead, or use on_failure=impute:X"
+        return value > 0 ? text : text + " (for a target of zero return a floor, or have on_failure=impute:X assume one)"
     }
 
     /// Starts without scores: each sample is still to be given some by `take`, or a reason by `fail`.

@@ -190,8 +190,8 @@ private final class RudeReward: Reward {
         specification.onFailure = .drop
         let report = try RewardEvaluator([(specification, least)]).score(RewardFixture.batch(count: 2))
         #expect(
-            report.failures[0] == "reward least cannot score sample 1: -inf as score; scores must be finite and fit 32 bits: "
-                + "if it means a target of zero, return a floor instead, or use on_failure=impute:X")
+            report.failures[0] == "reward least cannot score sample 1: -inf as score; scores must be finite and fit 32 bits "
+                + "(for a target of zero return a floor, or have on_failure=impute:X assume one)")
         #expect(report.failures[1] == "reward least cannot score sample 2: inf as score; scores must be finite and fit 32 bits")
     }
 
