@@ -1,4 +1,5 @@
 import Foundation
+import Tensors
 import TestSupport
 import Testing
 
@@ -75,6 +76,14 @@ import Testing
             let read = try TrainingConfiguration.resolve(text: smallConfiguration { $0.eta = number }.yaml())
             #expect(read.eta.bitPattern == number.bitPattern, "\(number)")
         }
+    }
+
+    /// What runs out of memory names the settings that help, of the program at hand.
+    @Test func memoryHasARemedy() throws {
+        let error = try #require(#expect(throws: TensorError.self) { try Tensor.zeros([1 << 50]).array(Float.self) })
+        let trainer = "; lower --train-batch-size, --max-rows-per-pass or --sample-batch-size"
+        #expect(ErrorReport.line(for: error, .flag).hasSuffix(trainer))
+        #expect(ErrorReport.line(for: error, .flag, memory: "\(setting: "batch_size")").hasSuffix("; lower --batch-size"))
     }
 
     /// Files of earlier versions had 5e+1 for 50.
