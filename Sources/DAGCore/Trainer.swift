@@ -56,7 +56,7 @@ package final class Trainer {
         learner = try Learner(
             configuration, model: model, kernel: kernel, monitor: monitor,
             scorePredictions: { try collector.scorePredictions($0, $1, trajectories: $2) }, makeFlow: makeFlow)
-        recorder = RunRecorder(configuration, output: output, collector: collector, learner: learner, monitor: monitor)
+        recorder = RunRecorder(configuration, output: output, collector: collector, learner: learner)
         self.evaluationPrompts = evaluationPrompts ?? prompts
     }
 
@@ -113,7 +113,8 @@ package final class Trainer {
         do {
             let rollout = try pending.wait()
             try warnOfFailures(rollout.scores)
-            learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
+            let warning = learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
+            recorder.observe(rollout.scores, warning, &state).forEach(monitor.onWarning)
             try train(on: rollout, start: start)
         } catch {
             if !(error is Cancelled) { stage = .idle }
@@ -133,11 +134,12 @@ package final class Trainer {
         let order = seeds.permutation(.shuffle, epoch: epoch.index, count: epoch.rollout.count)
         let sums = try learner.step(
             epoch, Array(order[state.update * size..<(state.update + 1) * size]), update: state.update, step: state.step)
+        if let warning = state.watch.observe(sums) { monitor.onWarning("step \(state.step): \(warning)") }
         state.update += 1
         state.step += 1
         let metrics = recorder.metrics(sums, epoch, summary, state)
         if state.update == configuration.updatesPerEpoch {
-            recorder.observe(epoch, summary, &state)
+            recorder.observe(epoch, summary, &state).forEach(monitor.onWarning)
             state.epoch += 1
             state.update = 0
             stage = .trained

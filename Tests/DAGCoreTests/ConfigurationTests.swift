@@ -1,4 +1,5 @@
 import Foundation
+import Tensors
 import TestSupport
 import Testing
 
@@ -77,6 +78,14 @@ import Testing
         }
     }
 
+    /// What runs out of memory names the settings that help, of the program at hand.
+    @Test func memoryHasARemedy() throws {
+        let error = try #require(#expect(throws: TensorError.self) { try Tensor.zeros([1 << 50]).array(Float.self) })
+        let trainer = "; lower --train-batch-size, --max-rows-per-pass or --sample-batch-size"
+        #expect(ErrorReport.line(for: error, .flag).hasSuffix(trainer))
+        #expect(ErrorReport.line(for: error, .flag, memory: "\(setting: "batch_size")").hasSuffix("; lower --batch-size"))
+    }
+
     /// Files of earlier versions had 5e+1 for 50.
     @Test func olderFilesAreRead() throws {
         let read = try TrainingConfiguration.resolve(text: "beta: 5e+1\nlearning_rate: 3e-4\neta: 1e+0\nsubtb_lambda: 9e-1\nseed: 3\n")
@@ -84,7 +93,9 @@ import Testing
     }
 
     @Test(arguments: [
-        ("bta: 5\n", "unknown key 'bta'; known are algorithm,"), ("beta: much\n", "run.yaml: beta: 'much' is not a number"),
+        ("bta: 5\n", "unknown key 'bta'; did you mean beta? known are algorithm,"),
+        ("learning-rate: 1\n", "did you mean learning_rate?"), ("colour: red\n", "unknown key 'colour'; known are algorithm,"),
+        ("beta: much\n", "run.yaml: beta: 'much' is not a number"),
         ("algorithm: grpo\n", "algorithm: 'grpo' is not one of dag-db, dag-kl"), ("- a\n", "mapping"), ("", "mapping"),
         ("beta: [1\n", "run.yaml"), ("steps: 2.5\n", "steps: '2.5' is not a whole number"), ("steps: '4'\n", "steps: '4'"),
         ("steps: [4]\n", "steps: a list is not a whole number"), ("seed: -1\n", "seed: '-1'"), ("beta: {a: 1}\n", "nothing nested"),

@@ -104,10 +104,13 @@ final class Learner {
         sums.policyGradNorm = try policyOptimizer.clipGradients(maxNorm: configuration.maxGradNorm)
         sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
         guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
+            let rates: Message =
+                usesFlow
+                ? "\(setting: "learning_rate"), \(setting: "flow_learning_rate") or \(setting: "beta")" : "\(setting: "learning_rate")"
+            let precision: Message = model.dtype == .float32 ? "" : ", or use \(setting: "precision") fp32"
             throw TrainingError(
                 """
-                loss or gradient is not finite in step \(step): lower \(setting: "learning_rate"), \
-                \(setting: "flow_learning_rate") or \(setting: "beta"), or use \(setting: "precision") fp32; \
+                loss or gradient is not finite in step \(step): lower \(rates)\(precision); \
                 the weights before this step are kept
                 """)
         }

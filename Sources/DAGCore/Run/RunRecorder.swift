@@ -3,37 +3,45 @@ import Rewards
 import Support
 import Tensors
 
-/// Records a run in its folder: metrics, checkpoints and sample sheets. Warns of reward hacking.
+/// Records a run in its folder: metrics, checkpoints and sample sheets. Finds what a user is to be warned of.
 final class RunRecorder {
     let output: OutputFolder
     private let configuration: TrainingConfiguration
     private let collector: RolloutCollector
     private let learner: Learner
-    private let monitor: Monitor
     /// The state of the newest checkpoint, so that it is not written twice.
     private var saved: (state: TrainingState, hasRollout: Bool)?
 
-    init(
-        _ configuration: TrainingConfiguration, output: OutputFolder, collector: RolloutCollector, learner: Learner, monitor: Monitor
-    ) {
+    init(_ configuration: TrainingConfiguration, output: OutputFolder, collector: RolloutCollector, learner: Learner) {
         self.configuration = configuration
         self.output = output
         self.collector = collector
         self.learner = learner
-        self.monitor = monitor
     }
 
     private var evaluator: RewardEvaluator { collector.evaluator }
 
-    /// Adds an epoch to the statistics of the rewards and to the watch, and passes on its warnings.
-    func observe(_ epoch: ScoredEpoch, _ summary: EpochSummary, _ state: inout TrainingState) {
+    /// Shows scores that are to be trained on to the watch.
+    /// - Parameter warning: the algorithm's own, given once a run.
+    /// - Returns: warnings.
+    func observe(_ scores: RolloutScores, _ warning: String?, _ state: inout TrainingState) -> [String] {
+        let lines = [
+            state.watch.observe(scores: scores.final, of: evaluator.trainedNames, by: configuration.algorithm),
+            warning.flatMap { state.watch.once("algorithm", $0) },
+        ]
+        return lines.compactMap { $0.map { "epoch \(state.epoch): \($0)" } }
+    }
+
+    /// Adds a trained epoch to the statistics of the rewards and to the watch.
+    /// - Returns: warnings.
+    func observe(_ epoch: ScoredEpoch, _ summary: EpochSummary, _ state: inout TrainingState) -> [String] {
         let objectives = epoch.rollout.scores.objectives
         evaluator.observe(objectives)
         let watched = RewardWatch.Epoch(
             reward: Moments(evaluator.total(objectives)),
             heldOut: Dictionary(uniqueKeysWithValues: evaluator.heldOut(objectives).map { ($0.name, Moments($0.scores)) }),
             diversity: summary.diversity)
-        for warning in state.watch.observe(watched) { monitor.onWarning("epoch \(epoch.index): \(warning)") }
+        return state.watch.observe(watched, advice: configuration.restraints).map { "epoch \(epoch.index): \($0)" }
     }
 
     /// Writes the checkpoint and the sample sheet that are due after the newest epoch.
@@ -103,7 +111,7 @@ final class RunRecorder {
         let score = Moments(evaluator.total(scores.objectives))
         let trained = (state.update - summary.firstUpdate) * configuration.trajectoriesPerUpdate * learner.kernel.transitions
         return StepMetrics(
-            epoch: epoch.index, step: state.step - 1, rewardMean: Double(score.mean), rewardStd: Double(score.deviation),
+            epoch: epoch.index, step: state.step - 1, rewardMean: score.mean, rewardStd: score.deviation,
             objectives: means(scores.objectives), diversity: summary.diversity, baseDivergence: summary.baseDivergence,
             loss: sums.mean(sums.loss), algorithmMetrics: sums.metrics.mapValues(sums.mean), ratioDeviation: sums.ratioDeviation,
             policyGradNorm: sums.policyGradNorm, flowGradNorm: sums.flowGradNorm, beta: configuration.beta(epoch: epoch.index),

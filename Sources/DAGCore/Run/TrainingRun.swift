@@ -63,9 +63,11 @@ package struct TrainingRun {
             let specification = try RewardSpecification(text)
             return (specification, try specification.load(monitor: monitor, opener: openLibrary) as any Reward)
         }
+        let evaluator = try RewardEvaluator(
+            named + rewards, beta: configuration.algorithm.usesBeta ? configuration.beta : nil, monitor: monitor)
         let trainer = try Trainer(
-            configuration, model: loadModel(), evaluator: RewardEvaluator(named + rewards, monitor: monitor), prompts: prompts ?? .none,
-            evaluationPrompts: evaluationPrompts, output: output)
+            configuration, model: loadModel(), evaluator: evaluator, prompts: prompts ?? .none, evaluationPrompts: evaluationPrompts,
+            output: output)
         try output.prepare()
         try claimOutput()
         if isContinued {

@@ -41,7 +41,7 @@ struct SampleCommand: Command {
     @Option(help: ArgumentHelp("A .png file (several images become a sheet), or a folder for one file each.", valueName: "file.png|dir"))
     var output: String
 
-    static func line(for error: any Error) -> String { ErrorReport.line(for: error, .flag) }
+    static func line(for error: any Error) -> String { ErrorReport.line(for: error, .flag, memory: "\(setting: "batch_size")") }
     static func isUsageError(_ error: any Error) -> Bool { ErrorReport.isUsageError(error) }
 
     mutating func execute() throws {
