@@ -221,7 +221,7 @@ package final class Trainer {
                 objectives[name].map { ObjectiveScores(name, $0) }
             }
             try train(on: rollout, start: start)
-        } else if recorder.lacksSamples(state) {
+        } else if try recorder.lacksFiles(state) {
             stage = .trained
         }
     }
