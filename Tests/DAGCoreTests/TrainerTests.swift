@@ -262,7 +262,7 @@ import Testing
         let folder = try TemporaryFolder()
         let trainer = try trainer(smallConfiguration { $0.beta = 1e30 }, folder)
         let before = try trainer.weights()
-        let error = #expect(throws: TrainingError.self) { try trainer.run() }
+        let error = #expect(throws: NotFiniteError.self) { try trainer.run() }
         #expect(error?.description.contains("is not finite") == true)
         #expect(try trainer.weights() == before)
     }

@@ -65,7 +65,8 @@ package struct TrainingRun {
             return (specification, try specification.load(monitor: monitor, opener: openLibrary) as any Reward)
         }
         let trainer = try Trainer(
-            configuration, model: loadModel(), evaluator: RewardEvaluator(named + rewards, monitor: monitor), prompts: prompts ?? .none,
+            configuration, model: loadModel(monitor), evaluator: RewardEvaluator(named + rewards, monitor: monitor),
+            prompts: prompts ?? .none,
             evaluationPrompts: evaluationPrompts, output: output)
         try output.prepare()
         try claimOutput()
@@ -78,11 +79,12 @@ package struct TrainingRun {
         return trainer
     }
 
-    private func loadModel() throws -> DiffusionPipeline {
+    private func loadModel(_ monitor: Monitor) throws -> DiffusionPipeline {
         let device = try configuration.device.resolve()
         if configuration.threads > 0 { Torch.threads = configuration.threads }
         let model = try DiffusionPipeline(
             folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
+        for note in model.notes { monitor.onNote(note) }
         if model.textWidth != nil, configuration.prompts.isEmpty {
             throw ConfigurationError(
                 "\(setting: "prompts") is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
