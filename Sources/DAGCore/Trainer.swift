@@ -77,7 +77,7 @@ package final class Trainer {
     /// - Throws: `Cancelled`, or the error that ended it early, after saving.
     package func run() throws {
         while state.epoch < configuration.epochs { try runEpoch() }
-        try record()
+        try savingOnFailure { try record() }
     }
 
     /// Runs one epoch, or completes the one under way: roll out, score, update to the end, record.
@@ -169,7 +169,10 @@ package final class Trainer {
     package func save() throws { try recorder.save(state, rollout: rollout) }
 
     private func savingOnFailure(_ body: () throws -> Void) throws {
-        do { try body() } catch {
+        do { try body() } catch let error as NotFiniteError {
+            // A checkpoint of these weights would take the place of one that can go on.
+            throw NotFiniteError("\(error.message); \(Checkpoint.wayBack(from: state, in: recorder.output))")
+        } catch {
             do { try save() } catch {
                 monitor.onWarning("training since the newest checkpoint is not saved: \(ErrorReport.line(for: error, .key))")
             }
@@ -223,7 +226,7 @@ package final class Trainer {
                 objectives[name].map { ObjectiveScores(name, $0) }
             }
             try train(on: rollout, start: start)
-        } else if recorder.lacksSamples(state) {
+        } else if try recorder.lacksFiles(state) {
             stage = .trained
         }
     }

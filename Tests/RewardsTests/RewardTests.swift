@@ -21,6 +21,10 @@ import Testing
         ("", "names no library"), (",weight=1", "names no library"), ("hps,quality", "`quality` is not key=value"),
         ("hps,=1", "`=1` is not key=value"), ("hps,weight=x", "weight=x is not a finite number"), ("hps,weight=inf", "weight=inf"),
         ("hps,weight=1e300", "weight=1e300 is not a finite number"), ("hps,on_failure=impute:1e300", "impute:NUMBER"),
+        ("hps,weight=1e-60", "weight=1e-60 is not"), ("hps,weight=nan", "weight=nan is not"), ("hps,weight=1e400", "weight=1e400 is not"),
+        ("hps,timeout=inf", "timeout=inf is not a number of seconds above 0"), ("hps,timeout=-0", "timeout=-0 is not"),
+        ("hps,timeout=1e9", "timeout=1e9 is not"), ("hps,workers=65", "workers=65 is not a number from 1 to 64"),
+        ("hps,workers=1e1", "workers=1e1 is not"), ("hps,on_failure=impute:nan", "on_failure=impute:nan is not"),
         ("hps,a=1,a=2", "a is given twice"), ("hps,", "`` is not key=value"),
     ])
     func quotesWhatItCannotRead(text: String, part: String) {

@@ -64,7 +64,7 @@ final class Learner {
     ///   - trajectories: by their places in the epoch.
     ///   - update: optimiser steps of this epoch before this one.
     ///   - step: optimiser steps of the run before this one, for messages.
-    /// - Throws: `TrainingError` if loss or gradient is not finite, an error of a reward, `TensorError`, or
+    /// - Throws: `NotFiniteError` if loss or gradient is not finite, an error of a reward, `TensorError`, or
     ///   `Cancelled`; weights and optimisers are then as before.
     func step(_ epoch: ScoredEpoch, _ trajectories: [Int], update: Int, step: Int) throws -> StepSums {
         var sums = StepSums()
@@ -108,11 +108,7 @@ final class Learner {
                 usesFlow
                 ? "\(setting: "learning_rate"), \(setting: "flow_learning_rate") or \(setting: "beta")" : "\(setting: "learning_rate")"
             let precision: Message = model.dtype == .float32 ? "" : ", or use \(setting: "precision") fp32"
-            throw TrainingError(
-                """
-                loss or gradient is not finite in step \(step): lower \(rates)\(precision); \
-                the weights before this step are kept
-                """)
+            throw NotFiniteError("loss or gradient is not finite in step \(step): lower \(rates)\(precision)")
         }
         guard counted > 0 else { return sums }
         try policyOptimizer.step()

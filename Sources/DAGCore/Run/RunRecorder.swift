@@ -51,10 +51,15 @@ final class RunRecorder {
         if isDue(every: configuration.sampleEvery, state) { try saveSamples(epoch: state.epoch) }
     }
 
-    /// Returns whether the newest epoch's sample sheet is missing: the run may have stopped before it.
-    func lacksSamples(_ state: TrainingState) -> Bool {
-        state.epoch > 0 && isDue(every: configuration.sampleEvery, state)
-            && !FileManager.default.fileExists(atPath: output.sampleSheet(epoch: state.epoch).path)
+    /// Returns whether the newest epoch's sample sheet or the finished run's adapter is missing: the run may have
+    /// stopped before it.
+    func lacksFiles(_ state: TrainingState) throws -> Bool {
+        if state.epoch > 0, isDue(every: configuration.sampleEvery, state),
+            !FileManager.default.fileExists(atPath: output.sampleSheet(epoch: state.epoch).path)
+        {
+            return true
+        }
+        return try state.epoch == configuration.epochs && (try? Data(contentsOf: output.lora)) != learner.lora.encoded()
     }
 
     /// Returns whether a file is due that is written every `epochs` epochs (0: never) and after the last one.
@@ -79,7 +84,7 @@ final class RunRecorder {
     /// Restores learner, reward statistics and metrics.jsonl from the newest checkpoint of `folder`.
     /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError` if it does not fit.
     func restore(from folder: OutputFolder) throws -> Checkpoint {
-        let checkpoint = try Checkpoint(newestOf: folder)
+        let checkpoint = try Checkpoint(newestOf: folder, onDamage: monitor.onWarning)
         if let difference = evaluator.difference(from: checkpoint.rewards) {
             throw OutputError("\(setting: "resume") \(folder.url.path): that run was trained with other rewards: \(difference)")
         }
@@ -96,6 +101,9 @@ final class RunRecorder {
         try learner.restore(checkpoint.tensors)
         try checkpoint.restore(learner.algorithm)
         evaluator.normalization = checkpoint.state.rewardMoments
+        if output.metricsLength < checkpoint.state.metricsLength {
+            monitor.onWarning("\(output.metrics.path) is shorter than it was at the checkpoint: lines of steps before it are missing")
+        }
         try output.truncateMetrics(to: checkpoint.state.metricsLength)
         return checkpoint
     }

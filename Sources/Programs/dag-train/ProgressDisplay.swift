@@ -5,18 +5,20 @@ import Support
 /// The output of dag-train: a line that rewrites itself on a terminal, plain lines elsewhere.
 final class ProgressDisplay {
     private let total: Int
-    private let alreadyDone: Int
     private let isTerminal = isatty(STDOUT_FILENO) != 0
-    private let start = ContinuousClock.now
+    private var alreadyDone = 0
+    private var start = ContinuousClock.now
     private var latest = ""
     private var lastEpoch = -1
 
-    /// - Parameters:
-    ///   - total: optimiser steps of the whole run.
-    ///   - done: those that were done before this start.
-    init(total: Int, done: Int) {
-        self.total = total
+    /// - Parameter total: optimiser steps of the whole run.
+    init(total: Int) { self.total = total }
+
+    /// Begins to measure the time.
+    /// - Parameter done: optimiser steps that were done before.
+    func start(done: Int) {
         alreadyDone = done
+        start = .now
     }
 
     /// Writes a line that stays.
