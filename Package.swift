@@ -134,7 +134,8 @@ let package = Package(
             name: "DAGCoreTests",
             dependencies: ["TestSupport", "Support", "AnalyticWorld", "DAGCore", "Images", "Models", "NN", "Rewards", "Tensors", "Yams"]),
         .testTarget(name: "CABITests", dependencies: ["TestSupport", "Support", "CABI", "CDAGCore", "CABIFixtures"]),
-        .testTarget(name: "CommandLineTests", dependencies: ["TestSupport", "Support", "dag-train", "dag-sample", "dag-reward"]),
+        .testTarget(
+            name: "CommandLineTests", dependencies: ["TestSupport", "Support", "Tensors", "dag-train", "dag-sample", "dag-reward"]),
     ],
     cxxLanguageStandard: .cxx20
 )

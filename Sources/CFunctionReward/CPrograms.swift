@@ -60,6 +60,9 @@ struct CPrograms {
                     if case .integer = argument.type, case .floating = number {
                         throw RewardError("`\(call.text)`: \(number) is not a whole number, as its type asks")
                     }
+                    guard argument.type.holds(number) else {
+                        throw RewardError("`\(call.text)`: \(number) is more than its type holds")
+                    }
                 }
                 guard isPointer == (argument.type == .pointer), argument.type != .void else {
                     throw RewardError(

@@ -20,6 +20,18 @@ enum CType: Equatable {
         }
     }
 
+    /// Returns whether a number of a program keeps its value in this type; -1 and the like may stand for large
+    /// unsigned numbers.
+    func holds(_ number: CValue) -> Bool {
+        switch (self, number) {
+        case (.float, .floating(let number)): Float(number).isFinite
+        case (.double, .floating(let number)): number.isFinite
+        case (.integer(let bytes, let isSigned), .integer(let number)) where bytes < 8:
+            (-1 << (8 * bytes - 1)..<1 << (isSigned ? 8 * bytes - 1 : 8 * bytes)).contains(number)
+        default: true
+        }
+    }
+
     /// The types that can be written, for messages.
     static let known =
         "void, float, double, bool, char, short, int, long, long long, with signed or unsigned, int8_t to int64_t, uint8_t to uint64_t, "

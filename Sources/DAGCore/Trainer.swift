@@ -63,7 +63,7 @@ package final class Trainer {
         learner = try Learner(
             configuration, model: model, kernel: kernel, monitor: monitor, team: team,
             scorePredictions: { try collector.scorePredictions($0, $1, trajectories: $2) }, makeFlow: makeFlow)
-        recorder = RunRecorder(configuration, output: output, collector: collector, learner: learner, monitor: monitor, team: team)
+        recorder = RunRecorder(configuration, output: output, collector: collector, learner: learner, team: team)
         self.evaluationPrompts = evaluationPrompts ?? prompts
     }
 
@@ -84,7 +84,7 @@ package final class Trainer {
     /// - Throws: `Cancelled`, or the error that ended it early, after saving.
     package func run() throws {
         while state.epoch < configuration.epochs { try runEpoch() }
-        try record()
+        try savingOnFailure { try record() }
     }
 
     /// Runs one epoch, or completes the one under way: roll out, score, update to the end, record.
@@ -122,7 +122,8 @@ package final class Trainer {
             try team.together("score") {
                 let rollout = try pending.wait().completed(by: team, objectives: collector.evaluator.objectiveNames)
                 try warnOfFailures(rollout.scores)
-                learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
+                let warning = learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
+                recorder.observe(rollout.scores, warning, &state).forEach(monitor.onWarning)
                 try train(on: rollout, start: start)
             }
         } catch {
@@ -144,11 +145,12 @@ package final class Trainer {
             let order = configuration.order(epoch: epoch.index)
             let sums = try learner.step(
                 epoch, Array(order[state.update * size..<(state.update + 1) * size]), update: state.update, step: state.step)
+            if let warning = state.watch.observe(sums) { monitor.onWarning("step \(state.step): \(warning)") }
             state.update += 1
             state.step += 1
             let metrics = recorder.metrics(sums, epoch, summary, state)
             if state.update == configuration.updatesPerEpoch {
-                recorder.observe(epoch, summary, &state)
+                recorder.observe(epoch, summary, &state).forEach(monitor.onWarning)
                 state.epoch += 1
                 state.update = 0
                 stage = .trained
@@ -181,6 +183,13 @@ package final class Trainer {
 
     private func savingOnFailure(_ body: () throws -> Void) throws {
         do { try body() } catch {
+            let isNotFinite = error is NotFiniteError
+            if ((try? team.exchange("not finite", isNotFinite)) ?? [isNotFinite]).contains(true) {
+                // A checkpoint of these weights would take the place of one that can go on.
+                let wayBack = Checkpoint.wayBack(from: state, in: recorder.output)
+                if let error = error as? NotFiniteError { throw NotFiniteError("\(error.message); \(wayBack)") }
+                throw TeamError("\(error); \(wayBack)")
+            }
             do { try save() } catch {
                 monitor.onWarning("training since the newest checkpoint is not saved: \(ErrorReport.line(for: error, .key))")
             }
@@ -231,7 +240,7 @@ package final class Trainer {
             if var rollout = checkpoint.rollout?.moved(to: model.device) {
                 rollout.scores = rollout.scores.ordered(collector.evaluator.objectiveNames)
                 try train(on: rollout, start: start)
-            } else if try team.fromLeader("sample sheet", { _ in recorder.lacksSamples(state) }) {
+            } else if try team.leads("files", { try recorder.lacksFiles(state) }) {
                 stage = .trained
             }
         }

@@ -18,7 +18,8 @@ package enum PNG {
         image.format = rgb
         image.height = png_uint_32(batch.height)
         image.width = png_uint_32(batch.width)
-        let temporary = path + ".\(UUID().uuidString).tmp"
+        let file = URL(fileURLWithPath: path)
+        let temporary = file.deletingLastPathComponent().appendingPathComponent(".\(file.lastPathComponent).\(UUID().uuidString).tmp").path
         let status = batch.withUnsafeBytes { bytes in
             png_image_write_to_file(&image, temporary, 0, bytes.baseAddress! + index * batch.bytesPerImage, 0, nil)
         }

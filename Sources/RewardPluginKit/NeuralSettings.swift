@@ -88,6 +88,7 @@ package struct NeuralSettings {
     ///   `ModelError` if the folder is missing or has no weights.
     package func folder(_ key: String, _ hint: String) throws -> ModelFolder {
         let folder = try ModelFolder(url(key, hint))
+        if let choice = folder.choice { log(choice) }
         inputs.files[key] = try folder.files()
         return folder
     }

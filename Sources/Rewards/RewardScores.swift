@@ -52,12 +52,18 @@ package struct RewardScores: Sendable, Equatable {
         for sample in 0..<batch.count {
             let row = sample * objectives..<(sample + 1) * objectives
             let unusable = row.first { !values[$0].isFinite }.map { index in
-                "\(values[index].isNaN ? "nan" : "\(values[index])") as \(names[index - row.lowerBound]); scores must be finite"
+                Self.text(unusable: values[index], as: names[index - row.lowerBound])
             }
             guard let reason = result.reasons[sample] ?? unusable else { continue }
-            for index in row { values[index] = .nan }
             fail(sample, "reward \(reward.name) cannot score sample \(batch.sampleIDs[sample]): \(reason)")
         }
+    }
+
+    /// Describes a score that is not finite.
+    private static func text(unusable value: Float, as name: String) -> String {
+        if value.isNaN { return "nan as \(name); scores must be finite" }
+        let text = "\(value) as \(name); scores must be finite and fit 32 bits"
+        return value > 0 ? text : text + " (for a target of zero return a floor, or have on_failure=impute:X assume one)"
     }
 
     /// Starts without scores: each sample is still to be given some by `take`, or a reason by `fail`.
@@ -75,8 +81,11 @@ package struct RewardScores: Sendable, Equatable {
         }
     }
 
-    /// Notes that a sample has no scores.
-    mutating func fail(_ place: Int, _ line: String) { failures[place] = line.oneLine }
+    /// Notes that a sample has no scores, and removes those that it may have.
+    mutating func fail(_ place: Int, _ line: String) {
+        failures[place] = line.oneLine
+        for column in 0..<objectives { values[place * objectives + column] = .nan }
+    }
 
     /// The reason of the first sample that failed.
     package var firstFailure: String? { failures.min { $0.key < $1.key }?.value }

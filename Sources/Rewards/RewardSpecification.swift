@@ -79,8 +79,10 @@ package struct RewardSpecification: Sendable, Equatable {
             guard let value = read(text) else { throw RewardError("reward \(library): \(key)=\(text) is not \(wanted)") }
             return value
         }
-        // As the 32-bit number that it becomes.
-        func finite(_ text: String) -> Double? { Double(text).flatMap { Float($0).isFinite ? $0 : nil } }
+        // As the 32-bit number that it becomes, which is zero only if it is zero.
+        func finite(_ text: String) -> Double? {
+            Double(text).flatMap { Float($0).isFinite && (Float($0) != 0 || $0 == 0) ? $0 : nil }
+        }
         weight = try take("weight", "a finite number", finite) ?? weight
         objective = try take("objective", "a name") { $0 }
         normalize = try take("normalize", "true or false", Bool.init) ?? normalize

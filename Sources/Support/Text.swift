@@ -15,6 +15,29 @@ extension String {
         return String(line)
     }
 
+    /// Returns the name that was probably meant by this one: the most alike, at most three letters and half of
+    /// this text away; nil if there is none.
+    package func nearest(in names: [String]) -> String? {
+        let distances = names.map { (name: $0, distance: distance(to: $0)) }
+        return distances.filter { $0.distance <= Swift.min(3, count / 2) }.min { $0.distance < $1.distance }?.name
+    }
+
+    /// Returns the Levenshtein distance: insertions, deletions and substitutions that turn one text into the
+    /// other.
+    private func distance(to other: String) -> Int {
+        var row = Array(0...other.count)
+        for (i, a) in enumerated() {
+            var diagonal = row[0]
+            row[0] = i + 1
+            for (j, b) in other.enumerated() {
+                let substituted = diagonal + (a == b ? 0 : 1)
+                diagonal = row[j + 1]
+                row[j + 1] = Swift.min(substituted, row[j] + 1, diagonal + 1)
+            }
+        }
+        return row[other.count]
+    }
+
     /// Returns the text followed by spaces, at least `width` characters long.
     package func padded(_ width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
 }

@@ -34,12 +34,13 @@ package struct TorchFile {
             let folder = program.dropLast("data.pkl".count)
             var storages: [String: Tensor] = [:]
             func storage(_ key: String, _ dtype: DType) throws -> Tensor {
-                let range = try archive.range(of: "\(folder)data/\(key)")
+                let (bytes, range) = try archive.content(of: "\(folder)data/\(key)")
                 let count = range.count / dtype.size
                 return count == 0
-                    ? Tensor.zeros([0], dtype: dtype) : Tensor(mapping: data, offset: range.lowerBound, shape: [count], dtype: dtype)
+                    ? Tensor.zeros([0], dtype: dtype) : Tensor(mapping: bytes, offset: range.lowerBound, shape: [count], dtype: dtype)
             }
-            var pickle = Pickle(Array(data[try archive.range(of: program)])) { view in
+            let (bytes, range) = try archive.content(of: program)
+            var pickle = Pickle(Array(bytes[range])) { view in
                 if storages[view.key] == nil { storages[view.key] = try storage(view.key, view.dtype) }
                 let tensor = storages[view.key]!.strided(view.sizes, view.strides, offset: view.offset)
                 try TensorError.check()

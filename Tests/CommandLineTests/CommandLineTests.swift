@@ -1,5 +1,6 @@
 import Foundation
 import Support
+import Tensors
 import TestSupport
 import Testing
 
@@ -189,13 +190,55 @@ import Testing
 
     /// Values that a flag cannot have are refused with the flag's name.
     @Test func wrongValues() throws {
-        expectRefusal(try train(["--beta", "much"]), status: 2, naming: "dag-train: --beta: 'much' is not a number")
+        expectRefusal(try train(["--beta", "much"]), status: 2, naming: "dag-train: --beta: 'much' is not a finite number, zero or more")
         expectRefusal(try train(["--algorithm", "ppo"]), status: 2, naming: "--algorithm: 'ppo' is not one of dag-db, dag-kl")
         expectRefusal(try train(["--lora-rank", "0"]), status: 2, naming: "--lora-rank must be from 1 to 1000000, not 0")
         let file = try write("beta: much", to: "bad.yaml")
-        expectRefusal(try train(["--config", file]), status: 2, naming: "--config \(file): beta: 'much' is not a number")
+        expectRefusal(
+            try train(["--config", file]), status: 2, naming: "--config \(file): beta: 'much' is not a finite number, zero or more")
         let unknown = try train(["--bta", "1"])
         #expect(unknown.status == 2 && unknown.error.contains("Did you mean '--beta'?"))
+    }
+
+    /// Numbers that no flag can have are refused with the flag and the number, before anything is made.
+    @Test(arguments: [
+        ("dag-sample", "--eta", "nan"), ("dag-sample", "--eta", "1e400"), ("dag-sample", "--eta", "-0.5"), ("dag-sample", "--eta", "1e39"),
+        ("dag-sample", "--guidance-scale", "inf"), ("dag-sample", "--guidance-scale", "-1"), ("dag-sample", "--count", "0"),
+        ("dag-sample", "--count", "1000001"), ("dag-sample", "--batch-size", "-1"), ("dag-sample", "--steps", "0"),
+        ("dag-sample", "--steps", "1001"), ("dag-sample", "--steps", "1e3"), ("dag-sample", "--steps", "99999999999999999999"),
+        ("dag-sample", "--seed", "-1"), ("dag-sample", "--seed", "18446744073709551616"), ("dag-sample", "--precision", "fp16"),
+        ("dag-train", "--learning-rate", "1e400"), ("dag-train", "--steps", "1001"), ("dag-train", "--beta", "-1"),
+        ("dag-train", "--seed", "1e3"), ("dag-reward", "--time-limit", "nan"), ("dag-reward", "--time-limit", "1e400"),
+        ("dag-reward", "--time-limit", "-0"),
+    ])
+    func numbersThatAreNone(program: String, flag: String, value: String) throws {
+        let image = folder.appendingPathComponent("images/x.png").path
+        let given = "\(flag)=\(value)"
+        let outcome =
+            switch program {
+            case "dag-train": try train([flag + "=" + value])
+            case "dag-sample": try run(program, ["--model", tinySD, "--prompt", "a bag", "--output", image, given])
+            default: try run(program, ["check", "libwarmth.so", given])
+            }
+        let shown = ["1e400": "inf", "1e39": "1e+39", "-0": "-0.0"]
+        #expect(outcome.status == 2 && outcome.error.contains(flag), "\(outcome.error)")
+        #expect(outcome.error.contains(value) || outcome.error.contains(shown[value] ?? value), "\(outcome.error)")
+        #expect(!FileManager.default.fileExists(atPath: image) && !FileManager.default.fileExists(atPath: output))
+    }
+
+    /// A LoRA that gives numbers that are not finite: an error that names it, and no black image.
+    @Test func divergedAdapters() throws {
+        let file = folder.appendingPathComponent("lora.safetensors")
+        let adapters = ["down": Tensor.full([1, 64], 1e30), "up": Tensor.full([64, 1], 1e30)]
+        let names = adapters.map { ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_\($0).weight", $1) }
+        try Safetensors.encode(Dictionary(uniqueKeysWithValues: names)).write(to: file)
+        let image = folder.appendingPathComponent("x.png").path
+        let outcome = try run(
+            "dag-sample", ["--model", tinySD, "--lora", file.path, "--prompt", "a bag", "--steps", "4", "--output", image])
+        #expect(outcome.status == 1, "\(outcome.error)")
+        let line = "dag-sample: --model \(tinySD) with --lora \(file.path): the network's output is not finite at step 1 of 4, but is "
+        #expect(outcome.error.hasPrefix(line + "without the LoRA, which has diverged"), "\(outcome.error)")
+        #expect(!FileManager.default.fileExists(atPath: image))
     }
 
     /// All places that name the version name that of Version.swift.

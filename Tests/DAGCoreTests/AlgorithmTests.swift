@@ -30,7 +30,7 @@ import Testing
             try algorithm.loss(transitions).values.mean().backward()
             defer { parameter.clearGrad() }
             let residuals = try transitions.residual(NoFlow(), logForward: atRollout).array(Float.self)
-            return (try #require(parameter.grad).item(), Double(Moments(residuals).deviation))
+            return (try #require(parameter.grad).item(), Moments(residuals).deviation)
         }
         let balance = try gradient(DetailedBalance(flow: NoFlow()))
         let divergence = try gradient(DetailedBalanceKL(flow: NoFlow(), coefficient: 1, clipRange: 0.5))
@@ -85,10 +85,77 @@ import Testing
         let advantages = statistics.advantages(epoch, prompts: prompts)
         // "often" has 16 rewards and is normalised by itself, "rare" by the epoch.
         let own = Moments(Array(epoch.prefix(16)))
-        #expect(abs(advantages[3] - (3 - own.mean) / own.deviation) < 1e-5)
+        #expect(abs(Double(advantages[3]) - (3 - own.mean) / own.deviation) < 1e-6)
         let whole = Moments(epoch)
-        #expect(abs(advantages[19] - (3 - whole.mean) / whole.deviation) < 1e-5)
-        #expect(PromptStatistics.epochAdvantages([1, 1, 1]) == [0, 0, 0])
+        #expect(abs(Double(advantages[19]) - (3 - whole.mean) / whole.deviation) < 1e-6)
+        #expect(statistics.shortage(prompts)?.hasPrefix("1 of the epoch's 2 prompts have fewer than 16 scores so far") == true)
+        _ = statistics.advantages(Array(epoch.prefix(12)), prompts: Array(repeating: "rare", count: 12))
+        #expect(statistics.shortage(prompts) == nil)
+    }
+
+    /// All of an epoch's scores of a prompt count, so that their mean advantage is 0; of epochs with few, the
+    /// newest 16.
+    @Test func promptStatisticsHoldAnEpoch() {
+        var statistics = PromptStatistics()
+        for (epoch, counts) in [[29, 35], [17, 47], [64, 0]].enumerated() {
+            let prompts = (0..<64).map { $0 % 2 == 0 && $0 / 2 < counts[1] || $0 / 2 >= counts[0] ? "b" : "a" }
+            let scores = (0..<64).map { Float(prompts[$0] == "a" ? 10 : 0) + sin(Float($0 * (epoch + 3))) }
+            let advantages = zip(prompts, statistics.advantages(scores, prompts: prompts))
+            for prompt in Set(prompts) {
+                let own = advantages.filter { $0.0 == prompt }.map { Double($0.1) }
+                #expect(own.count > 16 && abs(own.reduce(0, +)) < 1e-5 && abs(Moments(own).deviation - 1) < 1e-6, "\(prompt)")
+            }
+        }
+        let few = Array(repeating: Float(7), count: 8)
+        let advantages = statistics.advantages(few, prompts: Array(repeating: "new", count: 8))
+        #expect(advantages.allSatisfy { $0 == 0 })
+        let newest: [Float] = [1, 2, 3, 4, 5, 6, 7, 8]
+        let own = Moments(few + newest)
+        let expected = newest.map { Float((Double($0) - own.mean) / own.deviation) }
+        #expect(statistics.advantages(newest, prompts: Array(repeating: "new", count: 8)) == expected)
+    }
+
+    /// Scores that are equal, or differ by rounding, have no advantage, whatever their size and number.
+    @Test(arguments: [95.123, 0.1, 0.3, -16.1, 21.7, 1, 1e30, -3e38, 1e-42] as [Float], [2, 16, 64, 100])
+    func equalScoresHaveNoAdvantage(score: Float, count: Int) {
+        for other in [score, score.nextUp] {
+            // The bits of 1e-42 are too few for one of them to be rounding.
+            guard other == score || score.isNormal else { continue }
+            var scores = Array(repeating: score, count: count)
+            scores[0] = other
+            #expect(Moments(scores).deviation == 0)
+            #expect(PromptStatistics.epochAdvantages(scores).allSatisfy { $0 == 0 })
+            var statistics = PromptStatistics()
+            #expect(statistics.advantages(scores, prompts: scores.map { _ in "a" }).allSatisfy { $0 == 0 })
+            #expect(DetailedBalanceKL.advantages(scores).allSatisfy { $0 == 0 })
+        }
+    }
+
+    /// Advantages do not depend on the scores' scale.
+    @Test(arguments: [1, 1e-12, 1e-30, 1e12, 1e30, 1e38] as [Float]) func advantagesHaveNoScale(scale: Float) {
+        let advantages = PromptStatistics.epochAdvantages([0, 1, 2, .nan].map { $0 * scale })
+        #expect(zip(advantages, [-1, 0, 1, 0]).allSatisfy { abs($0 - $1) < 1e-6 }, "\(advantages)")
+        // One of sixteen is 15 / 4 deviations above the mean, the others are a quarter below it.
+        let outlier = PromptStatistics.epochAdvantages([scale] + Array(repeating: 0, count: 15))
+        #expect(outlier[0] == 3.75 && outlier.dropFirst().allSatisfy { $0 == -0.25 })
+    }
+
+    /// DAG-KL's advantages are those of its definition: mean and spread over the others, each from its own
+    /// leave-one-out mean.
+    @Test func advantagesLeaveOneOut() {
+        let rewards: [Float] = [0.3, -1.25, 70, 0.5, 0.125, -0.75, 1, 0.25]
+        func mean(_ values: [Double]) -> Double { values.reduce(0, +) / Double(values.count) }
+        let all = rewards.map(Double.init)
+        let distances = all.indices.map { i in all[i] - mean(all.indices.filter { $0 != i }.map { all[$0] }) }
+        let expected = all.indices.map { i in
+            distances[i] / mean(all.indices.filter { $0 != i }.map { distances[$0] * distances[$0] }).squareRoot()
+        }.map { min(max($0, -5), 5) }
+        #expect(expected[2] == 5)
+        let found = DetailedBalanceKL.advantages(rewards)
+        for (one, other) in zip(found, expected) { #expect(abs(Double(one) - other) < 1e-6) }
+        // One that does not count changes nothing, and two are too few.
+        #expect(DetailedBalanceKL.advantages(rewards + [.nan]) == found + [0])
+        #expect(DetailedBalanceKL.advantages([1, 2, .nan]) == [0, 0, 0])
     }
 
     @Test func seedsAreDistinctAndStable() {

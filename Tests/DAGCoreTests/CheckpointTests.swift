@@ -63,11 +63,40 @@ import Testing
         }
     }
 
+    /// A changed bit, wherever it is, is found.
+    @Test func changedBitsAreFound() throws {
+        try withFolder { folder in
+            let old = try Checkpoint(newestOf: write(Self.first, in: folder.appendingPathComponent("old")))
+            let output = OutputFolder(folder.appendingPathComponent("new").path)
+            try output.prepare()
+            try Checkpoint(
+                old.state, algorithm: DDPO(clipRange: 1, usesPromptStatistics: true), rewards: old.rewards, tensors: old.tensors,
+                rollout: old.rollout
+            ).save(to: output)
+            let name = try #require(FileManager.default.contentsOfDirectory(atPath: output.checkpoints.path).first)
+            let file = output.checkpoints.appendingPathComponent(name)
+            let data = try Data(contentsOf: file)
+            for place in stride(from: 0, to: data.count, by: 7) {
+                var changed = data
+                changed[place] ^= 1 << UInt8(place % 8)
+                try changed.write(to: file)
+                #expect(throws: (any Error).self, "byte \(place)") { try Checkpoint(newestOf: output) }
+            }
+            // Without the checksum.
+            try data.write(to: file)
+            let content = try Safetensors(contentsOf: file)
+            try Safetensors.encode(content.tensors.filter { !$0.key.hasPrefix("~") }, metadata: content.metadata).write(to: file)
+            let error = #expect(throws: OutputError.self) { try Checkpoint(newestOf: output) }
+            #expect(error?.description == "\(file.path): damaged (another checksum)")
+        }
+    }
+
     /// A version that this program does not know is refused, not guessed.
     @Test func laterVersionsAreRefused() throws {
         try withFolder { folder in
-            let output = try write(Self.first.replacing("\"version\":1", with: "\"version\":2"), in: folder)
-            #expect(throws: OutputError.self) { try Checkpoint(newestOf: output) }
+            let output = try write(Self.first.replacing("\"version\":1", with: "\"version\":3"), in: folder)
+            let error = #expect(throws: OutputError.self) { try Checkpoint(newestOf: output) }
+            #expect(error?.description.contains("has format 3, of a newer version") == true)
         }
     }
 }

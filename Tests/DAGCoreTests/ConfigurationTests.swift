@@ -1,4 +1,5 @@
 import Foundation
+import Tensors
 import TestSupport
 import Testing
 
@@ -71,10 +72,18 @@ import Testing
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<2000 {
             let number = Double(bitPattern: generator.next())
-            guard number.isFinite else { continue }
+            guard Float(number).isFinite, Float(number) != 0 else { continue }
             let read = try TrainingConfiguration.resolve(text: smallConfiguration { $0.eta = number }.yaml())
             #expect(read.eta.bitPattern == number.bitPattern, "\(number)")
         }
+    }
+
+    /// What runs out of memory names the settings that help, of the program at hand.
+    @Test func memoryHasARemedy() throws {
+        let error = try #require(#expect(throws: TensorError.self) { try Tensor.zeros([1 << 50]).array(Float.self) })
+        let trainer = "; lower --train-batch-size, --max-rows-per-pass or --sample-batch-size"
+        #expect(ErrorReport.line(for: error, .flag).hasSuffix(trainer))
+        #expect(ErrorReport.line(for: error, .flag, memory: "\(setting: "batch_size")").hasSuffix("; lower --batch-size"))
     }
 
     /// Files of earlier versions had 5e+1 for 50.
@@ -84,9 +93,12 @@ import Testing
     }
 
     @Test(arguments: [
-        ("bta: 5\n", "unknown key 'bta'; known are algorithm,"), ("beta: much\n", "run.yaml: beta: 'much' is not a number"),
+        ("bta: 5\n", "unknown key 'bta'; did you mean beta? known are algorithm,"),
+        ("learning-rate: 1\n", "did you mean learning_rate?"), ("colour: red\n", "unknown key 'colour'; known are algorithm,"),
+        ("beta: much\n", "run.yaml: beta: 'much' is not a finite number, zero or more"),
         ("algorithm: grpo\n", "algorithm: 'grpo' is not one of dag-db, dag-kl"), ("- a\n", "mapping"), ("", "mapping"),
-        ("beta: [1\n", "run.yaml"), ("steps: 2.5\n", "steps: '2.5' is not a whole number"), ("steps: '4'\n", "steps: '4'"),
+        ("beta: [1\n", "run.yaml"), ("steps: 2.5\n", "steps: '2.5' is not a whole number, from 1 to 1000000"),
+        ("steps: '4'\n", "steps: '4'"),
         ("steps: [4]\n", "steps: a list is not a whole number"), ("seed: -1\n", "seed: '-1'"), ("beta: {a: 1}\n", "nothing nested"),
         ("per_prompt_statistics: 7\n", "'7' is not true or false"), ("beta: ~\n", "beta"),
     ])
@@ -119,6 +131,36 @@ import Testing
                 let error = #expect(throws: ConfigurationError.self) { try configuration(setting, bad).validate() }
                 #expect(names(setting, error), "\(setting.key): \(error?.description ?? "")")
             }
+        }
+    }
+
+    /// No number that is not finite, or is too large or too small for 32 bits, gets in, and each is shown as it was
+    /// written.
+    @Test(arguments: [
+        "nan", ".nan", "NaN", "inf", "-inf", ".inf", "-.inf", "Infinity", "1e400", "-1e400", "1e39", "-1e39", "1e-60", "0x1p1024",
+        String(repeating: "9", count: 400),
+    ])
+    func numbersThatAreNone(text: String) throws {
+        for setting in TrainingConfiguration.settings where Double(setting.text(of: TrainingConfiguration())) != nil {
+            for json in [false, true] {
+                let error = #expect(throws: ConfigurationError.self, "\(setting.key)") {
+                    _ = json ? try TrainingConfiguration.resolve(text: "{\"\(setting.key)\": \(text)}") : try configuration(setting, text)
+                }
+                #expect(error?.description.contains("\(setting.key): '\(text)' is not a ") == true, "\(error?.description ?? "")")
+            }
+        }
+    }
+
+    /// Whole numbers beyond 64 bits, and negative ones.
+    @Test(arguments: ["9223372036854775808", "-9223372036854775809", "1000001", "-1", "1e3", "2.0", "-0.5"])
+    func wholeNumbersThatAreNone(text: String) throws {
+        for setting in TrainingConfiguration.settings where setting.placeholder == "n" && setting.key != "seed" {
+            let error = #expect(throws: ConfigurationError.self, "\(setting.key)") { try configuration(setting, text).validate() }
+            #expect(error?.description.contains(text) == true, "\(error?.description ?? "")")
+        }
+        let seed = try #require(TrainingConfiguration.settings.first { $0.key == "seed" })
+        if !["9223372036854775808", "1000001"].contains(text) {
+            #expect(throws: ConfigurationError.self) { try configuration(seed, text) }
         }
     }
 

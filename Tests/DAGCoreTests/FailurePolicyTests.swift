@@ -125,6 +125,26 @@ import Testing
         #expect(error?.description.contains("all 8 trajectories of epoch 0 were dropped: reward picky") == true)
     }
 
+    /// A score of 1e30 is refused by name where it would be squared, and trained on where it is only compared.
+    @Test(arguments: [AlgorithmName.dagDB, .ddpo]) func scoresThatAreTooLarge(algorithm: AlgorithmName) throws {
+        let folder = try TemporaryFolder()
+        let huge = CallbackReward(name: "huge") { batch in batch.sampleIDs.map { $0 == 3 ? 1e30 : 0.5 } }
+        var run = try TrainingRun(
+            smallConfiguration { ($0.algorithm, $0.rewardPlugin, $0.steps) = (algorithm, [], 2) },
+            output: OutputFolder(folder.url.appendingPathComponent("run").path))
+        let trainer = try run.prepare(rewards: [(RewardSpecification(library: "huge"), huge)])
+        var steps: [StepMetrics] = []
+        trainer.onStep = { steps.append($0) }
+        if algorithm == .ddpo {
+            try trainer.runEpoch()
+            #expect(steps.allSatisfy { $0.policyGradNorm > 0 && abs($0.rewardStd / 1e30 - 0.125.squareRoot()) < 1e-6 }, "\(steps)")
+        } else {
+            let error = #expect(throws: RewardError.self) { try trainer.runEpoch() }
+            let text = "reward huge cannot score sample 3: 1e+30 as score is too large for float32 with weight 1 and beta 10"
+            #expect(error?.description.hasPrefix(text) == true)
+        }
+    }
+
     /// The statistics of normalised rewards and the dropped trajectories come back with a checkpoint, also in
     /// the middle of an epoch.
     @Test(.slow) func resumingIsBitExact() throws {

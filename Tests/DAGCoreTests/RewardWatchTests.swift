@@ -12,38 +12,134 @@ import Testing
 @Suite struct RewardWatchTests {
     /// An epoch whose rewards spread by 1 around `reward`.
     private func epoch(_ reward: Float, diversity: Double = 0.3, heldOut: Float? = nil) -> RewardWatch.Epoch {
-        func moments(_ mean: Float) -> Moments { .init([mean - 1, mean, mean + 1]) }
+        func moments(_ mean: Float) -> Moments { Moments([mean - 1, mean, mean + 1]) }
         return .init(reward: moments(reward), heldOut: heldOut.map { ["other/score": moments($0)] } ?? [:], diversity: diversity)
     }
 
     /// Warnings of epochs, one after the other.
     private func warnings(_ epochs: [RewardWatch.Epoch]) -> [[String]] {
         var watch = RewardWatch()
-        return epochs.map { watch.observe($0) }
+        return epochs.map { watch.observe($0, advice: "Fewer epochs") }
     }
 
+    /// The newest epoch tells, and is told of once.
     @Test func aClimbThatCostsDiversity() throws {
-        let said = warnings([
-            epoch(0), epoch(1, diversity: 0.1), epoch(1, diversity: 0.1), epoch(1, diversity: 0.1), epoch(2, diversity: 0),
-        ])
-        #expect(said.map(\.count) == [0, 0, 0, 1, 0])
-        #expect(said[3][0].hasPrefix("the score has risen from 0 to 1 while diversity has fallen from 0.3 to 0.1: look at the samples."))
+        let said = warnings([epoch(0), epoch(1), epoch(2, diversity: 0.1), epoch(2, diversity: 0.1), epoch(3, diversity: 0)])
+        #expect(said.map(\.count) == [0, 0, 1, 0, 0])
+        #expect(
+            said[2] == [
+                "the score has risen from 0 to 2 while diversity has fallen from 0.3 to 0.1: look at the samples. "
+                    + "Fewer epochs give less of this"
+            ])
     }
 
     @Test func aClimbThatCostsAHeldOutReward() throws {
         let said = warnings([epoch(0, heldOut: 2)] + Array(repeating: epoch(1, heldOut: 1.25), count: 4))
         #expect(said.map(\.count) == [0, 0, 0, 1, 0])
-        #expect(said[3][0].contains("the held-out reward other/score has got worse by 0.75 of its standard deviations"))
+        #expect(said[3][0].contains("the held-out reward other/score has got worse by 0.75, at a deviation of 1"))
     }
 
-    /// Without a climb, or with one that costs little, or that was one epoch's chance, nothing is said.
+    /// The advice names what has an effect.
+    @Test func adviceFitsTheRun() {
+        func advice(_ algorithm: AlgorithmName, _ target: Target) -> String {
+            smallConfiguration { ($0.algorithm, $0.target) = (algorithm, target) }.restraints
+        }
+        for algorithm in AlgorithmName.allCases where algorithm != .ddpo {
+            #expect(advice(algorithm, .reward) == "A smaller beta, the anchored target or fewer epochs")
+            #expect(advice(algorithm, .anchored) == "A smaller beta or fewer epochs")
+        }
+        #expect(advice(.ddpo, .reward) == "A smaller learning rate, a smaller clip range or fewer epochs")
+    }
+
+    /// Equal scores are told of once until they differ again, by what they mean to the algorithm.
+    @Test func equalScores() throws {
+        var watch = RewardWatch()
+        func said(_ scores: [Float], _ algorithm: AlgorithmName = .ddpo) -> String? {
+            watch.observe(scores: scores, of: ["a/score", "b/score"], by: algorithm)
+        }
+        let line = "a/score + b/score gave all 2 images the same score, 95.12: ddpo learns nothing from them. "
+        #expect(said([1, 2]) == nil)
+        #expect(said([95.123, .nan, 95.123])?.hasPrefix(line) == true)
+        #expect(said([95.123, 95.123]) == nil)
+        watch = try JSONDecoder().decode(RewardWatch.self, from: JSONEncoder().encode(watch))
+        #expect(said([0, 0, 0]) == nil && said([0, 1, 0]) == nil)
+        #expect(said([0, 0, 0], .dagDB)?.contains("the same score, 0: dag-db trains on, but prefers none of them.") == true)
+        #expect(said([7, .nan]) == nil, "one score differs from no other")
+    }
+
+    /// A whole run on equal scores: the weights stay, and one line says why.
+    @Test func aRewardWithoutSpread() throws {
+        let constant = CallbackReward(name: "constant") { batch in Array(repeating: 95.123, count: batch.count) }
+        let configuration = smallConfiguration { ($0.algorithm, $0.epochs, $0.steps) = (.ddpo, 2, 2) }
+        let folder = try TemporaryFolder()
+        let trainer = try trainer(
+            configuration, folder, evaluator: RewardEvaluator([(RewardSpecification(library: "constant"), constant)]))
+        var (warnings, steps) = ([String](), [StepMetrics]())
+        trainer.monitor.onWarning = { warnings.append($0) }
+        trainer.onStep = { steps.append($0) }
+        try trainer.run()
+        #expect(warnings.count == 1 && warnings[0].hasPrefix("epoch 0: constant/score gave all 8 images the same score, 95.12"))
+        #expect(steps.count == 4 && steps.allSatisfy { $0.rewardStd == 0 && $0.loss == 0 && $0.policyGradNorm == 0 })
+        let ups = trainer.learner.lora.parameters.filter { $0.name.hasSuffix("lora_B") }
+        #expect(!ups.isEmpty)
+        for up in ups { #expect(try up.tensor.detach().array(Float.self).allSatisfy { $0 == 0 }) }
+    }
+
+    /// Prompts with few images are told of, and steps without gradient: here the scores of each prompt are equal,
+    /// which counts once there are enough.
+    @Test func promptsWithoutSpread() throws {
+        let folder = try TemporaryFolder()
+        let prompts = folder.url.appendingPathComponent("two.txt")
+        try Data("a boot\na tee\n".utf8).write(to: prompts)
+        let byPrompt = CallbackReward(name: "by_prompt") { batch in batch.prompts.map { $0 == "a boot" ? 1 : 0 } }
+        let configuration = smallConfiguration {
+            $0.prompts = prompts.path
+            ($0.algorithm, $0.perPromptStatistics, $0.epochs, $0.steps) = (.ddpo, true, 3, 2)
+            ($0.sampleBatchSize, $0.trainBatchSize) = (24, 24)
+        }
+        let trainer = try trainer(
+            configuration, folder, evaluator: RewardEvaluator([(RewardSpecification(library: "by_prompt"), byPrompt)]))
+        var warnings: [String] = []
+        trainer.monitor.onWarning = { warnings.append($0) }
+        try trainer.run()
+        #expect(warnings.count == 2, "\(warnings)")
+        #expect(warnings[0].contains("of the epoch's 2 prompts have fewer than 16 scores so far"))
+        #expect(warnings[1] == "step 1: the LoRA had no gradient and learned nothing")
+    }
+
+    /// A step without gradient is told of once until there is one, and its cause if it is known.
+    @Test func stepsWithoutGradient() throws {
+        var watch = RewardWatch()
+        func said(norm: Double, clipped: [Float] = [1, 0]) throws -> String? {
+            let numbers = Tensor.zeros([2])
+            let transitions = Transitions(
+                trajectories: [0, 1], steps: [0, 0], groupSize: 2, logForward: numbers, logForwardAtRollout: numbers,
+                logBackward: numbers, weight: Tensor.full([2], 1), logFlows: { _ in (numbers, numbers) })
+            var sums = StepSums()
+            try sums.add(
+                Learner.Pass(
+                    weightedLoss: numbers, transitions: transitions, metrics: ["clip_fraction": clipped], firstScores: [], report: nil))
+            sums.policyGradNorm = norm
+            return watch.observe(sums)
+        }
+        #expect(try said(norm: 1e-9) == nil)
+        #expect(try said(norm: 0) == "the LoRA had no gradient and learned nothing")
+        #expect(try said(norm: 0) == nil && said(norm: 1) == nil)
+        let clipped = "the LoRA had no gradient and learned nothing, since every importance ratio is outside the clip range"
+        #expect(try said(norm: 0, clipped: [1, 1]) == clipped)
+        #expect(watch.observe(StepSums()) == nil, "a step without transitions is told of elsewhere")
+    }
+
+    /// Without a climb, or with one that costs little, or where held-out scores fell by one epoch's chance, nothing
+    /// is said.
     @Test func nothingToSay() {
         for later in [
             epoch(0.4, diversity: 0.1, heldOut: 0), epoch(1, diversity: 0.25, heldOut: 1.75), epoch(1, heldOut: 3), epoch(-3, diversity: 0),
         ] {
             #expect(warnings([epoch(0, heldOut: 2)] + Array(repeating: later, count: 5)).joined().isEmpty)
         }
-        #expect(warnings([epoch(0), epoch(1), epoch(1, diversity: 0.1), epoch(1), epoch(1)]).joined().isEmpty)
+        let heldOut = [2, 2, 1, 2, 2].enumerated().map { epoch(Float($0), heldOut: Float($1)) }
+        #expect(warnings(heldOut).joined().isEmpty)
     }
 
     /// The numbers of metrics.jsonl: images' diversity, no distance before anything is learned and some

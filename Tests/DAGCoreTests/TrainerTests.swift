@@ -126,7 +126,7 @@ import Testing
         #expect(second.samples?.scores == first.samples?.scores)
     }
 
-    /// A checkpoint that a kill left half-written, under its temporary name or its own, is passed over.
+    /// A checkpoint that is damaged, or that a kill left half-written under its temporary name, is passed over.
     @Test func theNewestGoodCheckpointIsFound() throws {
         let folder = try TemporaryFolder()
         let first = try trainer(smallConfiguration(), folder)
@@ -134,12 +134,64 @@ import Testing
         let run = folder.url.appendingPathComponent("run")
         let good = try newestCheckpoint(run)
         let half = try Data(contentsOf: good).prefix(100_000)
-        try half.write(to: run.appendingPathComponent("checkpoints/epoch-00002-step-0000004.safetensors"))
+        let newest = run.appendingPathComponent("checkpoints/epoch-00002-step-0000004.safetensors")
+        var changed = try Data(contentsOf: good)
+        changed[changed.count / 2] ^= 0x40
         try half.write(to: run.appendingPathComponent("checkpoints/.epoch-00003-step-0000006.safetensors.1.tmp"))
-        let second = try trainer(smallConfiguration(), folder)
-        try second.resume(from: OutputFolder(run.path))
-        #expect(second.state.epoch == 1)
-        #expect(try second.weights() == first.weights())
+        for (data, problem) in [(half, "the file is damaged or incomplete"), (changed, "damaged (another checksum)")] {
+            try data.write(to: newest)
+            let second = try trainer(smallConfiguration(), folder)
+            var warnings: [String] = []
+            second.monitor.onWarning = { warnings.append($0) }
+            try second.resume(from: OutputFolder(run.path))
+            #expect(second.state.epoch == 1)
+            #expect(try second.weights() == first.weights())
+            #expect(warnings.count == 1 && warnings[0].hasPrefix(newest.path) && warnings[0].contains(problem), "\(warnings)")
+            #expect(warnings[0].hasSuffix("; going on from the checkpoint before, \(good.lastPathComponent)"), "\(warnings)")
+        }
+    }
+
+    /// A run that is continued with more epochs says that its beta falls, and clears up after writes that were
+    /// interrupted.
+    @Test func continuedRuns() throws {
+        let folder = try TemporaryFolder()
+        let output = OutputFolder(folder.url.appendingPathComponent("run").path)
+        let reward = CallbackReward(name: "brightness", body: brightness)
+        let monitor = Monitor()
+        var warnings: [String] = []
+        monitor.onWarning = { warnings.append($0) }
+        func prepare(_ run: TrainingRun) throws -> Trainer {
+            var run = run
+            let trainer = try run.prepare(rewards: [(RewardSpecification(library: "brightness"), reward)], monitor: monitor)
+            try output.writeConfiguration(run.configuration)
+            return trainer
+        }
+        let settings = smallConfiguration { ($0.rewardPlugin, $0.epochs, $0.beta, $0.betaAnnealing) = ([], 2, 100, 0.5) }
+        try prepare(TrainingRun(settings, output: output)).run()
+        #expect(warnings.isEmpty)
+        let leftovers = [
+            ".config.yaml.1.tmp", "checkpoints/.epoch-00002-step-0000004.safetensors.1.tmp", "samples/.epoch-1.png.A-B.tmp",
+        ].map(output.url.appendingPathComponent)
+        for file in leftovers { try Data("x".utf8).write(to: file) }
+        try Data().write(to: output.metrics)
+        func more(_ epochs: Int) throws -> TrainingRun {
+            try TrainingRun(continuing: output) { old in
+                var new = old
+                new.epochs = epochs
+                return new
+            }
+        }
+        try prepare(more(4)).run()
+        #expect(
+            warnings == [
+                "\(output.metrics.path) is shorter than it was at the checkpoint: lines of steps before it are missing"
+            ])
+        #expect(leftovers.allSatisfy { !FileManager.default.fileExists(atPath: $0.path) })
+        _ = try prepare(more(12))
+        #expect(
+            warnings.dropFirst() == [
+                "beta falls from 100 to 66.6667 in epoch 4, because it is annealed over 0.5 of 12 epochs: beta_annealing 0.167 keeps it up"
+            ])
     }
 
     @Test func resumingWithAnotherRewardOrModelIsRefused() throws {
@@ -210,7 +262,7 @@ import Testing
         let folder = try TemporaryFolder()
         let trainer = try trainer(smallConfiguration { $0.beta = 1e30 }, folder)
         let before = try trainer.weights()
-        let error = #expect(throws: TrainingError.self) { try trainer.run() }
+        let error = #expect(throws: NotFiniteError.self) { try trainer.run() }
         #expect(error?.description.contains("is not finite") == true)
         #expect(try trainer.weights() == before)
     }
@@ -244,6 +296,39 @@ import Testing
         let folder = try TemporaryFolder()
         let names = try trainer(smallConfiguration(), folder).selfCheck().map { $0.prefix { $0 != ":" } }
         #expect(names == ["text encoder separates prompts", "importance ratio on a fresh rollout", "rewards answer sanely"])
+    }
+
+    /// Clipped ratios of a second optimiser step need float32: in bfloat16 rounding alone passes the clip range.
+    @Test func roundingOfRatiosIsHeldAgainstTheClipRange() throws {
+        func check(_ dtype: DType, clipRange: Double = 1e-4, algorithm: AlgorithmName = .ddpo, updates: Int = 2) throws -> String? {
+            let folder = try TemporaryFolder()
+            let output = OutputFolder(folder.url.appendingPathComponent("run").path)
+            try output.prepare()
+            let configuration = smallConfiguration {
+                $0.algorithm = algorithm
+                $0.clipRange = clipRange
+                $0.gradientAccumulationSteps = 2 / updates
+            }
+            let model = try DiffusionPipeline(folder: configuration.model, dtype: dtype, device: .cpu)
+            let trainer = try Trainer(
+                configuration, model: model, evaluator: brightness(), prompts: PromptSet.load(configuration.prompts), output: output)
+            let lora = try trainer.learner.lora.encoded()
+            let lines = Result { try trainer.selfCheck() }
+            #expect(try trainer.learner.lora.encoded() == lora)
+            return try lines.get().first { $0.hasPrefix("rounding") }
+        }
+        #expect(try check(.float32)?.hasPrefix("rounding in fp32 moves log rho by ") == true)
+        #expect(try check(.bfloat16, clipRange: 1)?.hasPrefix("rounding in bf16 moves log rho by ") == true)
+        #expect(try check(.bfloat16, updates: 1) == nil)
+        #expect(try check(.bfloat16, algorithm: .dagDB) == nil)
+        for algorithm in [AlgorithmName.ddpo, .dagKL] {
+            let error = #expect(throws: SelfCheckError.self) { try check(.bfloat16, algorithm: algorithm) }
+            let text = error.map { ErrorReport.line(for: $0, .flag) } ?? ""
+            #expect(text.contains("of 4 transitions 4 are beyond --clip-range 0.0001"), "\(text)")
+            #expect(text.contains("--precision fp32"))
+        }
+        #expect(smallConfiguration { ($0.algorithm, $0.precision) = (.dagKL, .auto) }.dtype(on: .cuda) == .float32)
+        #expect(smallConfiguration { ($0.algorithm, $0.precision) = (.dagDB, .auto) }.dtype(on: .cuda) == .bfloat16)
     }
 
     /// Warm colours are rewarded and become more frequent: the whole loop has the right sign.
@@ -284,6 +369,7 @@ import Testing
 }
 
 extension Safetensors {
-    /// Everything but the metadata, which knows the length of metrics.jsonl and so the digits of timings.
-    fileprivate func weightBytes() throws -> Data { try Safetensors.encode(tensors) }
+    /// Everything but the metadata, which knows the length of metrics.jsonl and so the digits of timings, and the
+    /// checksum over it.
+    fileprivate func weightBytes() throws -> Data { try Safetensors.encode(tensors.filter { $0.key != "~crc32" }) }
 }

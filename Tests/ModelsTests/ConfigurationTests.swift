@@ -54,7 +54,8 @@ private func copy(_ golden: String, _ key: String, _ value: String?, in folder: 
 
     @Test(arguments: [
         ("clip-sd1", "vocab_size", "null"), ("clip-sd1", "hidden_size", "\"wide\""), ("clip-sd1", "text_config", "{}"),
-        ("vae-sd", "scaling_factor", "null"), ("vae-sd", "act_fn", "\"relu\""),
+        ("vae-sd", "scaling_factor", "null"), ("vae-sd", "scaling_factor", "0"), ("vae-sd", "scaling_factor", "-0.5"),
+        ("vae-sd", "act_fn", "\"relu\""),
     ])
     func refusedParts(golden: String, key: String, value: String) throws {
         try withFolder { folder in

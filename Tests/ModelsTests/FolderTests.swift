@@ -106,6 +106,20 @@ import Testing
         }
     }
 
+    /// Of several files of weights, float32 before half precision, whatever the container, and a line says so.
+    @Test func severalFiles() throws {
+        try withFolder { folder in
+            let names = ["model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin"]
+            let place = try make(Dictionary(uniqueKeysWithValues: names.map { ($0, "") }), in: folder)
+            let several = try ModelFolder(place)
+            #expect(try several.files().last?.lastPathComponent == "pytorch_model.bin")
+            #expect(
+                several.choice
+                    == "\(place.path): weights are read from pytorch_model.bin, not from model.fp16.safetensors, pytorch_model.fp16.bin")
+            #expect(try ModelFolder(make(["model.safetensors": ""], in: folder)).choice == nil)
+        }
+    }
+
     @Test(arguments: [
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "a git-LFS pointer"),
         ("\n<!DOCTYPE html>\n<html></html>", "an HTML page"), ("", "empty"),

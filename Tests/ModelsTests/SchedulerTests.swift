@@ -53,6 +53,7 @@ private func scheduler(_ text: String, samples: DDIMScheduler.Samples = .pixels)
         (#"{"trained_betas": [0.1, 0.2], "num_train_timesteps": 1000}"#, "num_train_timesteps"),
         (#"{"trained_betas": [0.0, 0.5], "prediction_type": "sample"}"#, "not between 0 and 1"),
         (#"{"beta_start": NaN}"#, "bad value at 'beta_start'"), (#"{"beta_start": -0.1}"#, "not between 0 and 1"),
+        (#"{"clip_sample_range": -1}"#, "clip_sample_range -1.0 must be above zero"),
         (#"{"steps_offset": null}"#, "'steps_offset' is null"), (#"{"beta_start": "#, "not valid JSON"),
     ])
     func refused(text: String, culprit: String) {

@@ -160,7 +160,13 @@ import Testing
             "returned -1 and not 0"
         ),
         ("score=int 16777216 = large_status(); int gray_at_0(const uint8_t *gray)", "returned 16777217 and not 16777216"),
-        ("score=int counter_new(int start = 1.5)", "not a whole number"), ("symbol=mean", "no option symbol; it knows score, setup"),
+        ("score=int counter_new(int start = 1.5)", "not a whole number"),
+        ("score=int counter_new(int start = 1e400)", "inf is not a whole number"),
+        ("score=int counter_new(int start = 2147483648)", "2147483648 is more than its type holds"),
+        ("score=int counter_new(uint8_t start = 256)", "256 is more than its type holds"),
+        ("score=int counter_new(float start = 1e39)", "1e+39 is more than its type holds"),
+        ("score=int counter_new(double start = 1e400)", "inf is more than its type holds"),
+        ("symbol=mean", "no option symbol; it knows score, setup"),
         ("score=double not_a_number(void)", "cannot score sample 1: nan as score"), ("score=int crash(void)", "SIGSEGV"),
     ]
 

@@ -27,6 +27,19 @@ import Testing
         #expect(try score(source, prompts: ["", "ä", "a\0b"]).reward == [0, 2, 5])
     }
 
+    /// Images in a cycle are garbage, and copies are the reward's own.
+    @Test func imagesMayBeCopied() throws {
+        let source = """
+            kept = []
+            def score(images, prompts, metadata):
+                kept.append(images.copy())
+                cycle = [images]
+                cycle.append(cycle)
+                return [float(kept[0][k].mean()) for k in range(3)]
+            """
+        #expect(try score(source).reward == [0, 1, 2])
+    }
+
     @Test func everythingCanBeSaid() throws {
         let source = #"""
             """How red a picture is."""
@@ -67,6 +80,9 @@ import Testing
         ("import sys\ndef score(a, b, c): sys.exit(4)", "", "exit code 4"),
         ("def setup(model): pass\ndef score(a, b, c): pass", "", "needs a name and a default"),
         ("def setup(size=3): pass\ndef score(a, b, c): pass", "size=x", "size=x is not of type int"),
+        ("def setup(size=3.5): pass\ndef score(a, b, c): pass", "size=1e400", "size=1e400 is not finite, as setup()'s default 3.5 is"),
+        ("def setup(size=3.5): pass\ndef score(a, b, c): pass", "size=nan", "size=nan is not finite"),
+        ("kept = []\ndef score(a, b, c):\n  kept.append(a[0])\n  return [0, 1, 2]", "", "failed on samples 1 to 3: it kept its images"),
         ("def setup(size=3): pass\ndef score(a, b, c): pass", "siez=1", "has no option siez; it knows size"),
         ("def setup(weight=3): pass\ndef score(a, b, c): pass", "", "declares the option weight"),
         ("OBJECTIVES = {'a': 'up'}\ndef score(a, b, c): pass", "", "it must be maximize or minimize"),

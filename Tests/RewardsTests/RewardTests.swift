@@ -21,6 +21,10 @@ import Testing
         ("", "names no library"), (",weight=1", "names no library"), ("hps,quality", "`quality` is not key=value"),
         ("hps,=1", "`=1` is not key=value"), ("hps,weight=x", "weight=x is not a finite number"), ("hps,weight=inf", "weight=inf"),
         ("hps,weight=1e300", "weight=1e300 is not a finite number"), ("hps,on_failure=impute:1e300", "impute:NUMBER"),
+        ("hps,weight=1e-60", "weight=1e-60 is not"), ("hps,weight=nan", "weight=nan is not"), ("hps,weight=1e400", "weight=1e400 is not"),
+        ("hps,timeout=inf", "timeout=inf is not a number of seconds above 0"), ("hps,timeout=-0", "timeout=-0 is not"),
+        ("hps,timeout=1e9", "timeout=1e9 is not"), ("hps,workers=65", "workers=65 is not a number from 1 to 64"),
+        ("hps,workers=1e1", "workers=1e1 is not"), ("hps,on_failure=impute:nan", "on_failure=impute:nan is not"),
         ("hps,a=1,a=2", "a is given twice"), ("hps,", "`` is not key=value"),
     ])
     func quotesWhatItCannotRead(text: String, part: String) {
@@ -183,6 +187,62 @@ private final class RudeReward: Reward {
         #expect(text == "reward nan cannot score sample 2: nan as score; scores must be finite")
     }
 
+    /// A score of minus infinity has its remedy beside it.
+    @Test func minusInfinityHasARemedy() throws {
+        let least = CallbackReward(name: "least") { _ in [-.infinity, .infinity] }
+        var specification = RewardSpecification(library: "least")
+        specification.onFailure = .drop
+        let report = try RewardEvaluator([(specification, least)]).score(RewardFixture.batch(count: 2))
+        #expect(
+            report.failures[0] == "reward least cannot score sample 1: -inf as score; scores must be finite and fit 32 bits "
+                + "(for a target of zero return a floor, or have on_failure=impute:X assume one)")
+        #expect(report.failures[1] == "reward least cannot score sample 2: inf as score; scores must be finite and fit 32 bits")
+    }
+
+    /// A score that is too large for the trainer's numbers is refused with reward and sample, or treated as one
+    /// that is missing.
+    @Test func scoresThatAreTooLarge() throws {
+        func evaluator(
+            _ score: Float, weight: Double = 1, beta: Double?, normalize: Bool = false, policy: RewardSpecification.FailurePolicy = .fail
+        ) throws -> RewardEvaluator {
+            let objectives = [RewardObjective("score"), RewardObjective("other")]
+            let large = CallbackReward(name: "large", objectives: objectives) { _ in [1, 0, score, 0] }
+            var specification = RewardSpecification(library: "large", weight: weight)
+            (specification.normalize, specification.onFailure) = (normalize, policy)
+            return try RewardEvaluator([(specification, large)], beta: beta)
+        }
+        let batch = try RewardFixture.batch(count: 2)
+        let refused: [(score: Float, weight: Double, beta: Double?, text: String)] = [
+            (1e30, 1, 100, "1e+30 as score is too large for float32 with weight 1 and beta 100; return smaller scores, or lower the"),
+            (-3e38, -0.5, 1e-3, "-3e+38 as score is too large for float32 with weight -0.5 and beta 0.001; return"),
+            (7, 1e38, nil, "7.0 as score is too large for float32 with weight 1e+38; return smaller scores, or lower the weight"),
+            (2, 1e38, 1, "1.0 as score is too large for float32 with weight 1e+38 and beta 1; "),
+        ]
+        for (score, weight, beta, text) in refused {
+            let sample = text.hasPrefix("1.0") ? 1 : 2
+            let found = errorMessage { try evaluator(score, weight: weight, beta: beta).score(batch) }
+            #expect(found.hasPrefix("reward large cannot score sample \(sample): \(text)"), "\(found)")
+        }
+        let dropped = try evaluator(1e30, beta: 100, policy: .drop).score(batch)
+        #expect(dropped.reward[0] == 1 && dropped.reward[1].isNaN && dropped.failures.count == 1)
+        #expect(dropped.objectives.allSatisfy { $0.scores[1].isNaN })
+        #expect(try evaluator(1e30, beta: 100, policy: .impute(-2)).score(batch).reward == [1, -2])
+        let assumed = errorMessage { try evaluator(1, beta: 100, policy: .impute(1e30)) }
+        #expect(assumed == "reward large: 1e+30 as score is too large for float32 with weight 1 and beta 100; lower the weight or beta")
+        let heavy = errorMessage { try evaluator(1, weight: 1e38, beta: nil, normalize: true) }
+        #expect(heavy == "reward large: 10.0 as score is too large for float32 with weight 1e+38; lower the weight")
+
+        #expect(try evaluator(3e38, beta: nil).score(batch).reward == [1, 3e38])
+        #expect(try evaluator(1e30, weight: 0, beta: 100).score(batch).reward == [0, 0])
+        #expect(try evaluator(1e12, beta: 100).score(batch).reward == [1, 1e12])
+        let normalized = try evaluator(1e30, beta: 100, normalize: true)
+        #expect(try normalized.score(batch).reward == [1, 1e30], "without statistics, as for the first ones")
+        normalized.observe([ObjectiveScores("large/score", [0, 1, 2])])
+        #expect(try normalized.score(batch).reward == [0, 10])
+        // The log's sum is not bounded by float32.
+        #expect(try evaluator(1, weight: 1e38, beta: nil).total([ObjectiveScores("large/score", [100])])[0] > 0.99e40)
+    }
+
     @Test func errorsNameTheirSamples() throws {
         struct Broken: Error {}
         let broken = CallbackReward(name: "broken") { _ in throw Broken() }
@@ -290,7 +350,7 @@ private final class RudeReward: Reward {
     @Test func normalizationIsBounded() {
         func normalized(_ value: Float, after values: [Float]) -> Float {
             var moments = RunningMoments()
-            for value in values { moments.add(value) }
+            moments.add(values)
             return moments.normalized(value)
         }
         let half: Float = 0.5
@@ -301,6 +361,30 @@ private final class RudeReward: Reward {
         #expect(normalized(7, after: [0, 1e-3, 0, 1e-3]) == 10)
         #expect(normalized(.nan, after: [0, 1]).isNaN)
         #expect(normalized(1e6, after: [3]) == 1e6, "one number is too few to tell")
+    }
+
+    /// A score far from all others does not silence them, at the beginning or later.
+    @Test(arguments: [0, 1, 5], [1e30, -3e38, 1e4] as [Float]) func outliersDoNotSilence(epoch: Int, outlier: Float) {
+        func epochs(_ outlier: Float?) -> RunningMoments {
+            var moments = RunningMoments()
+            for number in 0..<6 {
+                var scores = (0..<16).map { 0.5 + 0.1 * sin(Float($0 + 16 * number)) }
+                if let outlier, number == epoch { scores[3] = outlier }
+                moments.add(scores)
+            }
+            return moments
+        }
+        let (without, with) = (epochs(nil), epochs(outlier))
+        func spread(_ moments: RunningMoments) -> Float { moments.normalized(0.6) - moments.normalized(0.4) }
+        #expect(spread(with) > 0.4 * spread(without), "\(spread(with)) of \(spread(without))")
+        #expect(abs(with.normalized(0.5)) < 0.5)
+    }
+
+    /// A reward that rarely differs from its usual score is not taken for one with outliers.
+    @Test func rareScoresCount() {
+        var moments = RunningMoments()
+        moments.add((0..<16).map { $0 == 5 ? 1 : 0 })
+        #expect(abs(moments.normalized(1) - 3.75) < 1e-5 && abs(moments.normalized(0) + 0.25) < 1e-5)
     }
 
     /// Threads hold nothing once `concurrently` has returned.

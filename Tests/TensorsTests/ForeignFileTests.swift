@@ -56,13 +56,14 @@ import Testing
             while let range = data.range(of: Data(name.utf8)) { data.replaceSubrange(range, with: Data(other.utf8)) }
             return data
         }
-        var compressed = original
-        let entry = try #require(compressed.range(of: Data("PK\u{1}\u{2}".utf8))).lowerBound
-        compressed[entry + 10] = 8
+        var packed = original
+        let entry = try #require(packed.range(of: Data("PK\u{1}\u{2}".utf8))).lowerBound
+        packed[entry + 10] = 14
         try withFolder { folder in
             let file = folder.appendingPathComponent("a.pt")
             for (data, kind) in [
-                (compressed, "a compressed archive"), (replaced("/data.pkl", "/data.npy"), "a zip archive, but not of torch.save"),
+                (packed, "state_dict/data.pkl is packed in a way that is not supported"),
+                (replaced("/data.pkl", "/data.npy"), "a zip archive, but not of torch.save"),
                 // A name of another length would move what follows; this one stands in the same place.
                 (replaced("state_dict/byteorder", "s/code/constants.pkl"), "a TorchScript archive"),
             ] {

@@ -43,7 +43,7 @@ import Testing
         let folder = try TemporaryFolder()
         let file = folder.url.appendingPathComponent("damaged.pth")
         var data = try Data(contentsOf: Self.folder.appendingPathComponent("state_dict.pth"))
-        let range = try ZipArchive(data).range(of: "state_dict/data/0")
+        let range = try ZipArchive(data).content(of: "state_dict/data/0").range
         data[range.lowerBound + 2] ^= 0x40
         try data.write(to: file)
         let error = #expect(throws: TensorFileError.self) { try TorchFile(contentsOf: file) }
@@ -56,6 +56,27 @@ import Testing
         }
         try data.write(to: file)
         #expect(try TorchFile(contentsOf: file).tensors.count == 18)
+    }
+
+    /// The file as `zip -9` packs it again, with a scalar of four bytes; torch.load reads it, too.
+    @Test func compressed() throws {
+        let file = Self.folder.appendingPathComponent("compressed.pth")
+        try expectState(TorchFile(contentsOf: file).tensors)
+        let data = try Data(contentsOf: file)
+        let directory = try #require(data.range(of: Data("PK\u{1}\u{2}".utf8))).lowerBound
+        // The pickle is the first member: behind its header and name come its packed bytes.
+        let packed = 30 + Int(data[26])
+        try withFolder { folder in
+            let damaged = folder.appendingPathComponent("damaged.pth")
+            // Bits of the packed bytes, and sizes that they cannot have.
+            for (place, mask) in [(packed, UInt8(1)), (packed + 40, 4), (directory + 24, 1), (directory + 27, 0x7F), (directory + 20, 1)] {
+                var bytes = data
+                bytes[place] ^= mask
+                try bytes.write(to: damaged)
+                let error = #expect(throws: TensorFileError.self, "byte \(place)") { try TorchFile(contentsOf: damaged) }
+                #expect(error?.description.contains("download it again") == true, "\(error?.description ?? "")")
+            }
+        }
     }
 
     /// As a file of more than 4 GB has it, and with a comment behind
@@ -87,7 +108,7 @@ import Testing
         wide += Data("PK\u{5}\u{6}".utf8) + Data(count: 26)
         let archive = try ZipArchive(wide)
         #expect(Set(archive.names) == Set(plain.names))
-        for name in plain.names { #expect(try archive.range(of: name) == plain.range(of: name), "\(name)") }
+        for name in plain.names { #expect(try archive.content(of: name).range == plain.content(of: name).range, "\(name)") }
     }
 
     /// Reads files that are cut short or damaged: each gives

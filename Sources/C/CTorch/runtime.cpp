@@ -65,7 +65,11 @@ bool ct_cuda_available(void) {
             path.replace(path.rfind(cpu), cpu.size(), "torch_cuda");
             return dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
         }();
-        return cuda != nullptr && at::hasCUDA();
+        if (cuda == nullptr || !at::hasCUDA()) return false;
+        // float32 convolutions would by default round their inputs to the 10 bits of TF32, and with them the
+        // importance ratios.
+        at::globalContext().setAllowTF32CuDNN(false);
+        return true;
     });
 }
 

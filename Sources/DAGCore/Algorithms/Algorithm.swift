@@ -8,6 +8,12 @@ package enum AlgorithmName: String, SettingChoice {
     case dagSubTB = "dag-subtb"
     case ddpo
 
+    /// Whether the loss weighs transitions by the importance ratio, and clips it.
+    var clipsRatio: Bool { self == .dagKL || self == .ddpo }
+
+    /// Whether it samples in proportion to exp(beta s); else it maximises the score.
+    package var usesBeta: Bool { self != .ddpo }
+
     /// Makes the algorithm with the settings that concern it.
     /// - Parameter newFlow: makes the network of the state flow, for algorithms that train one.
     /// - Throws: errors of `newFlow`.
@@ -39,7 +45,8 @@ protocol Algorithm: AnyObject {
     /// - Parameters:
     ///   - scores: of the final images [N]; NaN for a dropped trajectory.
     ///   - prompts: [N].
-    func prepareEpoch(scores: [Float], prompts: [String])
+    /// - Returns: a line of warning, which is shown once a run.
+    func prepareEpoch(scores: [Float], prompts: [String]) -> String?
 
     /// Prepares for an optimiser step.
     /// - Parameters:
@@ -54,7 +61,7 @@ protocol Algorithm: AnyObject {
 }
 
 extension Algorithm {
-    func prepareEpoch(scores: [Float], prompts: [String]) {}
+    func prepareEpoch(scores: [Float], prompts: [String]) -> String? { nil }
     func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {}
 }
 

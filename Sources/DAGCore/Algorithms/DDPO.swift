@@ -2,7 +2,7 @@ import Support
 import Tensors
 
 /// DDPO-IS (Black et al. 2023), the baseline: loss = max(-A rho, -A clip(rho, 1 - c, 1 + c)),
-/// where A is the normalised score of the final image.
+/// where A is the normalised score of the final image: (s - mean) / deviation, clipped to [-5, 5].
 final class DDPO: Algorithm {
     struct State: Codable {
         /// Normalised score of each trajectory of the epoch under way, [N].
@@ -20,10 +20,13 @@ final class DDPO: Algorithm {
         self.usesPromptStatistics = usesPromptStatistics
     }
 
-    func prepareEpoch(scores: [Float], prompts: [String]) {
-        state.advantages =
-            usesPromptStatistics
-            ? state.promptStatistics.advantages(scores, prompts: prompts) : PromptStatistics.epochAdvantages(scores)
+    func prepareEpoch(scores: [Float], prompts: [String]) -> String? {
+        guard usesPromptStatistics else {
+            state.advantages = PromptStatistics.epochAdvantages(scores)
+            return nil
+        }
+        state.advantages = state.promptStatistics.advantages(scores, prompts: prompts)
+        return state.promptStatistics.shortage(prompts)
     }
 
     func loss(_ transitions: Transitions) throws -> Loss {
@@ -34,33 +37,43 @@ final class DDPO: Algorithm {
     }
 }
 
-/// Running statistics of each prompt's scores: the last few, used once there are enough.
+/// Running statistics of each prompt's scores: the newest, at least those of one epoch, used once there are
+/// enough.
 struct PromptStatistics: Codable, Equatable {
-    private static let bufferSize = 16
-    private static let minimumCount = 16
+    /// Scores that a prompt needs, and those that are kept of it if an epoch has fewer.
+    private static let enough = 16
     private var rewards: [String: [Float]] = [:]
 
     /// Adds an epoch's scores and normalises them by each prompt's own mean and deviation, or by the epoch's
     /// where a prompt has too few. A dropped trajectory, whose score is NaN, counts in neither and gets 0.
     mutating func advantages(_ epoch: [Float], prompts: [String]) -> [Float] {
-        for (prompt, score) in zip(prompts, epoch) where !score.isNaN {
-            rewards[prompt] = (rewards[prompt, default: []] + [score]).suffix(Self.bufferSize)
+        var new: [String: [Float]] = [:]
+        for (prompt, score) in zip(prompts, epoch) where !score.isNaN { new[prompt, default: []].append(score) }
+        for (prompt, scores) in new {
+            rewards[prompt] = (rewards[prompt, default: []] + scores).suffix(max(Self.enough, scores.count))
         }
         let whole = Moments(epoch)
-        return zip(prompts, epoch).map { prompt, score in
-            let known = rewards[prompt] ?? []
-            return Self.normalized(score, known.count < Self.minimumCount ? whole : Moments(known))
-        }
+        let own = rewards.filter { $0.value.count >= Self.enough }.mapValues { Moments($0) }
+        return zip(prompts, epoch).map { prompt, score in Self.normalized(score, own[prompt] ?? whole) }
     }
 
-    /// Normalises scores over the epoch: (s - mean) / deviation, clipped to [-5, 5]; 0 for NaN.
+    /// Describes how many prompts of an epoch have too few scores so far; nil: none.
+    func shortage(_ prompts: [String]) -> String? {
+        let all = Set(prompts)
+        let short = all.count { rewards[$0, default: []].count < Self.enough }
+        guard short > 0 else { return nil }
+        return "\(short) of the epoch's \(all.count) prompts have fewer than \(Self.enough) scores so far: these are normalised by the "
+            + "statistics of the whole epoch. Fewer prompts or more images an epoch give each prompt its own"
+    }
+
+    /// Normalises scores over the epoch; 0 for NaN.
     static func epochAdvantages(_ epoch: [Float]) -> [Float] {
         let moments = Moments(epoch)
         return epoch.map { normalized($0, moments) }
     }
 
     private static func normalized(_ score: Float, _ moments: Moments) -> Float {
-        let advantage = (score - moments.mean) / (moments.deviation + 1e-8)
-        return advantage.isNaN ? 0 : min(max(advantage, -5), 5)
+        guard !score.isNaN, moments.deviation > 0 else { return 0 }
+        return Float(min(max((Double(score) - moments.mean) / moments.deviation, -5), 5))
     }
 }

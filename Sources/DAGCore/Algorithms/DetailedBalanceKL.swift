@@ -1,10 +1,11 @@
+import Support
 import Tensors
 
 /// DAG-KL (paper, section 4.2): phi minimises delta_t^2; theta takes a REINFORCE step on the KL divergence
 /// from P_F to the backward measure.
 ///
 ///     r_t  = stop_grad(log F(x_t') + log P_B - log P_F - log F(x_t))
-///     A_t  = clip((r_t - b_t) / (sigma_t + 1e-8), -5, 5)     b_t, sigma_t: leave-one-out over the group
+///     A_t  = clip((r_t - b_t) / sigma_t, -5, 5)     b_t, sigma_t: leave-one-out over the group
 ///     loss = delta_t^2 + k max(-A_t rho, -A_t clip(rho, 1 - c, 1 + c))
 final class DetailedBalanceKL: Algorithm {
     private let flow: any FlowNetwork
@@ -21,9 +22,9 @@ final class DetailedBalanceKL: Algorithm {
 
     func loss(_ transitions: Transitions) throws -> Loss {
         let residual = transitions.residual(flow, logForward: transitions.logForward.detach())
-        let reward = -residual.detach()
-        let groups = [-1, transitions.groupSize]
-        let advantage = Self.advantage(reward.reshape(groups), weight: transitions.weight.reshape(groups)).reshape([-1])
+        let weights = try transitions.weight.array(Float.self)
+        let rewards = try zip(residual.detach().array(Float.self), weights).map { $1 > 0 ? -$0 : .nan }
+        let advantage = Tensor(rewards.chunks(of: transitions.groupSize).flatMap(Self.advantages), device: residual.device)
         let ratio = transitions.ratio
         let squares = residual.square()
         return Loss(
@@ -31,18 +32,24 @@ final class DetailedBalanceKL: Algorithm {
             metrics: ["squared_residual": try squares.detach().array(), "clip_fraction": try surrogate.clipped(ratio)])
     }
 
-    /// Normalises within rows by mean and standard deviation of the other columns, clipped to [-5, 5]. The
-    /// advantage is 0 where fewer than two others count.
-    /// - Parameters:
-    ///   - reward: r_t, [groups, b] with b > 1.
-    ///   - weight: one for transitions that count, else zero; [groups, b].
-    static func advantage(_ reward: Tensor, weight: Tensor) -> Tensor {
-        let others = weight.sum([1], keepDims: true) - weight
-        let divisor = others.clamp(1, .infinity)
-        let weighted = reward * weight
-        let baseline = (weighted.sum([1], keepDims: true) - weighted) / divisor
-        let squares = (reward - baseline).square() * weight
-        let deviation = ((squares.sum([1], keepDims: true) - squares) / divisor).sqrt()
-        return ((reward - baseline) / (deviation + 1e-8)).clamp(-5, 5) * (others - 1).clamp(0, 1)
+    /// Normalises the rewards of a group, each by mean and deviation of the others, clipped to [-5, 5]. The
+    /// advantage is 0 where fewer than two others count, or where all are the same.
+    ///
+    /// With n others, their mean is b_i = m - (r_i - m) / n, where m is the mean of all, and the others' mean
+    /// squared deviation, each from its own b_j, is ((n + 1) / n)^2 sum of (r_j - m)^2 / n. Hence
+    ///
+    ///     A_i = (r_i - m) / sqrt(deviation^2 - (r_i - m)^2 / n)
+    ///
+    /// with the unbiased deviation of all.
+    /// - Parameter group: r_t, [b] with b > 1; NaN for transitions that do not count.
+    static func advantages(_ group: [Float]) -> [Float] {
+        let moments = Moments(group)
+        let others = Double(group.count { !$0.isNaN } - 1)
+        return group.map { reward in
+            guard !reward.isNaN, others >= 2, moments.deviation > 0 else { return 0 }
+            let distance = Double(reward) - moments.mean
+            let spread = (moments.deviation * moments.deviation - distance * distance / others).squareRoot()
+            return Float(min(max(distance / spread, -5), 5))
+        }
     }
 }

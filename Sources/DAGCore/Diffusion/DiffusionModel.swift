@@ -42,7 +42,7 @@ package protocol DiffusionModel: AnyObject {
     /// - Throws: `ModelError` if the schedule has no such chain.
     func kernel(steps: Int, eta: Double, reduction: LogProbabilityReduction) throws -> any TransitionKernel
     /// Embeds prompts; nil for a model without text.
-    /// - Throws: `TensorError`.
+    /// - Throws: `NotFiniteError`, `TensorError`.
     func encode(_ prompts: [String]) throws -> Conditioning?
     /// Evaluates the network under classifier-free guidance (Ho and Salimans 2022), float32:
     /// guided = eps(empty) + w (eps(prompt) - eps(empty)).
@@ -53,7 +53,7 @@ package protocol DiffusionModel: AnyObject {
     /// - Returns: the guided output and the conditional one alone, [n, C, H, W] each.
     func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (guided: Tensor, conditional: Tensor)
     /// Decodes samples [n, C, H, W] to 8-bit RGB.
-    /// - Throws: `TensorError`.
+    /// - Throws: `NotFiniteError`, `TensorError`.
     func decode(_ x: Tensor) throws -> ImageBatch
     /// Computes with the pretrained weights alone, the adapters switched off.
     func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result

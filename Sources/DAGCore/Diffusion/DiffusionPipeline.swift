@@ -32,6 +32,9 @@ package final class DiffusionPipeline: DiffusionModel {
     /// Numbers of U-Net rows and decoded images so far.
     package private(set) var work = (networkRows: 0, decodes: 0)
 
+    /// Lines about choices between several files of weights.
+    package let notes: [String]
+
     private let vae: AutoencoderKL?
     private let textEncoder: CLIPTextModel?
     /// The tokenizer before the text encoder; nil for a model without text.
@@ -41,6 +44,7 @@ package final class DiffusionPipeline: DiffusionModel {
     /// - Throws: `ModelError`, `TensorFileError` or `TokenizerError` if a part is missing or does not fit.
     package init(folder: String, dtype: DType, device: Device) throws {
         let parts = try PipelineFolder(ModelFolder(URL(fileURLWithPath: folder)))
+        notes = [parts.unet, parts.textEncoder, parts.vae].compactMap { $0?.choice }
         let unet = try UNet(folder: parts.unet, dtype: dtype, device: device)
         self.unet = unet
         self.device = device
@@ -96,6 +100,7 @@ package final class DiffusionPipeline: DiffusionModel {
         self.scheduler = scheduler
         self.sampleShape = sampleShape
         self.device = device
+        notes = []
         vae = nil
         textEncoder = nil
         tokenizer = nil
@@ -112,7 +117,7 @@ package final class DiffusionPipeline: DiffusionModel {
     }
 
     /// Embeds prompts, each once; nil for a model without text.
-    /// - Throws: `TensorError`.
+    /// - Throws: `NotFiniteError`, `TensorError`.
     package func encode(_ prompts: [String]) throws -> Conditioning? {
         guard let textEncoder, let tokenizer else { return nil }
         return try withoutGradients {
@@ -121,8 +126,12 @@ package final class DiffusionPipeline: DiffusionModel {
             let embedded = try stride(from: 0, to: unique.count, by: 64).map { start in
                 try textEncoder(unique[start..<min(start + 64, unique.count)].map { tokenizer.encode($0) })
             }
-            let rows = Tensor.cat(embedded, 0).rows(prompts.map { places[$0]! })
-            return Conditioning(prompts: rows.to(unet.dtype), empty: try textEncoder([tokenizer.encode("")]).to(unet.dtype))
+            let rows = Tensor.cat(embedded, 0).rows(prompts.map { places[$0]! }).to(unet.dtype)
+            let empty = try textEncoder([tokenizer.encode("")]).to(unet.dtype)
+            guard try rows.isFinite(), try empty.isFinite() else {
+                throw NotFiniteError("the text encoder's embeddings are not finite: its weights are damaged; download text_encoder/ again")
+            }
+            return Conditioning(prompts: rows, empty: empty)
         }
     }
 
@@ -148,11 +157,19 @@ package final class DiffusionPipeline: DiffusionModel {
     package func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result { try unet.withoutAdapters(body) }
 
     /// Decodes samples [n, C, H, W] to 8-bit RGB.
-    /// - Throws: `TensorError`.
+    /// - Throws: `NotFiniteError`, `TensorError`.
     package func decode(_ x: Tensor) throws -> ImageBatch {
         try withoutGradients {
             work.decodes += x.size(0)
             let images = vae?.decode(x) ?? x
+            // As bytes they would be black.
+            guard try images.isFinite() else {
+                throw NotFiniteError(
+                    """
+                    the decoded images are not finite\(try x.isFinite() ? ", though their latents are" : ""): \
+                    lower \(setting: "learning_rate"), \(setting: "guidance_scale") or \(setting: "eta")
+                    """)
+            }
             let bytes = ((images / 2 + 0.5).clamp(0, 1) * 255).round().permute([0, 2, 3, 1]).contiguous()
             var pixels = bytes.to(.uint8)
             if pixels.size(3) == 1 { pixels = pixels.expand(Array(pixels.shape.dropLast()) + [3]).contiguous() }

@@ -67,7 +67,7 @@ final class Learner {
     ///   - trajectories: by their places in the epoch.
     ///   - update: optimiser steps of this epoch before this one.
     ///   - step: optimiser steps of the run before this one, for messages.
-    /// - Throws: `TrainingError` if loss or gradient is not finite, an error of a reward, `TensorError`, or
+    /// - Throws: `NotFiniteError` if loss or gradient is not finite, an error of a reward, `TensorError`, or
     ///   `Cancelled`; weights and optimisers are then as before.
     func step(_ epoch: ScoredEpoch, _ trajectories: [Int], update: Int, step: Int) throws -> StepSums {
         // Half a step's gradients must not reach the next one.
@@ -113,12 +113,11 @@ final class Learner {
         sums.policyGradNorm = try policyOptimizer.clipGradients(maxNorm: configuration.maxGradNorm)
         sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
         guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
-            throw TrainingError(
-                """
-                loss or gradient is not finite in step \(step): lower \(setting: "learning_rate"), \
-                \(setting: "flow_learning_rate") or \(setting: "beta"), or use \(setting: "precision") fp32; \
-                the weights before this step are kept
-                """)
+            let rates: Message =
+                usesFlow
+                ? "\(setting: "learning_rate"), \(setting: "flow_learning_rate") or \(setting: "beta")" : "\(setting: "learning_rate")"
+            let precision: Message = model.dtype == .float32 ? "" : ", or use \(setting: "precision") fp32"
+            throw NotFiniteError("loss or gradient is not finite in step \(step): lower \(rates)\(precision)")
         }
         guard counted > 0 else { return sums }
         try policyOptimizer.step()

@@ -38,23 +38,6 @@ extension PromptSet {
         let known =
             "built-in sets are \(builtInNames.joined(separator: ", ")), and \(benchmarkNames.map { "\($0):PATH" }.joined(separator: ", "))"
         let asked = name.lowercased().replacing("_", with: "-")
-        let nearest = builtInNames.min { distance($0, asked) < distance($1, asked) }!
-        return distance(nearest, asked) <= 3 ? "did you mean \(nearest)? \(known)" : "\(known), anything else is the path of a file"
-    }
-
-    /// Returns the Levenshtein distance: insertions, deletions and substitutions that turn one text into the
-    /// other.
-    private static func distance(_ first: String, _ second: String) -> Int {
-        var row = Array(0...second.count)
-        for (i, a) in first.enumerated() {
-            var diagonal = row[0]
-            row[0] = i + 1
-            for (j, b) in second.enumerated() {
-                let substituted = diagonal + (a == b ? 0 : 1)
-                diagonal = row[j + 1]
-                row[j + 1] = min(substituted, row[j] + 1, diagonal + 1)
-            }
-        }
-        return row[second.count]
+        return asked.nearest(in: builtInNames).map { "did you mean \($0)? \(known)" } ?? "\(known), anything else is the path of a file"
     }
 }

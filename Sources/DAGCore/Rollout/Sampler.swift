@@ -36,13 +36,30 @@ package struct Sampler {
             let steps = Tensor.full([seeds.count], Double(index), dtype: .int64, device: model.device)
             let times = kernel.times(Array(repeating: index, count: seeds.count))
             let (guided, conditional) = model.denoise(x, times: times, conditioning, guidance: guidance)
-            let (next, logForward) = kernel.sample(guided, x: x, noise: noise(), steps: steps)
+            let fresh = noise()
+            // The copy of the noise has waited for the device, so this look costs next to nothing.
+            guard try guided.isFinite() else { throw try outputError(index, x, times, conditioning) }
+            let (next, logForward) = kernel.sample(guided, x: x, noise: fresh, steps: steps)
             try visit(
                 Visit(index: index, x: x, guided: guided, conditional: conditional, next: next, logForward: logForward, steps: steps))
             x = next
         }
         try TensorError.check()
         return x
+    }
+
+    /// Makes the error of an output that is not finite, by a look at the pretrained model's at the same state.
+    private func outputError(_ index: Int, _ x: Tensor, _ times: Tensor, _ conditioning: Conditioning?) throws -> NotFiniteError {
+        let output: Message = "the network's output is not finite at step \(index + 1) of \(kernel.stepCount)"
+        let pretrained = model.withoutAdapters { model.denoise(x, times: times, conditioning, guidance: guidance).guided }
+        guard try pretrained.isFinite() else {
+            return NotFiniteError(
+                """
+                \(output), with or without a LoRA: lower \(setting: "guidance_scale") or \(setting: "eta"), \
+                or download the model again
+                """)
+        }
+        return NotFiniteError("\(output), but is without the LoRA, which has diverged: train with a lower \(setting: "learning_rate")")
     }
 
     /// Returns log P_F of a step under the pretrained model, [n].
@@ -56,7 +73,7 @@ package struct Sampler {
     /// - Parameters:
     ///   - batch: images computed at once.
     ///   - onStep: called after every step of every batch; throws to stop.
-    /// - Throws: `TensorError`, or an error of `onStep`.
+    /// - Throws: `NotFiniteError`, `TensorError`, or an error of `onStep`.
     package func images(_ prompts: [String], seeds: [UInt64], batch: Int = 64, onStep: () throws -> Void = {}) throws -> ImageBatch {
         let parts = try withoutGradients {
             try stride(from: 0, to: prompts.count, by: batch).map { start in
@@ -74,7 +91,7 @@ package struct Sampler {
     ///   - lookahead: whether to score the predicted data of every state, for the forward-looking flow.
     ///   - reference: whether to evaluate the pretrained model's density of every step too.
     ///   - onStep: called after every step; throws to stop.
-    /// - Throws: `TensorError`, `RewardError`, or an error of `onStep`.
+    /// - Throws: `NotFiniteError`, `TensorError`, `RewardError`, or an error of `onStep`.
     func rollOut(
         _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: Bool, reference: Bool = false,
         onStep: () throws -> Void = {}

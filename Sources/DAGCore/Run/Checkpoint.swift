@@ -3,7 +3,7 @@ import Rewards
 import Tensors
 
 /// The saved state of a run, one safetensors file: adapters, networks, optimisers and rollout are tensors,
-/// all else is JSON in its header.
+/// all else is JSON in its header. A tensor at its end holds the CRC-32 of all bytes before it.
 struct Checkpoint: Codable {
     let state: TrainingState
     /// The rewards' fingerprint.
@@ -17,7 +17,7 @@ struct Checkpoint: Codable {
 
     /// The JSON in the file's header. `progress` has the keys of the training state and the algorithm's.
     fileprivate struct Record<Progress> {
-        var version = 1
+        var version = Checkpoint.version
         let progress: Progress
         let rewards: String
         let rollout: RolloutRecord?
@@ -59,6 +59,10 @@ struct Checkpoint: Codable {
     }
 
     private static let key = "dag_checkpoint"
+    /// The format: 1 had no checksum.
+    private static let version = 2
+    /// The tensor of the checksum, int64 [1]. Tensors lie in the order of their names, and ~ comes after all.
+    private static let checksum = "~crc32"
     /// Number of checkpoints to keep: the newest, and the one before in case the newest is damaged.
     private static let kept = 2
 
@@ -93,10 +97,20 @@ struct Checkpoint: Codable {
         if let rollout {
             for (name, list) in Self.lists(rollout) where !list.isEmpty { all["rollout.\(name)"] = Tensor.stack(list, 0) }
         }
-        let data = try Safetensors.encode(all, metadata: [Self.key: String(decoding: text, as: UTF8.self)])
-        let name = String(format: "epoch-%05d-step-%07d.safetensors", state.epoch, state.step)
-        try OutputFolder.writeAtomically(data, to: folder.checkpoints.appendingPathComponent(name))
+        all[Self.checksum] = Tensor([0] as [Int64])
+        var data = try Safetensors.encode(all, metadata: [Self.key: String(decoding: text, as: UTF8.self)])
+        data.replaceSubrange((data.count - 8)..., with: Self.checksum(of: data))
+        try OutputFolder.writeAtomically(data, to: folder.checkpoints.appendingPathComponent(Self.name(state)))
         for old in Self.files(folder).dropFirst(Self.kept) { try? FileManager.default.removeItem(at: old) }
+    }
+
+    /// Returns the checksum of a file but for its last eight bytes, as these eight bytes.
+    private static func checksum(of file: Data) -> Data {
+        withUnsafeBytes(of: Int64(Checksum.crc32(file.dropLast(8))).littleEndian) { Data($0) }
+    }
+
+    private static func name(_ state: TrainingState) -> String {
+        String(format: "epoch-%05d-step-%07d.safetensors", state.epoch, state.step)
     }
 
     private static func lists(_ rollout: Rollout) -> [(String, [Tensor])] {
@@ -118,19 +132,29 @@ struct Checkpoint: Codable {
         !files(folder).isEmpty || FileManager.default.fileExists(atPath: folder.lora.path)
     }
 
+    /// Says how a run goes on whose numbers are no longer finite in a state.
+    static func wayBack(from state: TrainingState, in folder: OutputFolder) -> Message {
+        let files = files(folder)
+        guard let newest = files.first else { return "nothing is saved yet, so \(setting: "resume") starts again" }
+        guard newest.lastPathComponent == name(state) else { return "\(setting: "resume") goes on from \(newest.path)" }
+        guard files.count > 1 else { return "\(newest.path) holds these weights, and is the first: start a new run" }
+        return "\(newest.path) holds these weights: remove it, and \(setting: "resume") goes on from \(files[1].lastPathComponent)"
+    }
+
     /// Reads the newest readable checkpoint of a run.
+    /// - Parameter onDamage: receives a line about each that is passed over.
     /// - Throws: `OutputError` if there is none.
-    init(newestOf folder: OutputFolder) throws {
-        var firstProblem: String?
+    init(newestOf folder: OutputFolder, onDamage: (String) -> Void = { _ in }) throws {
+        var problems: [String] = []
         for file in Self.files(folder) {
-            do {
-                self = try Checkpoint(contentsOf: file)
-                return
-            } catch {
-                firstProblem = firstProblem ?? "\(error)"
+            do { self = try Checkpoint(contentsOf: file) } catch {
+                problems.append("\(error)")
+                continue
             }
+            for problem in problems { onDamage("\(problem); going on from the checkpoint before, \(file.lastPathComponent)") }
+            return
         }
-        if let firstProblem { throw OutputError("\(firstProblem)") }
+        if let newest = problems.first { throw OutputError("\(newest)") }
         throw OutputError("\(setting: "resume") \(folder.url.path): no checkpoint there (checkpoints/epoch-*.safetensors)")
     }
 
@@ -138,10 +162,16 @@ struct Checkpoint: Codable {
         let stored = try Safetensors(contentsOf: file)
         text = Data((stored.metadata[Self.key] ?? "").utf8)
         guard let record = try? Self.decoder.decode(Record<TrainingState>.self, from: text) else {
-            throw OutputError("\(file.path): not a checkpoint of dag-train")
+            throw OutputError("\(file.path): not a checkpoint of dag-train, or damaged")
         }
-        guard record.version == 1 else {
+        guard record.version <= Self.version else {
             throw OutputError("\(file.path): has format \(record.version), of a newer version of dag-train; resume with that version")
+        }
+        if record.version > 1 {
+            let data = try Data(contentsOf: file, options: .alwaysMapped)
+            guard stored.tensors[Self.checksum] != nil, data.suffix(8) == Self.checksum(of: data) else {
+                throw OutputError("\(file.path): damaged (another checksum)")
+            }
         }
         func list(_ name: String) throws -> [Tensor] {
             guard let tensor = stored.tensors["rollout.\(name)"] else { throw OutputError("\(file.path): rollout.\(name) is missing") }
@@ -149,7 +179,7 @@ struct Checkpoint: Codable {
         }
         state = record.progress
         rewards = record.rewards
-        tensors = stored.tensors.filter { !$0.key.hasPrefix("rollout.") }
+        tensors = stored.tensors.filter { !$0.key.hasPrefix("rollout.") && $0.key != Self.checksum }
         rollout = try record.rollout.map {
             Rollout(
                 prompts: $0.prompts, held: Array($0.prompts.indices), states: try list("states"), logForward: try list("log_forward"),

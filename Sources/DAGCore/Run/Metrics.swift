@@ -64,8 +64,8 @@ package struct Evaluation: Sendable {
         let moments = Moments(evaluator.total(report.objectives))
         count = report.reward.count
         scored = report.reward.count { !$0.isNaN }
-        rewardMean = Double(moments.mean)
-        rewardStd = Double(moments.deviation)
+        rewardMean = moments.mean
+        rewardStd = moments.deviation
         objectives = means(report.objectives)
     }
 
@@ -84,7 +84,7 @@ package struct Evaluation: Sendable {
 
 /// Returns the mean of each objective by its name, without images that have no score.
 func means(_ objectives: [ObjectiveScores]) -> [String: Double] {
-    Dictionary(objectives.map { ($0.name, Double(Moments($0.scores).mean)) }) { first, _ in first }
+    Dictionary(objectives.map { ($0.name, Moments($0.scores).mean) }) { first, _ in first }
 }
 
 private func metricsLine(_ object: [String: Any]) throws -> Data {

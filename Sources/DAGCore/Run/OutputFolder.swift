@@ -77,11 +77,21 @@ package struct OutputFolder: Sendable {
         }
     }
 
+    /// Removes the unfinished files of writes that were interrupted. The folder has been claimed.
+    func removeUnfinished() {
+        let files = FileManager.default
+        for folder in [url, samples, checkpoints] {
+            for name in (try? files.contentsOfDirectory(atPath: folder.path)) ?? [] where name.hasPrefix(".") && name.hasSuffix(".tmp") {
+                try? files.removeItem(at: folder.appendingPathComponent(name))
+            }
+        }
+    }
+
     /// Makes the folders and tries to write in each.
     /// - Throws: `OutputError`.
     package func prepare() throws {
         for folder in [url, samples, checkpoints] {
-            let probe = folder.appendingPathComponent(".writable-\(getpid())")
+            let probe = folder.appendingPathComponent(".writable.\(getpid()).tmp")
             do {
                 try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
                 try Data("x".utf8).write(to: probe)

@@ -4,40 +4,50 @@ import Rewards
 import Support
 import Tensors
 
-/// Records a run in its folder: metrics, checkpoints and sample sheets. Warns of reward hacking.
+/// Records a run in its folder: metrics, checkpoints and sample sheets. Finds what a user is to be warned of.
 final class RunRecorder {
     let output: OutputFolder
     private let configuration: TrainingConfiguration
     private let collector: RolloutCollector
     private let learner: Learner
-    private let monitor: Monitor
     private let team: Team
     /// The state of the newest checkpoint, so that it is not written twice.
     private var saved: (state: TrainingState, hasRollout: Bool)?
 
     init(
-        _ configuration: TrainingConfiguration, output: OutputFolder, collector: RolloutCollector, learner: Learner, monitor: Monitor,
-        team: Team
+        _ configuration: TrainingConfiguration, output: OutputFolder, collector: RolloutCollector, learner: Learner, team: Team
     ) {
         self.configuration = configuration
         self.output = output
         self.collector = collector
         self.learner = learner
-        self.monitor = monitor
         self.team = team
     }
 
     private var evaluator: RewardEvaluator { collector.evaluator }
+    private var monitor: Monitor { evaluator.monitor }
 
-    /// Adds an epoch to the statistics of the rewards and to the watch, and passes on its warnings.
-    func observe(_ epoch: ScoredEpoch, _ summary: EpochSummary, _ state: inout TrainingState) {
+    /// Shows scores that are to be trained on to the watch.
+    /// - Parameter warning: the algorithm's own, given once a run.
+    /// - Returns: warnings.
+    func observe(_ scores: RolloutScores, _ warning: String?, _ state: inout TrainingState) -> [String] {
+        let lines = [
+            state.watch.observe(scores: scores.final, of: evaluator.trainedNames, by: configuration.algorithm),
+            warning.flatMap { state.watch.once("algorithm", $0) },
+        ]
+        return lines.compactMap { $0.map { "epoch \(state.epoch): \($0)" } }
+    }
+
+    /// Adds a trained epoch to the statistics of the rewards and to the watch.
+    /// - Returns: warnings.
+    func observe(_ epoch: ScoredEpoch, _ summary: EpochSummary, _ state: inout TrainingState) -> [String] {
         let objectives = epoch.rollout.scores.objectives
         evaluator.observe(objectives)
         let watched = RewardWatch.Epoch(
             reward: Moments(evaluator.total(objectives)),
             heldOut: Dictionary(uniqueKeysWithValues: evaluator.heldOut(objectives).map { ($0.name, Moments($0.scores)) }),
             diversity: summary.diversity)
-        for warning in state.watch.observe(watched) { monitor.onWarning("epoch \(epoch.index): \(warning)") }
+        return state.watch.observe(watched, advice: configuration.restraints).map { "epoch \(epoch.index): \($0)" }
     }
 
     /// Writes the checkpoint and the sample sheet that are due after the newest epoch.
@@ -47,10 +57,15 @@ final class RunRecorder {
         if isDue(every: configuration.sampleEvery, state) { try saveSamples(epoch: state.epoch) }
     }
 
-    /// Returns whether the newest epoch's sample sheet is missing: the run may have stopped before it.
-    func lacksSamples(_ state: TrainingState) -> Bool {
-        state.epoch > 0 && isDue(every: configuration.sampleEvery, state)
-            && !FileManager.default.fileExists(atPath: output.sampleSheet(epoch: state.epoch).path)
+    /// Returns whether the newest epoch's sample sheet or the finished run's adapter is missing: the run may have
+    /// stopped before it.
+    func lacksFiles(_ state: TrainingState) throws -> Bool {
+        if state.epoch > 0, isDue(every: configuration.sampleEvery, state),
+            !FileManager.default.fileExists(atPath: output.sampleSheet(epoch: state.epoch).path)
+        {
+            return true
+        }
+        return try state.epoch == configuration.epochs && (try? Data(contentsOf: output.lora)) != learner.lora.encoded()
     }
 
     /// Returns whether a file is due that is written every `epochs` epochs (0: never) and after the last one.
@@ -86,12 +101,16 @@ final class RunRecorder {
         try learner.restore(checkpoint.tensors)
         try checkpoint.restore(learner.algorithm)
         evaluator.normalization = checkpoint.state.rewardMoments
-        if team.isLeader { try output.truncateMetrics(to: checkpoint.state.metricsLength) }
+        guard team.isLeader else { return checkpoint }
+        if output.metricsLength < checkpoint.state.metricsLength {
+            monitor.onWarning("\(output.metrics.path) is shorter than it was at the checkpoint: lines of steps before it are missing")
+        }
+        try output.truncateMetrics(to: checkpoint.state.metricsLength)
         return checkpoint
     }
 
     private func newestCheckpoint(of folder: OutputFolder) throws -> Checkpoint {
-        let checkpoint = try Checkpoint(newestOf: folder)
+        let checkpoint = try Checkpoint(newestOf: folder, onDamage: monitor.onWarning)
         if let difference = evaluator.difference(from: checkpoint.rewards) {
             throw OutputError("\(setting: "resume") \(folder.url.path): that run was trained with other rewards: \(difference)")
         }
@@ -119,7 +138,7 @@ final class RunRecorder {
         let score = Moments(evaluator.total(scores.objectives))
         let trained = (state.update - summary.firstUpdate) * configuration.trajectoriesPerUpdate * learner.kernel.transitions
         return StepMetrics(
-            epoch: epoch.index, step: state.step - 1, rewardMean: Double(score.mean), rewardStd: Double(score.deviation),
+            epoch: epoch.index, step: state.step - 1, rewardMean: score.mean, rewardStd: score.deviation,
             objectives: means(scores.objectives), diversity: summary.diversity, baseDivergence: summary.baseDivergence,
             loss: sums.mean(sums.loss), algorithmMetrics: sums.metrics.mapValues(sums.mean), ratioDeviation: sums.ratioDeviation,
             policyGradNorm: sums.policyGradNorm, flowGradNorm: sums.flowGradNorm, beta: configuration.beta(epoch: epoch.index),

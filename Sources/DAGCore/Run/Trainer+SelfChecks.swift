@@ -31,7 +31,9 @@ extension Trainer {
         let rollout = try sampler.rollOut(
             chosen, seeds: noise, ids: (0..<count).map(UInt64.init), evaluator: collector.evaluator, lookahead: false, onStep: onStep
         ).scored()
-        report.append(try checkRatio(rollout))
+        let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: try model.encode(rollout.prompts))
+        report.append(try checkRatio(epoch))
+        if configuration.reweighsTransitions { report.append(try checkRatioRounding(epoch)) }
         let images = try sampler.images(Array(chosen.prefix(4)), seeds: Array(noise.prefix(4)), onStep: onStep)
         for gap in try collector.evaluator.selfCheck(images: images, prompts: Array(chosen.prefix(4))) { monitor.onWarning(gap) }
         report.append("rewards answer sanely: \(collector.evaluator.objectiveNames.joined(separator: ", "))")
@@ -39,13 +41,12 @@ extension Trainer {
     }
 
     /// Checks that the learner computes the same log-probabilities as the rollout: rho = 1.
-    private func checkRatio(_ rollout: Rollout) throws -> String {
+    private func checkRatio(_ epoch: ScoredEpoch) throws -> String {
         let kernel = learner.kernel
-        let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: try model.encode(rollout.prompts))
         let steps = Set([0, kernel.transitions / 2, kernel.transitions - 1])
         let deviations = try withoutGradients {
             try steps.sorted().map { step in
-                let batch = TransitionBatch(epoch, Array(0..<rollout.count), step..<step + 1, model, kernel)
+                let batch = TransitionBatch(epoch, Array(0..<epoch.rollout.count), step..<step + 1, model, kernel)
                 let logForward = batch.logForward(batch.denoise(guidance: configuration.guidanceScale).guided)
                 return try (logForward - batch.logForwardAtRollout).exp().array(Float.self).reduce(Float(0)) {
                     $1.isNaN ? .infinity : max($0, abs($1 - 1))
@@ -61,6 +62,48 @@ extension Trainer {
                 """)
         }
         return String(format: "importance ratio on a fresh rollout: 1 within %.1e", largest)
+    }
+
+    /// Checks that the clip range bounds the motion of the policy, not the rounding of the network.
+    ///
+    /// A move of the adapters far below an optimiser step and its opposite change log rho by a and -a, to first
+    /// order: the sum of the two is rounding. With the rounding r_+, r_-, r_0 of each evaluation it is
+    /// r_+ + r_- - 2 r_0, whose deviation is sqrt(3) times that of r_+ - r_0, which is in the ratio.
+    private func checkRatioRounding(_ epoch: ScoredEpoch) throws -> String {
+        let kernel = learner.kernel
+        let generator = Generator(seed: seeds(.selfCheck))
+        let moves = learner.lora.parameters.map { _, tensor in
+            let move = Tensor.randn(tensor.shape, generator: generator) * 3e-5
+            return (tensor: tensor, before: tensor.detach().clone(), by: move.to(model.device))
+        }
+        defer { withoutGradients { for move in moves { move.tensor.copy_(move.before) } } }
+        var rounding: [Double] = []
+        try withoutGradients {
+            for step in 0..<kernel.transitions {
+                try monitor.throwIfCancelled()
+                let batch = TransitionBatch(epoch, [step % epoch.rollout.count], step..<step + 1, model, kernel)
+                func logForward(_ sign: Double) -> Tensor {
+                    for (tensor, before, move) in moves { tensor.copy_(before + move * sign) }
+                    return batch.logForward(batch.denoise(guidance: configuration.guidanceScale).guided)
+                }
+                let sum = try (logForward(1) + logForward(-1) - batch.logForwardAtRollout * 2).array(Float.self)
+                rounding += sum.map { abs(Double($0)) / 3.squareRoot() }
+            }
+        }
+        let precision = model.dtype == .float32 ? "fp32" : "bf16"
+        let typical = (rounding.reduce(0) { $0 + $1 * $1 } / Double(rounding.count)).squareRoot()
+        let found = String(format: "rounding in \(precision) moves log rho by %.1e", typical)
+        let beyond = rounding.count { $0 > configuration.clipRange }
+        guard beyond * 50 <= rounding.count else {
+            let enough = String(format: "%.0e", 2 * (rounding.max() ?? 0))
+            throw SelfCheckError(
+                """
+                self-check: \(found): of \(rounding.count) transitions \(beyond) are beyond \(setting: "clip_range") \
+                \(configuration.clipRange) before anything is learned. Use \(setting: "precision") fp32, a \
+                \(setting: "clip_range") of \(enough), or one optimiser step an epoch, where rho is 1
+                """)
+        }
+        return "\(found), the clip range is \(configuration.clipRange)"
     }
 
     /// Warns of prompts that are longer than the text encoder.

@@ -15,3 +15,12 @@ package struct OrderError: OneLineError {
 
     init(_ description: String) { self.description = description }
 }
+
+/// Numbers that are not finite, of a network, a loss or a gradient: found before they become an image, a score
+/// or a weight.
+package struct NotFiniteError: MessageError {
+    /// One line: what is not finite, where, and the remedy.
+    package let message: Message
+
+    init(_ message: Message) { self.message = message }
+}

@@ -13,7 +13,8 @@ package struct TrainingRun {
     package var team: Team
     /// The folder to write to.
     package let output: OutputFolder
-    private let isContinued: Bool
+    /// The settings that a continued run had before; nil for a new one.
+    private let before: TrainingConfiguration?
     private var claim: OutputFolder.Claim?
 
     /// Makes a new run.
@@ -24,7 +25,7 @@ package struct TrainingRun {
         self.configuration = configuration
         self.team = team
         self.output = output
-        isContinued = false
+        before = nil
     }
 
     /// Continues the run in `output`, which rank 0 reads.
@@ -34,19 +35,19 @@ package struct TrainingRun {
         continuing output: OutputFolder, team: Team = Team(),
         change: (TrainingConfiguration) throws -> TrainingConfiguration = { $0 }
     ) throws {
-        let text = try team.fromLeader("settings") { _ in
+        let text = try team.leads("settings") {
             guard output.hasRun else {
                 throw ConfigurationError("\(setting: "resume") \(output.url.path): no run there (config.yaml is missing)")
             }
             return try TrainingConfiguration.resolve(file: output.configuration.path).yaml()
         }
         let before = try TrainingConfiguration.resolve(text: text)
+        self.before = before
         configuration = try change(before)
         try configuration.validate()
         try configuration.validate(continuing: before)
         self.team = team
         self.output = output
-        isContinued = true
     }
 
     /// Claims the folder for as long as this run exists.
@@ -54,7 +55,7 @@ package struct TrainingRun {
         guard claim == nil, team.isLeader else { return }
         claim = try output.claim()
         // Another trainer may have used the folder since this run was made.
-        if !isContinued { try output.checkVacant() }
+        if before == nil { try output.checkVacant() }
     }
 
     /// Loads rewards and model, and restores a continued run's checkpoint. Writes nothing but empty folders.
@@ -79,19 +80,23 @@ package struct TrainingRun {
             let specification = try RewardSpecification(text)
             return (specification, try specification.load(monitor: monitor, opener: openLibrary) as any Reward)
         }
+        let evaluator = try RewardEvaluator(
+            named + rewards, beta: configuration.algorithm.usesBeta ? configuration.beta : nil, monitor: monitor)
         let trainer = try Trainer(
-            configuration, model: loadModel(), evaluator: RewardEvaluator(named + rewards, monitor: monitor), prompts: prompts ?? .none,
+            configuration, model: loadModel(monitor), evaluator: evaluator, prompts: prompts ?? .none,
             evaluationPrompts: evaluationPrompts, output: output, team: team)
         try team.agree(on: facts(trainer))
         if team.isLeader { try output.prepare() }
         try claimOutput()
-        if isContinued {
+        if let before {
+            if team.isLeader { output.removeUnfinished() }
             // A run that was stopped before its first checkpoint starts anew.
-            if try team.fromLeader("checkpoint", { _ in Checkpoint.exists(in: output) }) {
+            if try team.leads("checkpoint", { Checkpoint.exists(in: output) }) {
                 try trainer.resume(from: output)
             } else if team.isLeader {
                 try output.truncateMetrics(to: 0)
             }
+            if let warning = configuration.betaFall(since: before, trainer) { monitor.onWarning(warning) }
         }
         return trainer
     }
@@ -104,20 +109,37 @@ package struct TrainingRun {
         facts["rewards"] = trainer.collector.evaluator.fingerprint
         facts["precision in use"] = "\(trainer.model.dtype)"
         facts["device in use"] = "\(trainer.model.device)"
-        facts["start"] = isContinued ? "a run to continue" : "a new run"
+        facts["start"] = before == nil ? "a new run" : "a run to continue"
         return facts
     }
 
-    private func loadModel() throws -> DiffusionPipeline {
+    private func loadModel(_ monitor: Monitor) throws -> DiffusionPipeline {
         let device = try configuration.device.resolve()
         if configuration.threads > 0 { Torch.threads = configuration.threads }
         let model = try DiffusionPipeline(
-            folder: configuration.model, dtype: configuration.precision.resolve(on: device), device: device)
+            folder: configuration.model, dtype: configuration.dtype(on: device), device: device)
+        for note in model.notes { monitor.onNote(note) }
         if model.textWidth != nil, configuration.prompts.isEmpty {
             throw ConfigurationError(
                 "\(setting: "prompts") is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
         }
         return model
+    }
+}
+
+extension TrainingConfiguration {
+    /// Says that beta falls where a run is continued: its annealing is a fraction of all epochs.
+    /// - Parameter old: the settings before; a lower `beta` is meant to fall.
+    fileprivate func betaFall(since old: TrainingConfiguration, _ trainer: Trainer) -> String? {
+        guard trainer.stepsDone > 0, beta == old.beta, algorithm != .ddpo else { return nil }
+        let next = trainer.epochsDone
+        let before = old.beta(epoch: trainer.updatesDone > 0 ? next : next - 1)
+        let after = beta(epoch: next)
+        guard after < before else { return nil }
+        let kept = old.betaAnnealing * Double(old.epochs) / Double(epochs)
+        return String(
+            format: "beta falls from %g to %g in epoch %d, because it is annealed over %g of %d epochs: beta_annealing %.3g keeps it up",
+            before, after, next, betaAnnealing, epochs, kept)
     }
 }
 

@@ -36,8 +36,8 @@ extension Limits where Value == Int {
 }
 
 extension Limits where Value == Double {
-    static var aboveZero: Self { Self(words: "above zero") { $0 > 0 && $0.isFinite } }
-    static var zeroOrMore: Self { Self(words: "zero or more") { $0 >= 0 && $0.isFinite } }
+    static var aboveZero: Self { Self(words: "above zero") { $0 > 0 } }
+    static var zeroOrMore: Self { Self(words: "zero or more") { $0 >= 0 } }
     static func aboveZero(to most: Double) -> Self { Self(words: "above zero and at most \(most.shortText)") { $0 > 0 && $0 <= most } }
     static func aboveZero(because reason: String) -> Self {
         var limits = aboveZero
@@ -128,7 +128,7 @@ struct Setting<Value: SettingValue>: SettingDeclaration {
     func set(_ configuration: inout TrainingConfiguration, to node: Node) throws {
         guard let value = Value(node: node) else {
             let found = node.scalar.map { "'\($0.string)'" } ?? "a list"
-            throw ConfigurationError("\(found) is not \(Value.kind)")
+            throw ConfigurationError("\(found) is not \(Value.kind)\(limits.map { ", \($0.words)" } ?? "")")
         }
         configuration[keyPath: path] = value
     }

@@ -35,8 +35,17 @@ extension UInt64: SettingValue {
 }
 
 extension Double: SettingValue {
-    package static let kind = "a number"
+    package static let kind = "a finite number"
     package static let placeholder = "x"
+
+    /// Reads a number. As the 32-bit number that it becomes it must be finite, and zero only if it is zero.
+    package init?(node: Node) {
+        guard let value = node.scalar.flatMap(Double.construct(from:)), Float(value).isFinite, Float(value) != 0 || value == 0 else {
+            return nil
+        }
+        self = value
+    }
+
     package var node: Node { .scalar(Node.Scalar(shortText, Tag(.float))) }
 
     /// The shortest text that reads back as the same number, as people write it: 50, 0.001, 3e-4.

@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import Yams
 
 extension TrainingConfiguration: Encodable {
@@ -69,8 +70,10 @@ extension TrainingConfiguration {
         }
         for (key, value) in mapping {
             guard let setting = Self.settings.first(where: { $0.key == key.string }) else {
-                let known = Self.settings.map(\.key).sorted().joined(separator: ", ")
-                throw ConfigurationError("\(source): unknown key '\(key.string ?? "?")'; known are \(known)")
+                let name = key.string ?? "?"
+                let known = Self.settings.map(\.key).sorted()
+                let meant = name.nearest(in: known).map { "did you mean \($0)? " } ?? ""
+                throw ConfigurationError("\(source): unknown key '\(name)'; \(meant)known are \(known.joined(separator: ", "))")
             }
             // Settings nest no deeper, and nested aliases may expand to more than fits in memory.
             guard value.scalar != nil || value.sequence?.allSatisfy({ $0.scalar != nil }) == true else {

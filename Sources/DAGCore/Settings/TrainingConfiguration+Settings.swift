@@ -120,7 +120,11 @@ extension SettingGroup {
         Setting(
             "precision", \.precision,
             help: "Type that the frozen networks compute in.",
-            note: "`auto` is bf16 on CUDA and on CPUs that multiply it in hardware. LoRA weights, kernels and losses are float32."),
+            note: """
+                `auto` is bf16 on CUDA and on CPUs that multiply it in hardware, but fp32 for dag-kl and ddpo with \
+                several optimiser steps an epoch: bf16 rounds their importance ratios by more than the clip range. LoRA \
+                weights, kernels and losses are float32.
+                """),
         Setting(
             "device", \.device, onResume: .mayChange, help: "Where everything is computed.", note: "CUDA needs a CUDA build of libtorch."),
         Setting(

@@ -105,6 +105,18 @@ package struct TrainingConfiguration: Equatable, Sendable {
     /// Optimiser steps of one epoch.
     package var updatesPerEpoch: Int { trajectoriesPerEpoch / trajectoriesPerUpdate }
 
+    /// Whether transitions are weighed by importance ratios other than 1: the first step of an epoch has the
+    /// weights of the rollout.
+    var reweighsTransitions: Bool { algorithm.clipsRatio && updatesPerEpoch > 1 }
+
+    /// Returns the type that the frozen networks compute in.
+    ///
+    /// bfloat16 moves log rho by 4e-3 to 7e-2 (models/tiny-sd), a clip range is as small as 1e-4: where ratios
+    /// matter, `auto` is float32.
+    func dtype(on device: Device) -> DType {
+        precision == .auto && reweighsTransitions ? .float32 : precision.resolve(on: device)
+    }
+
     /// Computes beta_e = beta min(1, epoch / (annealing epochs)): linear from zero (paper, section 5).
     func beta(epoch: Int) -> Double { betaAnnealing == 0 ? beta : beta * min(1, Double(epoch) / (betaAnnealing * Double(epochs))) }
 }

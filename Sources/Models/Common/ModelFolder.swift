@@ -121,16 +121,27 @@ package struct ModelFolder {
     /// - Throws: `ModelError` if weights are missing.
     package func files() throws -> [URL] { try [url.appendingPathComponent("config.json")] + tensorFiles(weights()) }
 
-    /// Finds the file of the weights, or the index of its parts.
-    private func weights() throws -> URL {
-        let names = Self.variants.flatMap { variant in
+    /// Says which file of weights is read, if there are several; nil otherwise.
+    package var choice: String? {
+        let files = candidates
+        return files.count < 2
+            ? nil : "\(url.path): weights are read from \(files[0]), not from \(files.dropFirst().joined(separator: ", "))"
+    }
+
+    /// The files of weights that are there, or indices of their parts, in the order in which they are taken.
+    private var candidates: [String] {
+        Self.variants.flatMap { variant in
             ["safetensors", "bin"].flatMap { type in
                 ["diffusion_pytorch_model", "model", "pytorch_model"].flatMap { stem in
                     ["\(stem)\(variant).\(type)", "\(stem).\(type).index\(variant).json"]
                 }
             }
-        }
-        guard let name = names.first(where: isFile) else {
+        }.filter(isFile)
+    }
+
+    /// Finds the file of the weights, or the index of its parts.
+    private func weights() throws -> URL {
+        guard let name = candidates.first else {
             throw ModelError(
                 "\(url.path): no weights (diffusion_pytorch_model.safetensors, model.safetensors or .bin); "
                     + "it holds \(content); download the folder again")

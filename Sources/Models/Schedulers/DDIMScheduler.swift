@@ -107,6 +107,7 @@ package struct DDIMScheduler: Sendable {
                 "\(file): prediction_type epsilon divides by zero where no signal is left "
                     + "(rescale_betas_zero_snr, or large betas); a model of such a schedule predicts v_prediction or sample")
         }
+        guard c.clipSampleRange > 0 else { throw ModelError("\(file): clip_sample_range \(c.clipSampleRange) must be above zero") }
         let clips =
             switch samples {
             case .pixels: c.clipSample ?? false

@@ -54,6 +54,9 @@ package final class AutoencoderKL {
         guard ["silu", "swish"].contains(c.actFn) else {
             throw ModelError("\(file): act_fn '\(c.actFn)' is not supported")
         }
+        guard c.scalingFactor > 0 else {
+            throw ModelError("\(file): scaling_factor \(c.scalingFactor) must be above zero: latents are divided by it")
+        }
         let groups = c.normNumGroups
         guard c.layersPerBlock > 0, c.latentChannels > 0, groups > 0,
             c.blockOutChannels.allSatisfy({ $0 > 0 && $0 % groups == 0 })

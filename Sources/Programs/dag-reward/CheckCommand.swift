@@ -24,7 +24,9 @@ struct CheckCommand: Command {
         if let unknown = (only + [single].compactMap { $0 }).first(where: { !known.contains($0) }) {
             throw ValidationError("there is no check \(unknown); there are \(known.joined(separator: ", "))")
         }
-        if !(timeLimit > 0 && timeLimit < 1e6) { throw ValidationError("--time-limit \(timeLimit) is not a number of seconds") }
+        if !(timeLimit > 0 && timeLimit < 1e6) {
+            throw ValidationError("--time-limit must be above 0 and below 1000000 seconds, not \(timeLimit)")
+        }
     }
 
     mutating func execute() throws {

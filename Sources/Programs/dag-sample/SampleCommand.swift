@@ -41,24 +41,24 @@ struct SampleCommand: Command {
     @Option(help: ArgumentHelp("A .png file (several images become a sheet), or a folder for one file each.", valueName: "file.png|dir"))
     var output: String
 
-    static func line(for error: any Error) -> String { ErrorReport.line(for: error, .flag) }
+    static func line(for error: any Error) -> String { ErrorReport.line(for: error, .flag, memory: "\(setting: "batch_size")") }
     static func isUsageError(_ error: any Error) -> Bool { ErrorReport.isUsageError(error) }
 
     mutating func execute() throws {
         guard prompt == nil || prompts == nil else {
             throw ConfigurationError("give either --prompt TEXT or --prompts FILE, not both")
         }
-        guard (1...1_000_000).contains(count), (1...1_000_000).contains(batchSize) else {
-            throw ConfigurationError("--count and --batch-size must be from 1 to 1000000")
+        for (flag, value) in [("--count", count), ("--batch-size", batchSize)] where !(1...1_000_000).contains(value) {
+            throw ConfigurationError("\(flag) must be from 1 to 1000000, not \(value)")
         }
-        guard eta >= 0, guidanceScale >= 0 else {
-            throw ConfigurationError("--eta and --guidance-scale must not be negative")
+        for (flag, value) in [("--eta", eta), ("--guidance-scale", guidanceScale)] where !(value >= 0 && Float(value).isFinite) {
+            throw ConfigurationError("\(flag) must be a finite number, zero or more, not \(value)")
         }
         guard let precision = Precision(rawValue: precision) else {
-            throw ConfigurationError("--precision must be auto, fp32 or bf16")
+            throw ConfigurationError("--precision must be auto, fp32 or bf16, not \(self.precision)")
         }
         guard let device = try DeviceChoice(rawValue: device)?.resolve() else {
-            throw ConfigurationError("--device must be auto, cpu or cuda")
+            throw ConfigurationError("--device must be auto, cpu or cuda, not \(self.device)")
         }
         let texts = try prompt.map { [$0] } ?? prompts.map { try PromptSet.load($0).prompts } ?? PromptSet.none.prompts
 
@@ -74,12 +74,18 @@ struct SampleCommand: Command {
         if pipeline.textWidth != nil, prompt == nil, prompts == nil {
             throw ConfigurationError("this model takes text: give --prompt TEXT or --prompts FILE")
         }
+        for note in pipeline.notes { report("dag-sample: \(note)\n") }
         if let line = pipeline.tokenizer?.cutLine(texts) { report("dag-sample: warning: \(line)\n") }
         if let lora { _ = try LoRAAdapters(contentsOf: URL(fileURLWithPath: lora), attachingTo: pipeline.unet.linears, device: device) }
         let kernel = try pipeline.kernel(steps: steps, eta: eta, reduction: .mean)
         let sampler = Sampler(model: pipeline, kernel: kernel, guidance: guidanceScale)
         let all = texts.flatMap { Array(repeating: $0, count: count) }
-        let images = try sampler.images(all, seeds: all.indices.map { seed &+ UInt64($0) }, batch: batchSize)
+        let images: ImageBatch
+        do {
+            images = try sampler.images(all, seeds: all.indices.map { seed &+ UInt64($0) }, batch: batchSize)
+        } catch let error as NotFiniteError {
+            throw OutputError("--model \(model)\(lora.map { " with --lora \($0)" } ?? ""): \(error.message)")
+        }
 
         if isFile {
             let columns = prompts == nil ? Int(Double(all.count).squareRoot().rounded(.up)) : count

@@ -5,21 +5,26 @@ import Support
 /// The output of dag-train: a line that rewrites itself on a terminal, plain lines elsewhere.
 final class ProgressDisplay {
     private let total: Int
-    private let alreadyDone: Int
     private let isSilent: Bool
     private let isTerminal = isatty(STDOUT_FILENO) != 0
-    private let start = ContinuousClock.now
+    private var alreadyDone = 0
+    private var start = ContinuousClock.now
     private var latest = ""
     private var lastEpoch = -1
 
     /// - Parameters:
     ///   - total: optimiser steps of the whole run.
-    ///   - done: those that were done before this start.
     ///   - isSilent: whether to show nothing, as on ranks other than 0.
-    init(total: Int, done: Int, isSilent: Bool) {
+    init(total: Int, isSilent: Bool) {
         self.total = total
-        alreadyDone = done
         self.isSilent = isSilent
+    }
+
+    /// Begins to measure the time.
+    /// - Parameter done: optimiser steps that were done before.
+    func start(done: Int) {
+        alreadyDone = done
+        start = .now
     }
 
     /// Writes a line that stays.
@@ -31,8 +36,8 @@ final class ProgressDisplay {
         let seconds = start.duration(to: .now).seconds
         let left = seconds / Double(max(1, done - alreadyDone)) * Double(total - done)
         let text = String(
-            format: "epoch %3d  step %d/%d  reward %.4f ± %.4f  loss %.4g  %.0f transitions/s  %@ left", m.epoch, done, total, m.rewardMean,
-            m.rewardStd, m.loss, m.transitionsPerSecond, Self.clock(left))
+            format: "epoch %3d  step %d/%d  reward %@ ± %@  loss %.4g  %.0f transitions/s  %@ left", m.epoch, done, total,
+            Self.score(m.rewardMean), Self.score(m.rewardStd), m.loss, m.transitionsPerSecond, Self.clock(left))
         if isTerminal {
             if m.epoch != lastEpoch, lastEpoch >= 0 { line(latest) }
             write("\r\u{1B}[K" + text)
@@ -56,8 +61,7 @@ final class ProgressDisplay {
         line("")
         line("on \(after.count) fixed prompts and seeds".padded(40) + "before".padded(12) + "after")
         func row(_ name: String, _ old: Double?, _ new: Double) {
-            let before = old.map { String(format: "%.4f", $0) } ?? "-"
-            line("  \(name)".padded(40) + before.padded(12) + String(format: "%.4f", new))
+            line("  \(name)".padded(40) + (old.map(Self.score) ?? "-").padded(12) + Self.score(new))
         }
         row("reward, mean", before?.rewardMean, after.rewardMean)
         row("reward, standard deviation", before?.rewardStd, after.rewardStd)
@@ -66,6 +70,8 @@ final class ProgressDisplay {
 
     /// Writes to standard output; a reader that has gone away (`dag-train | head`) does not end the training.
     private func write(_ text: String) { if !isSilent { try? FileHandle.standardOutput.write(contentsOf: Data(text.utf8)) } }
+
+    private static func score(_ value: Double) -> String { String(format: value.magnitude < 1e6 ? "%.4f" : "%.4g", value) }
 
     private static func clock(_ seconds: Double) -> String {
         let s = Int(seconds.rounded())

@@ -53,14 +53,14 @@ final class TrainingSession {
         let output = training.output
         let isLeader = training.team.isLeader
         let monitor = Monitor()
-        let trainer = try training.prepare(monitor: monitor)
-        let isNew = trainer.stepsDone == 0
-        let display = ProgressDisplay(
-            total: configuration.epochs * configuration.updatesPerEpoch, done: trainer.stepsDone, isSilent: !isLeader)
-        trainer.onStep = display.step
+        let display = ProgressDisplay(total: configuration.epochs * configuration.updatesPerEpoch, isSilent: !isLeader)
         monitor.onProgress = display.progress
         monitor.onNote = display.line
         monitor.onWarning = { display.line("warning: \($0)") }
+        let trainer = try training.prepare(monitor: monitor)
+        let isNew = trainer.stepsDone == 0
+        trainer.onStep = display.step
+        display.start(done: trainer.stepsDone)
         let signals = Self.stopOnSignals(monitor, isSilent: !isLeader)
         defer { signals.forEach { $0.cancel() } }
         display.line(trainer.summary)

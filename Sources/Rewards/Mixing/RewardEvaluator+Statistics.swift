@@ -14,17 +14,20 @@ extension RewardEvaluator {
     package func observe(_ objectives: [ObjectiveScores]) {
         lock.withLock {
             for (index, term) in terms.enumerated() {
-                for value in objectives[term.trainedName] ?? [] where value.isFinite { moments[index].add(value) }
+                moments[index].add((objectives[term.trainedName] ?? []).filter(\.isFinite))
             }
         }
     }
 
+    /// Names of the objectives that are trained.
+    package var trainedNames: [String] { terms.filter { !$0.isHeldOut }.map(\.trainedName) }
+
     /// The trained reward without normalisation, which can be compared over a run: `[count]`, NaN where a
     /// score is missing.
     /// - Parameter objectives: as in `RewardReport`.
-    package func total(_ objectives: [ObjectiveScores]) -> [Float] {
-        terms.filter { !$0.isHeldOut }.reduce(into: [Float](repeating: 0, count: objectives.first?.scores.count ?? 0)) { sum, term in
-            for (sample, value) in (objectives[term.trainedName] ?? []).enumerated() { sum[sample] += term.factor * value }
+    package func total(_ objectives: [ObjectiveScores]) -> [Double] {
+        terms.filter { !$0.isHeldOut }.reduce(into: [Double](repeating: 0, count: objectives.first?.scores.count ?? 0)) { sum, term in
+            for (sample, value) in (objectives[term.trainedName] ?? []).enumerated() { sum[sample] += Double(term.factor) * Double(value) }
         }
     }
 

@@ -24,16 +24,19 @@ package final class RewardEvaluator: @unchecked Sendable {
     /// Statistics of each term's trained objective.
     var moments: [RunningMoments]
 
-    /// - Parameter monitor: reports and ends the waiting for scores.
-    /// - Throws: `RewardError` if there is no reward, or a specification names an objective that its reward
-    ///   does not have.
-    package init(_ rewards: [(RewardSpecification, any Reward)], monitor: Monitor = Monitor()) throws {
+    /// - Parameters:
+    ///   - beta: factor of the mixed score in the target, for algorithms that square their product; nil: for
+    ///     those that only compare scores.
+    ///   - monitor: reports and ends the waiting for scores.
+    /// - Throws: `RewardError` if there is no reward, or a specification does not fit its reward.
+    package init(_ rewards: [(RewardSpecification, any Reward)], beta: Double? = nil, monitor: Monitor = Monitor()) throws {
         guard !rewards.isEmpty else { throw RewardError("there is no reward; give at least one") }
+        let limit = ScoreLimit(beta: beta, terms: rewards.count)
         var uses: [String: Int] = [:]
         terms = try rewards.map { specification, reward in
             uses[reward.name, default: 0] += 1
             let use = uses[reward.name]!
-            return try RewardTerm(specification, reward, prefix: use == 1 ? reward.name : "\(reward.name)#\(use)")
+            return try RewardTerm(specification, reward, prefix: use == 1 ? reward.name : "\(reward.name)#\(use)", limit: limit)
         }
         objectiveNames = terms.flatMap(\.names)
         fingerprint = terms.map(\.fingerprint).joined(separator: Self.separator)

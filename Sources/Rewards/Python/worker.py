@@ -5,6 +5,7 @@ import sys
 if sys.path and sys.path[0] == "":
     del sys.path[0]  # the current folder, where -c looks first: a json.py there is not the module that is meant
 import atexit
+import gc
 import importlib.util
 import inspect
 import json
@@ -18,6 +19,7 @@ import socket
 import struct
 import threading
 import traceback
+import weakref
 
 SOCKET, MEMORY, HOST = 3, 4, 5
 PROTOCOL, CUT_OFF = 2, 113
@@ -125,9 +127,12 @@ def converted(key, text, default):
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        return type(default)(text) if isinstance(default, (int, float)) else text
+        value = type(default)(text) if isinstance(default, (int, float)) else text
     except (KeyError, ValueError):
         raise Refusal(f"{key}={text} is not of type {type(default).__name__}, as setup()'s default {default!r} is") from None
+    if isinstance(value, float) and math.isfinite(default) and not math.isfinite(value):
+        raise Refusal(f"{key}={text} is not finite, as setup()'s default {default!r} is")
+    return value
 
 
 def make(module, options, device):
@@ -223,9 +228,15 @@ def main(path):
                 shape = (batch["count"], batch["height"], batch["width"], 3)
                 if memory is None or len(memory) < math.prod(shape):
                     memory = mmap.mmap(MEMORY, math.prod(shape), prot=mmap.PROT_READ)
-                images = numpy.frombuffer(memory, numpy.uint8, math.prod(shape)).reshape(shape)
-                data = score(reward, description, batch, images)
-                answer = {"scores": {}}
+                lent = numpy.frombuffer(memory, numpy.uint8, math.prod(shape))
+                kept = weakref.ref(lent)
+                scores = score(reward, description, batch, lent.reshape(shape))
+                del lent
+                if kept() is not None:
+                    gc.collect()  # garbage may still hold them
+                if kept() is not None:
+                    raise Refusal("it kept its images, which are lent for the call: keep images.copy(), and nothing that shares their memory")
+                answer, data = {"scores": {}}, scores
         except Exception as error:
             name = description["name"] if description else os.path.basename(path)
             answer = {"error": f"reward {name} {what}: {told(error)}"}

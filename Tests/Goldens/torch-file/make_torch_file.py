@@ -2,6 +2,7 @@
 import argparse
 import datetime
 import pathlib
+import zipfile
 
 import torch
 from safetensors.torch import save_file
@@ -26,6 +27,9 @@ def main():
     torch.save(checkpoint, HERE / "checkpoint.pt")
     torch.save(state, HERE / "state_dict.pth", pickle_protocol=4)
     torch.save(state, HERE / "old.pth", _use_new_zipfile_serialization=False)
+    with zipfile.ZipFile(HERE / "state_dict.pth") as stored, zipfile.ZipFile(HERE / "compressed.pth", "w") as packed:
+        for name in stored.namelist():
+            packed.writestr(zipfile.ZipInfo(name), stored.read(name), zipfile.ZIP_DEFLATED, 9)
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in state.items()}
     save_file(tensors, HERE / "state_dict.safetensors")
 
