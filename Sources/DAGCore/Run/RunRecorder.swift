@@ -84,7 +84,7 @@ final class RunRecorder {
     /// Restores learner, reward statistics and metrics.jsonl from the newest checkpoint of `folder`.
     /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError` if it does not fit.
     func restore(from folder: OutputFolder) throws -> Checkpoint {
-        let checkpoint = try Checkpoint(newestOf: folder, onDamage: monitor.onWarning)
+        let checkpoint = try Checkpoint(newestOf: folder, onDamage: evaluator.monitor.onWarning)
         if let difference = evaluator.difference(from: checkpoint.rewards) {
             throw OutputError("\(setting: "resume") \(folder.url.path): that run was trained with other rewards: \(difference)")
         }
@@ -102,7 +102,8 @@ final class RunRecorder {
         try checkpoint.restore(learner.algorithm)
         evaluator.normalization = checkpoint.state.rewardMoments
         if output.metricsLength < checkpoint.state.metricsLength {
-            monitor.onWarning("\(output.metrics.path) is shorter than it was at the checkpoint: lines of steps before it are missing")
+            evaluator.monitor.onWarning(
+                "\(output.metrics.path) is shorter than it was at the checkpoint: lines of steps before it are missing")
         }
         try output.truncateMetrics(to: checkpoint.state.metricsLength)
         return checkpoint
