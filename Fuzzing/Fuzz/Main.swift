@@ -11,6 +11,7 @@ import Foundation
         return target
     }()
 
+    /// Reads an input of libFuzzer's.
     @_cdecl("LLVMFuzzerTestOneInput")
     public func fuzz(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
         fuzzed.read(bytes.map { Data(bytes: $0, count: count) } ?? Data())

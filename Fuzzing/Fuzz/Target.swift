@@ -83,8 +83,8 @@ enum Target: String, CaseIterable {
     }
 
     private func parseIndex(_ input: Data) throws {
-        let files = ["unet/config.json", "text_encoder/config.json", "vae/config.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json"]
-        var content = Dictionary(uniqueKeysWithValues: files.map { ($0, Data("{}".utf8)) })
+        let parts = ["unet", "text_encoder", "vae", "scheduler", "tokenizer"]
+        var content = Dictionary(uniqueKeysWithValues: parts.map { ("\($0)/config.json", Data("{}".utf8)) })
         content["model_index.json"] = input
         _ = try PipelineFolder(ModelFolder(Scratch.folder(content)))
     }
@@ -177,12 +177,11 @@ enum Target: String, CaseIterable {
             try description.validate(options: ["quality": "1"], device: "cpu")
             let reward = CallbackReward(name: description.name, objectives: description.objectives) { _ in [] }
             _ = try RewardEvaluator([(RewardSpecification(library: "reward"), reward)])
-        case .scores(let reasons):
-            let values = data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
-            let part = RewardResult(values: values, reasons: reasons)
-            let whole = RewardResult(concatenating: [part, part], counts: [values.count, values.count])
-            guard !values.isEmpty else { return }
-            let count = 2 * values.count
+        case .scores:
+            let half = data.count / 4
+            guard half > 0, let part = answer.result(data, count: half, objectives: 1) else { return }
+            let whole = RewardResult(concatenating: [part, part], counts: [half, half])
+            let count = 2 * half
             let images = try ImageBatch(pixels: Array(repeating: 0, count: 3 * count), count: count, height: 1, width: 1)
             let batch = try RewardBatch(
                 images: images, prompts: Array(repeating: "", count: count), sampleIDs: (0..<UInt64(count)).map { $0 },
