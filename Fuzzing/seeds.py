@@ -93,7 +93,7 @@ def torch_file(value, checksums=True):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, data in [("data.pkl", pickled(value)), ("data/0", np.arange(4, dtype="<f4").tobytes()), ("version", b"3\n")]:
-            archive.writestr(f"archive/{name}", data)
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
     data = bytearray(file.getvalue())
     place = data.find(b"PK\1\2")
     while not checksums and place >= 0:
@@ -168,9 +168,12 @@ def text_seeds():
     lines = '"bpe_simple_vocab_16e6.txt#version: 0.2\nc a\nca t</w>\n'
     seed("open-clip", "plain", lines)
     seed("open-clip", "compressed", gzip.compress(lines.encode(), mtime=0))
-    seed("wordpiece", "small", "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "##s", "a", "."]) + "\n\fA cat's cats. \u00e9\u4e2d")
-    for number, text in enumerate(["a photo of a cat, 35mm", "L'\u00c9T\u00c9 it's \ud55c\uad6d\uc5b4 \u4e2d\u6587 \u03a3\u03c2", "&amp;#39;&eacute;&lt;|endoftext|&gt; <b>\r\n",
-                                   "e\u0301\u0323 \ufb01 \u0132 \U0001f44d\U0001f3fd \u2019\u201c \x85\x00", "<start_of_text> <|STARTOFTEXT|> [MASK]"]):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "##s", "a", "."]
+    seed("wordpiece", "small", "\n".join(pieces) + "\n\fA cat's cats. \u00e9\u4e2d")
+    for number, text in enumerate(["a photo of a cat, 35mm", "L'\u00c9T\u00c9 it's \ud55c\uad6d\uc5b4 \u4e2d\u6587 \u03a3\u03c2",
+                                   "&amp;#39;&eacute;&lt;|endoftext|&gt; <b>\r\n",
+                                   "e\u0301\u0323 \ufb01 \u0132 \U0001f44d\U0001f3fd \u2019\u201c \x85\x00",
+                                   "<start_of_text> <|STARTOFTEXT|> [MASK]"]):
         seed("text", str(number), text)
     for name, text in {
         "lines": "a cat\r\n\r\na dog\n", "table": 'Prompts,Category\n"a, b",x\n"say ""hi""",\n', "tabs": 'prompt\tseed\na "cat"\t1\n',
@@ -182,7 +185,8 @@ def text_seeds():
 def setting_seeds():
     for name in ("tiny-sd-warmth", "sd15-jpeg-ddpo"):
         seed("settings", name, (ROOT / f"examples/configs/{name}.yaml").read_bytes())
-    seed("settings", "forms", "model: m\nreward_plugin: [a, 'b,weight=0.5']\nbeta: 1e2\nseed: 0x10\nper_prompt_statistics: yes\nthreads: &n 2\nepochs: *n\n")
+    seed("settings", "forms", "model: m\nreward_plugin: [a, 'b,weight=0.5']\nbeta: 1e2\nseed: 0x10\n"
+         "per_prompt_statistics: yes\nthreads: &n 2\nepochs: *n\n")
     seed("settings", "json", '{"model": "m", "learning_rate": 3e-4, "algorithm": "dag-kl", "steps": 10}')
     for number, text in enumerate([
         "jpeg_compressibility,objective=incompressibility,quality=90,weight=-0.5,normalize=true",
@@ -192,7 +196,8 @@ def setting_seeds():
         seed("specification", str(number), text)
     for number, text in enumerate([
         "double sharpness(const uint8_t *gray, int width, int height)",
-        'int bad = Init(void *api, const char *path = NULL, const char *language = "eng"); float score = Run(void *api, unsigned char *pixels, int n = 0x10)'
+        'int bad = Init(void *api, const char *path = NULL, const char *language = "eng"); '
+        'float score = Run(void *api, unsigned char *pixels, int n = 0x10)'
         "\fvoid *api = Create()",
         "int 0 = f(unsigned long long id, struct x *buffer, size_t buffer_size); _Bool g(void)",
     ]):

@@ -34,8 +34,9 @@ def check_files(folder):
 
 
 def fault(run, expected, environment):
-    """What is wrong when writes fail, or None; and whether one failed at all."""
+    """What is wrong when writes fail, or None."""
     code = run.attempt(**environment)
+    run.ended = code != 0
     lines = [line for line in run.log.splitlines() if line.startswith("dag-train: ")]
     if code == 0:
         # A write that is not needed may fail; then nothing may be missing.
@@ -56,7 +57,7 @@ def fault(run, expected, environment):
 
 
 def main(every, name):
-    faults, failed = [], 0
+    faults, failed, ended = [], 0, 0
     with tempfile.TemporaryDirectory() as work:
         library, count = f"{work}/full_disk.so", Path(work, "count")
         source = Path(__file__).with_suffix(".c")
@@ -71,10 +72,11 @@ def main(every, name):
                 run = Run(name, f"{work}/{number}{'-once' if once else ''}")
                 problem = fault(run, expected, {**preload, **once, "DAG_DISK": str(run.folder), "DAG_DISK_CALL": str(number)})
                 failed += 1
+                ended += run.ended
                 if problem:
                     faults.append(f"write {number}{' alone' if once else ' and all after it'}: {problem}")
                     print(faults[-1], flush=True)
-    print(f"{failed} runs of {name} with full disks, of {writes} writes: {len(faults)} faults")
+    print(f"{failed} runs of {name} on disks that were full at one of {writes} writes, {ended} ended by it: {len(faults)} faults")
     return 1 if faults else 0
 
 

@@ -60,12 +60,12 @@ def once(folder):
 
 
 def used():
-    """Megabytes in memory, descriptors, threads, children."""
+    """Megabytes in memory, descriptors, threads and child processes."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return (pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), len(children))
+    return (round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), len(children))
 
 
 def main(amount):
@@ -79,14 +79,15 @@ def main(amount):
             once(folder)
             shutil.rmtree(folder)
             series.append(used())
-            print("round %d: %.1f MB, %d descriptors, %d threads, %d children" % (len(series), *series[-1]), flush=True)
+            print(f"round {len(series)}: {series[-1]}", flush=True)
     first, last = series[WARM_UP - 1], series[-1]
     growth = last[0] - first[0]
     grew = [name for name, a, b in zip(("descriptors", "threads", "children"), first[1:], last[1:]) if b > a]
     if growth > MOST_GROWTH:
         grew.append("memory")
-    print("%d rounds of 5 runs: %.1f MB more, from %d to %d descriptors, from %d to %d threads, from %d to %d children; grew: %s" % (
-        len(series), growth, first[1], last[1], first[2], last[2], first[3], last[3], ", ".join(grew) or "nothing"))
+    descriptors, threads, children = (f"from {a} to {b}" for a, b in zip(first[1:], last[1:]))
+    print(f"{len(series)} rounds of 5 runs: {growth:.1f} MB more, {descriptors} descriptors, {threads} threads, {children} children; "
+          f"grew: {', '.join(grew) or 'nothing'}")
     return 1 if grew else 0
 
 

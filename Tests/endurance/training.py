@@ -1,6 +1,6 @@
 """Short runs of dag-train that are broken off, for kills.py and full_disk.py."""
-import os
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
