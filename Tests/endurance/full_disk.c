@@ -23,6 +23,8 @@
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 static int calls;
+/// Whether the call that fails is the first that the disk had no room for, and others will follow.
+static bool is_first;
 
 static bool is_below(const char *path) {
     const char *folder = getenv("DAG_DISK");
@@ -34,7 +36,9 @@ static bool fails(const char *path) {
     if (!is_below(path)) return false;
     const char *text = getenv("DAG_DISK_CALL");
     const int call = __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST), first = text ? atoi(text) : INT_MAX;
-    if (getenv("DAG_DISK_ONCE") ? call != first : call < first) return false;
+    const bool is_once = getenv("DAG_DISK_ONCE") != NULL;
+    if (is_once ? call != first : call < first) return false;
+    is_first = call == first && !is_once;
     errno = ENOSPC;
     return true;
 }
@@ -85,7 +89,11 @@ int mkdir(const char *path, mode_t mode) { return fails(path) ? -1 : REAL(mkdir)
 int mkstemp(char *path) { return fails(path) ? -1 : REAL(mkstemp)(path); }
 int rename(const char *from, const char *to) { return fails(to) ? -1 : REAL(rename)(from, to); }
 
-ssize_t write(int file, const void *bytes, size_t count) { return fails_at(file) ? -1 : REAL(write)(file, bytes, count); }
+/// On a disk that stays full, half of the bytes still find room.
+ssize_t write(int file, const void *bytes, size_t count) {
+    if (!fails_at(file)) return REAL(write)(file, bytes, count);
+    return is_first && count > 1 ? REAL(write)(file, bytes, count / 2) : -1;
+}
 ssize_t pwrite(int file, const void *bytes, size_t count, off_t place) {
     return fails_at(file) ? -1 : REAL(pwrite)(file, bytes, count, place);
 }
