@@ -3,7 +3,7 @@
 //   cc -shared -fPIC -o full_disk.so full_disk.c -ldl
 //   DAG_DISK=/folder DAG_DISK_CALL=7 DAG_DISK_ONCE=1 LD_PRELOAD=./full_disk.so program
 //
-// Calls that write are those that open, make or rename a file, write to it, cut it, or wait for the disk. When the program ends, the
+// Calls that write are those that open, make or rename a file, write to it, or wait for the disk; to cut a file needs no room. When the program ends, the
 // number of them is written to the file DAG_DISK_COUNT, so that a program can be run with every number up to that.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -98,8 +98,6 @@ ssize_t pwrite(int file, const void *bytes, size_t count, off_t place) {
     return fails_at(file) ? -1 : REAL(pwrite)(file, bytes, count, place);
 }
 ssize_t writev(int file, const struct iovec *parts, int count) { return fails_at(file) ? -1 : REAL(writev)(file, parts, count); }
-int ftruncate(int file, off_t length) { return fails_at(file) ? -1 : REAL(ftruncate)(file, length); }
-int ftruncate64(int file, off64_t length) { return fails_at(file) ? -1 : REAL(ftruncate64)(file, length); }
 int fsync(int file) { return fails_at(file) ? -1 : REAL(fsync)(file); }
 int fdatasync(int file) { return fails_at(file) ? -1 : REAL(fdatasync)(file); }
 
