@@ -11,6 +11,8 @@ final class RunRecorder {
     private let learner: Learner
     /// The state of the newest checkpoint, so that it is not written twice.
     private var saved: (state: TrainingState, hasRollout: Bool)?
+    /// Lines of metrics.jsonl that are still to be written.
+    private var unwritten: [Data] = []
 
     init(_ configuration: TrainingConfiguration, output: OutputFolder, collector: RolloutCollector, learner: Learner) {
         self.configuration = configuration
@@ -71,6 +73,8 @@ final class RunRecorder {
     /// - Parameter rollout: the scored trajectories of the epoch under way.
     /// - Throws: `OutputError`, `TensorError`.
     func save(_ state: TrainingState, rollout: Rollout?) throws {
+        // Without its metrics a step counts as not made: a resumed run makes it again.
+        try writeMetrics()
         var state = state
         state.rewardMoments = evaluator.normalization
         state.metricsLength = output.metricsLength
@@ -109,9 +113,19 @@ final class RunRecorder {
         return checkpoint
     }
 
-    /// Appends the metrics of an optimiser step to metrics.jsonl.
-    /// - Throws: `OutputError`.
-    func append(_ metrics: StepMetrics) throws { try output.append(metrics.json()) }
+    /// Appends a line to metrics.jsonl, after those that could not be written before.
+    /// - Throws: `OutputError`; the line is then written before the next one, or before the next checkpoint.
+    func append(_ line: Data) throws {
+        unwritten.append(line)
+        try writeMetrics()
+    }
+
+    private func writeMetrics() throws {
+        while let line = unwritten.first {
+            try output.append(line)
+            unwritten.removeFirst()
+        }
+    }
 
     /// Makes the metrics of an optimiser step.
     /// - Parameter state: after the step.
