@@ -13,7 +13,7 @@ PREFIX ?= /usr/local
 MODULES = Support Tensors NN Models Images Rewards CFunctionReward RewardPluginKit DAGCore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test study benchmarks docs install uninstall wheel format lint docs-tables clean
+.PHONY: help setup build demo check test study benchmarks endurance fuzz docs install uninstall wheel format lint docs-tables clean
 
 help:
 	@echo 'make setup      install what the build needs: system packages, libtorch (SETUP_FLAGS="--cpu" or "--cuda" to choose)'
@@ -23,6 +23,8 @@ help:
 	@echo 'make test       setup, build, and run all tests, Swift and Python'
 	@echo 'make study      setup, build, and compare all algorithms (some hours on two cores): runs/study/report.html'
 	@echo 'make benchmarks build the programs behind docs/results.md and docs/performance.md into $(BIN)'
+	@echo 'make endurance  kills, full disks and an hour in one process, beyond what make test does: KILLS=1000 EVERY=1 MINUTES=60'
+	@echo 'make fuzz       fuzz a parser: TARGET=safetensors SECONDS=600 (docs/reliability.md)'
 	@echo 'make docs       pages of the Swift modules, by DocC, in .build/api'
 	@echo 'make install    copy all that was built, and what it needs, to PREFIX (/usr/local); make uninstall removes it'
 	@echo 'make wheel      a Python wheel with libdagcore.so and all that it needs, in python/dist'
@@ -60,6 +62,18 @@ study:
 	scripts/setup.sh --study $(SETUP_FLAGS)
 	@$(MAKE) --no-print-directory benchmarks
 	.venv/bin/python Benchmarks/Study/study.py $(STUDY_FLAGS)
+
+KILLS ?= 1000
+EVERY ?= 1
+MINUTES ?= 60
+endurance: build
+	DAG_BIN=$(BIN) .venv/bin/python Tests/endurance/kills.py $(KILLS)
+	DAG_BIN=$(BIN) .venv/bin/python Tests/endurance/full_disk.py $(EVERY)
+	DAGCORE_LIBRARY=$(abspath $(BIN))/libdagcore.so .venv/bin/python Tests/endurance/soak.py $(MINUTES)
+
+SECONDS ?= 600
+fuzz:
+	scripts/fuzz.sh $(TARGET) $(SECONDS)
 
 # Of what other modules see, `package` access included.
 docs:

@@ -49,6 +49,10 @@ let package = Package(
         .library(name: "cifar_classifier", type: .dynamic, targets: ["CIFARReward"]),
         // For the package in Benchmarks, which sees as much of it as the tests do.
         .library(name: "DAG", targets: ["AnalyticWorld", "DAGCore", "Images", "Models", "Rewards", "Tensors"]),
+        // For the package in Fuzzing.
+        .library(
+            name: "Parsers",
+            targets: ["CDAGCore", "CFunctionReward", "CIFARReward", "DAGCore", "Images", "Models", "NN", "Rewards", "Support", "Tensors"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),

@@ -7,7 +7,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-swift=(Package.swift Sources Tests Plugins Benchmarks examples)
+swift=(Package.swift Sources Tests Plugins Benchmarks Fuzzing examples)
 mapfile -t c < <(git ls-files '*.c' '*.cpp' '*.h')
 mapfile -t shell < <(git ls-files '*.sh' .ci/run)
 for tool in ruff shellcheck clang-format; do

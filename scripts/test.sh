@@ -100,8 +100,10 @@ count "swift test" "${PIPESTATUS[0]}" "$work/swift.xml" "$work/swift.log"
 
 if [[ $quick == yes ]]; then finish; fi
 
-say "Benchmarks"
-swift build "${flags[@]}" --package-path Benchmarks --scratch-path .build </dev/null || failure "the benchmarks' build"
+say "Benchmarks and fuzz targets"
+for package in Benchmarks Fuzzing; do
+    swift build "${flags[@]}" --package-path $package --scratch-path .build </dev/null || failure "the build of $package"
+done
 
 say "A short training"
 DAG_BIN=$binaries DAG_RUN=$work/run

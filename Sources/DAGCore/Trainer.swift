@@ -132,7 +132,7 @@ package final class Trainer {
         }
     }
 
-    /// Makes one optimiser step on the next trajectories. It counts even if its metrics cannot be written.
+    /// Makes one optimiser step on the next trajectories. It counts even if its metrics cannot be written yet.
     /// - Throws: `OrderError` if there are no scored trajectories, `OutputError` if its metrics cannot be
     ///   written, or an error of `Learner.step`, after which all is as before the step.
     package func update() throws {
@@ -155,7 +155,7 @@ package final class Trainer {
                 state.update = 0
                 stage = .trained
             }
-            try recorder.append(metrics)
+            try recorder.append(metrics.json())
             return metrics
         }
         onStep(metrics)

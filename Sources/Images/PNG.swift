@@ -20,11 +20,14 @@ package enum PNG {
         image.width = png_uint_32(batch.width)
         let file = URL(fileURLWithPath: path)
         let temporary = file.deletingLastPathComponent().appendingPathComponent(".\(file.lastPathComponent).\(UUID().uuidString).tmp").path
+        errno = 0
         let status = batch.withUnsafeBytes { bytes in
             png_image_write_to_file(&image, temporary, 0, bytes.baseAddress! + index * batch.bytesPerImage, 0, nil)
         }
         guard status != 0 else {
-            throw ImageError("cannot write \(path): \(message(of: image))")
+            // Of a write that fails libpng says no more than that.
+            let reason = errno == 0 ? message(of: image) : String(cString: strerror(errno))
+            throw ImageError("cannot write \(path): \(reason)")
         }
         guard rename(temporary, path) == 0 else {
             let reason = String(cString: strerror(errno))

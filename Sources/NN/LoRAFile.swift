@@ -147,6 +147,11 @@ private struct PEFTSettings {
 
     private func value(_ key: String, _ pattern: String, _ layer: String, _ file: URL) throws -> Double? {
         let patterns = values[pattern] as? [String: Double] ?? [:]
+        // With many repetitions, a search may take for ever.
+        if let slow = patterns.keys.first(where: { $0.count { "*+?{".contains($0) } > 2 }) {
+            throw TensorFileError(
+                "\(file.path): '\(slow.prefix(60))' in \(pattern) has more than two repetitions, which is not supported; name layers")
+        }
         // As in peft: a pattern is a regular expression for the end of the layer's key.
         let found = Set(
             patterns.filter { entry in

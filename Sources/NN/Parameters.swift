@@ -56,28 +56,34 @@ package final class ParameterStore {
     package var root: Scope { Scope(store: self, path: "") }
 
     fileprivate func parameter(_ key: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
-        let tensor =
-            if let checkpoint { stored(checkpoint[key], key, shape).to(dtype).to(device).contiguous() } else {
-                initializer.tensor(shape, generator: generator).to(device)
-            }
+        guard let checkpoint else {
+            let drawn = initializer.tensor(shape, generator: generator).to(device)
+            parameters[key] = drawn
+            return drawn
+        }
+        guard let stored = stored(checkpoint[key], key, shape) else {
+            // One number for all, until `finish` reports it: only a configuration asks for that much memory.
+            let zero = Tensor.zeros([])
+            parameters[key] = zero
+            return zero.expand(shape)
+        }
         // A view of the mapped file would change if the file were replaced: own the memory.
-        let owned = tensor.clone()
+        let owned = stored.to(dtype).to(device).contiguous().clone()
         parameters[key] = owned
         return owned
     }
 
-    /// The checkpoint's tensor in the shape that is asked for;
-    /// zeros, and an entry in `problems`, if it does not fit.
-    private func stored(_ found: Tensor?, _ key: String, _ shape: [Int]) -> Tensor {
+    /// The checkpoint's tensor in the shape that is asked for; nil, and an entry in `problems`, if it does not fit.
+    private func stored(_ found: Tensor?, _ key: String, _ shape: [Int]) -> Tensor? {
         guard let found else {
             problems.append(unsupported[key].map { "\(key) has the type \($0), which is not supported" } ?? "\(key) \(shape) is missing")
-            return Tensor.zeros(shape)
+            return nil
         }
         if found.shape == shape { return found }
         // Deprecated attention blocks keep projections as 1x1 convolutions; the numbers are the same.
         if found.shape.filter({ $0 != 1 }) == shape.filter({ $0 != 1 }) { return found.reshape(shape) }
         problems.append("\(key) has shape \(found.shape), the configuration asks for \(shape)")
-        return Tensor.zeros(shape)
+        return nil
     }
 
     /// Ends the building of a model: compares what it asked for with what the checkpoint holds.

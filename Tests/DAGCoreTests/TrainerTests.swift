@@ -224,7 +224,7 @@ import Testing
         #expect(try Checkpoint(newestOf: saved).state.epoch == 1)
     }
 
-    /// A full disk at the end of an epoch costs a line of metrics.jsonl, but not the weights.
+    /// A full disk at the end of an epoch costs neither weights nor lines of metrics.jsonl.
     @Test(.slow) func whatCannotBeWrittenChangesNothing() throws {
         let (whole, folder) = (try TemporaryFolder(), try TemporaryFolder())
         let straight = try trainer(smallConfiguration { $0.epochs = 2 }, whole)
@@ -243,6 +243,9 @@ import Testing
         try FileManager.default.removeItem(at: metrics)
         try trainer.run()
         #expect(try trainer.weights() == straight.weights())
+        // The first line went with the file.
+        let lines = try String(contentsOf: metrics, encoding: .utf8).split(separator: "\n")
+        #expect(try lines.map { try JSONDecoder().decode([String: Double?].self, from: Data($0.utf8))["step"] } == [1, 2, 3])
     }
 
     /// A run that is stopped and cannot save says so.

@@ -116,8 +116,12 @@ package struct OutputFolder: Sendable {
             if !FileManager.default.fileExists(atPath: metrics.path) { try Data().write(to: metrics) }
             let handle = try FileHandle(forWritingTo: metrics)
             defer { try? handle.close() }
-            try handle.seekToEnd()
-            try handle.write(contentsOf: line)
+            let end = try handle.seekToEnd()
+            do { try handle.write(contentsOf: line) } catch {
+                // A part of the line would be joined by the next one.
+                try? handle.truncate(atOffset: end)
+                throw error
+            }
         } catch {
             throw OutputError("\(metrics.path): cannot be written (\(reason(error)))")
         }

@@ -13,6 +13,8 @@ final class RunRecorder {
     private let team: Team
     /// The state of the newest checkpoint, so that it is not written twice.
     private var saved: (state: TrainingState, hasRollout: Bool)?
+    /// Lines of metrics.jsonl that are still to be written.
+    private var unwritten: [Data] = []
 
     init(
         _ configuration: TrainingConfiguration, output: OutputFolder, collector: RolloutCollector, learner: Learner, team: Team
@@ -79,6 +81,8 @@ final class RunRecorder {
     func save(_ state: TrainingState, rollout: Rollout?) throws {
         let rollout = try rollout?.gathered(by: team)
         guard team.isLeader else { return }
+        // Without its metrics a step counts as not made: a resumed run makes it again.
+        try writeMetrics()
         var state = state
         state.rewardMoments = evaluator.normalization
         state.metricsLength = output.metricsLength
@@ -127,9 +131,20 @@ final class RunRecorder {
         return checkpoint
     }
 
-    /// Appends the metrics of an optimiser step to metrics.jsonl.
-    /// - Throws: `OutputError`.
-    func append(_ metrics: StepMetrics) throws { if team.isLeader { try output.append(metrics.json()) } }
+    /// Appends a line to metrics.jsonl, after those that could not be written before, on rank 0.
+    /// - Throws: `OutputError`; the line is then written before the next one, or before the next checkpoint.
+    func append(_ line: Data) throws {
+        guard team.isLeader else { return }
+        unwritten.append(line)
+        try writeMetrics()
+    }
+
+    private func writeMetrics() throws {
+        while let line = unwritten.first {
+            try output.append(line)
+            unwritten.removeFirst()
+        }
+    }
 
     /// Makes the metrics of an optimiser step.
     /// - Parameter state: after the step.

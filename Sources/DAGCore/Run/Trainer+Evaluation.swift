@@ -30,7 +30,7 @@ extension Trainer {
                 dropped: evaluation.count - evaluation.scored, of: "\(evaluation.count) images", imputed: report.imputed)
             monitor.onWarning("evaluation: \(what): \(failure)")
         }
-        if team.isLeader { try recorder.output.append(evaluation.json(epoch: state.epoch)) }
+        try recorder.append(evaluation.json(epoch: state.epoch))
         return evaluation
     }
 

@@ -20,6 +20,14 @@ extension SettingValue where Self: ScalarConstructible {
     }
 }
 
+extension SettingValue where Self: ScalarConstructible & Numeric {
+    /// Reads a number, but not one to the base 60 (`1:30`), which YAML 1.1 has: nobody means it, and Yams traps on a long one.
+    package init?(node: Node) {
+        guard let scalar = node.scalar, !scalar.string.contains(":"), let value = Self.construct(from: scalar) else { return nil }
+        self = value
+    }
+}
+
 extension SettingValue where Self: ScalarRepresentable {
     package var node: Node { .scalar(represented()) }
 }

@@ -78,8 +78,11 @@ package struct DDIMScheduler: Sendable {
         try Self.validate(file, found)
         let c = try folder.decode(Configuration.self, from: "scheduler_config.json", Self.defaults)
         let count = c.trainedBetas?.count ?? c.numTrainTimesteps
-        guard count > 1, found["num_train_timesteps"] == nil || c.numTrainTimesteps == count else {
-            throw ModelError("\(file): num_train_timesteps must be above 1, and the number of trained_betas if there are any")
+        guard 2...100_000 ~= count, found["num_train_timesteps"] == nil || c.numTrainTimesteps == count else {
+            throw ModelError("\(file): num_train_timesteps must be from 2 to 100000, and the number of trained_betas if there are any")
+        }
+        guard 0..<count ~= c.stepsOffset else {
+            throw ModelError("\(file): steps_offset must be from 0 to \(count - 1), not \(c.stepsOffset)")
         }
         // Computed in float32 by torch's own operations, so that
         // the levels equal those of diffusers to the last bit.

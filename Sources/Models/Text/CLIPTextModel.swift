@@ -40,11 +40,12 @@ package final class CLIPTextModel {
         guard let activation = Activation(rawValue: c.hiddenAct) else {
             throw ModelError("\(file): hidden_act '\(c.hiddenAct)' is not supported")
         }
-        guard c.numAttentionHeads > 0, c.hiddenSize > 0, c.hiddenSize % c.numAttentionHeads == 0, 1...1000 ~= c.numHiddenLayers,
-            c.maxPositionEmbeddings > 0
+        guard [c.vocabSize, c.hiddenSize, c.intermediateSize, c.maxPositionEmbeddings].allSatisfy(SizeLimits.widths.contains),
+            c.numAttentionHeads > 0, c.hiddenSize % c.numAttentionHeads == 0, 1...1000 ~= c.numHiddenLayers
         else {
             throw ModelError(
-                "\(file): sizes must be above zero, at most 1000 layers, and hidden_size a multiple of num_attention_heads")
+                "\(file): sizes must be from 1 to \(SizeLimits.widths.upperBound), at most 1000 layers, "
+                    + "and hidden_size a multiple of num_attention_heads")
         }
         // Transformers 5 writes the keys without the prefix, earlier versions with it.
         let store = try folder.parameters(dtype: .float32, device: device) {

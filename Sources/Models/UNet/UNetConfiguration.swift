@@ -116,6 +116,11 @@ package struct UNetConfiguration: Decodable, Sendable {
         for type in downBlockTypes + upBlockTypes where BlockAttention(blockType: type, heads: 1, layers: 1) == nil {
             throw refuse("block type '\(type)'")
         }
+        let sides = sampleSize.map { [$0[0], $0[1]] } ?? []
+        let layers = blockOutChannels.indices.flatMap { [layersPerBlock[$0], transformerLayersPerBlock?[$0] ?? 1] }
+        guard ([inChannels, outChannels, crossAttentionDim ?? 1] + sides + blockOutChannels).allSatisfy(SizeLimits.widths.contains),
+            layers.allSatisfy(SizeLimits.layers.contains), SizeLimits.blocks ~= blockOutChannels.count
+        else { throw ModelError("\(file): \(SizeLimits.words)") }
         let groups = normNumGroups
         if let odd = blockOutChannels.first(where: { groups < 1 || $0 % groups != 0 }) {
             throw ModelError("\(file): \(odd) channels do not divide into norm_num_groups \(groups)")

@@ -58,10 +58,11 @@ package final class AutoencoderKL {
             throw ModelError("\(file): scaling_factor \(c.scalingFactor) must be above zero: latents are divided by it")
         }
         let groups = c.normNumGroups
-        guard c.layersPerBlock > 0, c.latentChannels > 0, groups > 0,
-            c.blockOutChannels.allSatisfy({ $0 > 0 && $0 % groups == 0 })
-        else {
-            throw ModelError("\(file): sizes must be above zero and block_out_channels multiples of norm_num_groups")
+        guard ([c.inChannels, c.outChannels, c.latentChannels] + c.blockOutChannels).allSatisfy(SizeLimits.widths.contains),
+            SizeLimits.layers ~= c.layersPerBlock, SizeLimits.blocks ~= c.blockOutChannels.count
+        else { throw ModelError("\(file): \(SizeLimits.words)") }
+        guard groups > 0, c.blockOutChannels.allSatisfy({ $0 % groups == 0 }) else {
+            throw ModelError("\(file): block_out_channels must be multiples of norm_num_groups")
         }
         for (types, supported) in [(c.downBlockTypes, "DownEncoderBlock2D"), (c.upBlockTypes, "UpDecoderBlock2D")] {
             guard types.count == c.blockOutChannels.count, !types.isEmpty else {

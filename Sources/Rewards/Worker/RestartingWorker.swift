@@ -64,10 +64,10 @@ final class RestartingWorker: @unchecked Sendable {
                     count: batch.count, height: batch.images.height, width: batch.images.width, prompts: batch.prompts,
                     metadata: batch.metadata, ids: batch.sampleIDs, seeds: batch.seeds))
             let (answer, data) = try process.call(request, timeout: recipe.timeout, isWanted: batch.isWanted)
-            guard case .scores(let reasons) = answer, data.count == 4 * batch.count * recipe.objectives else {
+            guard let result = answer.result(data, count: batch.count, objectives: recipe.objectives) else {
                 throw WorkerProcess.Ended(reason: "answered something other than scores")
             }
-            return RewardResult(values: data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }, reasons: reasons)
+            return result
         } catch let ended as WorkerProcess.Ended {
             self.process = nil
             throw ended

@@ -62,12 +62,13 @@ struct WorkerConnection {
     }
 
     private func read(_ count: Int, _ patience: Patience) throws -> Data {
-        var data = Data(count: count)
-        var done = 0
-        while done < count {
-            let got = data.withUnsafeMutableBytes { Glibc.recv(socket, $0.baseAddress! + done, count - done, 0) }
+        // The memory grows with what arrives: the count may be garbage.
+        var data = Data()
+        while data.count < count {
+            var part = Data(count: min(count - data.count, 1 << 20))
+            let got = part.withUnsafeMutableBytes { Glibc.recv(socket, $0.baseAddress, $0.count, 0) }
             if got == 0 { throw Problem.closed }
-            if got > 0 { done += got } else { try wait(Int16(POLLIN), patience) }
+            if got > 0 { data.append(part.prefix(got)) } else { try wait(Int16(POLLIN), patience) }
         }
         return data
     }

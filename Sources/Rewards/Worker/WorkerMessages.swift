@@ -1,3 +1,5 @@
+import Foundation
+
 /// The protocol that host and worker speak.
 enum WorkerProtocol {
     /// Raised with every change. A worker names its version with its description; version 1 did not.
@@ -41,6 +43,13 @@ enum WorkerAnswer: Codable {
         } else {
             self = .scores(reasons: try container.decode([Int: String].self, forKey: .scores))
         }
+    }
+
+    /// Returns the scores of a batch; nil if these are none, or those of another batch.
+    func result(_ data: Data, count: Int, objectives: Int) -> RewardResult? {
+        guard case .scores(let reasons) = self, data.count == 4 * count * objectives, reasons.keys.allSatisfy((0..<count).contains)
+        else { return nil }
+        return RewardResult(values: data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }, reasons: reasons)
     }
 
     func encode(to encoder: any Encoder) throws {
