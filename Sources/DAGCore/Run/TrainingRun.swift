@@ -71,8 +71,8 @@ package struct TrainingRun {
             evaluationPrompts: evaluationPrompts, output: output)
         try output.prepare()
         try claimOutput()
+        output.removeUnfinished()
         if let before {
-            output.removeUnfinished()
             // A run that was stopped before its first checkpoint starts anew.
             if Checkpoint.exists(in: output) { try trainer.resume(from: output) } else { try output.truncateMetrics(to: 0) }
             if let warning = configuration.betaFall(since: before, trainer) { monitor.onWarning(warning) }
