@@ -95,9 +95,9 @@ typedef struct dag_callback {
     uint32_t objective_count;  ///< 0: one, named "score", more is better
     const dag_reward_objective *objectives;  ///< [objective_count], or NULL if that is 0
     void *context;                           ///< or NULL; passed to the functions
-    /// Scores a batch as a plugin's `score` does: see dag_reward.h. Called on a thread of the library, one call at a time, while a call
-    /// on the trainer is going on, and between roll_out and score. A cancelled call does not wait for it, so it may still be running
-    /// after that call has returned. Only dag_trainer_destroy waits for it.
+    /// Scores a batch as a plugin's `score` does: see dag_reward.h. Called on a thread of the library, one call at a time (but those of
+    /// two callbacks may overlap), while a call on the trainer is going on, and between roll_out and score. A cancelled call does not
+    /// wait for it, so it may still be running after that call has returned. Only dag_trainer_destroy waits for it.
     int32_t (*score)(void *context, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error);
     /// Called once, on any thread, when the trainer no longer needs the context; or NULL.
     void (*release)(void *context);

@@ -166,7 +166,7 @@ enum Target: String, CaseIterable {
         var sockets: [Int32] = [-1, -1]
         precondition(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &sockets) == 0)
         defer { close(sockets[0]) }
-        // More does not fit into a socket that nobody reads meanwhile.
+        // A socket holds no more until it is read.
         let sent = Array(input.prefix(1 << 16))
         precondition(send(sockets[1], sent, sent.count, 0) == sent.count)
         close(sockets[1])

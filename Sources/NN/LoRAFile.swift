@@ -147,7 +147,7 @@ private struct PEFTSettings {
 
     private func value(_ key: String, _ pattern: String, _ layer: String, _ file: URL) throws -> Double? {
         let patterns = values[pattern] as? [String: Double] ?? [:]
-        // With many repetitions, a search may take for ever.
+        // The time of a search grows exponentially with the repetitions.
         if let slow = patterns.keys.first(where: { $0.count { "*+?{".contains($0) } > 2 }) {
             throw TensorFileError(
                 "\(file.path): '\(slow.prefix(60))' in \(pattern) has more than two repetitions, which is not supported; name layers")

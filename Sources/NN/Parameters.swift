@@ -73,7 +73,8 @@ package final class ParameterStore {
         return owned
     }
 
-    /// The checkpoint's tensor in the shape that is asked for; nil, and an entry in `problems`, if it does not fit.
+    /// The checkpoint's tensor in the shape that is asked for; nil, and an entry in `problems`, if it does not
+    /// fit.
     private func stored(_ found: Tensor?, _ key: String, _ shape: [Int]) -> Tensor? {
         guard let found else {
             problems.append(unsupported[key].map { "\(key) has the type \($0), which is not supported" } ?? "\(key) \(shape) is missing")

@@ -18,8 +18,10 @@ extension String {
     /// Returns the name that was probably meant by this one: the most alike, at most three letters and half of
     /// this text away; nil if there is none.
     package func nearest(in names: [String]) -> String? {
-        let distances = names.map { (name: $0, distance: distance(to: $0)) }
-        return distances.filter { $0.distance <= Swift.min(3, count / 2) }.min { $0.distance < $1.distance }?.name
+        let most = Swift.min(3, count / 2)
+        // A text may be long; the distance is never below the difference in length.
+        let distances = names.filter { abs($0.count - count) <= most }.map { (name: $0, distance: distance(to: $0)) }
+        return distances.filter { $0.distance <= most }.min { $0.distance < $1.distance }?.name
     }
 
     /// Returns the Levenshtein distance: insertions, deletions and substitutions that turn one text into the

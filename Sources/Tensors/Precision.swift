@@ -1,5 +1,4 @@
 import Foundation
-import Tensors
 
 /// The setting for the type that frozen networks compute in. Kernels,
 /// log-probabilities, losses and adapters are always float32.
@@ -7,7 +6,13 @@ package enum Precision: String, Codable, CaseIterable, Sendable {
     case auto, fp32, bf16
 }
 
-extension Precision {
+extension Precision: CustomStringConvertible {
+    /// The setting that gives this type.
+    package init(_ dtype: DType) { self = dtype == .float32 ? .fp32 : .bf16 }
+
+    /// The setting's value.
+    package var description: String { rawValue }
+
     /// Returns the type. `auto` is bfloat16 on CUDA and on
     /// CPUs that multiply it (AVX512-BF16, AMX), else float32.
     package func resolve(on device: Device) -> DType {

@@ -6,13 +6,14 @@
 
 int32_t fixture_score(void *context, const dag_reward_batch *batch, const dag_reward_result *result, dag_reward_error *error) {
     fixture *f = static_cast<fixture *>(context);
-    f->calls++;
+    // Two callbacks of a trainer may share a fixture, and be called at the same time.
+    const int32_t call = __atomic_add_fetch(&f->calls, 1, __ATOMIC_RELAXED);
     usleep(f->delay);
-    if (f->calls == f->cancels_at) dag_trainer_cancel(f->trainer);
+    if (call == f->cancels_at) dag_trainer_cancel(f->trainer);
     dag_status status = {};
     status.struct_size = sizeof status;
-    f->reentered = dag_trainer_status(f->trainer, &status);
-    if (f->calls == f->fail_at) {
+    __atomic_store_n(&f->reentered, dag_trainer_status(f->trainer, &status), __ATOMIC_RELAXED);
+    if (call == f->fail_at) {
         if (f->throws == 1) throw std::runtime_error("no such model");
         if (f->throws == 2) throw 7;
         if (f->throws == 3) return dag_reward_fail(error, DAG_REWARD_IO, "the service\r\n\tis\x1b[31m down\n");

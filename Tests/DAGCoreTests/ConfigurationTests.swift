@@ -99,7 +99,8 @@ import Testing
         ("algorithm: grpo\n", "algorithm: 'grpo' is not one of dag-db, dag-kl"), ("- a\n", "mapping"), ("", "mapping"),
         ("beta: [1\n", "run.yaml"), ("steps: 2.5\n", "steps: '2.5' is not a whole number, from 1 to 1000000"),
         ("steps: '4'\n", "steps: '4'"),
-        ("steps: [4]\n", "steps: a list is not a whole number"), ("seed: -1\n", "seed: '-1'"), ("beta: {a: 1}\n", "nothing nested"),
+        ("steps: [4]\n", "steps: a list is not a whole number"), ("seed: -1\n", "seed: '-1'"),
+        ("steps: 1:30\n", "steps: '1:30'"), ("beta: 1:30.5\n", "beta: '1:30.5'"), ("beta: {a: 1}\n", "nothing nested"),
         ("per_prompt_statistics: 7\n", "'7' is not true or false"), ("beta: ~\n", "beta"),
     ])
     func badFiles(text: String, culprit: String) throws {

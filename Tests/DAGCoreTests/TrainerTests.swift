@@ -126,6 +126,28 @@ import Testing
         #expect(second.samples?.scores == first.samples?.scores)
     }
 
+    /// The last state of a chain whose last step has no noise is not yet the image.
+    @Test func imagesOfAnEpochUnderWayAreKept() throws {
+        let folder = try TemporaryFolder()
+        let output = OutputFolder(folder.url.appendingPathComponent("run").path)
+        try output.prepare()
+        func trainer() throws -> Trainer {
+            let ddpm = repository.appendingPathComponent("models/tiny-ddpm").path
+            let configuration = smallConfiguration { ($0.model, $0.prompts) = (ddpm, "") }
+            let model = try DiffusionPipeline(folder: configuration.model, dtype: .float32, device: .cpu)
+            return try Trainer(configuration, model: model, evaluator: brightness(), prompts: .none, output: output)
+        }
+        let first = try trainer()
+        try first.rollOut()
+        try first.score()
+        try first.update()
+        try first.save()
+        let second = try trainer()
+        try second.resume(from: output)
+        #expect(second.samples?.images == first.samples?.images && first.samples != nil)
+        #expect(second.learner.kernel.transitions < second.learner.kernel.stepCount)
+    }
+
     /// A checkpoint that is damaged, or that a kill left half-written under its temporary name, is passed over.
     @Test func theNewestGoodCheckpointIsFound() throws {
         let folder = try TemporaryFolder()
@@ -192,6 +214,21 @@ import Testing
             warnings.dropFirst() == [
                 "beta falls from 100 to 66.6667 in epoch 4, because it is annealed over 0.5 of 12 epochs: beta_annealing 0.167 keeps it up"
             ])
+    }
+
+    /// A start that was cut off leaves unfinished files and no settings: it can be made again in the same folder.
+    @Test func aStartThatWasCutOffIsMadeAgain() throws {
+        let folder = try TemporaryFolder()
+        let output = OutputFolder(folder.url.appendingPathComponent("run").path)
+        try output.prepare()
+        let leftovers = [".config.yaml.1.tmp", "samples/.writable.1.tmp"].map(output.url.appendingPathComponent)
+        for file in leftovers { try Data("x".utf8).write(to: file) }
+        let reward = CallbackReward(name: "brightness") { Array(repeating: 0, count: $0.count) }
+        var run = try TrainingRun(smallConfiguration { $0.rewardPlugin = [] }, output: output)
+        _ = try run.prepare(rewards: [(RewardSpecification(library: "brightness"), reward)])
+        #expect(leftovers.allSatisfy { !FileManager.default.fileExists(atPath: $0.path) })
+        try Data("x".utf8).write(to: output.url.appendingPathComponent(".notes.tmp"))
+        #expect(throws: OutputError.self) { try output.checkVacant() }
     }
 
     @Test func resumingWithAnotherRewardOrModelIsRefused() throws {

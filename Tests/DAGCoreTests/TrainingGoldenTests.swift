@@ -90,7 +90,7 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
         let rollout = Rollout(
             prompts: Array(repeating: "", count: 4), held: [0, 1, 2, 3], states: columns("states", 6), logForward: columns("log_pf", 5),
             guided: columns("rollout_output", 5), logReference: [], scores: scores)
-        learner.algorithm.prepareEpoch(scores: scores.final, prompts: rollout.prompts)
+        _ = learner.algorithm.prepareEpoch(scores: scores.final, prompts: rollout.prompts)
         let conditioning = Conditioning(prompts: golden["text"]!, empty: golden["unconditional_text"]!)
         let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: conditioning)
         for (number, loss) in (expected["loss"] as! [Double]).enumerated() {

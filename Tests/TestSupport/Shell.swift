@@ -40,7 +40,6 @@ package enum Shell {
         process.standardError = try FileHandle(forWritingTo: error)
         try process.run()
         if let interruptFile {
-            nonisolated(unsafe) let process = process
             Thread.detachNewThread {
                 while process.isRunning {
                     if FileManager.default.fileExists(atPath: interruptFile) { return process.interrupt() }

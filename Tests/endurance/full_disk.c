@@ -1,10 +1,12 @@
-// A disk that is full, for tests: lets the n-th call that writes below a folder fail with ENOSPC, or that one and all after it.
+// A disk that is full, for tests: lets the n-th call that writes below a folder fail with ENOSPC, or that one
+// and all after it.
 //
 //   cc -shared -fPIC -o full_disk.so full_disk.c -ldl
 //   DAG_DISK=/folder DAG_DISK_CALL=7 DAG_DISK_ONCE=1 LD_PRELOAD=./full_disk.so program
 //
-// Calls that write are those that open, make or rename a file, write to it, or wait for the disk; to cut a file needs no room. When the program ends, the
-// number of them is written to the file DAG_DISK_COUNT, so that a program can be run with every number up to that.
+// Calls that write are those that open, make or rename a file, write to it, or wait for the disk; cutting a file
+// needs no room. When the program ends, their number is written to the file DAG_DISK_COUNT, so that a program can
+// be run with every number up to that.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

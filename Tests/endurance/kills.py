@@ -1,5 +1,5 @@
-"""Kills dag-train at random moments, by SIGKILL, and resumes it until it is done: LoRA, metrics and samples must be those of a run
-that nobody killed, byte by byte but for times.
+"""Kills dag-train at random moments, by SIGKILL, and resumes it until it is done: LoRA, metrics and samples must
+be those of an unbroken run, byte by byte but for times.
 
     DAG_BIN=.build/release .venv/bin/python Tests/endurance/kills.py KILLS [SEED]
 

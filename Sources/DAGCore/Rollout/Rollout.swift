@@ -63,7 +63,7 @@ package struct Rollout: Codable {
     package var logReference: [Tensor] = []
     /// The scores of the trajectories.
     package var scores = RolloutScores(final: [], lookahead: [])
-    /// The final images; nil for a rollout that was read from a checkpoint.
+    /// The final images; nil for a rollout that was read from a checkpoint of 0.1.0.
     package var images: ImageBatch?
 
     /// Number of trajectories.

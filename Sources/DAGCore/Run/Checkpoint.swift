@@ -1,4 +1,5 @@
 import Foundation
+import Images
 import Rewards
 import Tensors
 
@@ -63,6 +64,8 @@ struct Checkpoint: Codable {
     private static let version = 2
     /// The tensor of the checksum, int64 [1]. Tensors lie in the order of their names, and ~ comes after all.
     private static let checksum = "~crc32"
+    /// The tensor of the final images, uint8 [N, H, W, 3]; missing in files of 0.1.0.
+    private static let images = "rollout.images"
     /// Number of checkpoints to keep: the newest, and the one before in case the newest is damaged.
     private static let kept = 2
 
@@ -96,6 +99,10 @@ struct Checkpoint: Codable {
         var all = tensors
         if let rollout {
             for (name, list) in Self.lists(rollout) where !list.isEmpty { all["rollout.\(name)"] = Tensor.stack(list, 0) }
+            // The last state may be before a step without noise, whose weights are gone after the first update.
+            all[Self.images] = rollout.images.map { images in
+                Tensor(images.withUnsafeBytes { Array($0) }, shape: [images.count, images.height, images.width, 3])
+            }
         }
         all[Self.checksum] = Tensor([0] as [Int64])
         var data = try Safetensors.encode(all, metadata: [Self.key: String(decoding: text, as: UTF8.self)])
@@ -184,7 +191,10 @@ struct Checkpoint: Codable {
             Rollout(
                 prompts: $0.prompts, held: Array($0.prompts.indices), states: try list("states"), logForward: try list("log_forward"),
                 guided: try list("guided"),
-                logReference: stored.tensors["rollout.log_reference"] == nil ? [] : try list("log_reference"), scores: $0.scores)
+                logReference: stored.tensors["rollout.log_reference"] == nil ? [] : try list("log_reference"), scores: $0.scores,
+                images: try stored.tensors[Self.images].map {
+                    try ImageBatch(pixels: $0.array(), count: $0.size(0), height: $0.size(1), width: $0.size(2))
+                })
         }
     }
 

@@ -41,9 +41,9 @@ package struct OutputFolder: Sendable {
         do { existing = try files.contentsOfDirectory(atPath: url.path) } catch {
             throw OutputError("\(setting: "output") \(url.path): cannot be read (\(reason(error))); choose another folder")
         }
-        // A run whose self-checks failed leaves only empty folders.
-        let remains = [samples, checkpoints].filter { (try? files.contentsOfDirectory(atPath: $0.path))?.isEmpty == true }
-        guard Set(existing).isSubset(of: remains.map(\.lastPathComponent)) else {
+        // A run that ended before its first file leaves empty folders, and unfinished files if it was killed.
+        let remains = [samples, checkpoints].filter { (try? files.contentsOfDirectory(atPath: $0.path))?.allSatisfy(isUnfinished) == true }
+        guard Set(existing.filter { !isUnfinished($0) }).isSubset(of: remains.map(\.lastPathComponent)) else {
             throw OutputError(
                 """
                 \(setting: "output") \(url.path): is not empty; choose another folder, \
@@ -77,11 +77,16 @@ package struct OutputFolder: Sendable {
         }
     }
 
+    /// Returns whether a file is what an interrupted write of a run leaves behind.
+    private func isUnfinished(_ name: String) -> Bool {
+        name.hasSuffix(".tmp") && [".config.yaml.", ".\(Self.loraName).", ".epoch-", ".writable."].contains(where: name.hasPrefix)
+    }
+
     /// Removes the unfinished files of writes that were interrupted. The folder has been claimed.
     func removeUnfinished() {
         let files = FileManager.default
         for folder in [url, samples, checkpoints] {
-            for name in (try? files.contentsOfDirectory(atPath: folder.path)) ?? [] where name.hasPrefix(".") && name.hasSuffix(".tmp") {
+            for name in (try? files.contentsOfDirectory(atPath: folder.path)) ?? [] where isUnfinished(name) {
                 try? files.removeItem(at: folder.appendingPathComponent(name))
             }
         }

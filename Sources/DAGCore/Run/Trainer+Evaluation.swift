@@ -48,10 +48,9 @@ extension Trainer {
 
     /// A line that describes the run.
     package var summary: String {
-        let precision = model.dtype == .bfloat16 ? "bf16" : "fp32"
         let prompts = "\(collector.prompts.name) (\(collector.prompts.prompts.count) prompts)"
         let epoch = "\(configuration.trajectoriesPerEpoch) trajectories x \(learner.kernel.transitions) transitions an epoch"
-        let place = "\(precision) on \(model.device), libtorch \(Torch.version)" + (team.count > 1 ? ", \(team.count) processes" : "")
+        let place = "\(Precision(model.dtype)) on \(model.device), libtorch \(Torch.version)" + (team.count > 1 ? ", \(team.count) processes" : "")
         let subject = "\(configuration.algorithm.rawValue) on \(configuration.model)"
         return "\(subject): \(prompts), \(epoch), \(configuration.updatesPerEpoch) optimiser steps, \(place)"
     }

@@ -90,10 +90,9 @@ extension Trainer {
                 rounding += sum.map { abs(Double($0)) / 3.squareRoot() }
             }
         }
-        let precision = model.dtype == .float32 ? "fp32" : "bf16"
         let typical = (rounding.reduce(0) { $0 + $1 * $1 } / Double(rounding.count)).squareRoot()
-        let found = String(format: "rounding in \(precision) moves log rho by %.1e", typical)
-        let beyond = rounding.count { $0 > configuration.clipRange }
+        let found = String(format: "rounding in \(Precision(model.dtype)) moves log rho by %.1e", typical)
+        let beyond = rounding.count { !($0 <= configuration.clipRange) }  // NaN as well
         guard beyond * 50 <= rounding.count else {
             let enough = String(format: "%.0e", 2 * (rounding.max() ?? 0))
             throw SelfCheckError(

@@ -88,8 +88,8 @@ package struct TrainingRun {
         try team.agree(on: facts(trainer))
         if team.isLeader { try output.prepare() }
         try claimOutput()
+        if team.isLeader { output.removeUnfinished() }
         if let before {
-            if team.isLeader { output.removeUnfinished() }
             // A run that was stopped before its first checkpoint starts anew.
             if try team.leads("checkpoint", { Checkpoint.exists(in: output) }) {
                 try trainer.resume(from: output)
@@ -131,7 +131,7 @@ extension TrainingConfiguration {
     /// Says that beta falls where a run is continued: its annealing is a fraction of all epochs.
     /// - Parameter old: the settings before; a lower `beta` is meant to fall.
     fileprivate func betaFall(since old: TrainingConfiguration, _ trainer: Trainer) -> String? {
-        guard trainer.stepsDone > 0, beta == old.beta, algorithm != .ddpo else { return nil }
+        guard trainer.stepsDone > 0, beta == old.beta, algorithm.usesBeta else { return nil }
         let next = trainer.epochsDone
         let before = old.beta(epoch: trainer.updatesDone > 0 ? next : next - 1)
         let after = beta(epoch: next)

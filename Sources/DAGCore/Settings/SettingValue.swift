@@ -20,10 +20,17 @@ extension SettingValue where Self: ScalarConstructible {
     }
 }
 
+extension Node {
+    /// Reads a number; nil for one to the base 60 (`1:30`). YAML 1.1 has these, but Yams traps on a long one.
+    fileprivate func number<Number: ScalarConstructible & Numeric>() -> Number? {
+        guard let scalar, !scalar.string.contains(":") else { return nil }
+        return Number.construct(from: scalar)
+    }
+}
+
 extension SettingValue where Self: ScalarConstructible & Numeric {
-    /// Reads a number, but not one to the base 60 (`1:30`), which YAML 1.1 has: nobody means it, and Yams traps on a long one.
     package init?(node: Node) {
-        guard let scalar = node.scalar, !scalar.string.contains(":"), let value = Self.construct(from: scalar) else { return nil }
+        guard let value: Self = node.number() else { return nil }
         self = value
     }
 }
@@ -48,9 +55,7 @@ extension Double: SettingValue {
 
     /// Reads a number. As the 32-bit number that it becomes it must be finite, and zero only if it is zero.
     package init?(node: Node) {
-        guard let value = node.scalar.flatMap(Double.construct(from:)), Float(value).isFinite, Float(value) != 0 || value == 0 else {
-            return nil
-        }
+        guard let value: Double = node.number(), Float(value).isFinite, Float(value) != 0 || value == 0 else { return nil }
         self = value
     }
 

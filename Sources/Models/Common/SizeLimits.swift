@@ -1,4 +1,4 @@
-/// Bounds of the sizes in configurations: beyond any model's, and low enough that everything computed of them is a number.
+/// Bounds of the sizes in configurations: beyond any model's, and low enough that no product of them overflows.
 enum SizeLimits {
     /// Channels, widths, numbers of tokens, and the height and width of a sample.
     static let widths = 1...1 << 20
