@@ -77,7 +77,7 @@ import Testing
         #expect(many.status == 2 && lines(many).count == 1 && many.error.contains("start at most 4"), "\(many)")
         let plugin = try plugin("faulty", in: folder)
         var ranks: Set<Bool> = []
-        for sample in [8, 9] {
+        for sample in [8, 10] {
             let outcome = try run(["dag-train", "--processes", "2"] + flags("\(sample)", reward: "\(plugin),fault=error,at=\(sample)"))
             #expect(outcome.status == 1 && lines(outcome).count == 1, "\(outcome)")
             #expect(outcome.error.contains("the service is down"))

@@ -308,7 +308,7 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
         let whole = try Self.folder(folder, "whole")
         for result in try onRanks(1, { team in try Self.trainer(it, team, whole).run() }) { try result.get() }
         let output = try Self.folder(folder, "cancelled")
-        for result in try onRanks(
+        let cancellations = try onRanks(
             2,
             { team in
                 let trainer = try Self.trainer(it, team, output)
@@ -329,9 +329,11 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
                     }
                 }
                 try trainer.record()
-                #expect(cancellations == 3)
-            })
-        { try result.get() }
+                return cancellations
+            }
+        ).map { try $0.get() }
+        // Fewer than three where several fall into one wait.
+        #expect(1...3 ~= cancellations[0] && cancellations[0] == cancellations[1])
         #expect(try Data(contentsOf: output.lora) == Data(contentsOf: whole.lora))
     }
 
