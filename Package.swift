@@ -128,7 +128,7 @@ let package = Package(
         .target(
             name: "AnalyticWorld", dependencies: ["DAGCore", "Images", "Models", "NN", "Rewards", "Tensors"], path: "Tests/AnalyticWorld"),
         .target(name: "CABIFixtures", dependencies: ["CDAGCore"], path: "Tests/CABIFixtures", cxxSettings: [.unsafeFlags(["-fmodules"])]),
-        .testTarget(name: "TensorsTests", dependencies: ["TestSupport", "Tensors"]),
+        .testTarget(name: "TensorsTests", dependencies: ["TestSupport", "Tensors", "CTorch"]),
         .testTarget(name: "ModelsTests", dependencies: ["TestSupport", "Models", "NN", "Tensors"]),
         .testTarget(name: "RewardPluginKitTests", dependencies: ["TestSupport", "RewardPluginKit", "Models", "Tensors", "CDAGCore"]),
         .testTarget(

@@ -13,7 +13,9 @@ let package = Package(
         .executableTarget(
             name: "exact-density", dependencies: [dag, .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "ExactDensity"),
-        .executableTarget(name: "full-size", dependencies: [dag], path: "FullSize"),
+        .executableTarget(
+            name: "model-benchmark", dependencies: [dag, .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            path: "Models"),
         .executableTarget(
             name: "reward-benchmark", dependencies: [dag, .product(name: "dag-reward-worker", package: "dag")], path: "Rewards",
             exclude: ["faults"]),

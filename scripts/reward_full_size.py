@@ -187,4 +187,5 @@ def compare(options, folder):
         del own  # before the next is made
 
 
-main()
+if __name__ == "__main__":
+    main()

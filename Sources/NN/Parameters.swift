@@ -68,7 +68,9 @@ package final class ParameterStore {
             return zero.expand(shape)
         }
         // A view of the mapped file would change if the file were replaced: own the memory.
-        let owned = stored.to(dtype).to(device).contiguous().clone()
+        let rows = stored.to(dtype).to(device).contiguous().clone()
+        // Tensor cores read convolutions' weights channels-last; activations follow the weights.
+        let owned = device == .cuda && dtype != .float32 && shape.count == 4 ? rows.channelsLast() : rows
         parameters[key] = owned
         return owned
     }

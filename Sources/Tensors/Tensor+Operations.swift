@@ -136,6 +136,11 @@ extension Tensor {
     package func to(_ device: Device) -> Tensor { device == self.device ? self : map { ct_to($0, ct_dtype($0), device.rawValue) } }
     /// Packed in row-major order.
     package func contiguous() -> Tensor { map(ct_contiguous) }
+    /// The same values, laid out in memory as `other` is: channels-last, or row by row.
+    package func contiguous(like other: Tensor) -> Tensor { Tensor.combine(self, other, ct_contiguous_like) }
+    /// The same values of `self` [B, C, H, W] in PyTorch's channels-last format: the channels of a pixel lie
+    /// beside each other.
+    package func channelsLast() -> Tensor { map(ct_channels_last) }
     /// A copy with memory of its own.
     package func clone() -> Tensor { map(ct_clone) }
 }

@@ -1,3 +1,4 @@
+import CTorch
 import Foundation
 import TestSupport
 import Testing
@@ -37,6 +38,30 @@ import Testing
         x.clearGrad()
         #expect(x.grad == nil)
         #expect(withoutGradients { !(x * 2).requiresGrad })
+    }
+
+    /// On CUDA the norm of channels-last activations is made of other operations: the same values and
+    /// gradients.
+    @Test func groupNormChannelsLast() throws {
+        let generator = Generator(seed: 3)
+        func random(_ shape: [Int]) -> Tensor { Tensor.randn(shape, generator: generator) * 3 + 1 }
+        let (x, weight, bias, output) = (random([2, 8, 5, 7]), random([8]), random([8]), random([2, 8, 5, 7]))
+        func withGradients(_ norm: (Tensor, Tensor, Tensor) -> Tensor) throws -> [Tensor] {
+            let inputs = [x, weight, bias].map { $0.clone() }
+            for input in inputs { input.requiresGrad = true }
+            let y = norm(inputs[0], inputs[1], inputs[2])
+            try (y * output).sum().backward()
+            return [y.detach()] + inputs.map { $0.grad! }
+        }
+        let expected = try withGradients { $0.groupNorm(groups: 4, weight: $1, bias: $2, eps: 1e-5) }
+        let actual = try withGradients { x, weight, bias in
+            weight.withHandle { w in
+                bias.withHandle { b in x.channelsLast().withHandle { Tensor(owning: ct_group_norm_channels_last($0, 4, w, b, 1e-5)) } }
+            }
+        }
+        for (a, b) in zip(actual, expected) {
+            #expect(zip(try a.array(Float.self), try b.array(Float.self)).allSatisfy { abs($0 - $1) < 1e-4 * max(1, abs($1)) })
+        }
     }
 
     @Test func safetensorsRoundTrip() throws {

@@ -24,6 +24,7 @@ UNARY(cos, x.cos())
 UNARY(detach, x.detach())
 UNARY(clone, x.clone())
 UNARY(contiguous, x.contiguous())
+UNARY(channels_last, x.contiguous(at::MemoryFormat::ChannelsLast))
 UNARY(sum_all, x.sum())
 UNARY(mean_all, x.mean())
 
@@ -56,6 +57,9 @@ ct_tensor ct_squeeze(ct_tensor t, int64_t dim) { return tensor([&] { return borr
 ct_tensor ct_narrow(ct_tensor t, int64_t dim, int64_t start, int64_t length) {
     return tensor([&] { return borrow(t).narrow(dim, start, length); });
 }
+ct_tensor ct_contiguous_like(ct_tensor t, ct_tensor other) {
+    return tensor([&] { return borrow(t).contiguous(borrow(other).suggest_memory_format()); });
+}
 ct_tensor ct_select(ct_tensor t, int64_t dim, int64_t index) { return tensor([&] { return borrow(t).select(dim, index); }); }
 ct_tensor ct_index_select(ct_tensor t, int64_t dim, ct_tensor indices) {
     return tensor([&] { return borrow(t).index_select(dim, borrow(indices)); });
@@ -83,10 +87,35 @@ ct_tensor ct_linear_lora(ct_tensor x, ct_tensor weight, ct_tensor bias, ct_tenso
     });
 }
 ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor bias, int64_t stride, int64_t padding) {
-    return tensor([&] { return at::conv2d(borrow(x), borrow(weight), borrow_optional(bias), stride, padding); });
+    return tensor([&] {
+        at::Tensor input = borrow(x), kernel = borrow(weight);
+        // Without TF32, cuDNN's large convolutions are slower than a matrix product for each image, and take
+        // gigabytes to work in.
+        int64_t products = kernel.numel() * input.size(-1) * input.size(-2) / (stride * stride);
+        if (input.is_cuda() && input.scalar_type() == at::kFloat && products >= 1 << 26)
+            return at::thnn_conv2d(input, kernel, kernel.sizes().slice(2), borrow_optional(bias), {stride, stride}, {padding, padding});
+        return at::conv2d(input, kernel, borrow_optional(bias), stride, padding);
+    });
 }
 ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps) {
-    return tensor([&] { return at::group_norm(borrow(x), groups, borrow(weight), borrow(bias), eps); });
+    at::Tensor input = borrow(x);
+    // libtorch's CUDA kernel would copy to the other memory format and leave its result there.
+    if (input.is_cuda() && input.suggest_memory_format() == at::MemoryFormat::ChannelsLast)
+        return ct_group_norm_channels_last(x, groups, weight, bias, eps);
+    return tensor([&] { return at::group_norm(input, groups, borrow(weight), borrow(bias), eps); });
+}
+ct_tensor ct_group_norm_channels_last(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps) {
+    return tensor([&] {
+        at::Tensor input = borrow(x);
+        int64_t batch = input.size(0), channels = input.size(1);
+        at::Tensor pixels = input.permute({0, 2, 3, 1});
+        at::Tensor grouped = pixels.reshape({batch, -1, groups, channels / groups});
+        auto [variance, mean] = at::var_mean(grouped, at::OptionalIntArrayRef({1, 3}), /*correction=*/0, /*keepdim=*/true);
+        at::Tensor scale = (variance.to(at::kFloat) + eps).rsqrt() * borrow(weight).to(at::kFloat).view({groups, -1});
+        at::Tensor shift = borrow(bias).to(at::kFloat).view({groups, -1}) - mean.to(at::kFloat) * scale;
+        auto per_channel = [&](const at::Tensor &t) { return t.to(input.scalar_type()).view({batch, 1, 1, channels}); };
+        return at::addcmul(per_channel(shift), pixels, per_channel(scale)).permute({0, 3, 1, 2});
+    });
 }
 ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double eps) {
     return tensor([&] {

@@ -50,7 +50,8 @@ extension Trainer {
     package var summary: String {
         let prompts = "\(collector.prompts.name) (\(collector.prompts.prompts.count) prompts)"
         let epoch = "\(configuration.trajectoriesPerEpoch) trajectories x \(learner.kernel.transitions) transitions an epoch"
-        let place = "\(Precision(model.dtype)) on \(model.device), libtorch \(Torch.version)" + (team.count > 1 ? ", \(team.count) processes" : "")
+        let processes = team.count > 1 ? ", \(team.count) processes" : ""
+        let place = "\(Precision(model.dtype)) on \(model.device), libtorch \(Torch.version)\(processes)"
         let subject = "\(configuration.algorithm.rawValue) on \(configuration.model)"
         return "\(subject): \(prompts), \(epoch), \(configuration.updatesPerEpoch) optimiser steps, \(place)"
     }

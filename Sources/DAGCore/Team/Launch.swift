@@ -60,11 +60,17 @@ package struct Launch {
     private func takePartOfMachine() {
         guard localCount > 1 else { return }
         let machine = ProcessInfo.processInfo
-        let gpus = machine.environment["CUDA_VISIBLE_DEVICES"]?.split(separator: ",") ?? (0..<localCount).map { "\($0)" }
-        if gpus.count > 1 { setenv("CUDA_VISIBLE_DEVICES", String(gpus[localRank % gpus.count]), 1) }
+        let gpus = machine.environment["CUDA_VISIBLE_DEVICES"]?.split(separator: ",").map(String.init) ?? Self.nvidiaDevices
+        if gpus.count > 1 { setenv("CUDA_VISIBLE_DEVICES", gpus[localRank % gpus.count], 1) }
         // A launcher that binds processes to cores has divided them already.
         let isBound = machine.activeProcessorCount < machine.processorCount
         Torch.threads = max(1, machine.activeProcessorCount / (isBound ? 1 : localCount))
+    }
+
+    /// The numbers of the machine's GPUs. CUDA, if it were asked, would not look at CUDA_VISIBLE_DEVICES again.
+    private static var nvidiaDevices: [String] {
+        let files = (try? FileManager.default.contentsOfDirectory(atPath: "/dev")) ?? []
+        return files.filter { $0.hasPrefix("nvidia") }.compactMap { Int($0.dropFirst("nvidia".count)) }.sorted().map(String.init)
     }
 
     /// Opens the table at which the processes meet.

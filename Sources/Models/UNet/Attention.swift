@@ -110,7 +110,7 @@ struct Transformer2DModel {
             y.permute([0, 2, 3, 1]).reshape([x.size(0), x.size(2) * x.size(3), x.size(1)])
         }
         func image(_ y: Tensor) -> Tensor {
-            y.reshape([x.size(0), x.size(2), x.size(3), x.size(1)]).permute([0, 3, 1, 2]).contiguous()
+            y.reshape([x.size(0), x.size(2), x.size(3), x.size(1)]).permute([0, 3, 1, 2]).contiguous(like: x)
         }
         func through(_ y: Tensor) -> Tensor { blocks.reduce(y) { $1($0, context: context) } }
         switch projection {

@@ -67,7 +67,8 @@ double ct_item(ct_tensor t);
 // clang-format off
 #define CT_UNARY(name) ct_tensor ct_##name(ct_tensor t);
 CT_UNARY(neg) CT_UNARY(exp) CT_UNARY(log) CT_UNARY(sqrt) CT_UNARY(square) CT_UNARY(abs) CT_UNARY(round) CT_UNARY(silu) CT_UNARY(gelu)
-CT_UNARY(sigmoid) CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(detach) CT_UNARY(clone) CT_UNARY(contiguous) CT_UNARY(sum_all) CT_UNARY(mean_all)
+CT_UNARY(sigmoid) CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(detach) CT_UNARY(clone) CT_UNARY(contiguous) CT_UNARY(channels_last)
+CT_UNARY(sum_all) CT_UNARY(mean_all)
 #define CT_BINARY(name) ct_tensor ct_##name(ct_tensor a, ct_tensor b);
 CT_BINARY(add) CT_BINARY(sub) CT_BINARY(mul) CT_BINARY(div) CT_BINARY(maximum) CT_BINARY(matmul) CT_BINARY(copy_) CT_BINARY(embedding)
 // clang-format on
@@ -89,6 +90,8 @@ ct_tensor ct_transpose(ct_tensor t, int64_t a, int64_t b);
 ct_tensor ct_unsqueeze(ct_tensor t, int64_t dim);
 ct_tensor ct_squeeze(ct_tensor t, int64_t dim);
 ct_tensor ct_narrow(ct_tensor t, int64_t dim, int64_t start, int64_t length);
+// Contiguous in the memory format of `other`.
+ct_tensor ct_contiguous_like(ct_tensor t, ct_tensor other);
 ct_tensor ct_select(ct_tensor t, int64_t dim, int64_t index);
 ct_tensor ct_index_select(ct_tensor t, int64_t dim, ct_tensor indices);
 ct_tensor ct_cat(const ct_tensor _Nonnull *_Nonnull list, size_t count, int64_t dim);
@@ -102,6 +105,8 @@ ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias);
 ct_tensor ct_linear_lora(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, ct_tensor a, ct_tensor b, double scale);
 ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t stride, int64_t padding);
 ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps);
+// The same, made of other operations, for x in the channels-last format, which the result has too.
+ct_tensor ct_group_norm_channels_last(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps);
 ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double eps);
 // Queries, keys, values [B, heads, L, D].
 ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal);
