@@ -1,8 +1,10 @@
 // Compares the models at full size with what scripts/full_size_reference.py wrote of diffusers and transformers:
 //   scripts/full_size_reference.py make DIR && .build/release/full-size DIR [unet|vae|text_encoder]
+// and measures one row's forward and backward pass with a LoRA: full-size DIR training [checkpointing].
 // Each component runs in a process of its own, so that the peak memory is its own.
 import Foundation
 @testable import Models
+@testable import NN
 @testable import Tensors
 
 /// Peak resident memory of this process in MB.
@@ -18,6 +20,30 @@ func differences(_ actual: Tensor, _ expected: Tensor) throws -> (largest: Doubl
     let scale = Double(b.map { abs($0) }.max() ?? 1)
     let d = zip(a, b).map { Double(abs($0 - $1)) }
     return ((d.max() ?? 0) / scale, d.reduce(0, +) / Double(d.count) / scale)
+}
+
+/// Seconds from `start` until now.
+func seconds(since start: ContinuousClock.Instant) -> Double { start.duration(to: .now) / .seconds(1) }
+
+/// One row forward and backward, with gradients for a LoRA.
+func measureTraining(_ root: URL, _ dtype: DType, checkpointing: Bool) throws {
+    let unet = try UNet(folder: ModelFolder(root.appendingPathComponent("unet")), dtype: dtype)
+    let golden = try Safetensors(contentsOf: root.appendingPathComponent("golden/unet.safetensors")).tensors
+    let lora = LoRAAdapters(rank: 4, seed: 0, attachingTo: unet.linears, device: .cpu).parameters
+    for (_, tensor) in lora { tensor.requiresGrad = true }
+    let loaded = peakMegabytes()
+    let start = ContinuousClock.now
+    let output = GradientCheckpointing.$isEnabled.withValue(checkpointing) {
+        unet(golden["sample"]!, timesteps: golden["timestep"]!, context: golden["encoder_hidden_states"]).to(.float32)
+    }
+    try TensorError.check()
+    let forward = (seconds(since: start), peakMegabytes())
+    try output.square().mean().backward()
+    print(
+        String(
+            format: "training %@%@: forward %.2f s, with backward %.2f s; peak %d MB loaded, %d MB forward, %d MB backward, %d threads",
+            "\(dtype)", checkpointing ? ", checkpointing" : "", forward.0, seconds(since: start), loaded, forward.1, peakMegabytes(),
+            Torch.threads))
 }
 
 func measure(_ component: String, _ root: URL, _ dtype: DType) throws {
@@ -42,15 +68,14 @@ func measure(_ component: String, _ root: URL, _ dtype: DType) throws {
         expected = golden["last_hidden_state"]!
     }
     let loaded = ContinuousClock.now
-    var seconds = Double.infinity
+    var fastest = Double.infinity
     var output = expected
     try withoutGradients { () throws -> Void in
         for _ in 0..<2 {
             let start = ContinuousClock.now
             output = try run()
             _ = try output.array(Float.self)
-            let elapsed = start.duration(to: .now).components
-            seconds = min(seconds, Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18)
+            fastest = min(fastest, seconds(since: start))
         }
     }
     let (largest, mean) = try differences(output, expected)
@@ -58,7 +83,7 @@ func measure(_ component: String, _ root: URL, _ dtype: DType) throws {
         String(
             format:
                 "%@ %@: largest difference %.2e, mean %.2e (relative to the largest value); %.2f s, loaded in %.1f s, peak %d MB, %d threads",
-            component, "\(dtype)", largest, mean, seconds, Double(loading.duration(to: loaded).components.seconds), peakMegabytes(),
+            component, "\(dtype)", largest, mean, fastest, Double(loading.duration(to: loaded).components.seconds), peakMegabytes(),
             Torch.threads))
     // bfloat16 has 8 bits; float32's bound is that of the small goldens.
     guard largest < (dtype == .float32 ? 1e-4 : 0.1) else { exit(1) }
@@ -66,19 +91,25 @@ func measure(_ component: String, _ root: URL, _ dtype: DType) throws {
 
 let arguments = CommandLine.arguments.dropFirst()
 guard let root = arguments.first else {
-    FileHandle.standardError.write(Data("usage: full-size DIR [unet|vae|text_encoder [bf16] [THREADS]]\n".utf8))
+    FileHandle.standardError.write(Data("usage: full-size DIR [unet|vae|text_encoder|training [bf16] [checkpointing] [THREADS]]\n".utf8))
     exit(2)
 }
 if let component = arguments.dropFirst().first {
     if let threads = arguments.last.flatMap({ Int($0) }) { Torch.threads = threads }
+    let (folder, dtype) = (URL(fileURLWithPath: root), arguments.contains("bf16") ? DType.bfloat16 : .float32)
     do {
-        try measure(component, URL(fileURLWithPath: root), arguments.contains("bf16") ? .bfloat16 : .float32)
+        if component == "training" {
+            try measureTraining(folder, dtype, checkpointing: arguments.contains("checkpointing"))
+        } else {
+            try measure(component, folder, dtype)
+        }
     } catch {
         FileHandle.standardError.write(Data("full-size: \(error)\n".utf8))
         exit(1)
     }
 } else {
-    for component in [["text_encoder"], ["vae"], ["unet"], ["vae", "bf16"], ["unet", "bf16"]] {
+    let training = [["training", "bf16"], ["training", "bf16", "checkpointing"]]
+    for component in [["text_encoder"], ["vae"], ["unet"], ["vae", "bf16"], ["unet", "bf16"]] + training {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0])
         process.arguments = [root] + component + ["1"]
