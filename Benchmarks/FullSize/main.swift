@@ -25,25 +25,28 @@ func differences(_ actual: Tensor, _ expected: Tensor) throws -> (largest: Doubl
 /// Seconds from `start` until now.
 func seconds(since start: ContinuousClock.Instant) -> Double { start.duration(to: .now) / .seconds(1) }
 
-/// One row forward and backward, with gradients for a LoRA.
+/// One row forward and backward, with gradients for a LoRA; the peak is that after loading.
 func measureTraining(_ root: URL, _ dtype: DType, checkpointing: Bool) throws {
     let unet = try UNet(folder: ModelFolder(root.appendingPathComponent("unet")), dtype: dtype)
     let golden = try Safetensors(contentsOf: root.appendingPathComponent("golden/unet.safetensors")).tensors
     let lora = LoRAAdapters(rank: 4, seed: 0, attachingTo: unet.linears, device: .cpu).parameters
     for (_, tensor) in lora { tensor.requiresGrad = true }
+    // Resets the peak, which loading has raised by the pages of the mapped file.
+    try Data("5".utf8).write(to: URL(fileURLWithPath: "/proc/self/clear_refs"))
     let loaded = peakMegabytes()
-    let start = ContinuousClock.now
-    let output = GradientCheckpointing.$isEnabled.withValue(checkpointing) {
-        unet(golden["sample"]!, timesteps: golden["timestep"]!, context: golden["encoder_hidden_states"]).to(.float32)
+    var fastest = Double.infinity
+    for _ in 0..<2 {
+        let start = ContinuousClock.now
+        let output = GradientCheckpointing.$isEnabled.withValue(checkpointing) {
+            unet(golden["sample"]!, timesteps: golden["timestep"]!, context: golden["encoder_hidden_states"]).to(.float32)
+        }
+        try output.square().mean().backward()
+        fastest = min(fastest, seconds(since: start))
     }
-    try TensorError.check()
-    let forward = (seconds(since: start), peakMegabytes())
-    try output.square().mean().backward()
     print(
         String(
-            format: "training %@%@: forward %.2f s, with backward %.2f s; peak %d MB loaded, %d MB forward, %d MB backward, %d threads",
-            "\(dtype)", checkpointing ? ", checkpointing" : "", forward.0, seconds(since: start), loaded, forward.1, peakMegabytes(),
-            Torch.threads))
+            format: "training %@%@: %.2f s forward and backward, loaded %d MB, peak %d MB, %d threads",
+            "\(dtype)", checkpointing ? ", checkpointing" : "", fastest, loaded, peakMegabytes(), Torch.threads))
 }
 
 func measure(_ component: String, _ root: URL, _ dtype: DType) throws {
