@@ -1,6 +1,6 @@
 // Compares the models at full size with what scripts/full_size_reference.py wrote of diffusers and transformers:
 //   scripts/full_size_reference.py make DIR && .build/release/full-size DIR [unet|vae|text_encoder]
-// and measures one row's forward and backward pass with a LoRA: full-size DIR training [checkpointing].
+// and measures rows forward and backward with a LoRA, in any model's folder: full-size DIR training [rows=1] [checkpointing]
 // Each component runs in a process of its own, so that the peak memory is its own.
 import Foundation
 @testable import Models
@@ -25,28 +25,31 @@ func differences(_ actual: Tensor, _ expected: Tensor) throws -> (largest: Doubl
 /// Seconds from `start` until now.
 func seconds(since start: ContinuousClock.Instant) -> Double { start.duration(to: .now) / .seconds(1) }
 
-/// One row forward and backward, with gradients for a LoRA; the peak is that after loading.
-func measureTraining(_ root: URL, _ dtype: DType, checkpointing: Bool) throws {
+/// Rows forward and backward, with gradients for a LoRA; the peak is that after loading.
+func measureTraining(_ root: URL, _ dtype: DType, rows: Int, checkpointing: Bool) throws {
     let unet = try UNet(folder: ModelFolder(root.appendingPathComponent("unet")), dtype: dtype)
-    let golden = try Safetensors(contentsOf: root.appendingPathComponent("golden/unet.safetensors")).tensors
+    let c = unet.configuration
+    let generator = Generator(seed: 0)
+    let sample = Tensor.randn([rows, c.inChannels, c.sampleSize?[0] ?? 64, c.sampleSize?[1] ?? 64], generator: generator)
+    let context = unet.textWidth.map { Tensor.randn([rows, 77, $0], generator: generator) }
     let lora = LoRAAdapters(rank: 4, seed: 0, attachingTo: unet.linears, device: .cpu).parameters
     for (_, tensor) in lora { tensor.requiresGrad = true }
     // Resets the peak, which loading has raised by the pages of the mapped file.
     try Data("5".utf8).write(to: URL(fileURLWithPath: "/proc/self/clear_refs"))
     let loaded = peakMegabytes()
     var fastest = Double.infinity
-    for _ in 0..<2 {
+    for _ in 0..<3 {
         let start = ContinuousClock.now
         let output = GradientCheckpointing.$isEnabled.withValue(checkpointing) {
-            unet(golden["sample"]!, timesteps: golden["timestep"]!, context: golden["encoder_hidden_states"]).to(.float32)
+            unet(sample, timesteps: Tensor.full([rows], 501, dtype: .int64), context: context).to(.float32)
         }
         try output.square().mean().backward()
         fastest = min(fastest, seconds(since: start))
     }
     print(
         String(
-            format: "training %@%@: %.2f s forward and backward, loaded %d MB, peak %d MB, %d threads",
-            "\(dtype)", checkpointing ? ", checkpointing" : "", fastest, loaded, peakMegabytes(), Torch.threads))
+            format: "training %@, %d rows%@: %.4f s a row forward and backward, loaded %d MB, peak %d MB, %d threads",
+            "\(dtype)", rows, checkpointing ? ", checkpointing" : "", fastest / Double(rows), loaded, peakMegabytes(), Torch.threads))
 }
 
 func measure(_ component: String, _ root: URL, _ dtype: DType) throws {
@@ -94,7 +97,8 @@ func measure(_ component: String, _ root: URL, _ dtype: DType) throws {
 
 let arguments = CommandLine.arguments.dropFirst()
 guard let root = arguments.first else {
-    FileHandle.standardError.write(Data("usage: full-size DIR [unet|vae|text_encoder|training [bf16] [checkpointing] [THREADS]]\n".utf8))
+    let usage = "usage: full-size DIR [unet|vae|text_encoder|training [bf16] [rows=N] [checkpointing] [THREADS]]\n"
+    FileHandle.standardError.write(Data(usage.utf8))
     exit(2)
 }
 if let component = arguments.dropFirst().first {
@@ -102,7 +106,8 @@ if let component = arguments.dropFirst().first {
     let (folder, dtype) = (URL(fileURLWithPath: root), arguments.contains("bf16") ? DType.bfloat16 : .float32)
     do {
         if component == "training" {
-            try measureTraining(folder, dtype, checkpointing: arguments.contains("checkpointing"))
+            let rows = arguments.lazy.compactMap { $0.hasPrefix("rows=") ? Int($0.dropFirst(5)) : nil }.first ?? 1
+            try measureTraining(folder, dtype, rows: rows, checkpointing: arguments.contains("checkpointing"))
         } else {
             try measure(component, folder, dtype)
         }
