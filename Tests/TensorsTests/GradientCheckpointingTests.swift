@@ -117,4 +117,19 @@ import Testing
         try after.sum().backward()
         #expect(try x.grad?.array(Float.self) == Array(repeating: 3, count: 12))
     }
+
+    /// So is an error on a thread of libtorch's, on which backward passes on a GPU run. On the CPU deep nesting
+    /// leads to one.
+    @Test func errorsOfOtherThreadsAreReported() throws {
+        let (x, _) = leaves()
+        let caller = pthread_self()
+        func nested(_ depth: Int, _ x: Tensor) -> Tensor {
+            checkpointed([x]) { inputs in
+                guard depth == 0 else { return nested(depth - 1, inputs[0]) }
+                return inputs[0] * (pthread_equal(caller, pthread_self()) != 0 ? Tensor.full([], 2) : Tensor.zeros([7]))
+            }
+        }
+        let error = #expect(throws: TensorError.self) { try enabled { try nested(70, x).sum().backward() } }
+        #expect(error?.description.contains("size of tensor a (3)") == true, "\(error?.description ?? "")")
+    }
 }
