@@ -76,13 +76,6 @@ struct Compare: ParsableCommand {
         guard largest < (dtype == .float32 ? 1e-4 : 0.1) else { throw ExitCode.failure }
     }
 
-    /// Peak resident memory of this process in MB.
-    private func peakMegabytes() -> Int {
-        let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
-        let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
-        return (line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) } ?? 0) / 1024
-    }
-
     /// Largest and mean difference, relative to the largest expected value.
     private func differences(_ actual: Tensor, _ expected: Tensor) throws -> (largest: Double, mean: Double) {
         let (a, b) = (try actual.array(Float.self), try expected.array(Float.self))

@@ -1,10 +1,11 @@
-// The models at the size at which they are published: equal to diffusers', and how fast.
+// The models at the size at which they are published: equal to diffusers', how fast, and in how much memory.
 import ArgumentParser
+import Foundation
 @testable import DAGCore
 @testable import Tensors
 
 struct ModelBenchmark: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "model-benchmark", subcommands: [Compare.self, Speed.self])
+    static let configuration = CommandConfiguration(commandName: "model-benchmark", subcommands: [Compare.self, Speed.self, Memory.self])
 }
 
 extension Precision: @retroactive ExpressibleByArgument {}
@@ -15,6 +16,13 @@ extension ContinuousClock.Instant {
         let passed = start.duration(to: self).components
         return Double(passed.seconds) * 1e3 + Double(passed.attoseconds) * 1e-15
     }
+}
+
+/// Peak resident memory of this process in MB.
+func peakMegabytes() -> Int {
+    let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+    let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+    return (line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) } ?? 0) / 1024
 }
 
 /// The median time of a call. Its result is read, which waits for the device.

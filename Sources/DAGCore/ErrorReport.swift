@@ -5,7 +5,10 @@ import Tensors
 package enum ErrorReport {
     /// What a trainer needs less memory with.
     private static let trainerMemory: Message =
-        "\(setting: "train_batch_size"), \(setting: "max_rows_per_pass") or \(setting: "sample_batch_size")"
+        """
+        \(setting: "train_batch_size"), \(setting: "max_rows_per_pass") or \(setting: "sample_batch_size"), \
+        or set \(setting: "gradient_checkpointing") true
+        """
 
     /// Returns an error as one line, with settings spelled in one way.
     /// - Parameter memory: settings to lower if there is too little memory; nil: a trainer's.

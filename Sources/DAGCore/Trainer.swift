@@ -210,6 +210,8 @@ package final class Trainer {
     /// - Throws: `TensorError`.
     private func train(on rollout: Rollout, start: ContinuousClock.Instant) throws {
         let epoch = ScoredEpoch(index: state.epoch, rollout: rollout, conditioning: try model.encode(rollout.prompts))
+        // An update takes the most memory, and needs no text but this.
+        model.releaseTextEncoder()
         let images = try rollout.images ?? collector.finalImages(rollout)
         let summary = EpochSummary(
             diversity: collector.prompts.diversity(images, prompts: rollout.prompts),

@@ -81,7 +81,8 @@ import Testing
     /// What runs out of memory names the settings that help, of the program at hand.
     @Test func memoryHasARemedy() throws {
         let error = try #require(#expect(throws: TensorError.self) { try Tensor.zeros([1 << 50]).array(Float.self) })
-        let trainer = "; lower --train-batch-size, --max-rows-per-pass or --sample-batch-size"
+        let trainer =
+            "; lower --train-batch-size, --max-rows-per-pass or --sample-batch-size, or set --gradient-checkpointing true"
         #expect(ErrorReport.line(for: error, .flag).hasSuffix(trainer))
         #expect(ErrorReport.line(for: error, .flag, memory: "\(setting: "batch_size")").hasSuffix("; lower --batch-size"))
     }
@@ -219,7 +220,8 @@ import Testing
         let mayChange: Set = [
             "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "kl_coefficient", "unet_regularization",
             "clip_range", "subtb_lambda", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device",
-            "max_rows_per_pass", "threads", "evaluation_samples", "evaluation_prompts", "sample_every", "checkpoint_every",
+            "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts", "sample_every",
+            "checkpoint_every",
         ]
         let old = smallConfiguration()
         try old.validate(continuing: old)

@@ -1,4 +1,5 @@
 import Foundation
+import Models
 import NN
 import Rewards
 import Support
@@ -30,6 +31,54 @@ import Testing
         let images = algorithm == .ddpo ? trajectories : trajectories * (steps + 1)
         #expect(trainer.model.work.decodes == images)
         #expect(scored == images)
+    }
+
+    /// A state flow that tells at each evaluation whether its blocks would be computed again.
+    private struct Spy: FlowNetwork {
+        let flow: StateFlow
+        let note: (Bool) -> Void
+        var parameters: [(name: String, tensor: Tensor)] { flow.parameters }
+        func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor {
+            note(GradientCheckpointing.isEnabled)
+            return flow(x, times: times, context: context)
+        }
+    }
+
+    /// Gradient checkpointing is on in updates, changes no weight, and counts no row twice.
+    @Test func gradientCheckpointingChangesNothing() throws {
+        let results = try [false, true].map { on in
+            let folder = try TemporaryFolder()
+            let output = OutputFolder(folder.url.appendingPathComponent("run").path)
+            try output.prepare()
+            let configuration = smallConfiguration { ($0.gradientCheckpointing, $0.maxRowsPerPass) = (on, 16) }
+            let model = try DiffusionPipeline(folder: tinySD, dtype: .float32, device: .cpu)
+            var seen: Set<Bool> = []
+            let trainer = try Trainer(
+                configuration, model: model, evaluator: brightness(), prompts: PromptSet.load("tiny-sd"), output: output,
+                makeFlow: { Spy(flow: try StateFlow($0, beside: model)) { seen.insert($0) } })
+            try trainer.runEpoch()
+            #expect(seen == [on])
+            return (weights: try trainer.weights(), rows: model.work.networkRows)
+        }
+        #expect(results[0] == results[1])
+    }
+
+    /// An update holds no text encoder; the next prompts load it again.
+    @Test func updatesHoldNoTextEncoder() throws {
+        let folder = try TemporaryFolder()
+        let (model, encoder) = (folder.url.appendingPathComponent("model"), folder.url.appendingPathComponent("model/text_encoder"))
+        let elsewhere = folder.url.appendingPathComponent("elsewhere")
+        try FileManager.default.copyItem(atPath: tinySD, toPath: model.path)
+        let trainer = try trainer(smallConfiguration { $0.model = model.path }, folder)
+        func embedding() throws -> [Float] { try #require(try trainer.model.encode(["a red boot"])).prompts.array() }
+        let before = try embedding()
+        try trainer.rollOut()
+        try trainer.score()
+        try FileManager.default.moveItem(at: encoder, to: elsewhere)
+        try trainer.update()
+        #expect(throws: ModelError.self) { try embedding() }
+        try FileManager.default.moveItem(at: elsewhere, to: encoder)
+        #expect(try embedding() == before)
     }
 
     /// Evaluation may have prompts of its own.

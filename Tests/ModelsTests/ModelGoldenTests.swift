@@ -65,6 +65,34 @@ import Testing
         }
     }
 
+    /// Blocks that are computed again in the backward pass give the same gradients to the bit, with adapters and
+    /// with all weights trained.
+    @Test(arguments: ["unet-sd1", "unet-sd2", "ddpm"], [DType.float32, .bfloat16])
+    func gradientCheckpointing(folder: String, dtype: DType) throws {
+        let files = try ModelFolder(goldens.appendingPathComponent(folder))
+        let golden = try tensors("\(folder)/golden.safetensors")
+        func gradients(trainsAll: Bool, checkpointing: Bool) throws -> [String: [Float]] {
+            let store = try files.parameters(dtype: .float32, device: .cpu)
+            let unet = try UNet(UNetConfiguration.read(files), dtype: dtype, store)
+            let lora = LoRAAdapters(rank: 4, seed: 1, attachingTo: unet.linears, device: .cpu).parameters
+            // B is zero at first, and with it the gradient of A.
+            withoutGradients { for (_, tensor) in lora { tensor.copy_(tensor + 0.1) } }
+            let trained = Dictionary(uniqueKeysWithValues: lora.map { ($0.name, $0.tensor) })
+                .merging(trainsAll ? store.parameters : [:]) { first, _ in first }
+            for tensor in trained.values { tensor.requiresGrad = true }
+            let output = GradientCheckpointing.$isEnabled.withValue(checkpointing) {
+                unet(golden["sample"]!, timesteps: golden["timestep"]!, context: golden["encoder_hidden_states"])
+            }
+            try output.to(.float32).square().mean().backward()
+            return try trained.compactMapValues { try $0.grad?.array() }
+        }
+        for trainsAll in [false, true] {
+            let plain = try gradients(trainsAll: trainsAll, checkpointing: false)
+            #expect(!plain.isEmpty && plain.values.allSatisfy { $0.contains { $0 != 0 } || trainsAll })
+            #expect(try gradients(trainsAll: trainsAll, checkpointing: true) == plain)
+        }
+    }
+
     /// A written file equals, tensor for tensor, the reference's file, which diffusers and ComfyUI load.
     @Test func loraFileAsWritten() throws {
         let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1")))

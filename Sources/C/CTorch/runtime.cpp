@@ -40,6 +40,10 @@ void ct_release(ct_tensor t) {
     c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>::reclaim(reinterpret_cast<c10::TensorImpl *>(t));
 }
 
+ct_tensor ct_retain(ct_tensor t) {
+    return tensor([&] { return borrow(t); });
+}
+
 const char *ct_version(void) { return TORCH_VERSION; }
 
 void ct_set_threads(int n) {

@@ -42,8 +42,11 @@ package protocol DiffusionModel: AnyObject {
     /// - Throws: `ModelError` if the schedule has no such chain.
     func kernel(steps: Int, eta: Double, reduction: LogProbabilityReduction) throws -> any TransitionKernel
     /// Embeds prompts; nil for a model without text.
-    /// - Throws: `NotFiniteError`, `TensorError`.
+    /// - Throws: `NotFiniteError`, `TensorError`; `ModelError` or `TensorFileError` if the text encoder cannot be
+    ///   loaded again.
     func encode(_ prompts: [String]) throws -> Conditioning?
+    /// Frees the memory of the text encoder, which the next `encode` loads again.
+    func releaseTextEncoder()
     /// Evaluates the network under classifier-free guidance (Ho and Salimans 2022), float32:
     /// guided = eps(empty) + w (eps(prompt) - eps(empty)).
     /// - Parameters:

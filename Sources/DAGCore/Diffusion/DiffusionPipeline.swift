@@ -36,7 +36,9 @@ package final class DiffusionPipeline: DiffusionModel {
     package let notes: [String]
 
     private let vae: AutoencoderKL?
-    private let textEncoder: CLIPTextModel?
+    private let textEncoderFolder: ModelFolder?
+    /// nil for a model without text, and from `releaseTextEncoder` to the next `encode`.
+    private var textEncoder: CLIPTextModel?
     /// The tokenizer before the text encoder; nil for a model without text.
     package let tokenizer: CLIPTokenizer?
 
@@ -60,10 +62,11 @@ package final class DiffusionPipeline: DiffusionModel {
             guard let encoder = parts.textEncoder, let folderOfTokenizer = parts.tokenizer else {
                 throw ModelError("\(folder): the U-Net takes text, but there is no text_encoder or tokenizer; download the folder again")
             }
+            textEncoderFolder = encoder
             textEncoder = try CLIPTextModel(folder: encoder, device: device)
             tokenizer = try CLIPTokenizer(folder: folderOfTokenizer)
         } else {
-            textEncoder = nil
+            textEncoderFolder = nil
             tokenizer = nil
         }
         if let textEncoder, textEncoder.hiddenSize != c.crossAttentionDim {
@@ -102,7 +105,7 @@ package final class DiffusionPipeline: DiffusionModel {
         self.device = device
         notes = []
         vae = nil
-        textEncoder = nil
+        textEncoderFolder = nil
         tokenizer = nil
     }
 
@@ -116,10 +119,12 @@ package final class DiffusionPipeline: DiffusionModel {
         return try DDIMKernel(scheduler: scheduler, steps: steps, eta: eta, reduction: reduction, device: device)
     }
 
-    /// Embeds prompts, each once; nil for a model without text.
-    /// - Throws: `NotFiniteError`, `TensorError`.
+    /// Embeds prompts, each once; nil for a model without text. Loads the text encoder if it was released.
+    /// - Throws: `NotFiniteError`, `TensorError`; `ModelError` or `TensorFileError` if it can no longer be loaded.
     package func encode(_ prompts: [String]) throws -> Conditioning? {
-        guard let textEncoder, let tokenizer else { return nil }
+        guard let textEncoderFolder, let tokenizer else { return nil }
+        let textEncoder = try textEncoder ?? CLIPTextModel(folder: textEncoderFolder, device: device)
+        self.textEncoder = textEncoder
         return try withoutGradients {
             let unique = Array(Set(prompts)).sorted()
             let places = Dictionary(uniqueKeysWithValues: zip(unique, 0...))
@@ -134,6 +139,9 @@ package final class DiffusionPipeline: DiffusionModel {
             return Conditioning(prompts: rows, empty: empty)
         }
     }
+
+    /// Frees the text encoder until the next `encode`.
+    package func releaseTextEncoder() { textEncoder = nil }
 
     /// Evaluates the U-Net on both rows of a sample in one batch: see `DiffusionModel.denoise`.
     package func denoise(

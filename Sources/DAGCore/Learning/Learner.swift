@@ -92,7 +92,9 @@ final class Learner {
             for (number, range) in ranges.reversed().enumerated() {
                 monitor.report(.training, (place - own.lowerBound) * ranges.count + number, of: own.count * ranges.count)
                 try monitor.throwIfCancelled()
-                let pass = try pass(TransitionBatch(epoch, groups[place], range, model, kernel), epoch, laterScores: laterScores)
+                let pass = try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
+                    try self.pass(TransitionBatch(epoch, groups[place], range, model, kernel), epoch, laterScores: laterScores)
+                }
                 try (pass.weightedLoss.sum() / Double(max(1, kept))).backward()
                 try sums.add(pass)
                 laterScores = pass.firstScores

@@ -167,6 +167,6 @@ extension TrainingConfiguration {
     /// Returns the network rows to compute at once. They affect memory and speed, not the result.
     func rowsPerPass(of model: any DiffusionModel) -> Int {
         let positions = model.sampleShape[1] * model.sampleShape[2]
-        return maxRowsPerPass > 0 ? maxRowsPerPass : max(16, 8192 / positions)
+        return maxRowsPerPass > 0 ? maxRowsPerPass : max(16, 4096 / positions)
     }
 }

@@ -135,6 +135,9 @@ extension SettingGroup {
                 `--sample-batch-size` in sampling.
                 """),
         Setting(
+            "gradient_checkpointing", \.gradientCheckpointing, onResume: .mayChange,
+            help: "Compute each block again in the backward pass; changes memory and speed, not results."),
+        Setting(
             "threads", \.threads, in: .from(0, to: 1024), onResume: .mayChange, default: "libtorch's choice",
             help: "CPU threads, at most 1024."),
         Setting("seed", \.seed, help: "Seed of all randomness of the run."),

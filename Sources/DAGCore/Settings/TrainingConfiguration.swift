@@ -82,6 +82,8 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var device = DeviceChoice.auto
     /// U-Net rows computed at once: a memory setting; 0 chooses by the size of the samples.
     package var maxRowsPerPass = 0
+    /// Whether training computes the networks' blocks again in the backward pass, to save memory.
+    package var gradientCheckpointing = false
     /// CPU threads; 0 leaves it to libtorch.
     package var threads = 0
     /// Seed of all randomness of the run.

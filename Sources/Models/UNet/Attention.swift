@@ -40,8 +40,12 @@ struct SpatialAttention {
 
     /// Keeps the shape [B, C, H, W].
     func callAsFunction(_ x: Tensor) -> Tensor {
-        let tokens = norm(x).reshape([x.size(0), x.size(1), x.size(2) * x.size(3)]).transpose(1, 2)
-        return attention(tokens).transpose(1, 2).reshape(x.shape) + x
+        let attended = checkpointed([x]) { inputs in
+            let x = inputs[0]
+            let tokens = norm(x).reshape([x.size(0), x.size(1), x.size(2) * x.size(3)]).transpose(1, 2)
+            return attention(tokens).transpose(1, 2).reshape(x.shape)
+        }
+        return attended + x
     }
 
     /// Translates a key of deprecated attention blocks, which the
@@ -106,6 +110,11 @@ struct Transformer2DModel {
     ///   - x: [B, C, H, W].
     ///   - context: [B, M, context width].
     func callAsFunction(_ x: Tensor, context: Tensor) -> Tensor {
+        checkpointed([x, context]) { branch($0[0], context: $0[1]) } + x
+    }
+
+    /// Returns what is added to `x`.
+    private func branch(_ x: Tensor, context: Tensor) -> Tensor {
         func tokens(_ y: Tensor) -> Tensor {
             y.permute([0, 2, 3, 1]).reshape([x.size(0), x.size(2) * x.size(3), x.size(1)])
         }
@@ -114,8 +123,8 @@ struct Transformer2DModel {
         }
         func through(_ y: Tensor) -> Tensor { blocks.reduce(y) { $1($0, context: context) } }
         switch projection {
-        case .linear(let input, let output): return image(output(through(input(tokens(norm(x)))))) + x
-        case .convolution(let input, let output): return output(image(through(tokens(input(norm(x)))))) + x
+        case .linear(let input, let output): return image(output(through(input(tokens(norm(x))))))
+        case .convolution(let input, let output): return output(image(through(tokens(input(norm(x))))))
         }
     }
 }

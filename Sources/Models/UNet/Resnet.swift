@@ -21,9 +21,12 @@ struct ResnetBlock2D {
     /// Maps [B, in, H, W] to [B, out, H, W].
     /// - Parameter time: the SiLU of the time embedding, [B, timeChannels].
     func callAsFunction(_ x: Tensor, time: Tensor?) -> Tensor {
-        var h = conv1(norm1(x).silu())
-        if let timeProjection, let time { h = h + timeProjection(time).unsqueeze(2).unsqueeze(3) }
-        h = conv2(norm2(h).silu())
+        // The sum is outside: it keeps nothing, and x's gradients are added up in the same order.
+        let h = checkpointed(time.map { [x, $0] } ?? [x]) { inputs in
+            var h = conv1(norm1(inputs[0]).silu())
+            if let timeProjection, let time = inputs.dropFirst().first { h = h + timeProjection(time).unsqueeze(2).unsqueeze(3) }
+            return conv2(norm2(h).silu())
+        }
         return (shortcut?(x) ?? x) + h
     }
 }

@@ -33,7 +33,7 @@ package final class UNet: DenoisingNetwork {
         try store.finish()
     }
 
-    private init(_ c: UNetConfiguration, dtype: DType, _ store: ParameterStore) {
+    init(_ c: UNetConfiguration, dtype: DType, _ store: ParameterStore) {
         let scope = store.root
         let channels = c.blockOutChannels
         let timeChannels = 4 * channels[0]

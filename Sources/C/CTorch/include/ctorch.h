@@ -30,6 +30,8 @@ enum { CT_CPU = 0, CT_CUDA = 1 };
 // The first error since the last call on this thread, or null. The caller frees it with free().
 char *_Nullable ct_take_error(void);
 void ct_release(ct_tensor t);
+// Another reference to the same tensor.
+ct_tensor ct_retain(ct_tensor t);
 const char *ct_version(void);
 void ct_set_threads(int n);
 int ct_threads(void);
@@ -120,6 +122,12 @@ ct_tensor ct_as_strided(ct_tensor base, const int64_t *sizes, const int64_t *str
 void ct_set_requires_grad(ct_tensor t, bool on);
 bool ct_requires_grad(ct_tensor t);
 void ct_backward(ct_tensor loss);
+// The result of a block, of which only the inputs are kept: the backward pass computes it again, maybe on
+// another thread. `compute` owns the inputs that it is given, and its caller the result. `release(context)` is
+// called once.
+typedef ct_tensor _Nonnull (*ct_block)(void *_Nonnull context, const ct_tensor _Nonnull *_Nonnull inputs, size_t count);
+ct_tensor ct_checkpointed(
+    const ct_tensor _Nonnull *_Nonnull inputs, size_t count, ct_block compute, void (*release)(void *), void *context);
 // The gradient of a leaf; undefined if it has none.
 ct_tensor ct_grad(ct_tensor t);
 void ct_clear_grad(ct_tensor t);
