@@ -1,5 +1,5 @@
 // Compares the models at full size with what scripts/full_size_reference.py wrote of diffusers and transformers:
-//   scripts/full_size_reference.py make DIR && .build/release/full-size DIR [unet|vae|text_encoder]
+//   scripts/full_size_reference.py make DIR && .build/release/full-size DIR [unet|vae|taesd|text_encoder]
 // Each component runs in a process of its own, so that the peak memory is its own.
 import Foundation
 @testable import Models
@@ -35,6 +35,10 @@ func measure(_ component: String, _ root: URL, _ dtype: DType) throws {
         let vae = try AutoencoderKL(folder: folder, dtype: dtype)
         run = { vae.decode(vae.scaled(golden["latents"]!)) }
         expected = golden["image"]!
+    case "taesd":
+        let decoder = try AutoencoderTiny(folder: folder, dtype: dtype)
+        run = { decoder.decode(golden["latents"]!) }
+        expected = golden["image"]!
     default:
         let encoder = try CLIPTextModel(folder: folder)
         let ids = try golden["input_ids"]!.array(Int64.self).map(Int.init)
@@ -66,7 +70,7 @@ func measure(_ component: String, _ root: URL, _ dtype: DType) throws {
 
 let arguments = CommandLine.arguments.dropFirst()
 guard let root = arguments.first else {
-    FileHandle.standardError.write(Data("usage: full-size DIR [unet|vae|text_encoder [bf16] [THREADS]]\n".utf8))
+    FileHandle.standardError.write(Data("usage: full-size DIR [unet|vae|taesd|text_encoder [bf16] [THREADS]]\n".utf8))
     exit(2)
 }
 if let component = arguments.dropFirst().first {
@@ -78,7 +82,7 @@ if let component = arguments.dropFirst().first {
         exit(1)
     }
 } else {
-    for component in [["text_encoder"], ["vae"], ["unet"], ["vae", "bf16"], ["unet", "bf16"]] {
+    for component in [["text_encoder"], ["vae"], ["taesd"], ["unet"], ["vae", "bf16"], ["taesd", "bf16"], ["unet", "bf16"]] {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0])
         process.arguments = [root] + component + ["1"]
