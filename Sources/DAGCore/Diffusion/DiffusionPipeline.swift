@@ -43,8 +43,8 @@ package final class DiffusionPipeline: DiffusionModel {
     package let tokenizer: CLIPTokenizer?
 
     /// Loads a folder such as stable-diffusion-v1-5 or ddpm-cifar10-32.
-    /// - Parameter predictionDecoder: the folder of an AutoencoderTiny that decodes predicted data; nil: the model's
-    ///   own autoencoder does.
+    /// - Parameter predictionDecoder: the folder of an AutoencoderTiny that decodes predicted data; nil: the
+    ///   model's own autoencoder does.
     /// - Throws: `ModelError`, `TensorFileError` or `TokenizerError` if a part is missing or does not fit,
     ///   `ConfigurationError` if the decoder is not for this model's latents.
     package init(folder: String, predictionDecoder: String? = nil, dtype: DType, device: Device) throws {

@@ -108,8 +108,8 @@ extension Trainer {
         return "\(found), the clip range is \(configuration.clipRange)"
     }
 
-    /// Compares the decoder of predictions with the model's own, in pixels and in scores, and warns if it may be for
-    /// other latents.
+    /// Compares the decoder of predictions with the model's own, in pixels and in scores, and warns if it may
+    /// be for other latents.
     /// - Parameters:
     ///   - samples: the data of the rollout's images, [n, C, H, W].
     ///   - seeds: of its trajectories, whose ids count from 0.

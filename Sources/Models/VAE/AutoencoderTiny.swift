@@ -2,8 +2,8 @@ import Foundation
 import NN
 import Tensors
 
-/// The decoder of diffusers' AutoencoderTiny, such as TAESD: narrow convolutions that were trained to give the
-/// images of a large autoencoder, of its scaled latents, at a small part of its cost.
+/// The decoder of diffusers' AutoencoderTiny, such as TAESD: narrow convolutions that were trained to make
+/// the images that a large autoencoder makes of its scaled latents, at a small part of its cost.
 package final class AutoencoderTiny: LatentDecoder {
     private struct Configuration: Decodable {
         let latentChannels, upsamplingScalingFactor: Int
@@ -11,8 +11,8 @@ package final class AutoencoderTiny: LatentDecoder {
         let scalingFactor: Double
     }
 
-    /// Other keys are the encoder's, or do not change what is decoded: magnitude and shift are for latents that
-    /// are stored as bytes.
+    /// Other keys are the encoder's, or do not change what is decoded: magnitude and shift are for latents
+    /// that are stored as bytes.
     private static let defaults = ReferenceDefaults(
         [
             "latent_channels": 4, "upsampling_scaling_factor": 2, "num_decoder_blocks": [3, 3, 3, 1],
