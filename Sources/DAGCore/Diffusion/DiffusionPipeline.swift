@@ -35,9 +35,9 @@ package final class DiffusionPipeline: DiffusionModel {
     /// Lines about choices between several files of weights.
     package let notes: [String]
 
-    private let vae: AutoencoderKL?
     /// Decodes predicted data; nil: `vae` does.
     private let predictionDecoder: AutoencoderTiny?
+    private let vae: AutoencoderKL?
     private let textEncoder: CLIPTextModel?
     /// The tokenizer before the text encoder; nil for a model without text.
     package let tokenizer: CLIPTokenizer?
@@ -109,8 +109,8 @@ package final class DiffusionPipeline: DiffusionModel {
         self.sampleShape = sampleShape
         self.device = device
         notes = []
-        vae = nil
         predictionDecoder = nil
+        vae = nil
         textEncoder = nil
         tokenizer = nil
     }
