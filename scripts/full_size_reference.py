@@ -5,6 +5,7 @@
 DIR becomes a pipeline in diffusers layout (fp16 safetensors, real SD 1.5 configs, 2.1 GB) with, beside it,
     DIR/golden/unet.safetensors           sample [1,4,64,64], timestep [1], encoder_hidden_states [1,77,768] -> output
     DIR/golden/vae.safetensors            latents [1,4,64,64] -> image [1,3,512,512]
+    DIR/golden/taesd.safetensors          the same latents -> image, by DIR/taesd, an AutoencoderTiny of the published shape
     DIR/golden/text_encoder.safetensors   input_ids [1,77] -> last_hidden_state [1,77,768]
     DIR/golden/measurements.json          seconds (the fastest of two calls) and peak memory of each component
 Every component is measured in a process of its own, in float32 on the fp16-rounded weights. Inputs are random but have the
@@ -18,11 +19,11 @@ import sys
 import time
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-COMPONENTS = ("unet", "vae", "text_encoder")
+COMPONENTS = ("unet", "vae", "taesd", "text_encoder")
 
 
 def tokenizer(folder):
@@ -56,6 +57,7 @@ def make_pipeline(folder, seed):
     StableDiffusionPipeline(
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer(f"{folder}/tokenizer"), unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False).to(torch.float16).save_pretrained(folder)
+    AutoencoderTiny().half().save_pretrained(f"{folder}/taesd")
 
 
 def peak_rss_mb():
@@ -70,14 +72,14 @@ def measure(folder, component, seed):
     if component == "text_encoder":
         model = CLIPTextModel.from_pretrained(f"{folder}/text_encoder", dtype=torch.float32).eval()
     else:
-        model = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[component].from_pretrained(
+        model = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "taesd": AutoencoderTiny}[component].from_pretrained(
             folder, subfolder=component, torch_dtype=torch.float32).eval()
     loaded, g = time.perf_counter(), torch.Generator().manual_seed(seed)
     if component == "unet":
         inputs = dict(sample=torch.randn(1, 4, 64, 64, generator=g), timestep=torch.tensor([501]),
                       encoder_hidden_states=torch.randn(1, 77, 768, generator=g))
         call, name = lambda: model(**inputs).sample, "output"
-    elif component == "vae":
+    elif component in ("vae", "taesd"):
         inputs = dict(latents=torch.randn(1, 4, 64, 64, generator=g))
         call, name = lambda: model.decode(inputs["latents"]).sample, "image"
     else:

@@ -11,7 +11,7 @@ struct Compare: ParsableCommand {
         discussion: "Each runs in a process of its own, so that the peak memory is its own.")
 
     @Argument(help: "The folder that the script made.") var folder: String
-    @Argument(help: "text_encoder, vae or unet; all by default.") var component: String?
+    @Argument(help: "text_encoder, vae, taesd or unet; all by default.") var component: String?
     @Option(help: "fp32 or bf16.") var precision = Precision.fp32
     @Option(help: "cpu or cuda.") var device = DeviceChoice.cpu
     @Option(help: "Threads of the CPU.") var threads = 1
@@ -23,7 +23,8 @@ struct Compare: ParsableCommand {
     }
 
     private func runEach() throws {
-        for words in [["text_encoder"], ["vae"], ["unet"], ["vae", "--precision", "bf16"], ["unet", "--precision", "bf16"]] {
+        let bf16 = ["vae", "taesd", "unet"].map { [$0, "--precision", "bf16"] }
+        for words in [["text_encoder"], ["vae"], ["taesd"], ["unet"]] + bf16 {
             let process = Process()
             process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0])
             process.arguments = ["compare", folder] + words + ["--device", device.rawValue, "--threads", "\(threads)"]
@@ -50,12 +51,16 @@ struct Compare: ParsableCommand {
             let vae = try AutoencoderKL(folder: weights, dtype: dtype, device: device)
             call = { vae.decode(vae.scaled(golden["latents"]!)) }
             expected = golden["image"]!
+        case "taesd":
+            let decoder = try AutoencoderTiny(folder: weights, dtype: dtype, device: device)
+            call = { decoder.decode(golden["latents"]!) }
+            expected = golden["image"]!
         case "text_encoder":
             let encoder = try CLIPTextModel(folder: weights, device: device)
             let ids = try golden["input_ids"]!.array(Int64.self).map(Int.init)
             call = { try encoder([ids]) }
             expected = golden["last_hidden_state"]!
-        default: throw ValidationError("\(component): the components are text_encoder, vae and unet")
+        default: throw ValidationError("\(component): the components are text_encoder, vae, taesd and unet")
         }
         let loaded = ContinuousClock.now
         var actual = expected

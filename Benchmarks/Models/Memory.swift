@@ -7,7 +7,8 @@ import Foundation
 
 /// Measures the memory and time of rows of the U-Net forward and backward, with gradients for a LoRA, on the CPU.
 struct Memory: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Measure the peak memory of the U-Net with the gradients of LoRA, on the CPU.")
+    static let configuration = CommandConfiguration(
+        abstract: "Measure the peak memory of the U-Net with the gradients of LoRA, on the CPU.")
 
     @Argument(help: "A folder in diffusers' layout.") var folder: String
     @Option(help: "fp32 or bf16.") var precision = Precision.bf16

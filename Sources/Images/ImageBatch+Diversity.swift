@@ -19,6 +19,13 @@ extension ImageBatch {
         return pairs == 0 ? 0 : (2 * squares / Double(pairs * thumbnails[0].count)).squareRoot()
     }
 
+    /// Returns the mean absolute difference between the pixels of two batches of one shape, 0 to 255.
+    package func difference(from other: ImageBatch) -> Double {
+        withUnsafeBytes { a in
+            other.withUnsafeBytes { b in Double(zip(a, b).reduce(0) { $0 + abs(Int($1.0) - Int($1.1)) }) / Double(a.count) }
+        }
+    }
+
     /// Returns means over blocks, [rows, columns, 3] in 0...1:
     /// 8 rows and columns, or fewer if the image has fewer.
     private func thumbnail(_ index: Int) -> [Double] {

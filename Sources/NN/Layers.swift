@@ -32,21 +32,21 @@ package final class Linear {
 /// torch.nn.Conv2d with a square kernel.
 package struct Conv2d {
     let weight: Tensor
-    let bias: Tensor
+    let bias: Tensor?
     let stride: Int
     let padding: Int
 
     /// Reads the keys `weight` [output, input, kernel, kernel] and `bias` [output].
-    package init(_ input: Int, _ output: Int, kernel: Int, stride: Int = 1, padding: Int = 0, _ scope: Scope) {
+    package init(_ input: Int, _ output: Int, kernel: Int, stride: Int = 1, padding: Int = 0, bias: Bool = true, _ scope: Scope) {
         weight = scope.parameter("weight", [output, input, kernel, kernel], .fanIn(input * kernel * kernel))
-        bias = scope.parameter("bias", [output], .fanIn(input * kernel * kernel))
+        self.bias = bias ? scope.parameter("bias", [output], .fanIn(input * kernel * kernel)) : nil
         self.stride = stride
         self.padding = padding
     }
 
     /// Maps [B, in, H, W] to [B, out, H', W'].
     package func callAsFunction(_ x: Tensor) -> Tensor {
-        x.conv2d(weight.to(x.dtype), bias.to(x.dtype), stride: stride, padding: padding)
+        x.conv2d(weight.to(x.dtype), bias?.to(x.dtype), stride: stride, padding: padding)
     }
 }
 

@@ -59,6 +59,8 @@ extension Tensor {
     package func silu() -> Tensor { map(ct_silu) }
     /// 1 / (1 + e^-x).
     package func sigmoid() -> Tensor { map(ct_sigmoid) }
+    /// Hyperbolic tangent.
+    package func tanh() -> Tensor { map(ct_tanh) }
     /// x Phi(x), exactly.
     package func gelu() -> Tensor { map(ct_gelu) }
     /// To the nearest integer, halves to even.

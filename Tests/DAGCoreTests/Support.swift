@@ -21,6 +21,9 @@ let stableDiffusionSchedule: [String: any Sendable] = [
     "set_alpha_to_one": false, "steps_offset": 1,
 ]
 
+/// An AutoencoderTiny with random weights that fits the shipped pipeline.
+let tinyDecoder = goldens.appendingPathComponent("vae-tiny-4x").path
+
 /// Small settings on the shipped pipeline.
 func smallConfiguration(_ change: (inout TrainingConfiguration) -> Void = { _ in }) -> TrainingConfiguration {
     var c = TrainingConfiguration()
@@ -47,7 +50,9 @@ func smallConfiguration(_ change: (inout TrainingConfiguration) -> Void = { _ in
 func trainer(_ configuration: TrainingConfiguration, _ folder: TemporaryFolder, evaluator: RewardEvaluator? = nil) throws -> Trainer {
     let output = OutputFolder(folder.url.appendingPathComponent("run").path)
     try output.prepare()
-    let model = try DiffusionPipeline(folder: configuration.model, dtype: .float32, device: .cpu)
+    let decoder = configuration.predictionDecoder
+    let model = try DiffusionPipeline(
+        folder: configuration.model, predictionDecoder: decoder.isEmpty ? nil : decoder, dtype: .float32, device: .cpu)
     return try Trainer(
         configuration, model: model, evaluator: evaluator ?? brightness(), prompts: PromptSet.load(configuration.prompts), output: output)
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import reference as ref
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel, UNet2DModel
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel, UNet2DModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
@@ -199,6 +199,23 @@ def vae_odd():
         mid_block_add_attention=False, scaling_factor=0.9, shift_factor=0.1, down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2), 9)
     record_vae("vae-odd", model, dict(image=noise(10, 1, 3, 18, 14).tanh(), latents=noise(11, 1, 8, 9, 7)))
+
+
+def record_tiny_vae(case, seed, shape, **config):
+    """`decoded` from `latents` as they are (not divided by scaling_factor). Latents of five deviations meet the decoder's clamp."""
+    torch.manual_seed(seed)
+    inputs = dict(latents=5 * noise(seed, *shape))
+    record(case, randomised(AutoencoderTiny(**config), seed), inputs, lambda m: dict(decoded=m.decode(inputs["latents"]).sample.detach()))
+
+
+def tiny_vae():
+    """TAESD's own levels, narrow; the levels of models/tiny-sd's autoencoder; other channels, factor and scale."""
+    narrow = dict(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4)
+    record_tiny_vae("vae-tiny", 14, (1, 4, 6, 4), **narrow)
+    record_tiny_vae("vae-tiny-4x", 15, (2, 4, 8, 8), encoder_block_out_channels=(8,) * 3, num_encoder_blocks=(1, 1, 1),
+                    decoder_block_out_channels=(12,) * 3, num_decoder_blocks=(1, 2, 1))
+    record_tiny_vae("vae-tiny-odd", 16, (1, 3, 5, 7), encoder_block_out_channels=(8,), num_encoder_blocks=(1,), latent_channels=3,
+                    decoder_block_out_channels=(16,) * 2, num_decoder_blocks=(2, 3), upsampling_scaling_factor=3, scaling_factor=0.7)
 
 
 def text_model(seed, **config):
@@ -484,7 +501,7 @@ def train():
     (folder / "train.json").write_text(json.dumps(result, indent=1))
 
 
-CASES = (unet_sd1, unet_sd2, unet_odd, unet_nomid, unet_files, ddpm, legacy, vae_sd, vae_odd, clip_sd1, clip_sd2, schedulers, kernels, lora, flow, train)
+CASES = (unet_sd1, unet_sd2, unet_odd, unet_nomid, unet_files, ddpm, legacy, vae_sd, vae_odd, tiny_vae, clip_sd1, clip_sd2, schedulers, kernels, lora, flow, train)
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

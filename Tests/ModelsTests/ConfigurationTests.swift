@@ -55,13 +55,20 @@ private func copy(_ golden: String, _ key: String, _ value: String?, in folder: 
     @Test(arguments: [
         ("clip-sd1", "vocab_size", "null"), ("clip-sd1", "hidden_size", "\"wide\""), ("clip-sd1", "text_config", "{}"),
         ("vae-sd", "scaling_factor", "null"), ("vae-sd", "scaling_factor", "0"), ("vae-sd", "scaling_factor", "-0.5"),
-        ("vae-sd", "act_fn", "\"relu\""),
+        ("vae-sd", "act_fn", "\"relu\""), ("vae-tiny", "act_fn", "\"silu\""), ("vae-tiny", "upsample_fn", "\"bilinear\""),
+        ("vae-tiny", "scaling_factor", "0"), ("vae-tiny", "shift_factor", "0.1"), ("vae-tiny", "out_channels", "4"),
+        ("vae-tiny", "upsampling_scaling_factor", "9"), ("vae-tiny", "decoder_block_out_channels", "[8, 8, 8, 16]"),
+        ("vae-tiny", "num_decoder_blocks", "[3, 3, 3, 1, 1]"), ("vae-tiny", "latent_channels", "null"),
     ])
     func refusedParts(golden: String, key: String, value: String) throws {
         try withFolder { folder in
             let model = try copy(golden, key, value, in: folder)
             let error = #expect(throws: ModelError.self) {
-                if golden == "clip-sd1" { _ = try CLIPTextModel(folder: model) } else { _ = try AutoencoderKL(folder: model) }
+                switch golden {
+                case "clip-sd1": _ = try CLIPTextModel(folder: model)
+                case "vae-sd": _ = try AutoencoderKL(folder: model)
+                default: _ = try AutoencoderTiny(folder: model)
+                }
             }
             #expect(error?.description.contains(key) == true, "\(error!)")
         }

@@ -39,6 +39,16 @@ import Testing
         }
     }
 
+    @Test(arguments: [("vae-tiny", 4, 8, 1), ("vae-tiny-4x", 4, 4, 1), ("vae-tiny-odd", 3, 3, 0.7)])
+    func tinyAutoencoder(folder: String, channels: Int, scale: Int, scalingFactor: Double) throws {
+        let decoder = try AutoencoderTiny(folder: ModelFolder(goldens.appendingPathComponent(folder)))
+        #expect(decoder.latentChannels == channels && decoder.scale == scale)
+        let golden = try tensors("\(folder)/golden.safetensors")
+        // The golden's latents are the decoder's own; ours are scaled as the diffusion model sees them.
+        let decoded = withoutGradients { decoder.decode(golden["latents"]! * scalingFactor) }
+        #expect(try difference(decoded, golden["decoded"]!) < 1e-5)
+    }
+
     @Test(arguments: ["clip-sd1", "clip-sd2"])
     func textEncoder(folder: String) throws {
         let encoder = try CLIPTextModel(folder: ModelFolder(goldens.appendingPathComponent(folder)))

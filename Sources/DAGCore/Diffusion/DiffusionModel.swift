@@ -32,8 +32,9 @@ package protocol DiffusionModel: AnyObject {
     var channels: [Int] { get }
     /// Linear layers of the denoising network by their keys, to which adapters attach.
     var linears: [String: Linear] { get }
-    /// Numbers of network rows and decoded images so far: the cost of a run.
-    var work: (networkRows: Int, decodes: Int) { get }
+    /// Numbers of network rows and decoded images so far, those of `decodePrediction` by a decoder of its own
+    /// apart: the cost of a run.
+    var work: (networkRows: Int, decodes: Int, predictionDecodes: Int) { get }
 
     /// Makes the chain of this model's noise schedule.
     /// - Parameters:
@@ -55,9 +56,12 @@ package protocol DiffusionModel: AnyObject {
     ///   - guidance: w; 1 needs no second row.
     /// - Returns: the guided output and the conditional one alone, [n, C, H, W] each.
     func denoise(_ x: Tensor, times: Tensor, _ conditioning: Conditioning?, guidance: Double) -> (guided: Tensor, conditional: Tensor)
-    /// Decodes samples [n, C, H, W] to 8-bit RGB.
+    /// Decodes samples [n, C, H, W] to 8-bit RGB: images that are shown, or whose score is a trajectory's.
     /// - Throws: `NotFiniteError`, `TensorError`.
     func decode(_ x: Tensor) throws -> ImageBatch
+    /// Decodes predicted data [n, C, H, W] to 8-bit RGB, with a cheaper decoder where the run has one.
+    /// - Throws: `NotFiniteError`, `TensorError`.
+    func decodePrediction(_ x: Tensor) throws -> ImageBatch
     /// Computes with the pretrained weights alone, the adapters switched off.
     func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result
 }

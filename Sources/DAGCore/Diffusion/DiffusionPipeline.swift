@@ -29,12 +29,14 @@ package final class DiffusionPipeline: DiffusionModel {
     package var linears: [String: Linear] { unet.linears }
     /// The type that the U-Net computes in.
     package var dtype: DType { unet.dtype }
-    /// Numbers of U-Net rows and decoded images so far.
-    package private(set) var work = (networkRows: 0, decodes: 0)
+    /// Numbers of U-Net rows and decoded images so far: see `DiffusionModel.work`.
+    package private(set) var work = (networkRows: 0, decodes: 0, predictionDecodes: 0)
 
     /// Lines about choices between several files of weights.
     package let notes: [String]
 
+    /// Decodes predicted data; nil: `vae` does.
+    private let predictionDecoder: AutoencoderTiny?
     private let vae: AutoencoderKL?
     private let textEncoderFolder: ModelFolder?
     /// nil for a model without text, and from `releaseTextEncoder` to the next `encode`.
@@ -43,10 +45,14 @@ package final class DiffusionPipeline: DiffusionModel {
     package let tokenizer: CLIPTokenizer?
 
     /// Loads a folder such as stable-diffusion-v1-5 or ddpm-cifar10-32.
-    /// - Throws: `ModelError`, `TensorFileError` or `TokenizerError` if a part is missing or does not fit.
-    package init(folder: String, dtype: DType, device: Device) throws {
+    /// - Parameter predictionDecoder: the folder of an AutoencoderTiny that decodes predicted data; nil: the
+    ///   model's own autoencoder does.
+    /// - Throws: `ModelError`, `TensorFileError` or `TokenizerError` if a part is missing or does not fit,
+    ///   `ConfigurationError` if the decoder is not for this model's latents.
+    package init(folder: String, predictionDecoder: String? = nil, dtype: DType, device: Device) throws {
         let parts = try PipelineFolder(ModelFolder(URL(fileURLWithPath: folder)))
-        notes = [parts.unet, parts.textEncoder, parts.vae].compactMap { $0?.choice }
+        let tiny = try predictionDecoder.map { try ModelFolder(URL(fileURLWithPath: $0)) }
+        notes = [parts.unet, parts.textEncoder, parts.vae, tiny].compactMap { $0?.choice }
         let unet = try UNet(folder: parts.unet, dtype: dtype, device: device)
         self.unet = unet
         self.device = device
@@ -93,6 +99,8 @@ package final class DiffusionPipeline: DiffusionModel {
                 "\(folder): the U-Net's samples have \(c.inChannels) channels, so they are latents, but there is no vae; "
                     + "download the folder again")
         }
+        self.predictionDecoder = try tiny.map { try AutoencoderTiny(folder: $0, dtype: dtype, device: device) }
+        try self.predictionDecoder?.validate(beside: vae, of: folder)
         guard let size = c.sampleSize else { throw ModelError("\(folder): the U-Net's config.json has no sample_size") }
         sampleShape = [c.inChannels, size[0], size[1]]
     }
@@ -104,6 +112,7 @@ package final class DiffusionPipeline: DiffusionModel {
         self.sampleShape = sampleShape
         self.device = device
         notes = []
+        predictionDecoder = nil
         vae = nil
         textEncoderFolder = nil
         tokenizer = nil
@@ -164,12 +173,24 @@ package final class DiffusionPipeline: DiffusionModel {
     /// Computes with the pretrained weights alone, the adapters switched off.
     package func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result { try unet.withoutAdapters(body) }
 
-    /// Decodes samples [n, C, H, W] to 8-bit RGB.
+    /// Decodes samples [n, C, H, W] to 8-bit RGB, with the model's own autoencoder.
     /// - Throws: `NotFiniteError`, `TensorError`.
     package func decode(_ x: Tensor) throws -> ImageBatch {
+        work.decodes += x.size(0)
+        return try images(of: x, by: vae)
+    }
+
+    /// Decodes predicted data [n, C, H, W] to 8-bit RGB, with the decoder for predictions where there is one.
+    /// - Throws: `NotFiniteError`, `TensorError`.
+    package func decodePrediction(_ x: Tensor) throws -> ImageBatch {
+        guard let predictionDecoder else { return try decode(x) }
+        work.predictionDecodes += x.size(0)
+        return try images(of: x, by: predictionDecoder)
+    }
+
+    private func images(of x: Tensor, by decoder: (any LatentDecoder)?) throws -> ImageBatch {
         try withoutGradients {
-            work.decodes += x.size(0)
-            let images = vae?.decode(x) ?? x
+            let images = decoder?.decode(x) ?? x
             // As bytes they would be black.
             guard try images.isFinite() else {
                 throw NotFiniteError(
@@ -182,6 +203,26 @@ package final class DiffusionPipeline: DiffusionModel {
             var pixels = bytes.to(.uint8)
             if pixels.size(3) == 1 { pixels = pixels.expand(Array(pixels.shape.dropLast()) + [3]).contiguous() }
             return try ImageBatch(pixels: pixels.array(), count: pixels.size(0), height: pixels.size(1), width: pixels.size(2))
+        }
+    }
+}
+
+extension AutoencoderTiny {
+    /// Checks that this decoder fits the latents of a model.
+    /// - Parameter vae: the model's own autoencoder.
+    /// - Throws: `ConfigurationError`.
+    fileprivate func validate(beside vae: AutoencoderKL?, of folder: String) throws {
+        guard let vae else {
+            throw ConfigurationError(
+                "\(setting: "prediction_decoder") is for models with an autoencoder; the samples of \(folder) are images already")
+        }
+        guard latentChannels == vae.latentChannels, scale == vae.scale else {
+            throw ConfigurationError(
+                """
+                \(setting: "prediction_decoder") decodes latents of \(latentChannels) channels to images \(scale) times as high, \
+                but those of \(folder) have \(vae.latentChannels) channels, for images \(vae.scale) times as high: \
+                name a decoder that was made for this model's autoencoder
+                """)
         }
     }
 }

@@ -197,7 +197,7 @@ final class Learner {
         guard usesFlow else { return ([], nil) }
         guard configuration.forwardLooking == .current else { return (batch.lookaheadAtRollout, nil) }
         guard let scorePredictions else { throw OrderError("there is no reward to score predicted data with") }
-        let images = try withoutGradients { try model.decode(batch.predictedData(conditional.detach())) }
+        let images = try withoutGradients { try model.decodePrediction(batch.predictedData(conditional.detach())) }
         let report = try scorePredictions(images, epoch, batch.trajectories)
         return (report.reward.chunks(of: batch.block.count), report)
     }

@@ -113,13 +113,13 @@ package struct Sampler {
                 if lookahead {
                     pending.append(
                         try score(
-                            model.decode(kernel.predictedData(step.conditional, x: step.x, steps: step.steps)), heldOut: false))
+                            model.decodePrediction(kernel.predictedData(step.conditional, x: step.x, steps: step.steps)), heldOut: false))
                 }
                 if step.index == kernel.transitions - 1 { rollout.states.append(step.next) }
             }
             let images = try model.decode(last)
             rollout.images = images
-            return UnscoredRollout(rollout: rollout, lookahead: pending, final: try score(images, heldOut: true))
+            return UnscoredRollout(rollout: rollout, samples: last, lookahead: pending, final: try score(images, heldOut: true))
         }
     }
 }
@@ -128,6 +128,8 @@ package struct Sampler {
 struct UnscoredRollout {
     /// The trajectories, without scores.
     let rollout: Rollout
+    /// The data at the trajectories' ends, of which the images were decoded, [n, C, H, W].
+    let samples: Tensor
     let lookahead: [PendingReward]
     let final: PendingReward
 

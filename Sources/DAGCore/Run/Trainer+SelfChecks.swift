@@ -28,15 +28,18 @@ extension Trainer {
         let chosen = (0..<count).map { prompts[$0 % prompts.count] }
         let noise = seeds.batch(.selfCheck, count: count)
         let onStep = monitor.samplingSteps(2 * sampler.kernel.stepCount)
-        let rollout = try sampler.rollOut(
-            chosen, seeds: noise, ids: (0..<count).map(UInt64.init), evaluator: collector.evaluator, lookahead: false, onStep: onStep
-        ).scored()
+        let unscored = try sampler.rollOut(
+            chosen, seeds: noise, ids: (0..<count).map(UInt64.init), evaluator: collector.evaluator, lookahead: false, onStep: onStep)
+        let rollout = try unscored.scored()
         let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: try model.encode(rollout.prompts))
         report.append(try checkRatio(epoch))
         if configuration.reweighsTransitions { report.append(try checkRatioRounding(epoch)) }
         let images = try sampler.images(Array(chosen.prefix(4)), seeds: Array(noise.prefix(4)), onStep: onStep)
         for gap in try collector.evaluator.selfCheck(images: images, prompts: Array(chosen.prefix(4))) { monitor.onWarning(gap) }
         report.append("rewards answer sanely: \(collector.evaluator.objectiveNames.joined(separator: ", "))")
+        if !configuration.predictionDecoder.isEmpty {
+            report.append(try comparePredictionDecoder(unscored.samples, rollout, seeds: noise))
+        }
         return report
     }
 
@@ -103,6 +106,29 @@ extension Trainer {
                 """)
         }
         return "\(found), the clip range is \(configuration.clipRange)"
+    }
+
+    /// Compares the decoder of predictions with the model's own, in pixels and in scores, and warns if it may
+    /// be for other latents.
+    /// - Parameters:
+    ///   - samples: the data of the rollout's images, [n, C, H, W].
+    ///   - seeds: of its trajectories, whose ids count from 0.
+    private func comparePredictionDecoder(_ samples: Tensor, _ rollout: Rollout, seeds: [UInt64]) throws -> String {
+        let images = try model.decodePrediction(samples)
+        let batch = try RewardBatch(
+            images: images, prompts: rollout.prompts, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds)
+        let scores = zip(rollout.scores.final, try collector.evaluator.score(batch, heldOut: false).reward)
+        let apart = Moments(scores.map { abs($0 - $1) }).mean
+        let deviation = Moments(rollout.scores.final).deviation
+        if apart > deviation / 2, deviation > 0 {
+            monitor.onWarning(
+                "\(configuration.predictionDecoder): scores of its images differ from those of the model's own by more than half of "
+                    + "their deviation from image to image: is it a decoder for this model's latents?")
+        }
+        return String(
+            format: "decoder of predictions against the model's own, %d images: pixels differ by %.1f of 255, scores by %.3g; "
+                + "from image to image scores deviate by %.3g",
+            images.count, rollout.images?.difference(from: images) ?? .nan, apart, deviation)
     }
 
     /// Warns of prompts that are longer than the text encoder.

@@ -117,7 +117,8 @@ package struct TrainingRun {
         let device = try configuration.device.resolve()
         if configuration.threads > 0 { Torch.threads = configuration.threads }
         let model = try DiffusionPipeline(
-            folder: configuration.model, dtype: configuration.dtype(on: device), device: device)
+            folder: configuration.model, predictionDecoder: configuration.predictionDecoder.isEmpty ? nil : configuration.predictionDecoder,
+            dtype: configuration.dtype(on: device), device: device)
         for note in model.notes { monitor.onNote(note) }
         if model.textWidth != nil, configuration.prompts.isEmpty {
             throw ConfigurationError(

@@ -73,6 +73,13 @@ extension SettingGroup {
                 scores.
                 """),
         Setting(
+            "prediction_decoder", \.predictionDecoder, default: "the model's own", placeholder: "dir",
+            help: """
+                Folder of a small decoder (diffusers' AutoencoderTiny, such as TAESD) for predicted data (DAG); final images are always \
+                decoded by the model's own.
+                """,
+            note: "See [what it saves](algorithms/README.md#a-small-decoder-for-predictions)."),
+        Setting(
             "subtb_lambda", \.subtbLambda, in: .aboveZero(to: 1), onResume: .mayChange,
             help: "Weight of a sub-trajectory of n steps: x to the power of n (dag-subtb)."),
         Setting(

@@ -20,6 +20,9 @@ extension TrainingConfiguration {
         if algorithm == .ddpo, target == .anchored {
             throw ConfigurationError("\(setting: "target") anchored is for the dag algorithms; ddpo maximises the score")
         }
+        if algorithm == .ddpo, !predictionDecoder.isEmpty {
+            throw ConfigurationError("\(setting: "prediction_decoder") is for the dag algorithms; ddpo decodes no predicted data")
+        }
         let epoch: Message =
             """
             \(sampleBatchSize) x \(batchesPerEpoch) = \(trajectoriesPerEpoch) trajectories \

@@ -45,6 +45,8 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var clipRange = 1e-4
     /// The time at which predicted data is scored.
     package var forwardLooking = ForwardLooking.rollout
+    /// Folder of an AutoencoderTiny that decodes predicted data; empty: the model's own autoencoder does.
+    package var predictionDecoder = ""
     /// Factor by which the weight of a sub-trajectory falls with each step, in sub-trajectory balance.
     package var subtbLambda = 0.9
     /// Reduction of log-densities over dimensions.

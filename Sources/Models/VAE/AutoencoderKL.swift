@@ -3,7 +3,7 @@ import NN
 import Tensors
 
 /// diffusers' AutoencoderKL: maps images to latents and back.
-package final class AutoencoderKL {
+package final class AutoencoderKL: LatentDecoder {
     private struct Configuration: Decodable {
         let className: String
         let inChannels, outChannels, latentChannels, layersPerBlock, normNumGroups: Int
