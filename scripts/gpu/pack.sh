@@ -26,9 +26,9 @@ swift build "${flags[@]}" --scratch-path $build/benchmarks --package-path Benchm
 rm -rf $kit
 mkdir -p $kit/bin $kit/lib $kit/wheels .gpu
 cp "${programs[@]/#/$build/programs/release/}" $build/benchmarks/release/model-benchmark $kit/bin/
-strip --strip-unneeded $kit/bin/*
+strip --strip-unneeded "$kit"/bin/*
 # All that they need of this machine, but the C and C++ libraries and torch.
-for file in $kit/bin/*; do ldd "$file" 2>/dev/null || true; done | awk '/=> \// { print $1, $3 }' | sort -u |
+for file in "$kit"/bin/*; do ldd "$file" 2>/dev/null || true; done | awk '/=> \// { print $1, $3 }' | sort -u |
     grep -vE '^lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|gomp|c10|torch_cpu)\.' |
     while read -r name path; do cp -L "$path" "$kit/lib/$name"; done
 "$python" -m pip download -q --no-deps --only-binary=:all: diffusers==0.42.1 peft==0.21.2 importlib_metadata==10.2.0 zipp==4.1.2 -d $kit/wheels
