@@ -145,14 +145,15 @@ extension TrainingConfiguration {
 }
 
 extension Trainer {
-    /// Runs a new run's self-checks, writes config.yaml, and draws the untrained model's sample sheet.
+    /// Runs a new run's self-checks, writes config.yaml, and draws the untrained model's sample sheet, unless
+    /// there are to be none.
     /// - Throws: `SelfCheckError`, `OutputError`, `RewardError`, `TensorError`, `Cancelled`.
     package func begin() throws {
         let isNew = stepsDone == 0
         try team.together("begin") {
             if isNew { for line in try selfCheck() { monitor.onNote("check: \(line)") } }
             try writeConfiguration()
-            if isNew { try saveSamples() }
+            if isNew, configuration.sampleEvery > 0 { try saveSamples() }
         }
     }
 

@@ -156,7 +156,7 @@ extension SettingGroup {
             help: "Prompts of the evaluation, such as held-out ones.", note: "For example `hpdv2-heldout:FOLDER`."),
         Setting(
             "sample_every", \.sampleEvery, in: .from(0), onResume: .mayChange,
-            help: "Epochs between sample sheets; 0: only the one before training."),
+            help: "Epochs between sample sheets, of which the first is before training; 0: none."),
         Setting(
             "checkpoint_every", \.checkpointEvery, in: .from(1), onResume: .mayChange,
             help: "Epochs between checkpoints.",
