@@ -55,13 +55,18 @@ package final class Trainer {
         monitor = evaluator.monitor
         team.serve(monitor)
         seeds = Seeds(configuration.seed)
-        let kernel = try model.kernel(steps: configuration.steps, eta: configuration.eta, reduction: configuration.logProb)
-        let sampler = Sampler(model: model, kernel: kernel, guidance: configuration.guidanceScale)
+        func sampler(steps: Int) throws -> Sampler {
+            let kernel = try model.kernel(steps: steps, eta: configuration.eta, reduction: configuration.logProb)
+            return Sampler(model: model, kernel: kernel, guidance: configuration.guidanceScale)
+        }
+        let training = try sampler(steps: configuration.steps)
+        let evaluation = configuration.evaluationSteps > 0 ? try sampler(steps: configuration.evaluationSteps) : training
         let collector = RolloutCollector(
-            configuration, sampler: sampler, evaluator: evaluator, prompts: prompts, monitor: monitor, team: team)
+            configuration, sampler: training, evaluationSampler: evaluation, evaluator: evaluator, prompts: prompts, monitor: monitor,
+            team: team)
         self.collector = collector
         learner = try Learner(
-            configuration, model: model, kernel: kernel, monitor: monitor, team: team,
+            configuration, model: model, kernel: training.kernel, monitor: monitor, team: team,
             scorePredictions: { try collector.scorePredictions($0, $1, trajectories: $2) }, makeFlow: makeFlow)
         recorder = RunRecorder(configuration, output: output, collector: collector, learner: learner, team: team)
         self.evaluationPrompts = evaluationPrompts ?? prompts

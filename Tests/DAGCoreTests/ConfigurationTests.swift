@@ -170,8 +170,8 @@ import Testing
     @Test func limits() throws {
         let positive = ["learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda"]
         let whole = [
-            "epochs", "sample_batch_size", "batches_per_epoch", "train_batch_size", "gradient_accumulation_steps", "lora_rank", "steps",
-            "checkpoint_every",
+            "epochs", "sample_batch_size", "batches_per_epoch", "images_per_prompt", "train_batch_size", "gradient_accumulation_steps",
+            "lora_rank", "steps", "checkpoint_every",
         ]
         for setting in TrainingConfiguration.settings where Double(setting.text(of: TrainingConfiguration())) != nil {
             let zero = try configuration(setting, "0")
@@ -202,6 +202,10 @@ import Testing
                 }
             ),
             (
+                "does not divide into prompts of --images-per-prompt 3",
+                { $0.imagesPerPrompt = 3 }
+            ),
+            (
                 "--target anchored",
                 {
                     $0.algorithm = .ddpo
@@ -220,8 +224,8 @@ import Testing
         let mayChange: Set = [
             "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "kl_coefficient", "unet_regularization",
             "clip_range", "subtb_lambda", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device",
-            "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts", "sample_every",
-            "checkpoint_every",
+            "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts", "evaluation_steps",
+            "sample_every", "checkpoint_every",
         ]
         let old = smallConfiguration()
         try old.validate(continuing: old)

@@ -52,7 +52,8 @@ func trainer(_ configuration: TrainingConfiguration, _ folder: TemporaryFolder, 
     try output.prepare()
     let decoder = configuration.predictionDecoder
     let model = try DiffusionPipeline(
-        folder: configuration.model, predictionDecoder: decoder.isEmpty ? nil : decoder, dtype: .float32, device: .cpu)
+        folder: configuration.model, predictionDecoder: decoder.isEmpty ? nil : decoder, height: configuration.height,
+        width: configuration.width, dtype: .float32, device: .cpu)
     return try Trainer(
         configuration, model: model, evaluator: evaluator ?? brightness(), prompts: PromptSet.load(configuration.prompts), output: output)
 }

@@ -63,6 +63,37 @@ import Testing
         #expect(results[0] == results[1])
     }
 
+    /// An epoch draws each prompt several times, and trains on its images in one group.
+    @Test func imagesOfOnePromptAreOneGroup() throws {
+        let configuration = smallConfiguration { ($0.imagesPerPrompt, $0.trainBatchSize, $0.gradientAccumulationSteps) = (4, 4, 2) }
+        let trainer = try trainer(configuration, TemporaryFolder())
+        try trainer.rollOut()
+        try trainer.score()
+        let rollout = try #require(trainer.rollout)
+        let groups = configuration.order(epoch: 0).chunks(of: 4).map { Set($0.map { rollout.prompts[$0] }) }
+        #expect(groups.map(\.count) == [1, 1] && groups[0] != groups[1])
+        #expect(Set(configuration.order(epoch: 0)) == Set(0..<8))
+        try trainer.update()
+    }
+
+    /// Images of another size, and evaluations of fewer steps than training.
+    @Test func sizesAndEvaluationSteps() throws {
+        let configuration = smallConfiguration {
+            ($0.height, $0.width, $0.evaluationSamples, $0.evaluationSteps, $0.epochs) = (24, 40, 4, 2, 1)
+        }
+        let trainer = try trainer(configuration, TemporaryFolder())
+        try trainer.run()
+        let images = try #require(trainer.samples?.images)
+        #expect((images.height, images.width) == (24, 40))
+        let before = trainer.model.work.networkRows
+        _ = try trainer.evaluate()
+        #expect(trainer.model.work.networkRows - before == 4 * 2 * 2)
+        let error = #expect(throws: ConfigurationError.self) {
+            _ = try DiffusionPipeline(folder: tinySD, width: 20, dtype: .float32, device: .cpu)
+        }
+        #expect(error?.message.text(.flag) == "--width 20: \(tinySD) makes images whose sides are multiples of 8")
+    }
+
     /// An update holds no text encoder; the next prompts load it again.
     @Test func updatesHoldNoTextEncoder() throws {
         let folder = try TemporaryFolder()

@@ -65,16 +65,19 @@ def pipelines(model, run):
     return made
 
 
-def reference(pipe, prompt, seed):
-    image = pipe(prompt, guidance_scale=GUIDANCE, eta=1.0, num_inference_steps=STEPS, generator=torch.Generator().manual_seed(seed)).images[0]
+def reference(pipe, prompt, seed, **size):
+    generator = torch.Generator().manual_seed(seed)
+    image = pipe(prompt, guidance_scale=GUIDANCE, eta=1.0, num_inference_steps=STEPS, generator=generator, **size).images[0]
     return np.asarray(image).astype(int)
 
 
-def sample(binary, model, output, prompt, seed, lora=None, count=None):
+def sample(binary, model, output, prompt, seed, lora=None, count=None, **size):
     command = [binary, "--model", model, "--prompt", prompt, "--seed", seed, "--steps", STEPS, "--guidance-scale", GUIDANCE, "--eta", 1,
                "--precision", "fp32", "--output", output]
     command += ["--lora", lora] if lora else []
     command += ["--count", count] if count else []
+    for name, value in size.items():
+        command += [f"--{name}", value]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 0, f"dag-sample failed ({done.returncode}):\n{done.stdout}\n{done.stderr}"
 
@@ -98,6 +101,14 @@ def lora_file(run):
 def test_same_picture(binary, model, run, pipelines, tmp_path, prompt, with_lora):
     sample(binary, model, tmp_path / "x.png", prompt, 7, lora_file(run) if with_lora else None)
     assert_same(pixels(tmp_path / "x.png"), reference(pipelines[with_lora], prompt, 7))
+
+
+def test_other_sizes(binary, model, pipelines, tmp_path):
+    size = {"height": 48, "width": 80}
+    sample(binary, model, tmp_path / "x.png", PROMPTS[0], 7, **size)
+    ours = pixels(tmp_path / "x.png")
+    assert ours.shape == (48, 80, 3)
+    assert_same(ours, reference(pipelines[False], PROMPTS[0], 7, **size))
 
 
 def test_lora_changes_the_picture(binary, model, run, pipelines, tmp_path):

@@ -45,11 +45,16 @@ package final class DiffusionPipeline: DiffusionModel {
     package let tokenizer: CLIPTokenizer?
 
     /// Loads a folder such as stable-diffusion-v1-5 or ddpm-cifar10-32.
-    /// - Parameter predictionDecoder: the folder of an AutoencoderTiny that decodes predicted data; nil: the
-    ///   model's own autoencoder does.
+    /// - Parameters:
+    ///   - predictionDecoder: the folder of an AutoencoderTiny that decodes predicted data; nil: the model's own
+    ///     autoencoder does.
+    ///   - height: that of the images in pixels; 0: the model's.
+    ///   - width: likewise.
     /// - Throws: `ModelError`, `TensorFileError` or `TokenizerError` if a part is missing or does not fit,
-    ///   `ConfigurationError` if the decoder is not for this model's latents.
-    package init(folder: String, predictionDecoder: String? = nil, dtype: DType, device: Device) throws {
+    ///   `ConfigurationError` if the decoder is not for this model's latents or the size not for its networks.
+    package init(
+        folder: String, predictionDecoder: String? = nil, height: Int = 0, width: Int = 0, dtype: DType, device: Device
+    ) throws {
         let parts = try PipelineFolder(ModelFolder(URL(fileURLWithPath: folder)))
         let tiny = try predictionDecoder.map { try ModelFolder(URL(fileURLWithPath: $0)) }
         notes = [parts.unet, parts.textEncoder, parts.vae, tiny].compactMap { $0?.choice }
@@ -102,7 +107,15 @@ package final class DiffusionPipeline: DiffusionModel {
         self.predictionDecoder = try tiny.map { try AutoencoderTiny(folder: $0, dtype: dtype, device: device) }
         try self.predictionDecoder?.validate(beside: vae, of: folder)
         guard let size = c.sampleSize else { throw ModelError("\(folder): the U-Net's config.json has no sample_size") }
-        sampleShape = [c.inChannels, size[0], size[1]]
+        let (pixels, halvings) = (vae?.scale ?? 1, c.blockOutChannels.count - 1)
+        func side(_ key: String, _ chosen: Int, _ own: Int) throws -> Int {
+            let unit = pixels << halvings
+            guard chosen % unit == 0 else {
+                throw ConfigurationError("\(setting: key) \(chosen): \(folder) makes images whose sides are multiples of \(unit)")
+            }
+            return chosen == 0 ? own : chosen / pixels
+        }
+        sampleShape = [c.inChannels, try side("height", height, size[0]), try side("width", width, size[1])]
     }
 
     /// Makes a pipeline without text encoder and autoencoder: samples are images.

@@ -5,7 +5,8 @@ import Tensors
 
 /// Collects the trajectories of an epoch, from prompts and seeds. Images are scored while sampling goes on.
 final class RolloutCollector {
-    let sampler: Sampler
+    /// Samples as in training, and with the steps of evaluations.
+    let sampler, evaluationSampler: Sampler
     let evaluator: RewardEvaluator
     let prompts: PromptSet
     private let configuration: TrainingConfiguration
@@ -15,11 +16,12 @@ final class RolloutCollector {
     private var model: any DiffusionModel { sampler.model }
 
     init(
-        _ configuration: TrainingConfiguration, sampler: Sampler, evaluator: RewardEvaluator, prompts: PromptSet, monitor: Monitor,
-        team: Team
+        _ configuration: TrainingConfiguration, sampler: Sampler, evaluationSampler: Sampler, evaluator: RewardEvaluator,
+        prompts: PromptSet, monitor: Monitor, team: Team
     ) {
         self.configuration = configuration
         self.sampler = sampler
+        self.evaluationSampler = evaluationSampler
         self.evaluator = evaluator
         self.prompts = prompts
         self.monitor = monitor
@@ -49,7 +51,7 @@ final class RolloutCollector {
         var last: UnscoredRollout?
         for indices in batches {
             let next = try sampler.rollOut(
-                indices.map { prompts.prompts[Int(seeds(.prompt, epoch: epoch, index: $0) % UInt64(prompts.prompts.count))] },
+                indices.map { prompt($0, epoch: epoch) },
                 seeds: indices.map { seed($0, epoch: epoch) }, ids: indices.map { sampleID($0, epoch: epoch) }, evaluator: evaluator,
                 lookahead: lookahead, reference: configuration.target == .anchored, onStep: onStep)
             // One batch is scored while the next is sampled; more would only take memory.
@@ -63,19 +65,19 @@ final class RolloutCollector {
     private func calibrate() throws {
         let objectives = try team.fromLeader("statistics") { _ in
             let (chosen, seeds) = prompts.fixedSamples(configuration.sampleBatchSize, seeds)
-            let images = try images(chosen, seeds: seeds)
+            let images = try images(chosen, seeds: seeds, by: sampler)
             let batch = try RewardBatch(images: images, prompts: chosen, sampleIDs: seeds.indices.map(UInt64.init), seeds: seeds)
             return try evaluator.score(batch).objectives
         }
         evaluator.observe(objectives)
     }
 
-    /// Draws images with the current adapter and the run's steps, eta and guidance.
+    /// Draws images with the current adapter.
     /// - Parameters:
     ///   - prompts: one for each image; "" for a model without text.
     ///   - seeds: one for each image.
     /// - Throws: `ConfigurationError` if their numbers differ, `TensorError`, or `Cancelled`.
-    func images(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch {
+    func images(_ prompts: [String], seeds: [UInt64], by sampler: Sampler) throws -> ImageBatch {
         guard !prompts.isEmpty, prompts.count == seeds.count else {
             throw ConfigurationError("\(prompts.count) prompts came with \(seeds.count) seeds; give one of each for every image")
         }
@@ -120,6 +122,11 @@ final class RolloutCollector {
         return ScoredSamples(
             epoch: epoch.index, images: images, prompts: prompts, ids: prompts.indices.map { sampleID($0, epoch: epoch.index) },
             seeds: prompts.indices.map { seed($0, epoch: epoch.index) }, scores: epoch.rollout.scores)
+    }
+
+    private func prompt(_ index: Int, epoch: Int) -> String {
+        let number = seeds(.prompt, epoch: epoch, index: index / configuration.imagesPerPrompt)
+        return prompts.prompts[Int(number % UInt64(prompts.prompts.count))]
     }
 
     private func seed(_ index: Int, epoch: Int) -> UInt64 { seeds(.rollout, epoch: epoch, index: index) }

@@ -170,7 +170,7 @@ final class RunRecorder {
     func saveSamples(epoch: Int) throws {
         let (prompts, seeds) = collector.prompts.fixedSamples(Self.sheetSize, Seeds(configuration.seed))
         let batches = try team.map("sample sheet", Array(prompts.indices).chunks(of: configuration.sampleBatchSize)) { places in
-            try collector.images(places.map { prompts[$0] }, seeds: places.map { seeds[$0] })
+            try collector.images(places.map { prompts[$0] }, seeds: places.map { seeds[$0] }, by: collector.evaluationSampler)
         }
         guard team.isLeader else { return }
         try ImageBatch(concatenating: batches).writeSheet(columns: 4, to: output.sampleSheet(epoch: epoch))

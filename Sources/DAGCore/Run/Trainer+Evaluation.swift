@@ -19,7 +19,7 @@ extension Trainer {
             monitor.report(.evaluating, places[0], of: prompts.count)
             let chosen = places.map { prompts[$0] }
             let noise = places.map { seeds[$0] }
-            let images = try collector.sampler.images(chosen, seeds: noise, batch: batch, onStep: monitor.reportWaiting)
+            let images = try collector.evaluationSampler.images(chosen, seeds: noise, batch: batch, onStep: monitor.reportWaiting)
             return try collector.evaluator.score(
                 RewardBatch(images: images, prompts: chosen, sampleIDs: places.map(UInt64.init), seeds: noise))
         }
@@ -40,7 +40,9 @@ extension Trainer {
     ///   - prompts: one for each image; "" for a model without text.
     ///   - seeds: one for each image.
     /// - Throws: `ConfigurationError` if their numbers differ, `TensorError`, `Cancelled`.
-    package func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch { try collector.images(prompts, seeds: seeds) }
+    package func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch {
+        try collector.images(prompts, seeds: seeds, by: collector.sampler)
+    }
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
     /// - Throws: `OutputError`, `TensorError`, `Cancelled`.

@@ -118,7 +118,7 @@ package struct TrainingRun {
         if configuration.threads > 0 { Torch.threads = configuration.threads }
         let model = try DiffusionPipeline(
             folder: configuration.model, predictionDecoder: configuration.predictionDecoder.isEmpty ? nil : configuration.predictionDecoder,
-            dtype: configuration.dtype(on: device), device: device)
+            height: configuration.height, width: configuration.width, dtype: configuration.dtype(on: device), device: device)
         for note in model.notes { monitor.onNote(note) }
         if model.textWidth != nil, configuration.prompts.isEmpty {
             throw ConfigurationError(

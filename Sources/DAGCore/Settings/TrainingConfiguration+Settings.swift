@@ -108,6 +108,10 @@ extension SettingGroup {
             "batches_per_epoch", \.batchesPerEpoch, in: .from(1), placeholder: "M",
             help: "Sampled batches an epoch.", note: "An epoch has B × M trajectories, at most a million."),
         Setting(
+            "images_per_prompt", \.imagesPerPrompt, in: .from(1), placeholder: "n",
+            help: "Trajectories of each prompt that an epoch draws.",
+            note: "They are in one group where b is a multiple of n. n must divide B × M."),
+        Setting(
             "train_batch_size", \.trainBatchSize, in: .from(1), placeholder: "b",
             help: "Trajectories of a group; dag-kl takes its baseline within it.", note: "dag-kl needs at least 3."),
         Setting(
@@ -119,7 +123,11 @@ extension SettingGroup {
             help: "Scale of the sampling noise.", note: "Must be above 0: without noise there is no density to train."),
         Setting(
             "guidance_scale", \.guidanceScale, in: .zeroOrMore,
-            help: "Scale of classifier-free guidance, in sampling and in training.", note: "1: none, at half the work."))
+            help: "Scale of classifier-free guidance, in sampling and in training.", note: "1: none, at half the work."),
+        Setting(
+            "height", \.height, in: .from(0, to: 8192), default: "the model's", help: "Height of the images in pixels.",
+            note: "A multiple of 64 for Stable Diffusion."),
+        Setting("width", \.width, in: .from(0, to: 8192), default: "the model's", help: "Width of the images in pixels."))
 
     /// Hardware, seed and output.
     package static let machine = SettingGroup(
@@ -154,6 +162,9 @@ extension SettingGroup {
         Setting(
             "evaluation_prompts", \.evaluationPrompts, onResume: .mayChange, default: "those of --prompts", placeholder: "file|name",
             help: "Prompts of the evaluation, such as held-out ones.", note: "For example `hpdv2-heldout:FOLDER`."),
+        Setting(
+            "evaluation_steps", \.evaluationSteps, in: .from(0), onResume: .mayChange, default: "those of --steps",
+            help: "Denoising steps of evaluations and sample sheets."),
         Setting(
             "sample_every", \.sampleEvery, in: .from(0), onResume: .mayChange,
             help: "Epochs between sample sheets, of which the first is before training; 0: none."),

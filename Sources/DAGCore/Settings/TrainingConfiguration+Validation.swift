@@ -31,6 +31,10 @@ extension TrainingConfiguration {
         guard trajectoriesPerEpoch <= Self.most else {
             throw ConfigurationError("an epoch of \(epoch) is more than \(Self.most)")
         }
+        guard trajectoriesPerEpoch % imagesPerPrompt == 0 else {
+            throw ConfigurationError(
+                "an epoch of \(epoch) does not divide into prompts of \(setting: "images_per_prompt") \(imagesPerPrompt)")
+        }
         guard trajectoriesPerEpoch % trajectoriesPerUpdate == 0 else {
             throw ConfigurationError(
                 """

@@ -66,6 +66,8 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var sampleBatchSize = 16
     /// Sampled batches an epoch.
     package var batchesPerEpoch = 4
+    /// Trajectories of each prompt that an epoch draws; they are neighbours in the order of training.
+    package var imagesPerPrompt = 1
     /// Trajectories b of a group: their transitions at one timestep are computed together, and are the
     /// samples of DAG-KL's baseline.
     package var trainBatchSize = 8
@@ -77,6 +79,8 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var eta = 1.0
     /// Scale w of classifier-free guidance, in sampling and training.
     package var guidanceScale = 5.0
+    /// Height and width of the images in pixels; 0: the model's.
+    package var height = 0, width = 0
 
     /// Type that the frozen networks compute in.
     package var precision = Precision.auto
@@ -94,7 +98,9 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var evaluationSamples = 0
     /// Prompts of evaluations, as for `prompts`; empty: the same.
     package var evaluationPrompts = ""
-    /// Epochs between sample sheets; 0: only the one before training.
+    /// Denoising steps of evaluations and sample sheets; 0: those of training.
+    package var evaluationSteps = 0
+    /// Epochs between sample sheets, of which the first is before training; 0: none.
     package var sampleEvery = 5
     /// Epochs between checkpoints.
     package var checkpointEvery = 1

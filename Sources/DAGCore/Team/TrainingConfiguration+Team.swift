@@ -1,8 +1,12 @@
 import Support
 
 extension TrainingConfiguration {
-    /// Returns the order in which the trajectories of an epoch are trained on.
-    func order(epoch: Int) -> [Int] { Seeds(seed).permutation(.shuffle, epoch: epoch, count: trajectoriesPerEpoch) }
+    /// Returns the order in which the trajectories of an epoch are trained on: shuffled, those of one prompt
+    /// together.
+    func order(epoch: Int) -> [Int] {
+        Seeds(seed).permutation(.shuffle, epoch: epoch, count: trajectoriesPerEpoch / imagesPerPrompt)
+            .flatMap { $0 * imagesPerPrompt..<($0 + 1) * imagesPerPrompt }
+    }
 
     /// Returns the trajectories of an epoch that a rank trains on, ascending: its share of the groups of each
     /// optimiser step. The rank that trains on a trajectory samples it, so that states never move.

@@ -35,6 +35,8 @@ struct SampleCommand: Command {
     @Option(help: "Denoising steps.") var steps = 50
     @Option(help: "Scale of the sampling noise: 1 as in training, 0 for deterministic DDIM.") var eta = 1.0
     @Option(help: "Classifier-free guidance; 1 for none.") var guidanceScale = 5.0
+    @Option(help: "Height of the images in pixels; 0: the model's.") var height = 0
+    @Option(help: "Width of the images in pixels; 0: the model's.") var width = 0
     @Option(help: "Images computed at once.") var batchSize = 16
     @Option(help: "auto, fp32 or bf16.") var precision = "auto"
     @Option(help: "auto, cpu or cuda.") var device = "auto"
@@ -50,6 +52,9 @@ struct SampleCommand: Command {
         }
         for (flag, value) in [("--count", count), ("--batch-size", batchSize)] where !(1...1_000_000).contains(value) {
             throw ConfigurationError("\(flag) must be from 1 to 1000000, not \(value)")
+        }
+        for (flag, value) in [("--height", height), ("--width", width)] where !(0...8192).contains(value) {
+            throw ConfigurationError("\(flag) must be from 0 to 8192, not \(value)")
         }
         for (flag, value) in [("--eta", eta), ("--guidance-scale", guidanceScale)] where !(value >= 0 && Float(value).isFinite) {
             throw ConfigurationError("\(flag) must be a finite number, zero or more, not \(value)")
@@ -70,7 +75,8 @@ struct SampleCommand: Command {
         } catch {
             throw OutputError("--output \(output): \(folder.path) cannot be made; choose another place")
         }
-        let pipeline = try DiffusionPipeline(folder: model, dtype: precision.resolve(on: device), device: device)
+        let pipeline = try DiffusionPipeline(
+            folder: model, height: height, width: width, dtype: precision.resolve(on: device), device: device)
         if pipeline.textWidth != nil, prompt == nil, prompts == nil {
             throw ConfigurationError("this model takes text: give --prompt TEXT or --prompts FILE")
         }
