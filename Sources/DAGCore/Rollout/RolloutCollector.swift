@@ -44,8 +44,10 @@ final class RolloutCollector {
         if evaluator.wantsStatistics { try calibrate() }
         // A trajectory is a function of its own seed, so batches may be as large as memory allows.
         let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
+        // Kernels may round a row by what else is in its batch. In the order of training, batches are the same
+        // on any number of ranks.
         let trajectories = configuration.trajectories(of: team.rank, in: team, epoch: epoch)
-        let batches = trajectories.chunks(of: max(configuration.sampleBatchSize, rows))
+        let batches = trajectories.chunks(of: max(configuration.sampleBatchSize, rows)).map { $0.sorted() }
         let onStep = monitor.samplingSteps(batches.count * sampler.kernel.stepCount)
         var scored: [Rollout] = []
         var last: UnscoredRollout?
@@ -58,7 +60,7 @@ final class RolloutCollector {
             if let last { scored.append(try last.scored()) }
             last = next
         }
-        return PendingRollout(trajectories: trajectories, scored: scored, last: last)
+        return PendingRollout(trajectories: Array(batches.joined()), scored: scored, last: last)
     }
 
     /// Takes the first statistics of normalised rewards, from one batch of images of the untrained model.
@@ -135,7 +137,7 @@ final class RolloutCollector {
     private func sampleID(_ index: Int, epoch: Int) -> UInt64 { UInt64(epoch * configuration.trajectoriesPerEpoch + index) }
 }
 
-/// This rank's sampled trajectories of an epoch, the last batch of which may still be in scoring.
+/// This rank's sampled trajectories of an epoch, in any order, the last batch of which may still be in scoring.
 struct PendingRollout {
     fileprivate let trajectories: [Int]
     fileprivate let scored: [Rollout]

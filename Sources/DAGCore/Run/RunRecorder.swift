@@ -100,7 +100,7 @@ final class RunRecorder {
     func restore(from folder: OutputFolder) throws -> Checkpoint {
         let whole = team.isLeader ? try newestCheckpoint(of: folder) : nil
         let checkpoint = try team.fromLeader("checkpoint") { rank in
-            whole!.holding(configuration.trajectories(of: rank, in: team, epoch: whole!.state.epoch))
+            whole!.holding(configuration.trajectories(of: rank, in: team, epoch: whole!.state.epoch).sorted())
         }
         try learner.restore(checkpoint.tensors)
         try checkpoint.restore(learner.algorithm)

@@ -3,8 +3,8 @@ import Rewards
 import Tensors
 
 extension Rollout {
-    /// Puts the numbers and images of all ranks' trajectories together, in the order of the epoch. States
-    /// stay where they are.
+    /// Puts the numbers and images of all ranks' trajectories together, and this rank's states, both in the
+    /// order of the epoch.
     /// - Parameter objectives: the names of the scores' objectives, in order.
     /// - Throws: `ImageError`, or an error of `Team.exchange`.
     func completed(by team: Team, objectives: [String]) throws -> Rollout {
@@ -12,7 +12,7 @@ extension Rollout {
         numbers.takeStates(of: Rollout(prompts: [], held: []), held: []) { $0 }
         let (parts, order) = try team.exchange("scores", numbers, of: held)
         let all = try Rollout(concatenating: parts)
-        var completed = self
+        var completed = holding(held.sorted())
         completed.prompts = order.map { all.prompts[$0] }
         completed.scores = all.scores.picking(order).ordered(objectives)
         completed.images = try all.images?.picking(order)

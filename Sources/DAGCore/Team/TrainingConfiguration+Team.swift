@@ -8,13 +8,13 @@ extension TrainingConfiguration {
             .flatMap { $0 * imagesPerPrompt..<($0 + 1) * imagesPerPrompt }
     }
 
-    /// Returns the trajectories of an epoch that a rank trains on, ascending: its share of the groups of each
-    /// optimiser step. The rank that trains on a trajectory samples it, so that states never move.
+    /// Returns the trajectories of an epoch that a rank trains on, in the order of training: its share of the
+    /// groups of each optimiser step. The rank that trains on a trajectory samples it, so that states never move.
     func trajectories(of rank: Int, in team: Team, epoch: Int) -> [Int] {
         order(epoch: epoch).chunks(of: trajectoriesPerUpdate).flatMap { step in
             let groups = step.chunks(of: trainBatchSize)
             return groups[team.share(of: groups.count, rank: rank)].joined()
-        }.sorted()
+        }
     }
 
     /// - Throws: `ConfigurationError` if there are more ranks than groups of trajectories.
