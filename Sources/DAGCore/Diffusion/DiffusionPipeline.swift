@@ -107,7 +107,7 @@ package final class DiffusionPipeline: DiffusionModel {
         self.predictionDecoder = try tiny.map { try AutoencoderTiny(folder: $0, dtype: dtype, device: device) }
         try self.predictionDecoder?.validate(beside: vae, of: folder)
         guard let size = c.sampleSize else { throw ModelError("\(folder): the U-Net's config.json has no sample_size") }
-        let (pixels, halvings) = (vae?.scale ?? 1, c.blockOutChannels.count - 1)
+        let (pixels, halvings) = (vae?.scale ?? 1, unet.channels.count - 1)
         func side(_ key: String, _ chosen: Int, _ own: Int) throws -> Int {
             let unit = pixels << halvings
             guard chosen % unit == 0 else {
