@@ -255,6 +255,8 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
             for result in try onRanks(
                 count,
                 { team in
+                    // Kernels that share a batch out to threads round by its shape.
+                    Torch.threads = 2
                     let trainer = try Self.trainer(it, team, output)
                     try trainer.run()
                     return try trainer.evaluate().rewardMean
