@@ -45,11 +45,13 @@ def main(kills, seed):
             seconds[name] = time.monotonic() - start
         while done < kills:
             name = list(RUNS)[finished % len(RUNS)]
-            run = Run(name, f"{work}/{finished}")
+            run, limit = Run(name, f"{work}/{finished}"), seconds[name]
             while True:
                 process = run.start()
-                # A moment of the whole run, so that half of a run that was resumed gets to its end.
-                deadline = time.monotonic() + randoms.uniform(0, seconds[name])
+                # A moment of the whole run, so that half of a run that was resumed gets to its end. Later after each
+                # kill: on a machine that has become slower, a run would otherwise never get beyond its start.
+                deadline = time.monotonic() + randoms.uniform(0, limit)
+                limit *= 1.1
                 while process.poll() is None and time.monotonic() < deadline:
                     time.sleep(0.002)
                 if process.poll() is None and done < kills:
