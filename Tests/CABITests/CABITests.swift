@@ -298,7 +298,7 @@ import Testing
 
     /// A run that is stopped in its first epoch, or before it, can be gone on with in another process.
     @Test(.slow, arguments: [true, false]) func stoppedBeforeTheFirstCheckpoint(starting: Bool) throws {
-        let session = try Session()
+        let session = try Session(["sample_every": 1])
         if starting {
             session.fixture.pointee.cancels_at = 4  // the last call of the self-checks: the sample sheet is next
             #expect(dag_trainer_start(session.trainer) == DAG_CANCELLED)
