@@ -66,7 +66,8 @@ import Testing
     /// An epoch draws each prompt several times, and trains on its images in one group.
     @Test func imagesOfOnePromptAreOneGroup() throws {
         let configuration = smallConfiguration { ($0.imagesPerPrompt, $0.trainBatchSize, $0.gradientAccumulationSteps) = (4, 4, 2) }
-        let trainer = try trainer(configuration, TemporaryFolder())
+        let folder = try TemporaryFolder()
+        let trainer = try trainer(configuration, folder)
         try trainer.rollOut()
         try trainer.score()
         let rollout = try #require(trainer.rollout)
@@ -81,7 +82,8 @@ import Testing
         let configuration = smallConfiguration {
             ($0.height, $0.width, $0.evaluationSamples, $0.evaluationSteps, $0.epochs) = (24, 40, 4, 2, 1)
         }
-        let trainer = try trainer(configuration, TemporaryFolder())
+        let folder = try TemporaryFolder()
+        let trainer = try trainer(configuration, folder)
         try trainer.run()
         let images = try #require(trainer.samples?.images)
         #expect((images.height, images.width) == (24, 40))
