@@ -130,7 +130,8 @@ with dagcore.Trainer({0}, rewards=[redness], output=output, team=team, **setting
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": str(port), "PYTHONPATH": str(HERE)}
+    variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": str(port)}
+    variables["PYTHONPATH"] = os.pathsep.join([str(HERE), str(ROOT / "python")])
     ranks = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path / "team", "team"], env={**os.environ, "RANK": rank, **variables})
         for rank in "01"
