@@ -69,7 +69,9 @@ package final class Team: @unchecked Sendable {
             }
             group = try ProcessGroup(meetingAt: table, rank: rank, count: count, timeout: timeout)
         } catch let error as TensorError {
-            throw TeamError("rank \(rank) of \(count) cannot reach the others: \(error.firstLine)")
+            throw TeamError(
+                "rank \(rank) of \(count) cannot reach the others (\(error.firstLine)): see what the one that has ended printed, and start all again"
+            )
         }
     }
 
