@@ -2,7 +2,7 @@
 
     python scripts/gpu/check.py --kit DIR --output DIR [--device cuda] [--only STEP ...]
 
-Steps, about six minutes on an H100: parity (tiny-sd against the CPU), training (every algorithm), failures (out of memory),
+Steps: parity (tiny-sd against the CPU), training (every algorithm), failures (out of memory),
 size (Stable Diffusion 1.5's size with random weights against diffusers), speed (milliseconds a row, ours and diffusers'), epochs,
 reward (one with device=cuda in its own process), processes (two on the card).
 Each stands alone: what fails is written down, and the next goes on. Writes OUTPUT/gpu.json and prints a table of it.
