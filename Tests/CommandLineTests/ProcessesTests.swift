@@ -95,6 +95,23 @@ import Testing
             if [[ $(cat /proc/$child/comm) == dag-train ]]; then ranks+=($child); fi; done
         """
 
+    /// A rank that is killed before all have met is not waited for.
+    @Test func killedBeforeTheMeeting() throws {
+        let script = """
+            dag-train --processes 3 "$@" >log 2>errors & main=$!
+            ranks=()
+            until [[ ${#ranks[@]} -ge 2 ]]; do \(Self.findRanks) done
+            kill -9 ${ranks[1]}
+            wait $main; status=$?
+            cat errors >&2
+            exit $status
+            """
+        let outcome = try run(["bash", "-c", script, "bash"] + flags("run"))
+        #expect(outcome.status == 1 && lines(outcome).count == 1, "\(outcome)")
+        #expect(outcome.error.hasPrefix("dag-train: rank 1 has ended before all ranks had met"), "\(outcome)")
+        #expect(!FileManager.default.fileExists(atPath: folder.appendingPathComponent("run").path))
+    }
+
     /// A rank is killed after the first epoch: the others end, each with one line, no process stays, and the
     /// run can be continued.
     @Test(.slow, arguments: [0, 1]) func killed(rank: Int) throws {

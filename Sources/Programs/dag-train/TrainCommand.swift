@@ -49,6 +49,7 @@ struct TrainCommand: Command {
 
     private func train(beside others: LocalProcesses) throws {
         let team = try makeTeam(others)
+        others.haveMet()
         let groups = [subject.values, method.values, amounts.values, machine.values]
         do {
             let session = try team.together("settings") {
