@@ -12,7 +12,7 @@ printed first. If they are there already, neither root nor sudo is needed.
 
 
   --lint     also install what only `make lint` needs: ruff, shellcheck and clang-format, in .venv
-  --python   that, and what only the tests need: abigail-tools, openmpi-bin, and the Python packages that they compare with, in .venv
+  --python   that, and what only the tests need: abigail-tools, openmpi-bin, iproute2, and the Python packages that they compare with, in .venv
   --study    all that, and what only the study needs: images of clothes, and matplotlib in .venv
   --cpu      a libtorch without CUDA (the default where no NVIDIA GPU is found)
   --cuda     a libtorch with CUDA, a download of several GB (the default where one is)
@@ -73,7 +73,7 @@ say "System packages"
 python=${PYTHON:-python3}
 packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev libutf8proc-dev zlib1g-dev pkg-config make g++ patchelf)
 # What the tests compare the plugin ABI with, a C library that they use as a reward, and a launcher of several processes.
-if [[ $with_python == yes ]]; then packages+=(abigail-tools libtesseract5 tesseract-ocr-eng openmpi-bin); fi
+if [[ $with_python == yes ]]; then packages+=(abigail-tools libtesseract5 tesseract-ocr-eng openmpi-bin iproute2); fi
 # What the classifiers and models of the study are trained on, and compared with.
 if [[ $with_study == yes ]]; then packages+=(dataset-fashion-mnist); fi
 command -v git >/dev/null || packages+=(git)

@@ -65,6 +65,38 @@ import Testing
         #expect(try lora("mpi") == lora("whole"))
     }
 
+    /// Two machines, as two network namespaces with a cable between them: a rank on each, no common folder.
+    @Test(.slow, .enabled(if: canMakeNetworks, "needs root and iproute2, to make network namespaces")) func machines() throws {
+        let script = """
+            a=dag-$$-a b=dag-$$-b
+            trap 'ip netns del $a; ip netns del $b' EXIT
+            set -e
+            ip netns add $a; ip netns add $b
+            ip link add eth0 netns $a type veth peer name eth0 netns $b
+            for place in "$a 10.0.0.1" "$b 10.0.0.2"; do
+                ip -n ${place% *} address add ${place#* }/24 dev eth0
+                ip -n ${place% *} link set eth0 up
+                ip -n ${place% *} link set lo up
+            done
+            mkdir other
+            export WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 MASTER_ADDR=10.0.0.1
+            (cd other && RANK=1 ip netns exec $b dag-train "$@") & second=$!
+            RANK=0 ip netns exec $a dag-train "$@"
+            wait $second
+            """
+        let outcome = try run(["bash", "-c", script, "bash"] + flags("run"))
+        #expect(outcome.status == 0 && outcome.error.isEmpty, "\(outcome)")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.appendingPathComponent("other").path).isEmpty)
+        let whole = try run(["dag-train"] + flags("whole"))
+        #expect(whole.status == 0)
+        #expect(try lora("run") == lora("whole"))
+    }
+
+    private static let canMakeNetworks = {
+        let trial = "ip netns add dag-$$ && ip -n dag-$$ link add eth0 type veth peer name eth1 && ip netns del dag-$$"
+        return (try? Shell.run(["bash", "-c", trial], in: repository))?.status == 0
+    }()
+
     private static let torchrun = repository.appendingPathComponent(".venv/bin/torchrun").path
     /// Most likely free.
     private static let port = Int.random(in: 20000..<30000)
