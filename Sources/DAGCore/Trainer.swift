@@ -56,7 +56,7 @@ package final class Trainer {
         team.serve(monitor)
         seeds = Seeds(configuration.seed)
         func sampler(steps: Int) throws -> Sampler {
-            let kernel = try model.kernel(steps: steps, eta: configuration.eta, reduction: configuration.logProb)
+            let kernel = try model.kernel(steps: steps, eta: configuration.eta, reduction: configuration.logProbReduction)
             return Sampler(model: model, kernel: kernel, guidance: configuration.guidanceScale)
         }
         let training = try sampler(steps: configuration.steps)
@@ -127,6 +127,7 @@ package final class Trainer {
             try team.together("score") {
                 let rollout = try pending.wait().completed(by: team, objectives: collector.evaluator.objectiveNames)
                 try warnOfFailures(rollout.scores)
+                try learner.keep(rollout)
                 let warning = learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
                 recorder.observe(rollout.scores, warning, &state).forEach(monitor.onWarning)
                 try train(on: rollout, start: start)
@@ -146,10 +147,7 @@ package final class Trainer {
         }
         let metrics = try team.together("update") {
             try monitor.throwIfCancelled()
-            let size = configuration.trajectoriesPerUpdate
-            let order = configuration.order(epoch: epoch.index)
-            let sums = try learner.step(
-                epoch, Array(order[state.update * size..<(state.update + 1) * size]), update: state.update, step: state.step)
+            let sums = try learner.step(epoch, update: state.update, step: state.step)
             if let warning = state.watch.observe(sums) { monitor.onWarning("step \(state.step): \(warning)") }
             state.update += 1
             state.step += 1

@@ -23,7 +23,7 @@ import Testing
         // act.
         let flow = (now: (sample * 1.5).sin(), next: Tensor.zeros([count]))
         let logBackward = atRollout + sample.cos() * 0.7
-        func gradient(_ algorithm: any Algorithm) throws -> (gradient: Double, deviation: Double) {
+        func gradient(_ algorithm: any TransitionAlgorithm) throws -> (gradient: Double, deviation: Double) {
             let transitions = Transitions(
                 trajectories: Array(0..<count), steps: Array(repeating: 0, count: count), groupSize: count, logForward: logForward(),
                 logForwardAtRollout: atRollout, logBackward: logBackward, weight: Tensor.full([count], 1), logFlows: { _ in flow })

@@ -171,7 +171,7 @@ import Testing
         let positive = ["learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda"]
         let whole = [
             "epochs", "sample_batch_size", "batches_per_epoch", "images_per_prompt", "train_batch_size", "gradient_accumulation_steps",
-            "lora_rank", "steps", "checkpoint_every",
+            "lora_rank", "steps", "checkpoint_every", "replay_updates",
         ]
         for setting in TrainingConfiguration.settings where Double(setting.text(of: TrainingConfiguration())) != nil {
             let zero = try configuration(setting, "0")
@@ -201,6 +201,11 @@ import Testing
                     $0.forwardLooking = .current
                 }
             ),
+            ("--target reward is not what dag-replay can reach", { $0.algorithm = .dagReplay }),
+            (
+                "--prediction-decoder is for algorithms with a state flow; dag-replay",
+                { ($0.algorithm, $0.target, $0.predictionDecoder) = (.dagReplay, .anchored, "x") }
+            ),
             (
                 "does not divide into prompts of --images-per-prompt 3",
                 { $0.imagesPerPrompt = 3 }
@@ -223,8 +228,9 @@ import Testing
     @Test func aRunKeepsWhatItsCheckpointDependsOn() throws {
         let mayChange: Set = [
             "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "kl_coefficient", "unet_regularization",
-            "clip_range", "subtb_lambda", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device",
-            "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts", "evaluation_steps",
+            "clip_range", "replay_updates", "replay_buffer_size", "subtb_lambda", "per_prompt_statistics", "weight_decay", "max_grad_norm",
+            "epochs", "device", "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts",
+            "evaluation_steps",
             "sample_every", "checkpoint_every",
         ]
         let old = smallConfiguration()

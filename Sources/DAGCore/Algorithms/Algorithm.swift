@@ -6,6 +6,7 @@ package enum AlgorithmName: String, SettingChoice {
     case dagKL = "dag-kl"
     case dagTB = "dag-tb"
     case dagSubTB = "dag-subtb"
+    case dagReplay = "dag-replay"
     case ddpo
 
     /// Whether the loss weighs transitions by the importance ratio, and clips it.
@@ -14,28 +15,49 @@ package enum AlgorithmName: String, SettingChoice {
     /// Whether it samples in proportion to exp(beta s); else it maximises the score.
     package var usesBeta: Bool { self != .ddpo }
 
+    /// Whether it can learn to sample from the target.
+    package func reaches(_ target: Target) -> Bool { self == .dagReplay ? target == .anchored : usesBeta || target == .reward }
+
     /// Makes the algorithm with the settings that concern it.
     /// - Parameter newFlow: makes the network of the state flow, for algorithms that train one.
     /// - Throws: errors of `newFlow`.
-    func make(_ configuration: TrainingConfiguration, newFlow: () throws -> any FlowNetwork) rethrows -> any Algorithm {
+    func make(_ configuration: TrainingConfiguration, newFlow: () throws -> any FlowNetwork) rethrows -> Method {
         let clipRange = configuration.clipRange
         switch self {
-        case .dagDB: return DetailedBalance(flow: try newFlow())
-        case .dagKL: return DetailedBalanceKL(flow: try newFlow(), coefficient: configuration.klCoefficient, clipRange: clipRange)
-        case .dagTB: return TrajectoryBalance(flow: try newFlow(), lambda: nil)
-        case .dagSubTB: return TrajectoryBalance(flow: try newFlow(), lambda: configuration.subtbLambda)
-        case .ddpo: return DDPO(clipRange: clipRange, usesPromptStatistics: configuration.perPromptStatistics)
+        case .dagDB: return .transitions(DetailedBalance(flow: try newFlow()))
+        case .dagKL:
+            return .transitions(
+                DetailedBalanceKL(flow: try newFlow(), coefficient: configuration.klCoefficient, clipRange: clipRange))
+        case .dagTB: return .transitions(TrajectoryBalance(flow: try newFlow(), lambda: nil))
+        case .dagSubTB: return .transitions(TrajectoryBalance(flow: try newFlow(), lambda: configuration.subtbLambda))
+        case .dagReplay: return .replay(Replay(capacity: configuration.replayBufferSize))
+        case .ddpo: return .transitions(DDPO(clipRange: clipRange, usesPromptStatistics: configuration.perPromptStatistics))
         }
     }
 }
 
-/// A way to train the policy: its loss, and everything that only this loss needs.
-///
-/// `prepareEpoch` is called once an epoch, `prepareStep` once a step, and `loss` for every pass.
+/// What an optimiser step is made of.
+enum Method {
+    /// The transitions of trajectories as they were sampled.
+    case transitions(any TransitionAlgorithm)
+    /// Finished images, noised again.
+    case replay(Replay)
+
+    var algorithm: any Algorithm {
+        switch self {
+        case .transitions(let algorithm): algorithm
+        case .replay(let algorithm): algorithm
+        }
+    }
+}
+
+/// A way to train the policy: everything that only this way needs. `prepareEpoch` is called once an epoch.
 protocol Algorithm: AnyObject {
     /// The part of a checkpoint that belongs to the algorithm.
     associatedtype State: Codable = NoState
     var state: State { get set }
+    /// The tensors of a checkpoint that belong to the algorithm beside its networks.
+    var tensors: [String: Tensor] { get set }
 
     /// The network of the state flow, trained beside the policy; nil for algorithms without one, which need
     /// no scores of predicted data.
@@ -47,7 +69,10 @@ protocol Algorithm: AnyObject {
     ///   - prompts: [N].
     /// - Returns: a line of warning, which is shown once a run.
     func prepareEpoch(scores: [Float], prompts: [String]) -> String?
+}
 
+/// An algorithm that learns from transitions: `prepareStep` is called once a step, `loss` for every pass.
+protocol TransitionAlgorithm: Algorithm {
     /// Prepares for an optimiser step.
     /// - Parameters:
     ///   - trajectories: the step's, by their places in the epoch.
@@ -62,6 +87,13 @@ protocol Algorithm: AnyObject {
 
 extension Algorithm {
     func prepareEpoch(scores: [Float], prompts: [String]) -> String? { nil }
+    var tensors: [String: Tensor] {
+        get { [:] }
+        set {}
+    }
+}
+
+extension TransitionAlgorithm {
     func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {}
 }
 

@@ -3,7 +3,7 @@ import Tensors
 
 /// DDPO-IS (Black et al. 2023), the baseline: loss = max(-A rho, -A clip(rho, 1 - c, 1 + c)),
 /// where A is the normalised score of the final image: (s - mean) / deviation, clipped to [-5, 5].
-final class DDPO: Algorithm {
+final class DDPO: TransitionAlgorithm {
     struct State: Codable {
         /// Normalised score of each trajectory of the epoch under way, [N].
         var advantages: [Float] = []

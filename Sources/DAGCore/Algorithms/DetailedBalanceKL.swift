@@ -7,7 +7,7 @@ import Tensors
 ///     r_t  = stop_grad(log F(x_t') + log P_B - log P_F - log F(x_t))
 ///     A_t  = clip((r_t - b_t) / sigma_t, -5, 5)     b_t, sigma_t: leave-one-out over the group
 ///     loss = delta_t^2 + k max(-A_t rho, -A_t clip(rho, 1 - c, 1 + c))
-final class DetailedBalanceKL: Algorithm {
+final class DetailedBalanceKL: TransitionAlgorithm {
     private let flow: any FlowNetwork
     /// The weight k of the policy's term.
     private let coefficient: Double

@@ -14,7 +14,7 @@ import Tensors
 ///
 /// so the numbers c_t are computed first, without a graph, and each transition then contributes by itself. As
 /// lambda goes to 0, only single transitions are left: detailed balance.
-final class TrajectoryBalance: Algorithm {
+final class TrajectoryBalance: TransitionAlgorithm {
     private let flow: any FlowNetwork
     /// nil: only whole trajectories.
     private let lambda: Double?

@@ -21,6 +21,7 @@ package struct DDIMKernel: TransitionKernel {
     private let scheduler: DDIMScheduler
     private let reduction: LogProbabilityReduction
     private let table: Tensor  // [steps, 6] float32 on the device
+    private let replayTable: Tensor  // [transitions, 4], as above
     private let rank: Int
     private let device: Device
 
@@ -52,6 +53,28 @@ package struct DDIMKernel: TransitionKernel {
             ].map(Float.init)
         }
         table = Tensor(rows.flatMap { $0 }, shape: [steps.count, 6], device: device)
+        replayTable = Self.replayTable(Array(zip(steps, variances).prefix(transitions)), device)
+    }
+
+    /// Computes the coefficients of `replay`. With r = abar / abar(end) and r' alike,
+    ///
+    ///     x                    = sqrt(r) x_0 + sqrt(1 - r) noise
+    ///     mean of P_B(x'|x,x_0) = sqrt(r') (1 - a) / (1 - r) x_0 + sqrt(a) (1 - r') / (1 - r) x
+    ///     mu(epsilon)          = sqrt(abar' / abar) x + (sqrt(1 - abar' - sigma^2) - sqrt(abar' / abar (1 - abar))) epsilon
+    private static func replayTable(_ steps: [(DDIMScheduler.Step, Double)], _ device: Device) -> Tensor {
+        let end = steps.last?.0.alphaNext ?? 1
+        let rows = steps.flatMap { step, variance -> [Float] in
+            // Without any signal in x every prediction of the noise is x itself.
+            guard step.alpha > 0 else { return [0, 1, 0, 1] }
+            let (r, next, a) = (step.alpha / end, step.alphaNext / end, step.alpha / step.alphaNext)
+            let growth = 1 / a.squareRoot()
+            let slope = max(0, 1 - step.alphaNext - variance).squareRoot() - growth * (1 - step.alpha).squareRoot()
+            return [
+                r.squareRoot(), (1 - r).squareRoot(), next.squareRoot() * (1 - a) / (1 - r) / slope,
+                (a.squareRoot() * (1 - next) / (1 - r) - growth) / slope,
+            ].map(Float.init)
+        }
+        return Tensor(rows, shape: [steps.count, 4], device: device)
     }
 
     /// A column of the table for each sample, of a shape that broadcasts over the sample.
@@ -59,9 +82,13 @@ package struct DDIMKernel: TransitionKernel {
         let alpha, x0, epsilon, sigma, backwardMean, backwardDeviation: Tensor
     }
 
-    private func coefficients(_ steps: Tensor) -> Coefficients {
+    private func columns(_ table: Tensor, _ steps: Tensor) -> [Tensor] {
         let rows = table.indexSelect(0, steps)
-        let columns = (0..<6).map { rows.narrow(1, $0, 1).reshape([rows.size(0)] + Array(repeating: 1, count: rank - 1)) }
+        return (0..<rows.size(1)).map { rows.narrow(1, $0, 1).reshape([rows.size(0)] + Array(repeating: 1, count: rank - 1)) }
+    }
+
+    private func coefficients(_ steps: Tensor) -> Coefficients {
+        let columns = columns(table, steps)
         return Coefficients(
             alpha: columns[0], x0: columns[1], epsilon: columns[2], sigma: columns[3], backwardMean: columns[4],
             backwardDeviation: columns[5])
@@ -73,6 +100,18 @@ package struct DDIMKernel: TransitionKernel {
     /// Predicts the data x0 from the network's output, float32 [n, ...].
     package func predictedData(_ output: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
         scheduler.prediction(output, x: x, alpha: coefficients(indices).alpha).x0
+    }
+
+    /// Predicts the noise epsilon in x from the network's output, float32 [n, ...].
+    package func predictedNoise(_ output: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
+        scheduler.prediction(output, x: x, alpha: coefficients(indices).alpha).epsilon
+    }
+
+    /// Draws x from P_B, given the chain's end, and finds the noise prediction that leads P_F back.
+    package func replay(_ end: Tensor, noise: Tensor, steps indices: Tensor) -> (x: Tensor, noise: Tensor) {
+        let c = columns(replayTable, indices)
+        let x = c[0] * end + c[1] * noise
+        return (x, c[2] * end + c[3] * x)
     }
 
     /// Draws the next state x' from P_F. Returns it and log P_F(x' | x) [n].

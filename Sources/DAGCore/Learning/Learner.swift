@@ -5,7 +5,7 @@ import Rewards
 import Support
 import Tensors
 
-/// Learns from scored trajectories: losses of all transitions, pass by pass, gradients, optimiser steps.
+/// Learns from scored trajectories: losses, pass by pass, gradients, optimiser steps.
 final class Learner {
     /// Scores predicted data with the current weights, for `ForwardLooking.current`.
     typealias PredictionScorer = (_ images: ImageBatch, _ epoch: ScoredEpoch, _ trajectories: [Int]) throws -> RewardReport
@@ -13,7 +13,8 @@ final class Learner {
     let model: any DiffusionModel
     let kernel: any TransitionKernel
     let lora: LoRAAdapters
-    let algorithm: any Algorithm
+    let method: Method
+    var algorithm: any Algorithm { method.algorithm }
     let policyOptimizer: AdamW
     /// Trains the state flow; nil for algorithms without one.
     let flowOptimizer: AdamW?
@@ -47,12 +48,20 @@ final class Learner {
             rank: configuration.loraRank, seed: seeds(.loraInitialization), attachingTo: model.linears, device: model.device)
         policyOptimizer = AdamW(
             lora.parameters, learningRate: configuration.learningRate, weightDecay: configuration.weightDecay)
-        algorithm = try configuration.algorithm.make(configuration) {
+        method = try configuration.algorithm.make(configuration) {
             let store = ParameterStore(seed: seeds(.flowInitialization), device: model.device)
             return try makeFlow?(store) ?? StateFlow(store, beside: model)
         }
-        flowOptimizer = algorithm.trainedFlow.map {
+        flowOptimizer = method.algorithm.trainedFlow.map {
             AdamW($0.parameters, learningRate: configuration.flowLearningRate, weightDecay: configuration.weightDecay)
+        }
+    }
+
+    /// - Throws: `OrderError` where the method is another.
+    private var transitionAlgorithm: any TransitionAlgorithm {
+        get throws {
+            guard case .transitions(let algorithm) = method else { throw OrderError("replay learns from images, not from transitions") }
+            return algorithm
         }
     }
 
@@ -61,46 +70,99 @@ final class Learner {
     /// Whether the rollout is to score predicted data.
     var wantsLookahead: Bool { usesFlow && configuration.forwardLooking == .rollout }
 
-    /// Makes one step of both optimisers on all transitions of some trajectories, of which each rank has some
-    /// groups.
+    /// Transitions of an optimiser step; for replay noised images.
+    var transitionsPerUpdate: Int {
+        switch method {
+        case .transitions: configuration.trajectoriesPerUpdate * kernel.transitions
+        case .replay: configuration.trajectoriesPerUpdate
+        }
+    }
+
+    /// Makes one step of the optimisers.
     /// - Parameters:
-    ///   - trajectories: by their places in the epoch.
     ///   - update: optimiser steps of this epoch before this one.
     ///   - step: optimiser steps of the run before this one, for messages.
     /// - Throws: `NotFiniteError` if loss or gradient is not finite, an error of a reward, `TensorError`, or
     ///   `Cancelled`; weights and optimisers are then as before.
+    func step(_ epoch: ScoredEpoch, update: Int, step: Int) throws -> StepSums {
+        switch method {
+        case .transitions:
+            let size = configuration.trajectoriesPerUpdate
+            let trajectories = Array(configuration.order(epoch: epoch.index)[update * size..<(update + 1) * size])
+            return try self.step(epoch, trajectories, update: update, step: step)
+        case .replay(let replay): return try self.step(replay, epoch: epoch.index, update: update, step: step)
+        }
+    }
+
+    /// Makes one step of both optimisers on all transitions of some trajectories, of which each rank has some
+    /// groups.
+    /// - Parameter trajectories: by their places in the epoch.
     func step(_ epoch: ScoredEpoch, _ trajectories: [Int], update: Int, step: Int) throws -> StepSums {
+        // The mean is without dropped trajectories and, below, transitions whose predictions get no score.
+        let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * kernel.transitions
+        let groups = trajectories.chunks(of: configuration.trainBatchSize)
+        let ownTrajectories = Array(groups[team.share(of: groups.count)].joined())
+        try transitionAlgorithm.prepareStep(ownTrajectories) { body in
+            try withoutGradients { try forEachPass(epoch, ownTrajectories, isOnPolicy: update == 0, body) }
+        }
+        let ranges = stepRanges
+        return try optimize(groups: groups.count, passes: ranges.count, kept: kept, step: step) { group, passes in
+            // From data to noise: the score at a transition's later state is known from the pass before.
+            var laterScores = groups[group].map { epoch.rollout.scores.final[$0] }
+            for range in ranges.reversed() {
+                try passes.next()
+                let pass = try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
+                    try self.pass(TransitionBatch(epoch, groups[group], range, model, kernel), epoch, laterScores: laterScores)
+                }
+                try (pass.weightedLoss.sum() / Double(max(1, kept))).backward()
+                try passes.sums.add(pass)
+                laterScores = pass.firstScores
+            }
+        }
+    }
+
+    /// The passes of an optimiser step on this rank: their progress and their numbers.
+    struct Passes {
+        var sums = StepSums()
+        private var done = 0
+        private let count: Int
+        private let monitor: Monitor
+
+        init(_ count: Int, _ monitor: Monitor) {
+            self.count = count
+            self.monitor = monitor
+        }
+
+        /// Reports progress before each pass.
+        /// - Throws: `Cancelled`.
+        mutating func next() throws {
+            monitor.report(.training, done, of: count)
+            try monitor.throwIfCancelled()
+            done += 1
+        }
+    }
+
+    /// Makes one step of both optimisers on the sum of the gradients of groups, of which each rank computes some.
+    /// - Parameters:
+    ///   - passes: of a group.
+    ///   - kept: transitions over which the loss is a mean, if all of them get their scores.
+    ///   - group: computes the gradients of a group, pass by pass.
+    func optimize(
+        groups: Int, passes: Int, kept: Int, step: Int, _ group: (Int, inout Passes) throws -> Void
+    ) throws -> StepSums {
         // Half a step's gradients must not reach the next one.
         defer {
             policyOptimizer.clearGradients()
             flowOptimizer?.clearGradients()
         }
-        // The mean is without dropped trajectories and, below, transitions whose predictions get no score.
-        let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * kernel.transitions
-        let groups = trajectories.chunks(of: configuration.trainBatchSize)
-        let own = team.share(of: groups.count)
-        let ownTrajectories = Array(groups[own].joined())
-        try algorithm.prepareStep(ownTrajectories) { body in
-            try withoutGradients { try forEachPass(epoch, ownTrajectories, isOnPolicy: update == 0, body) }
-        }
-        var sums = StepSums()
-        var gradients = OrderedSum(count: groups.count)
-        let ranges = stepRanges
+        let own = team.share(of: groups)
+        var passes = Passes(own.count * passes, monitor)
+        var gradients = OrderedSum(count: groups)
         for place in own {
-            // From data to noise: the score at a transition's later state is known from the pass before.
-            var laterScores = groups[place].map { epoch.rollout.scores.final[$0] }
-            for (number, range) in ranges.reversed().enumerated() {
-                monitor.report(.training, (place - own.lowerBound) * ranges.count + number, of: own.count * ranges.count)
-                try monitor.throwIfCancelled()
-                let pass = try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
-                    try self.pass(TransitionBatch(epoch, groups[place], range, model, kernel), epoch, laterScores: laterScores)
-                }
-                try (pass.weightedLoss.sum() / Double(max(1, kept))).backward()
-                try sums.add(pass)
-                laterScores = pass.firstScores
-            }
+            try group(place, &passes)
             gradients.add(takeGradients(), of: place)
         }
+        var sums = passes.sums
         sums = StepSums(concatenating: try team.exchange("losses", sums))
         setGradients(try gradients.total(team))
         let counted = sums.loss.count
@@ -146,7 +208,7 @@ final class Learner {
         let (guided, conditional) = batch.denoise(guidance: configuration.guidanceScale)
         let (lookahead, report) = try lookaheadScores(batch, epoch, conditional)
         let transitions = transitions(batch, epoch, scores: lookahead + [laterScores], logForward: batch.logForward(guided))
-        let loss = try algorithm.loss(transitions)
+        let loss = try transitionAlgorithm.loss(transitions)
         var values = loss.values
         var metrics = loss.metrics
         if usesFlow, configuration.unetRegularization > 0 {
@@ -204,9 +266,13 @@ final class Learner {
 
     /// The steps of the passes over a group, from noise to data; the first range may be shorter.
     private var stepRanges: [Range<Int>] {
-        let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
-        let steps = min(kernel.transitions, max(1, rows / configuration.trainBatchSize))
+        let steps = min(kernel.transitions, max(1, samplesPerPass / configuration.trainBatchSize))
         return stride(from: kernel.transitions, to: 0, by: -steps).map { max(0, $0 - steps)..<$0 }.reversed()
+    }
+
+    /// The samples whose network rows are computed at once.
+    private var samplesPerPass: Int {
+        configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
     }
 
     /// Returns the gradients of adapters and flow as one vector, and forgets them.
@@ -222,7 +288,7 @@ final class Learner {
 
     /// Adapters, state flow and both optimisers by name, for a checkpoint.
     var tensors: [String: Tensor] {
-        policyOptimizer.state("lora").merging(flowOptimizer?.state("flow") ?? [:]) { first, _ in first }
+        [policyOptimizer.state("lora"), flowOptimizer?.state("flow") ?? [:], algorithm.tensors].reduce([:]) { $0.merging($1) { $1 } }
     }
 
     /// Puts the tensors of a checkpoint in place.
@@ -230,6 +296,51 @@ final class Learner {
     func restore(_ tensors: [String: Tensor]) throws {
         try policyOptimizer.restore(tensors, "lora")
         try flowOptimizer?.restore(tensors, "flow")
+        algorithm.tensors = tensors
+    }
+}
+
+extension Learner {
+    /// Keeps an epoch's images for replay, on every rank.
+    /// - Throws: `TensorError`, or an error of `Team.exchange`.
+    func keep(_ rollout: Rollout) throws {
+        guard case .replay(let replay) = method else { return }
+        let logRatios = zip(rollout.logForward, rollout.logReference).map { $0 - $1 }
+        let own = [rollout.states[kernel.transitions], Tensor.stack(logRatios, 0).sum([0])]
+        let (parts, order) = try team.exchange("replay", own, of: rollout.held)
+        func joined(_ k: Int) -> Tensor { Tensor.cat(parts.map { $0[k] }, 0).rows(order) }
+        try replay.keep(joined(0), scores: rollout.scores.final, logRatios: joined(1).array(), prompts: rollout.prompts)
+    }
+
+    /// Makes one step of the optimiser on noised images, of which each rank has some groups.
+    fileprivate func step(_ replay: Replay, epoch: Int, update: Int, step: Int) throws -> StepSums {
+        let (size, group) = (configuration.trajectoriesPerUpdate, configuration.trainBatchSize)
+        let seeds = Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update))
+        let draw = try replay.draw(size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch), seeds)
+        let blocks = (0..<group).map { $0 }.chunks(of: max(1, samplesPerPass))
+        return try optimize(groups: size / group, passes: blocks.count, kept: size, step: step) { place, passes in
+            for block in blocks {
+                try passes.next()
+                let places = block.map { place * group + $0 }
+                let steps = places.map { draw.steps[$0] }
+                let (ends, text) = try replay.images(places.map { draw.images[$0] }, of: model)
+                let fresh = places.map { Tensor.randn([1] + model.sampleShape, generator: Generator(seed: seeds(.rollout, index: $0))) }
+                let numbers = Tensor(steps.map(Int64.init), device: model.device)
+                let (x, noise) = kernel.replay(ends, noise: Tensor.cat(fresh, 0).to(model.device), steps: numbers)
+                func predicted() -> Tensor {
+                    let output = model.denoise(x, times: kernel.times(steps), text, guidance: configuration.guidanceScale).guided
+                    return kernel.predictedNoise(output, x: x, steps: numbers)
+                }
+                let base = withoutGradients { model.withoutAdapters(predicted) }
+                let loss = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
+                    Replay.loss(
+                        predicted(), pretrained: base, noise: noise, target: Tensor(places.map { draw.target[$0] }, device: model.device),
+                        u: Tensor(places.map { draw.pretrained[$0] }, device: model.device))
+                }
+                try (loss.sum() / Double(size)).backward()
+                try passes.sums.add(loss.detach().array(), ["effective_size": places.map { _ in Float(draw.effectiveShare) }])
+            }
+        }
     }
 }
 

@@ -6,8 +6,8 @@ struct StepSums: Codable {
     private(set) var loss: [Float] = []
     /// The algorithm's numbers of the same transitions, by their keys in metrics.jsonl.
     private(set) var metrics: [String: [Float]] = [:]
-    /// Largest |rho - 1|.
-    private(set) var ratioDeviation = 0.0
+    /// Largest |rho - 1|; nil where there are no ratios.
+    private(set) var ratioDeviation: Double?
     /// Transitions without a score, which have no part in the update.
     private(set) var droppedTransitions = 0
     /// Scores of predicted data that were assumed, and the reason for the first.
@@ -23,7 +23,7 @@ struct StepSums: Codable {
     init(concatenating parts: [StepSums]) {
         loss = parts.flatMap(\.loss)
         for part in parts { metrics.merge(part.metrics) { $0 + $1 } }
-        ratioDeviation = parts.reduce(0) { max($0, $1.ratioDeviation) }
+        ratioDeviation = parts.compactMap(\.ratioDeviation).max()
         droppedTransitions = parts.reduce(0) { $0 + $1.droppedTransitions }
         imputed = parts.reduce(0) { $0 + $1.imputed }
         firstFailure = parts.lazy.compactMap(\.firstFailure).first
@@ -37,11 +37,17 @@ struct StepSums: Codable {
         loss += kept(try pass.weightedLoss.detach().array())
         for (key, numbers) in pass.metrics { metrics[key, default: []] += kept(numbers) }
         for ratio in kept(try pass.transitions.ratio.detach().array()) {
-            ratioDeviation = ratio.isNaN ? .infinity : max(ratioDeviation, Double(abs(ratio - 1)))
+            ratioDeviation = ratio.isNaN ? .infinity : max(ratioDeviation ?? 0, Double(abs(ratio - 1)))
         }
         droppedTransitions += weights.count { $0 == 0 }
         imputed += pass.report?.imputed ?? 0
         firstFailure = firstFailure ?? pass.report?.firstFailure
+    }
+
+    /// Adds the numbers of noised images.
+    mutating func add(_ losses: [Float], _ numbers: [String: [Float]]) {
+        loss += losses
+        metrics.merge(numbers) { $0 + $1 }
     }
 
     /// Returns the mean; zero if there are no numbers.

@@ -7,7 +7,7 @@ import Tensors
 package struct Seeds: Sendable {
     /// The purposes of the numbers.
     package enum Stream: UInt64, Sendable {
-        case rollout = 1, prompt, shuffle, loraInitialization, flowInitialization, evaluation, selfCheck
+        case rollout = 1, prompt, shuffle, loraInitialization, flowInitialization, evaluation, selfCheck, replay
     }
 
     private let seed: UInt64
@@ -24,6 +24,9 @@ package struct Seeds: Sendable {
     package func batch(_ stream: Stream, epoch: Int = 0, count: Int) -> [UInt64] {
         (0..<count).map { self(stream, epoch: epoch, index: $0) }
     }
+
+    /// Returns a number from 0 to below 1.
+    func uniform(_ stream: Stream) -> Double { Double(self(stream) >> 11) * 0x1p-53 }
 
     /// Returns a permutation of 0 ..< count.
     package func permutation(_ stream: Stream, epoch: Int, count: Int) -> [Int] {

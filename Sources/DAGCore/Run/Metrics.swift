@@ -18,8 +18,8 @@ package struct StepMetrics: Sendable {
     package let loss: Double
     /// Means over transitions of the algorithm's own numbers, by keys such as `squared_residual`.
     package let algorithmMetrics: [String: Double]
-    /// Largest |rho - 1|.
-    package let ratioDeviation: Double
+    /// Largest |rho - 1|; nil for algorithms without importance ratios.
+    package let ratioDeviation: Double?
     /// Gradient norms before clipping; the flow's is zero for algorithms without one.
     package let policyGradNorm, flowGradNorm: Double
     /// beta_e: the factor of the score in this epoch's target.
@@ -38,11 +38,12 @@ package struct StepMetrics: Sendable {
     package func json() throws -> Data {
         var object: [String: Any] = [
             "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "diversity": diversity,
-            "base_kl": baseDivergence, "loss": loss, "ratio_deviation": ratioDeviation, "policy_grad_norm": policyGradNorm,
+            "base_kl": baseDivergence, "loss": loss, "policy_grad_norm": policyGradNorm,
             "flow_grad_norm": flowGradNorm, "beta": beta, "trajectories": trajectories,
             "dropped": dropped, "dropped_transitions": droppedTransitions, "imputed": imputed,
             "transitions_per_second": (transitionsPerSecond * 10).rounded() / 10,
         ]
+        object["ratio_deviation"] = ratioDeviation
         object.merge(algorithmMetrics) { first, _ in first }
         for (name, mean) in objectives { object["reward/" + name] = mean }
         return try metricsLine(object)

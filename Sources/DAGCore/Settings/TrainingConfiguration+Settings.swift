@@ -83,6 +83,12 @@ extension SettingGroup {
             "subtb_lambda", \.subtbLambda, in: .aboveZero(to: 1), onResume: .mayChange,
             help: "Weight of a sub-trajectory of n steps: x to the power of n (dag-subtb)."),
         Setting(
+            "replay_updates", \.replayUpdates, in: .from(1), onResume: .mayChange,
+            help: "Optimiser steps an epoch, each of b x k noised images (dag-replay)."),
+        Setting(
+            "replay_buffer_size", \.replayBufferSize, in: .from(0), onResume: .mayChange, default: "all of the run",
+            help: "Images, the newest, that are learned from (dag-replay)."),
+        Setting(
             "log_prob", \.logProb,
             help: "Mean or sum of log-probabilities over dimensions.",
             note: "The mean is the published code's choice, the sum the true density."),

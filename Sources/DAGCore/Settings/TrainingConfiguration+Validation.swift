@@ -17,11 +17,16 @@ extension TrainingConfiguration {
                 use \(setting: "forward_looking") rollout
                 """)
         }
-        if algorithm == .ddpo, target == .anchored {
-            throw ConfigurationError("\(setting: "target") anchored is for the dag algorithms; ddpo maximises the score")
+        guard algorithm.reaches(target) else {
+            let remedy: Message =
+                algorithm == .ddpo
+                ? "anchored is for the dag algorithms; ddpo maximises the score"
+                : "\(target.rawValue) is not what dag-replay can reach: its weights are those of the pretrained model; use anchored"
+            throw ConfigurationError("\(setting: "target") \(remedy)")
         }
-        if algorithm == .ddpo, !predictionDecoder.isEmpty {
-            throw ConfigurationError("\(setting: "prediction_decoder") is for the dag algorithms; ddpo decodes no predicted data")
+        if [.ddpo, .dagReplay].contains(algorithm), !predictionDecoder.isEmpty {
+            throw ConfigurationError(
+                "\(setting: "prediction_decoder") is for algorithms with a state flow; \(algorithm.rawValue) decodes no predicted data")
         }
         let epoch: Message =
             """

@@ -51,6 +51,10 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var subtbLambda = 0.9
     /// Reduction of log-densities over dimensions.
     package var logProb = LogProbabilityReduction.mean
+    /// Images that dag-replay keeps; 0: all of the run.
+    package var replayBufferSize = 0
+    /// Optimiser steps of dag-replay an epoch.
+    package var replayUpdates = 20
     /// Whether DDPO normalises scores by each prompt's own statistics.
     package var perPromptStatistics = false
     /// Rank of the LoRA; its alpha is the same.
@@ -113,7 +117,10 @@ package struct TrainingConfiguration: Equatable, Sendable {
     /// Trajectories of one optimiser step.
     package var trajectoriesPerUpdate: Int { trainBatchSize * gradientAccumulationSteps }
     /// Optimiser steps of one epoch.
-    package var updatesPerEpoch: Int { trajectoriesPerEpoch / trajectoriesPerUpdate }
+    package var updatesPerEpoch: Int { algorithm == .dagReplay ? replayUpdates : trajectoriesPerEpoch / trajectoriesPerUpdate }
+
+    /// The reduction in use: weights of whole trajectories are made of true densities.
+    var logProbReduction: LogProbabilityReduction { algorithm == .dagReplay ? .sum : logProb }
 
     /// Whether transitions are weighed by importance ratios other than 1: the first step of an epoch has the
     /// weights of the rollout.
@@ -121,10 +128,10 @@ package struct TrainingConfiguration: Equatable, Sendable {
 
     /// Returns the type that the frozen networks compute in.
     ///
-    /// bfloat16 moves log rho by 4e-4 to 1e-1 (models/tiny-sd), and a clip range is as small as 1e-4: where ratios
-    /// matter, `auto` is float32.
+    /// bfloat16 moves log rho by 4e-4 to 1e-1 (models/tiny-sd), and a clip range is as small as 1e-4; in a sum over all
+    /// dimensions and steps it moves by nats. Where ratios matter, `auto` is float32.
     func dtype(on device: Device) -> DType {
-        precision == .auto && reweighsTransitions ? .float32 : precision.resolve(on: device)
+        precision == .auto && (reweighsTransitions || algorithm == .dagReplay) ? .float32 : precision.resolve(on: device)
     }
 
     /// Computes beta_e = beta min(1, epoch / (annealing epochs)): linear from zero (paper, section 5).

@@ -1,0 +1,159 @@
+import Foundation
+import Tensors
+
+/// DAG-Replay: learns the anchored target from the run's finished images, through the backward kernel.
+///
+/// An image x that a policy P sampled on the trajectory tau stands for the target and for the pretrained model by
+///
+///     w = exp(beta s(x)) P_base(tau) / P(tau)      u = P_base(tau) / P(tau)
+///
+/// each divided by its mean over the images of the same prompt (self-normalised importance weights). P_B noises the
+/// images to any timestep, epsilon* being the noise that leads P_F back, and the policy's noise prediction learns by
+///
+///     loss = (w - u) |epsilon_theta - epsilon*|^2 + u |epsilon_theta - epsilon_base|^2
+///          = w d^2 - 2 (w - u) d (epsilon* - epsilon_base) + const,   d = epsilon_theta - epsilon_base
+///
+/// With u alone in the place of w - u it would be maximum likelihood of P_F (Ho et al. 2020, eq. 14); the second term
+/// says that the pretrained model is what samples in proportion where beta is 0, although guidance and few steps keep
+/// it from the balance with P_B.
+final class Replay: Algorithm {
+    /// The images of the buffer but for their data, oldest first, [n] each.
+    struct State: Codable {
+        var prompts: [String] = []
+        var scores: [Float] = []
+        /// log P(tau) - log P_base(tau), sums over transitions and dimensions, nats.
+        var logRatios: [Float] = []
+
+        private enum CodingKeys: String, CodingKey {
+            case prompts = "replay_prompts"
+            case scores = "replay_scores"
+            case logRatios = "replay_log_ratios"
+        }
+    }
+
+    var state = State()
+    /// The ends of the trajectories, float32 [n, C, H, W] on the CPU; nil before the first.
+    private var ends: Tensor?
+    private let capacity: Int
+    let trainedFlow: (any FlowNetwork)? = nil
+    /// The text of the buffer's prompts, and the place of each; nil before it is needed.
+    private var text: (conditioning: Conditioning?, places: [String: Int])?
+
+    /// - Parameter capacity: images that are kept; 0: all.
+    init(capacity: Int) { self.capacity = capacity }
+
+    /// Keeps images, and forgets the oldest beyond the capacity.
+    /// - Parameters:
+    ///   - ends: float32 [n, C, H, W].
+    ///   - scores: [n]; images with NaN are left out.
+    ///   - logRatios: [n].
+    func keep(_ ends: Tensor, scores: [Float], logRatios: [Float], prompts: [String]) {
+        let new = scores.indices.filter { !scores[$0].isNaN }
+        let fresh = ends.to(.cpu).rows(new)
+        let all = self.ends.map { Tensor.cat([$0, fresh], 0) } ?? fresh
+        let kept = capacity == 0 ? all.size(0) : min(capacity, all.size(0))
+        self.ends = all.narrow(0, all.size(0) - kept, kept).clone()
+        state.prompts = Array((state.prompts + new.map { prompts[$0] }).suffix(kept))
+        state.scores = Array((state.scores + new.map { scores[$0] }).suffix(kept))
+        state.logRatios = Array((state.logRatios + new.map { logRatios[$0] }).suffix(kept))
+        text = nil
+    }
+
+    /// The weights of images, [n] each, with mean one over the images of each prompt.
+    struct Weights {
+        /// w, for the target.
+        private(set) var target: [Double]
+        /// u, for the pretrained model.
+        private(set) var pretrained: [Double]
+
+        /// Computes the weights of images of the same or of several prompts.
+        init(scores: [Float], logRatios: [Float], prompts: [String], beta: Double) {
+            target = zip(scores, logRatios).map { beta * Double($0) - Double($1) }
+            pretrained = logRatios.map { -Double($0) }
+            for places in Dictionary(grouping: prompts.indices, by: { prompts[$0] }).values {
+                Self.normalize(&target, places)
+                Self.normalize(&pretrained, places)
+            }
+        }
+
+        /// Makes weights of mean one out of logarithms.
+        private static func normalize(_ values: inout [Double], _ places: [Int]) {
+            let largest = places.reduce(-Double.infinity) { max($0, values[$1]) }
+            for k in places { values[k] = exp(values[k] - largest) }
+            let mean = places.reduce(0) { $0 + values[$1] } / Double(places.count)
+            for k in places { values[k] /= mean }
+        }
+
+        /// The share of the images that as many equally weighted ones of the target would be: (sum w)^2 / (n sum w^2).
+        var effectiveShare: Double {
+            let sum = target.reduce(0, +)
+            return sum * sum / (Double(target.count) * target.reduce(0) { $0 + $1 * $1 })
+        }
+    }
+
+    /// Noised images of an optimiser step, [n] each.
+    struct Draw {
+        /// Places in the buffer.
+        let images: [Int]
+        /// Steps of the chain.
+        let steps: [Int]
+        /// w and u, divided by the probability with which the image was drawn.
+        let target, pretrained: [Float]
+        let effectiveShare: Double
+    }
+
+    /// Draws images in proportion to (w + u) / 2, which bounds what each counts, and a step for each: both spread
+    /// evenly (systematic resampling).
+    func draw(_ count: Int, steps: Int, beta: Double, _ seeds: Seeds) -> Draw {
+        let weights = Weights(scores: state.scores, logRatios: state.logRatios, prompts: state.prompts, beta: beta)
+        let chances = zip(weights.target, weights.pretrained).map { ($0 + $1) / 2 }
+        let stride = chances.reduce(0, +) / Double(count)
+        var images: [Int] = []
+        var sum = 0.0
+        let start = seeds.uniform(.prompt)
+        for (k, chance) in chances.enumerated() {
+            sum += chance
+            while images.count < count, (Double(images.count) + start) * stride < sum { images.append(k) }
+        }
+        // The last may be missed by rounding.
+        images += Array(repeating: chances.count - 1, count: count - images.count)
+        let spread = seeds.uniform(.shuffle)
+        let places = seeds.permutation(.shuffle, epoch: 0, count: count)
+        return Draw(
+            images: images, steps: places.map { min(steps - 1, Int((Double($0) + spread) * Double(steps) / Double(count))) },
+            target: images.map { Float(weights.target[$0] / chances[$0]) },
+            pretrained: images.map { Float(weights.pretrained[$0] / chances[$0]) }, effectiveShare: weights.effectiveShare)
+    }
+
+    /// Returns the ends of trajectories, float32 [n, C, H, W], on the model's device, and their text.
+    /// - Throws: errors of `DiffusionModel.encode`.
+    func images(_ places: [Int], of model: any DiffusionModel) throws -> (ends: Tensor, conditioning: Conditioning?) {
+        if text == nil {
+            let prompts = Array(Set(state.prompts)).sorted()
+            text = (try model.encode(prompts), Dictionary(uniqueKeysWithValues: zip(prompts, 0...)))
+            model.releaseTextEncoder()
+        }
+        let rows = places.map { text!.places[state.prompts[$0]]! }
+        return (ends!.rows(places).to(model.device), text!.conditioning?.rows(rows))
+    }
+
+    /// Computes the losses of noised images, [n], differentiable in the first.
+    /// - Parameters:
+    ///   - predicted: the noise predictions of the policy and of the pretrained model, [n, C, H, W] each.
+    ///   - noise: epsilon*, [n, C, H, W].
+    ///   - target: w, float32 [n].
+    ///   - pretrained: u, float32 [n].
+    static func loss(_ predicted: Tensor, pretrained base: Tensor, noise: Tensor, target: Tensor, u: Tensor) -> Tensor {
+        let dimensions = Array(1..<predicted.rank)
+        let d = predicted - base
+        return target * d.square().mean(dimensions) - (target - u) * (d * (noise - base)).mean(dimensions) * 2
+    }
+
+    var tensors: [String: Tensor] {
+        get { ends.map { ["replay.ends": $0] } ?? [:] }
+        set {
+            ends = newValue["replay.ends"]
+            text = nil
+        }
+    }
+}

@@ -1,0 +1,117 @@
+import AnalyticWorld
+import Foundation
+import Tensors
+import TestSupport
+import Testing
+
+@testable import DAGCore
+
+@Suite struct ReplayTests {
+    /// The noise that replay asks for has the mean of P_F(x' | x) be that of P_B(x' | x, x_0), by Bayes' rule from the two
+    /// densities of P_B; and x has the mean and deviation of P_B from the end to x, step by step.
+    @Test(arguments: ["leading", "trailing"], [true, false]) func theBackwardKernel(spacing: String, endsAtOne: Bool) throws {
+        let scheduler = try scheduler([
+            "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timestep_spacing": spacing, "steps_offset": 1,
+            "set_alpha_to_one": endsAtOne, "clip_sample": false,
+        ])
+        let kernel = try DDIMKernel(scheduler: scheduler, steps: 10, eta: 1, reduction: .sum, sampleRank: 2)
+        let last = kernel.transitions - 1
+        let (end, fresh) = (0.7, -0.4)
+        // Mean and variance of P_B(x | x_0) of the state after a step; of the chain's end first.
+        var (mean, variance) = (end, 0.0)
+        for k in stride(from: last, through: 0, by: -1) {
+            let a = kernel.steps[k].alpha / kernel.steps[k].alphaNext
+            let (x, noise) = kernel.replay(
+                Tensor([Float(end)], shape: [1, 1]), noise: Tensor([Float(fresh)], shape: [1, 1]), steps: Tensor([Int64(k)]))
+            let deviation = (a * variance + 1 - a).squareRoot()
+            let point = Double(try x.item())
+            #expect(abs(point - (a.squareRoot() * mean + deviation * fresh)) < 1e-5)
+            // The product of Normal(x; sqrt(a) x', 1 - a) and Normal(x'; mean, variance).
+            let posterior =
+                variance == 0
+                ? mean
+                : (mean / variance + a.squareRoot() * point / (1 - a)) / (1 / variance + a / (1 - a))
+            let next = kernel.sample(noise, x: x, noise: Tensor.zeros([1, 1]), steps: Tensor([Int64(k)])).next
+            #expect(abs(Double(try next.item()) - posterior) < 2e-5, "step \(k)")
+            (mean, variance) = (a.squareRoot() * mean, a * variance + 1 - a)
+        }
+    }
+
+    @Test func weights() throws {
+        // Prompt a: exp(2 s - l) = 1, 3; exp(-l) = 1, 1/3. Prompt b: one image, whose weights are one whatever they are.
+        let (two, three) = (Float(0.5) * log(9), Float(log(3.0)))
+        let weights = Replay.Weights(scores: [0, two, 1e4], logRatios: [0, three, -50], prompts: ["a", "a", "b"], beta: 2)
+        for (found, expected) in zip(weights.target + weights.pretrained, [0.5, 1.5, 1, 1.5, 0.5, 1]) {
+            #expect(abs(found - expected) < 1e-6)
+        }
+        #expect(abs(weights.effectiveShare - 9 / (3 * (0.25 + 2.25 + 1))) < 1e-6)
+        let extreme = Replay.Weights(scores: [-3e30, 3e30, 0], logRatios: [0, 0, 0], prompts: ["", "", ""], beta: 100)
+        #expect(extreme.target == [0, 3, 0] && extreme.pretrained == [1, 1, 1])
+    }
+
+    @Test func draws() throws {
+        let replay = Replay(capacity: 3)
+        let ends = Tensor.zeros([4, 1, 1, 1])
+        // The first is beyond the capacity, and one has no score.
+        replay.keep(ends.narrow(0, 0, 1), scores: [9], logRatios: [0], prompts: ["a"])
+        replay.keep(ends, scores: [0, .nan, Float(log(3.0)), 0], logRatios: [0, 0, 0, 0], prompts: ["a", "a", "a", "b"])
+        #expect(replay.state.prompts == ["a", "a", "b"] && replay.tensors["replay.ends"]?.size(0) == 3)
+        let draw = replay.draw(600, steps: 4, beta: 1, Seeds(3))
+        // w = 1/2, 3/2, 1; u = 1; chances of (w + u) / 2.
+        #expect((0..<3).map { image in draw.images.count { $0 == image } } == [150, 250, 200])
+        #expect((0..<4).map { step in draw.steps.count { $0 == step } } == [150, 150, 150, 150])
+        for (k, image) in draw.images.enumerated() {
+            #expect(abs(draw.target[k] - [2 / 3.0, 1.2, 1][image]) < 1e-6)
+            #expect(abs(draw.pretrained[k] - [4 / 3.0, 0.8, 1][image]) < 1e-6)
+        }
+        // Steps do not follow the images.
+        #expect(Set(zip(draw.images, draw.steps).map { $0 * 4 + $1 }).count == 12)
+    }
+
+    /// The loss is what its two terms say, up to what does not depend on theta.
+    @Test func theLoss() throws {
+        let generator = Generator(seed: 1)
+        let parts = (0..<3).map { _ in Tensor.randn([2, 1, 2, 3], generator: generator) }
+        let (w, u) = (Tensor([0.3, 1.8] as [Float]), Tensor([1.1, 0.4] as [Float]))
+        func difference(_ moved: Tensor, _ loss: (Tensor) -> Tensor) throws -> [Float] { try (loss(moved) - loss(parts[0])).array() }
+        let moved = parts[0] + Tensor.randn([2, 1, 2, 3], generator: generator)
+        let found = try difference(moved) { Replay.loss($0, pretrained: parts[1], noise: parts[2], target: w, u: u) }
+        let expected = try difference(moved) {
+            (w - u) * ($0 - parts[2]).square().mean([1, 2, 3]) + u * ($0 - parts[1]).square().mean([1, 2, 3])
+        }
+        for (a, b) in zip(found, expected) { #expect(abs(a - b) < 1e-5) }
+    }
+
+    /// With beta 0 the target is the pretrained model: nothing is learned, to the bit.
+    @Test func betaZeroLearnsNothing() throws {
+        let folder = try TemporaryFolder()
+        let configuration = smallConfiguration {
+            ($0.algorithm, $0.target, $0.replayUpdates, $0.beta, $0.epochs) = (.dagReplay, .anchored, 2, 0, 1)
+        }
+        let trainer = try trainer(configuration, folder)
+        var norms: [Double] = []
+        trainer.onStep = { norms.append($0.policyGradNorm) }
+        try trainer.run()
+        #expect(norms == [0, 0])
+    }
+
+    /// On a line whose target is known, the modes get their shares; the first epoch's images are the pretrained model's.
+    @Test(.slow) func modesGetTheirShares() throws {
+        let (folder, world) = (try TemporaryFolder(), AnalyticWorld(.anchored))
+        let configuration = world.configuration {
+            ($0.algorithm, $0.steps, $0.epochs, $0.batchesPerEpoch, $0.replayUpdates) = (.dagReplay, 25, 2, 8, 300)
+            ($0.trainBatchSize, $0.learningRate) = (256, 1e-3)
+        }
+        let trainer = try world.trainer(configuration, folder: folder.url)
+        let samples = 8192
+        let truth = world.truth(beta: 1, pretrained: try world.levels(trainer, samples: samples))
+        func distance() throws -> Double {
+            AnalyticWorld.totalVariation(AnalyticWorld.histogram(try world.levels(trainer, samples: samples)), truth)
+        }
+        let before = try distance()
+        try trainer.run()
+        let after = try distance()
+        print("replay", before, after)
+        #expect(before > 0.25 && after < 0.1)
+    }
+}
