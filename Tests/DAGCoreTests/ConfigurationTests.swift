@@ -171,7 +171,7 @@ import Testing
         let positive = ["learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda"]
         let whole = [
             "epochs", "sample_batch_size", "batches_per_epoch", "images_per_prompt", "train_batch_size", "gradient_accumulation_steps",
-            "lora_rank", "steps", "checkpoint_every",
+            "lora_rank", "steps", "checkpoint_every", "flow_every",
         ]
         for setting in TrainingConfiguration.settings where Double(setting.text(of: TrainingConfiguration())) != nil {
             let zero = try configuration(setting, "0")
@@ -200,6 +200,12 @@ import Testing
                     $0.algorithm = .dagTB
                     $0.forwardLooking = .current
                 }
+            ),
+            ("--flow-every is for dag-db, dag-kl and dag-subtb; dag-tb has", { ($0.algorithm, $0.flowEvery) = (.dagTB, 2) }),
+            ("--flow-every is for dag-db, dag-kl and dag-subtb; ddpo learns no flow", { ($0.algorithm, $0.flowEvery) = (.ddpo, 2) }),
+            (
+                "--flow-every 2 needs the scores of several transitions at once: use --forward-looking rollout",
+                { ($0.flowEvery, $0.forwardLooking) = (2, .current) }
             ),
             (
                 "does not divide into prompts of --images-per-prompt 3",

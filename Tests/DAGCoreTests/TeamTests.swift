@@ -196,7 +196,7 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
             ($0.algorithm, $0.forwardLooking) = (.dagKL, .current)
         },
         Case(testDescription: "dag-tb, drop", reward: specification("on_failure=drop"), failing: 20) { $0.algorithm = .dagTB },
-        Case(testDescription: "dag-subtb") { $0.algorithm = .dagSubTB },
+        Case(testDescription: "dag-subtb, flow at some states") { ($0.algorithm, $0.steps, $0.flowEvery) = (.dagSubTB, 3, 2) },
         Case(testDescription: "ddpo, per-prompt statistics") { ($0.algorithm, $0.perPromptStatistics) = (.ddpo, true) },
     ]
 

@@ -14,6 +14,8 @@ final class Learner {
     let kernel: any TransitionKernel
     let lora: LoRAAdapters
     let algorithm: any Algorithm
+    /// The states whose flow the algorithm learns.
+    let flowStates: FlowStates
     let policyOptimizer: AdamW
     /// Trains the state flow; nil for algorithms without one.
     let flowOptimizer: AdamW?
@@ -47,7 +49,8 @@ final class Learner {
             rank: configuration.loraRank, seed: seeds(.loraInitialization), attachingTo: model.linears, device: model.device)
         policyOptimizer = AdamW(
             lora.parameters, learningRate: configuration.learningRate, weightDecay: configuration.weightDecay)
-        algorithm = try configuration.algorithm.make(configuration) {
+        flowStates = configuration.algorithm.flowStates(configuration, transitions: kernel.transitions)
+        algorithm = try configuration.algorithm.make(configuration, flowStates) {
             let store = ParameterStore(seed: seeds(.flowInitialization), device: model.device)
             return try makeFlow?(store) ?? StateFlow(store, beside: model)
         }
@@ -58,8 +61,8 @@ final class Learner {
 
     /// Whether the algorithm has a state flow, and so needs scores of predicted data.
     var usesFlow: Bool { flowOptimizer != nil }
-    /// Whether the rollout is to score predicted data.
-    var wantsLookahead: Bool { usesFlow && configuration.forwardLooking == .rollout }
+    /// The states whose predicted data the rollout is to score.
+    var lookahead: [Int] { configuration.forwardLooking == .rollout ? flowStates.predicted : [] }
 
     /// Makes one step of both optimisers on all transitions of some trajectories, of which each rank has some
     /// groups.
@@ -85,19 +88,19 @@ final class Learner {
         }
         var sums = StepSums()
         var gradients = OrderedSum(count: groups.count)
-        let ranges = stepRanges
+        let passes = passes(over: Array(0..<kernel.transitions))
         for place in own {
             // From data to noise: the score at a transition's later state is known from the pass before.
-            var laterScores = groups[place].map { epoch.rollout.scores.final[$0] }
-            for (number, range) in ranges.reversed().enumerated() {
-                monitor.report(.training, (place - own.lowerBound) * ranges.count + number, of: own.count * ranges.count)
+            var scores = [kernel.transitions: groups[place].map { epoch.rollout.scores.final[$0] }]
+            for (number, steps) in passes.reversed().enumerated() {
+                monitor.report(.training, (place - own.lowerBound) * passes.count + number, of: own.count * passes.count)
                 try monitor.throwIfCancelled()
                 let pass = try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
-                    try self.pass(TransitionBatch(epoch, groups[place], range, model, kernel), epoch, laterScores: laterScores)
+                    try self.pass(TransitionBatch(epoch, groups[place], steps, model, kernel), epoch, laterScores: scores)
                 }
                 try (pass.weightedLoss.sum() / Double(max(1, kept))).backward()
                 try sums.add(pass)
-                laterScores = pass.firstScores
+                scores = pass.scores
             }
             gradients.add(takeGradients(), of: place)
         }
@@ -133,19 +136,20 @@ final class Learner {
         let weightedLoss: Tensor
         let transitions: Transitions
         let metrics: [String: [Float]]
-        /// Scores of the predicted data at the first (noisiest) state of the range, [trajectories].
-        let firstScores: [Float]
+        /// Scores at the states with a flow from the pass on, [trajectories] each, by state.
+        let scores: [Int: [Float]]
         /// The rewards' answer on data predicted in this pass; nil if the rollout's scores were used.
         let report: RewardReport?
     }
 
     /// Computes the losses of a batch of transitions with the current weights.
-    /// - Parameter laterScores: scores at the state after the range, [trajectories].
+    /// - Parameter laterScores: scores at states after the batch, [trajectories] each, by state.
     /// - Throws: an error of a reward, `TensorError`.
-    func pass(_ batch: TransitionBatch, _ epoch: ScoredEpoch, laterScores: [Float]) throws -> Pass {
+    func pass(_ batch: TransitionBatch, _ epoch: ScoredEpoch, laterScores: [Int: [Float]]) throws -> Pass {
         let (guided, conditional) = batch.denoise(guidance: configuration.guidanceScale)
-        let (lookahead, report) = try lookaheadScores(batch, epoch, conditional)
-        let transitions = transitions(batch, epoch, scores: lookahead + [laterScores], logForward: batch.logForward(guided))
+        let (own, report) = try scoresOfStates(batch, epoch, conditional)
+        let scores = own.merging(laterScores) { first, _ in first }
+        let transitions = transitions(batch, epoch, scores: scores, logForward: batch.logForward(guided))
         let loss = try algorithm.loss(transitions)
         var values = loss.values
         var metrics = loss.metrics
@@ -155,16 +159,15 @@ final class Learner {
             metrics["regularization"] = try distance.detach().array()
         }
         return Pass(
-            weightedLoss: values * transitions.weight, transitions: transitions, metrics: metrics,
-            firstScores: lookahead.first ?? laterScores, report: report)
+            weightedLoss: values * transitions.weight, transitions: transitions, metrics: metrics, scores: scores, report: report)
     }
 
     /// Makes the algorithm's view of a batch.
-    /// - Parameter scores: [steps + 1][trajectories]; the last alone for algorithms without a flow.
-    func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [[Float]], logForward: Tensor) -> Transitions {
+    /// - Parameter scores: at the states with a flow, [trajectories] each, by state.
+    func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [Int: [Float]], logForward: Tensor) -> Transitions {
         let beta = configuration.beta(epoch: epoch.index)
         // A missing score has weight zero; its NaN must not reach the sums.
-        let finite = scores.map { $0.map { $0.isNaN ? 0 : $0 } }
+        let finite = scores.mapValues { $0.map { $0.isNaN ? 0 : $0 } }
         return Transitions(
             trajectories: batch.trajectories, steps: batch.steps, groupSize: min(configuration.trainBatchSize, batch.block.count),
             logForward: logForward, logForwardAtRollout: batch.logForwardAtRollout, logBackward: batch.logBackward(configuration.target),
@@ -172,41 +175,40 @@ final class Learner {
             logFlows: { batch.logFlows($0, scores: finite, beta: beta) })
     }
 
-    /// Calls `body` with all transitions of some trajectories at the scores of the rollout.
+    /// Calls `body` with all transitions of some trajectories, from noise to data, at the scores of the rollout.
     /// - Parameter isOnPolicy: whether the weights are still the rollout's, and so is log P_F.
     private func forEachPass(
         _ epoch: ScoredEpoch, _ trajectories: [Int], isOnPolicy: Bool, _ body: (Transitions) throws -> Void
     ) throws {
         for block in trajectories.chunks(of: configuration.trainBatchSize) {
-            for range in stepRanges {
+            for steps in passes(over: Array(0..<kernel.transitions)) {
                 try monitor.throwIfCancelled()
-                let batch = TransitionBatch(epoch, block, range, model, kernel)
+                let batch = TransitionBatch(epoch, block, steps, model, kernel)
                 let logForward =
                     isOnPolicy
                     ? batch.logForwardAtRollout : batch.logForward(batch.denoise(guidance: configuration.guidanceScale).guided)
-                try body(
-                    transitions(batch, epoch, scores: batch.lookaheadAtRollout + [batch.scoresAtEnd], logForward: logForward))
+                try body(transitions(batch, epoch, scores: batch.scoresAtRollout(flowStates), logForward: logForward))
             }
         }
     }
 
-    /// Scores of predicted data, [steps][trajectories], from the rollout or with the current weights.
-    private func lookaheadScores(
+    /// Returns the scores at a batch's states with a flow from the rollout, [trajectories] each, by state; or, with
+    /// the current weights, those of the predicted data at each step's state.
+    private func scoresOfStates(
         _ batch: TransitionBatch, _ epoch: ScoredEpoch, _ conditional: Tensor
-    ) throws -> ([[Float]], RewardReport?) {
-        guard usesFlow else { return ([], nil) }
-        guard configuration.forwardLooking == .current else { return (batch.lookaheadAtRollout, nil) }
+    ) throws -> ([Int: [Float]], RewardReport?) {
+        guard usesFlow, configuration.forwardLooking == .current else { return (batch.scoresAtRollout(flowStates), nil) }
         guard let scorePredictions else { throw OrderError("there is no reward to score predicted data with") }
         let images = try withoutGradients { try model.decodePrediction(batch.predictedData(conditional.detach())) }
         let report = try scorePredictions(images, epoch, batch.trajectories)
-        return (report.reward.chunks(of: batch.block.count), report)
+        let scores = report.reward.chunks(of: batch.block.count)
+        return (Dictionary(uniqueKeysWithValues: zip(batch.chosen, scores)), report)
     }
 
-    /// The steps of the passes over a group, from noise to data; the first range may be shorter.
-    private var stepRanges: [Range<Int>] {
+    /// Divides steps into those of the passes over a group, from noise to data; the first may have fewer.
+    private func passes(over steps: [Int]) -> [[Int]] {
         let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
-        let steps = min(kernel.transitions, max(1, rows / configuration.trainBatchSize))
-        return stride(from: kernel.transitions, to: 0, by: -steps).map { max(0, $0 - steps)..<$0 }.reversed()
+        return steps.reversed().chunks(of: max(1, rows / configuration.trainBatchSize)).reversed().map { $0.reversed() }
     }
 
     /// Returns the gradients of adapters and flow as one vector, and forgets them.

@@ -73,6 +73,10 @@ extension SettingGroup {
                 scores.
                 """),
         Setting(
+            "flow_every", \.flowEvery, in: .from(1), placeholder: "K",
+            help: "Give every K-th state a flow, and balance the transitions between two of them together (dag-db, dag-kl, dag-subtb).",
+            note: "Only their predictions are decoded and scored: see [what it does](algorithms/dag-tb.md#the-flow-at-some-states)."),
+        Setting(
             "prediction_decoder", \.predictionDecoder, default: "the model's own", placeholder: "dir",
             help: """
                 Folder of a small decoder (diffusers' AutoencoderTiny, such as TAESD) for predicted data (DAG); final images are always \
@@ -81,7 +85,7 @@ extension SettingGroup {
             note: "See [what it saves](algorithms/README.md#a-small-decoder-for-predictions)."),
         Setting(
             "subtb_lambda", \.subtbLambda, in: .aboveZero(to: 1), onResume: .mayChange,
-            help: "Weight of a sub-trajectory of n steps: x to the power of n (dag-subtb)."),
+            help: "Weight of a sub-trajectory of n stretches between states with a flow: x to the power of n (dag-subtb)."),
         Setting(
             "log_prob", \.logProb,
             help: "Mean or sum of log-probabilities over dimensions.",

@@ -10,11 +10,16 @@ extension TrainingConfiguration {
             throw ConfigurationError(
                 "\(setting: "train_batch_size") must be from 3 to \(Self.most), not \(trainBatchSize) (dag-kl's baseline leaves one out)")
         }
-        if [.dagTB, .dagSubTB].contains(algorithm), forwardLooking == .current {
+        if [.dagTB, .ddpo].contains(algorithm), flowEvery > 1 {
+            let reason = algorithm == .ddpo ? "learns no flow" : "has the flow at a trajectory's two ends alone"
+            throw ConfigurationError(
+                "\(setting: "flow_every") is for dag-db, dag-kl and dag-subtb; \(algorithm.rawValue) \(reason)")
+        }
+        if [.dagTB, .dagSubTB].contains(algorithm) || flowEvery > 1, forwardLooking == .current {
+            let balance: Message = flowEvery > 1 ? "\(setting: "flow_every") \(flowEvery)" : "\(setting: "algorithm") \(algorithm.rawValue)"
             throw ConfigurationError(
                 """
-                \(setting: "algorithm") \(algorithm.rawValue) needs the scores of whole trajectories at once: \
-                use \(setting: "forward_looking") rollout
+                \(balance) needs the scores of several transitions at once: use \(setting: "forward_looking") rollout
                 """)
         }
         if algorithm == .ddpo, target == .anchored {

@@ -45,6 +45,8 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var clipRange = 1e-4
     /// The time at which predicted data is scored.
     package var forwardLooking = ForwardLooking.rollout
+    /// Transitions K between the states that have a flow; 1: every state has one.
+    package var flowEvery = 1
     /// Folder of an AutoencoderTiny that decodes predicted data; empty: the model's own autoencoder does.
     package var predictionDecoder = ""
     /// Factor by which the weight of a sub-trajectory falls with each step, in sub-trajectory balance.
