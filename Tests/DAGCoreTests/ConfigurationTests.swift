@@ -168,7 +168,7 @@ import Testing
 
     /// The limits of each setting, and the rules that connect several.
     @Test func limits() throws {
-        let positive = ["learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda"]
+        let positive = ["learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda", "timestep_fraction"]
         let whole = [
             "epochs", "sample_batch_size", "batches_per_epoch", "images_per_prompt", "train_batch_size", "gradient_accumulation_steps",
             "lora_rank", "steps", "checkpoint_every", "flow_every",
@@ -207,6 +207,12 @@ import Testing
                 "--flow-every 2 needs the scores of several transitions at once: use --forward-looking rollout",
                 { ($0.flowEvery, $0.forwardLooking) = (2, .current) }
             ),
+            ("--timestep-fraction below 1 is for sums over transitions", { ($0.algorithm, $0.timestepFraction) = (.dagSubTB, 0.5) }),
+            ("--timestep-fraction below 1 is for sums over transitions", { ($0.flowEvery, $0.timestepFraction) = (2, 0.5) }),
+            (
+                "--timestep-fraction below 1 leaves out states whose scores",
+                { ($0.forwardLooking, $0.timestepFraction) = (.current, 0.5) }
+            ),
             (
                 "does not divide into prompts of --images-per-prompt 3",
                 { $0.imagesPerPrompt = 3 }
@@ -229,7 +235,7 @@ import Testing
     @Test func aRunKeepsWhatItsCheckpointDependsOn() throws {
         let mayChange: Set = [
             "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "kl_coefficient", "unet_regularization",
-            "clip_range", "subtb_lambda", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device",
+            "clip_range", "subtb_lambda", "timestep_fraction", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device",
             "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts", "evaluation_steps",
             "sample_every", "checkpoint_every",
         ]

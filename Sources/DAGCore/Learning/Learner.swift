@@ -61,11 +61,12 @@ final class Learner {
 
     /// Whether the algorithm has a state flow, and so needs scores of predicted data.
     var usesFlow: Bool { flowOptimizer != nil }
+    /// Transitions of each trajectory that are trained on.
+    var transitionsPerTrajectory: Int { max(1, Int((configuration.timestepFraction * Double(kernel.transitions)).rounded())) }
     /// The states whose predicted data the rollout is to score.
     var lookahead: [Int] { configuration.forwardLooking == .rollout ? flowStates.predicted : [] }
 
-    /// Makes one step of both optimisers on all transitions of some trajectories, of which each rank has some
-    /// groups.
+    /// Makes one step of both optimisers on some trajectories, of which each rank has some groups.
     /// - Parameters:
     ///   - trajectories: by their places in the epoch.
     ///   - update: optimiser steps of this epoch before this one.
@@ -79,7 +80,7 @@ final class Learner {
             flowOptimizer?.clearGradients()
         }
         // The mean is without dropped trajectories and, below, transitions whose predictions get no score.
-        let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * kernel.transitions
+        let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * transitionsPerTrajectory
         let groups = trajectories.chunks(of: configuration.trainBatchSize)
         let own = team.share(of: groups.count)
         let ownTrajectories = Array(groups[own].joined())
@@ -88,8 +89,8 @@ final class Learner {
         }
         var sums = StepSums()
         var gradients = OrderedSum(count: groups.count)
-        let passes = passes(over: Array(0..<kernel.transitions))
         for place in own {
+            let passes = passes(over: steps(of: groups[place], epoch: epoch.index))
             // From data to noise: the score at a transition's later state is known from the pass before.
             var scores = [kernel.transitions: groups[place].map { epoch.rollout.scores.final[$0] }]
             for (number, steps) in passes.reversed().enumerated() {
@@ -203,6 +204,16 @@ final class Learner {
         let report = try scorePredictions(images, epoch, batch.trajectories)
         let scores = report.reward.chunks(of: batch.block.count)
         return (Dictionary(uniqueKeysWithValues: zip(batch.chosen, scores)), report)
+    }
+
+    /// Returns the steps at which a group of trajectories is trained, ascending: `transitionsPerTrajectory` of them,
+    /// evenly spaced from a random start. Each step is as likely as any other, so that the mean over these is
+    /// unbiased for the mean over all.
+    func steps(of group: [Int], epoch: Int) -> [Int] {
+        let count = Double(transitionsPerTrajectory)
+        // 32 bits, so that no product is rounded up to the end.
+        let start = Double(Seeds(configuration.seed)(.timesteps, epoch: epoch, index: group[0]) >> 32) * 0x1p-32
+        return (0..<transitionsPerTrajectory).map { Int((Double($0) + start) * Double(kernel.transitions) / count) }
     }
 
     /// Divides steps into those of the passes over a group, from noise to data; the first may have fewer.

@@ -151,7 +151,7 @@ final class RunRecorder {
     func metrics(_ sums: StepSums, _ epoch: ScoredEpoch, _ summary: EpochSummary, _ state: TrainingState) -> StepMetrics {
         let scores = epoch.rollout.scores
         let score = Moments(evaluator.total(scores.objectives))
-        let trained = (state.update - summary.firstUpdate) * configuration.trajectoriesPerUpdate * learner.kernel.transitions
+        let trained = (state.update - summary.firstUpdate) * configuration.trajectoriesPerUpdate * learner.transitionsPerTrajectory
         return StepMetrics(
             epoch: epoch.index, step: state.step - 1, rewardMean: score.mean, rewardStd: score.deviation,
             objectives: means(scores.objectives), diversity: summary.diversity, baseDivergence: summary.baseDivergence,

@@ -123,6 +123,10 @@ extension SettingGroup {
             help: "Groups an optimiser step, each with all its timesteps.", note: "b × k trajectories must divide B × M."),
         Setting("steps", \.steps, in: .from(1), help: "Denoising steps."),
         Setting(
+            "timestep_fraction", \.timestepFraction, in: .aboveZero(to: 1), onResume: .mayChange,
+            help: "Share of each trajectory's transitions that is trained on, others for each group (dag-db, dag-kl, ddpo).",
+            note: "An update takes that share of the time; see [the choice](algorithms/README.md#a-share-of-the-transitions)."),
+        Setting(
             "eta", \.eta, in: .aboveZero(because: "without noise there is no density to train"),
             help: "Scale of the sampling noise.", note: "Must be above 0: without noise there is no density to train."),
         Setting(

@@ -22,6 +22,20 @@ extension TrainingConfiguration {
                 \(balance) needs the scores of several transitions at once: use \(setting: "forward_looking") rollout
                 """)
         }
+        if timestepFraction < 1, [.dagTB, .dagSubTB].contains(algorithm) || flowEvery > 1 {
+            throw ConfigurationError(
+                """
+                \(setting: "timestep_fraction") below 1 is for sums over transitions: dag-db and dag-kl with \
+                \(setting: "flow_every") 1, and ddpo; a balance of several transitions needs all of them
+                """)
+        }
+        if timestepFraction < 1, algorithm != .ddpo, forwardLooking == .current {
+            throw ConfigurationError(
+                """
+                \(setting: "timestep_fraction") below 1 leaves out states whose scores the transitions before them need: \
+                use \(setting: "forward_looking") rollout
+                """)
+        }
         if algorithm == .ddpo, target == .anchored {
             throw ConfigurationError("\(setting: "target") anchored is for the dag algorithms; ddpo maximises the score")
         }

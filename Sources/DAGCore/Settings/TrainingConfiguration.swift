@@ -77,6 +77,8 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var gradientAccumulationSteps = 4
     /// Denoising steps of a trajectory.
     package var steps = 50
+    /// Share of a trajectory's transitions that is trained on.
+    package var timestepFraction = 1.0
     /// Scale of the sampling noise; 1 is the DDPM chain.
     package var eta = 1.0
     /// Scale w of classifier-free guidance, in sampling and training.
