@@ -113,7 +113,7 @@ package final class Trainer {
             throw OrderError("all \(configuration.epochs) epochs are done; to train on, resume with more epochs")
         }
         let start = ContinuousClock.now
-        let pending = try team.together("roll out") { try collector.rollOut(epoch: state.epoch, lookahead: learner.wantsLookahead) }
+        let pending = try team.together("roll out") { try collector.rollOut(epoch: state.epoch, lookahead: learner.lookahead) }
         stage = .sampled(pending, start: start)
     }
 

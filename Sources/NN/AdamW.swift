@@ -4,7 +4,7 @@ import Tensors
 package struct AdamW {
     /// The trained tensors, in the order of the names in a checkpoint.
     package let parameters: [(name: String, tensor: Tensor)]
-    /// The step size, constant over the run.
+    /// The step size.
     package let learningRate: Double
     private let weightDecay: Double
     private let moments: (first: [Tensor], second: [Tensor])
@@ -33,10 +33,12 @@ package struct AdamW {
     }
 
     /// Makes one step and keeps the gradients.
+    /// - Parameter factor: of the learning rate.
     /// - Throws: `TensorError` if an operation on tensors failed.
-    package func step() throws {
+    package func step(_ factor: Double = 1) throws {
         try Tensor.adamW(
-            tensors, moments: moments, steps: steps, learningRate: learningRate, betas: (0.9, 0.999), weightDecay: weightDecay, eps: 1e-8)
+            tensors, moments: moments, steps: steps, learningRate: learningRate * factor, betas: (0.9, 0.999), weightDecay: weightDecay,
+            eps: 1e-8)
     }
 
     /// Number of trained numbers.

@@ -6,6 +6,9 @@ import Testing
 @testable import DAGCore
 
 @Suite struct AlgorithmTests {
+    /// The states of a trajectory of one transition.
+    private let single = FlowStates(transitions: 1, spacing: 1)
+
     /// Proposition 2: on on-policy data the expected gradients of DAG-DB and DAG-KL agree.
     ///
     /// A policy Normal(theta, 1) in one dimension and arbitrary bounded flows: with r = -delta, DAG-DB's
@@ -33,7 +36,7 @@ import Testing
             return (try #require(parameter.grad).item(), Moments(residuals).deviation)
         }
         let balance = try gradient(DetailedBalance(flow: NoFlow()))
-        let divergence = try gradient(DetailedBalanceKL(flow: NoFlow(), coefficient: 1, clipRange: 0.5))
+        let divergence = try gradient(DetailedBalanceKL(flow: NoFlow(), single, coefficient: 1, clipRange: 0.5))
         let expected = balance.gradient / 2
         #expect(abs(expected) > 0.05)
         #expect(abs(divergence.gradient * divergence.deviation - expected) < 0.03 * abs(expected) + 2e-3)
@@ -56,7 +59,7 @@ import Testing
         #expect(try now.grad!.array(Float.self) == delta.map { 2 * $0 })
         #expect(try next.grad!.array(Float.self) == delta.map { -2 * $0 })
         for tensor in [forward, now, next] { tensor.clearGrad() }
-        try DetailedBalanceKL(flow: NoFlow(), coefficient: 0, clipRange: 0.1).loss(transitions).values.sum().backward()
+        try DetailedBalanceKL(flow: NoFlow(), single, coefficient: 0, clipRange: 0.1).loss(transitions).values.sum().backward()
         #expect(try forward.grad!.array(Float.self) == [0, 0, 0])
         #expect(try now.grad!.array(Float.self) == delta.map { 2 * $0 })
         for tensor in [forward, now, next] { tensor.clearGrad() }

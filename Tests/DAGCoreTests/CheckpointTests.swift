@@ -42,7 +42,8 @@ import Testing
             let ddpo = DDPO(clipRange: 1, usesPromptStatistics: true)
             try checkpoint.restore(ddpo)
             #expect(ddpo.state.advantages == [0.5])
-            try checkpoint.restore(TrajectoryBalance(flow: NoFlow(), lambda: nil))
+            let single = FlowStates(transitions: 1, spacing: 1)
+            try checkpoint.restore(TrajectoryBalance(flow: NoFlow(), single, lambda: 0))
         }
     }
 

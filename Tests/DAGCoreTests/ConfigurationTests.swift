@@ -168,10 +168,10 @@ import Testing
 
     /// The limits of each setting, and the rules that connect several.
     @Test func limits() throws {
-        let positive = ["learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda"]
+        let positive = ["learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda", "timestep_fraction"]
         let whole = [
             "epochs", "sample_batch_size", "batches_per_epoch", "images_per_prompt", "train_batch_size", "gradient_accumulation_steps",
-            "lora_rank", "steps", "checkpoint_every", "replay_updates",
+            "lora_rank", "steps", "checkpoint_every", "flow_every", "replay_updates",
         ]
         for setting in TrainingConfiguration.settings where Double(setting.text(of: TrainingConfiguration())) != nil {
             let zero = try configuration(setting, "0")
@@ -206,6 +206,18 @@ import Testing
                 "--prediction-decoder is for algorithms with a state flow; dag-replay",
                 { ($0.algorithm, $0.target, $0.predictionDecoder) = (.dagReplay, .anchored, "x") }
             ),
+            ("--flow-every is for dag-db, dag-kl and dag-subtb; dag-tb has", { ($0.algorithm, $0.flowEvery) = (.dagTB, 2) }),
+            ("--flow-every is for dag-db, dag-kl and dag-subtb; ddpo learns no flow", { ($0.algorithm, $0.flowEvery) = (.ddpo, 2) }),
+            (
+                "--flow-every 2 needs the scores of several transitions at once: use --forward-looking rollout",
+                { ($0.flowEvery, $0.forwardLooking) = (2, .current) }
+            ),
+            ("--timestep-fraction below 1 is for sums over transitions", { ($0.algorithm, $0.timestepFraction) = (.dagSubTB, 0.5) }),
+            ("--timestep-fraction below 1 is for sums over transitions", { ($0.flowEvery, $0.timestepFraction) = (2, 0.5) }),
+            (
+                "--timestep-fraction below 1 leaves out states whose scores",
+                { ($0.forwardLooking, $0.timestepFraction) = (.current, 0.5) }
+            ),
             (
                 "does not divide into prompts of --images-per-prompt 3",
                 { $0.imagesPerPrompt = 3 }
@@ -227,11 +239,11 @@ import Testing
     /// A setting is fixed unless it is in this list.
     @Test func aRunKeepsWhatItsCheckpointDependsOn() throws {
         let mayChange: Set = [
-            "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "kl_coefficient", "unet_regularization",
-            "clip_range", "replay_updates", "replay_buffer_size", "subtb_lambda", "per_prompt_statistics", "weight_decay", "max_grad_norm",
-            "epochs", "device", "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts",
-            "evaluation_steps",
-            "sample_every", "checkpoint_every",
+            "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "lr_scheduler", "lr_warmup_steps",
+            "kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "replay_buffer_size", "subtb_lambda",
+            "timestep_fraction", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device", "max_rows_per_pass",
+            "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts", "evaluation_steps", "sample_every",
+            "checkpoint_every",
         ]
         let old = smallConfiguration()
         try old.validate(continuing: old)
@@ -255,6 +267,20 @@ import Testing
             $0.epochs = 8
         }
         #expect((0..<8).map(c.beta(epoch:)) == [0, 25, 50, 75, 100, 100, 100, 100])
+    }
+
+    /// Factors of three steps of warm-up and five more, as diffusers' get_scheduler gives them.
+    @Test func learningRatesAreThoseOfDiffusers() {
+        let after: [(LearningRateScheduler, [Double])] = [
+            (.constant, [1, 1, 1, 1, 1]), (.linear, [1, 0.8, 0.6, 0.4, 0.2]), (.cosine, [1, 0.904508, 0.654508, 0.345492, 0.095492]),
+        ]
+        for (scheduler, factors) in after {
+            let configuration = smallConfiguration { ($0.epochs, $0.lrScheduler, $0.lrWarmupSteps) = (4, scheduler, 3) }
+            #expect(configuration.updatesPerEpoch == 2)
+            for (step, expected) in ([0, 0.333333, 0.666667] + factors).enumerated() {
+                #expect(abs(configuration.learningRateFactor(step: step) - expected) < 1e-6)
+            }
+        }
     }
 
     /// The tables of docs/configuration.md are written from the settings by `make docs-tables`.

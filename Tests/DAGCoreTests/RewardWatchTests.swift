@@ -118,7 +118,7 @@ import Testing
             var sums = StepSums()
             try sums.add(
                 Learner.Pass(
-                    weightedLoss: numbers, transitions: transitions, metrics: ["clip_fraction": clipped], firstScores: [], report: nil))
+                    weightedLoss: numbers, transitions: transitions, metrics: ["clip_fraction": clipped], scores: [:], report: nil))
             sums.policyGradNorm = norm
             return watch.observe(sums)
         }

@@ -196,11 +196,13 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
             ($0.algorithm, $0.forwardLooking) = (.dagKL, .current)
         },
         Case(testDescription: "dag-tb, drop", reward: specification("on_failure=drop"), failing: 20) { $0.algorithm = .dagTB },
-        Case(testDescription: "dag-subtb") { $0.algorithm = .dagSubTB },
+        Case(testDescription: "dag-subtb, flow at some states") { ($0.algorithm, $0.steps, $0.flowEvery) = (.dagSubTB, 3, 2) },
         Case(testDescription: "dag-replay, drop", reward: specification("on_failure=drop"), failing: 5) {
             ($0.algorithm, $0.target, $0.replayUpdates) = (.dagReplay, .anchored, 2)
         },
-        Case(testDescription: "ddpo, per-prompt statistics") { ($0.algorithm, $0.perPromptStatistics) = (.ddpo, true) },
+        Case(testDescription: "ddpo, per-prompt statistics, half of the transitions") {
+            ($0.algorithm, $0.perPromptStatistics, $0.timestepFraction) = (.ddpo, true, 0.5)
+        },
     ]
 
     /// Four groups of three trajectories an optimiser step, and batches of three everywhere.

@@ -11,28 +11,45 @@ import Testing
     private let folders = [0, 1].compactMap { _ in try? TemporaryFolder() }
 
     /// The loss by its definition, in double precision.
-    private func loss(_ residuals: [Double], lambda: Double?) -> Double {
-        let count = residuals.count
-        func square(_ i: Int, _ j: Int) -> Double { pow(residuals[i..<j].reduce(0, +), 2) }
-        guard let lambda else { return square(0, count) }
-        let pairs = (0..<count).flatMap { i in (i + 1...count).map { (i, $0) } }
-        let total = pairs.reduce(0) { $0 + pow(lambda, Double($1.1 - $1.0)) }
-        return pairs.reduce(0) { $0 + pow(lambda, Double($1.1 - $1.0)) / total * square($1.0, $1.1) }
+    private func loss(_ residuals: [Double], lambda: Double) -> Double {
+        let pairs = pairs(residuals.count, lambda)
+        return pairs.reduce(0) { $0 + $1.weight * pow(residuals[$1.from..<$1.to].reduce(0, +), 2) }
     }
 
-    @Test(arguments: [nil, 0.3, 0.9, 1.0]) func lossAndSlopes(lambda: Double?) {
-        let residuals = [0.5, -1.25, 2, 0.125, -0.75, 1.5]
-        let (value, slopes) = TrajectoryBalance.balance(residuals.map(Float.init), lambda: lambda)
-        #expect(abs(Double(value) - loss(residuals, lambda: lambda)) < 1e-5)
+    /// The stretches of all lengths and their weights, whose sum is 1.
+    private func pairs(_ count: Int, _ lambda: Double) -> [(from: Int, to: Int, weight: Double)] {
+        let all = (0..<count).flatMap { i in (i + 1...count).map { (from: i, to: $0, weight: pow(lambda, Double($0 - i - 1))) } }
+        let total = all.reduce(0) { $0 + $1.weight }
+        return all.map { ($0.from, $0.to, $0.weight / total) }
+    }
+
+    @Test(arguments: [0, 0.3, 0.9, 1.0], [[0.5, -1.25, 2, 0.125, -0.75, 1.5], [0.75]])
+    func lossAndSlopes(lambda: Double, residuals: [Double]) {
+        let (value, slopes) = StretchBalances.balance(residuals, lambda: lambda)
+        #expect(abs(value - loss(residuals, lambda: lambda)) < 1e-12)
         for t in residuals.indices {
             func moved(_ by: Double) -> Double {
                 var changed = residuals
                 changed[t] += by
                 return loss(changed, lambda: lambda)
             }
-            let slope = (moved(1e-4) - moved(-1e-4)) / 2e-4 * Double(residuals.count)
-            #expect(abs(Double(slopes[t]) - slope) < 1e-3, "\(t)")
+            #expect(abs(slopes[t] - (moved(1e-4) - moved(-1e-4)) / 2e-4) < 1e-8, "\(t)")
         }
+    }
+
+    /// The states with a flow, and the transitions between them.
+    @Test func statesWithAFlow() {
+        let states = FlowStates(transitions: 7, spacing: 3)
+        #expect(states.predicted == [0, 3, 6] && states.stretches == 3 && !states.areAll)
+        #expect((0..<7).map(states.stretch) == [0, 0, 0, 1, 1, 1, 2])
+        let scores = RolloutScores(final: [9], lookahead: [[1], [2], [3]])
+        #expect((0...7).map { states.scores(scores, at: $0)?[0] } == [1, nil, nil, 2, nil, nil, 3, 9])
+        let all = FlowStates(transitions: 3, spacing: 1)
+        #expect(all.predicted == [0, 1, 2] && all.stretches == 3 && all.areAll)
+        let ends = FlowStates(transitions: 3, spacing: 50)
+        #expect(ends.predicted == [0] && ends.stretches == 1 && (0..<3).map(ends.stretch) == [0, 0, 0])
+        let end = FlowStates(transitions: 3, spacing: nil)
+        #expect(end.predicted == [] && end.stretches == 1)
     }
 
     /// A trainer whose first epoch is scored.
@@ -49,15 +66,21 @@ import Testing
         return (trainer, try scoredEpoch(trainer))
     }
 
+    private static let balanced: [(AlgorithmName, Int)] = [(.dagTB, 1), (.dagSubTB, 1), (.dagSubTB, 3), (.dagDB, 3), (.dagKL, 3)]
+
     /// The step from many small passes is the step from one graph over all transitions, with the weights of
-    /// the rollout and with others.
-    @Test(.slow, arguments: [AlgorithmName.dagTB, .dagSubTB], [0, 1]) func theWholeGraphGivesTheSameStep(
-        algorithm: AlgorithmName, update: Int
-    )
-        throws
-    {
-        let (trainer, epoch) = try sampled { ($0.algorithm, $0.maxRowsPerPass) = (algorithm, 16) }
-        let (naive, _) = try sampled(1) { ($0.algorithm, $0.maxRowsPerPass) = (algorithm, 1024) }
+    /// the rollout and with others. Of the four transitions three are a stretch, with a flow every third state.
+    @Test(.slow, arguments: balanced, [0, 1])
+    func theWholeGraphGivesTheSameStep(balanced: (algorithm: AlgorithmName, flowEvery: Int), update: Int) throws {
+        let algorithm = balanced.algorithm
+        func change(_ rows: Int) -> (inout TrainingConfiguration) -> Void {
+            {
+                ($0.algorithm, $0.flowEvery, $0.maxRowsPerPass) = (algorithm, balanced.flowEvery, rows)
+                ($0.clipRange, $0.klCoefficient) = (1, 2)
+            }
+        }
+        let (trainer, epoch) = try sampled(0, change(16))
+        let (naive, _) = try sampled(1, change(1024))
         if update > 0 {
             for each in [trainer, naive] { try each.update() }
         }
@@ -66,20 +89,38 @@ import Testing
 
         let learner = naive.learner
         let transitions = learner.kernel.transitions
-        let batch = TransitionBatch(epoch, chosen, 0..<transitions, learner.model, learner.kernel)
+        let batch = TransitionBatch(epoch, chosen, Array(0..<transitions), learner.model, learner.kernel)
         let guided = batch.denoise(guidance: naive.configuration.guidanceScale).guided
-        let all = learner.transitions(
-            batch, epoch, scores: batch.lookaheadAtRollout + [batch.scoresAtEnd], logForward: batch.logForward(guided))
+        let logForward = batch.logForward(guided)
         let flow = try #require(learner.algorithm.trainedFlow)
-        let residuals = all.residual(flow, logForward: all.logForward).reshape([transitions, chosen.count])
-        let regularization = (guided - batch.guidedAtRollout).square().mean()
-        let pairs =
-            algorithm == .dagTB ? [(0, transitions)] : (0..<transitions).flatMap { i in (i + 1...transitions).map { (i, $0) } }
-        let weights = pairs.map { pow(0.9, Double($0.1 - $0.0)) }
-        let squares = zip(pairs, weights).map { pair, weight in
-            residuals.narrow(0, pair.0, pair.1 - pair.0).sum([0]).square() * (weight / weights.reduce(0, +))
+        let states = algorithm == .dagTB ? [0] : balanced.flowEvery == 1 ? [0, 1, 2, 3] : [0, 3]
+        let rollout = epoch.rollout
+        let context = epoch.conditioning?.prompts.rows(chosen)
+        var logFlows = zip(states, rollout.scores.lookahead).map { state, scores in
+            let times = learner.kernel.times(chosen.map { _ in state })
+            return flow(rollout.states[state].rows(chosen), times: times, context: context) + Tensor(chosen.map { scores[$0] }) * 3
         }
-        let balance = squares.dropFirst().reduce(squares[0], +)
+        logFlows.append(Tensor(chosen.map { rollout.scores.final[$0] }) * 3)
+        func column(_ tensor: Tensor, _ step: Int) -> Tensor { tensor.narrow(0, step * chosen.count, chosen.count) }
+        let logBackward = batch.logBackward(.reward)
+        /// The residual of the stretch between two states with a flow, by their places.
+        func residual(_ from: Int, _ to: Int, _ logForward: Tensor) -> Tensor {
+            let steps = states[from]..<(states + [transitions])[to]
+            return steps.reduce(logFlows[from] - logFlows[to]) { $0 + column(logForward, $1) - column(logBackward, $1) }
+        }
+        let lambda = algorithm == .dagSubTB ? 0.9 : 0
+        let balances = pairs(states.count, lambda).map { from, to, weight in
+            guard algorithm == .dagKL, weight > 0 else { return residual(from, to, logForward).square() * weight }
+            let residual = residual(from, to, logForward.detach())
+            let advantage = Tensor(DetailedBalanceKL.advantages(try! residual.detach().array(Float.self).map { -$0 }))
+            let ratio = (logForward - batch.logForwardAtRollout).exp()
+            let surrogate = (states[from]..<(states + [transitions])[to]).map { step in
+                Tensor.maximum(-advantage * column(ratio, step), -advantage * column(ratio, step).clamp(0, 2))
+            }
+            return (residual.square() + surrogate.dropFirst().reduce(surrogate[0], +) * 2) * weight
+        }
+        let balance = balances.dropFirst().reduce(balances[0], +)
+        let regularization = (guided - batch.guidedAtRollout).square().mean()
         try (balance.mean() + regularization * 0.5).backward()
         let norm = try learner.policyOptimizer.clipGradients(maxNorm: 1)
         let flowNorm = try #require(learner.flowOptimizer).clipGradients(maxNorm: 1)
@@ -88,8 +129,67 @@ import Testing
         #expect(abs(sums.policyGradNorm - norm) < 2e-3 * norm)
         #expect(abs(sums.flowGradNorm - flowNorm) < 2e-3 * flowNorm)
         let expected = try Double(balance.mean().item()) + Double(regularization.item()) * 0.5
-        #expect(abs(sums.mean(sums.loss) - expected) < 1e-3 * expected)
+        #expect(abs(sums.mean(sums.loss) - expected) < 1e-3 * abs(expected))
         #expect(try difference(trainer.weights().map(Double.init), naive.weights().map(Double.init)) < 2e-3)
+    }
+
+    /// Where a single stretch is left, detailed balance is trajectory balance, to the bit.
+    @Test(arguments: [4, 50]) func oneStretchIsTrajectoryBalance(flowEvery: Int) throws {
+        let (whole, _) = try sampled { $0.algorithm = .dagTB }
+        let (stretch, _) = try sampled(1) { ($0.algorithm, $0.flowEvery) = (.dagDB, flowEvery) }
+        for trainer in [whole, stretch] { for _ in 0..<2 { try trainer.update() } }
+        #expect(try whole.weights() == stretch.weights())
+    }
+
+    /// Counts the states that a flow is evaluated at.
+    private struct Counter: FlowNetwork {
+        let flow: StateFlow
+        let note: (Int) -> Void
+        var parameters: [(name: String, tensor: Tensor)] { flow.parameters }
+        func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor {
+            note(x.size(0))
+            return flow(x, times: times, context: context)
+        }
+    }
+
+    /// Predictions are decoded and scored, and flows evaluated, at the states with a flow alone.
+    @Test(arguments: [(AlgorithmName.dagDB, 1), (.dagDB, 2), (.dagDB, 3), (.dagKL, 3), (.dagSubTB, 1), (.dagSubTB, 2), (.dagTB, 1)])
+    func whatStatesCost(algorithm: AlgorithmName, flowEvery: Int) throws {
+        let configuration = smallConfiguration {
+            ($0.algorithm, $0.flowEvery, $0.gradientAccumulationSteps, $0.maxRowsPerPass) = (algorithm, flowEvery, 2, 1024)
+        }
+        let output = OutputFolder(folders[0].url.appendingPathComponent("run").path)
+        try output.prepare()
+        let model = try DiffusionPipeline(folder: tinySD, dtype: .float32, device: .cpu)
+        nonisolated(unsafe) var (scored, evaluated) = (0, 0)
+        let trainer = try Trainer(
+            configuration, model: model, evaluator: brightness { scored += $0 }, prompts: PromptSet.load("tiny-sd"), output: output,
+            makeFlow: { Counter(flow: try StateFlow($0, beside: model)) { evaluated += $0 } })
+        try trainer.runEpoch()
+        let trajectories = configuration.trajectoriesPerEpoch
+        let states = algorithm == .dagTB ? 1 : [4, 2, 2][flowEvery - 1]
+        #expect(model.work.decodes == trajectories * (states + 1) && scored == trajectories * (states + 1))
+        // What is summed up over several transitions is summed up before the update.
+        let sweeps = flowEvery == 1 && [.dagDB, .dagKL].contains(algorithm) ? 1 : 2
+        #expect(evaluated == trajectories * states * sweeps)
+        #expect(model.work.networkRows == trajectories * configuration.steps * 4 + 8 * 4 * 2)
+    }
+
+    /// A trajectory whose prediction has no score at one state has no part in the update.
+    @Test(arguments: [AlgorithmName.dagDB, .dagKL]) func aStretchWithoutAScoreIsDropped(algorithm: AlgorithmName) throws {
+        let (trainer, epoch) = try sampled { ($0.algorithm, $0.flowEvery, $0.maxRowsPerPass) = (algorithm, 3, 16) }
+        let (other, _) = try sampled(1) { ($0.algorithm, $0.flowEvery, $0.maxRowsPerPass) = (algorithm, 3, 16) }
+        // As `RolloutScores` has it where the second prediction of trajectory 2 has no score.
+        var rollout = epoch.rollout
+        rollout.scores.lookahead[1][2] = .nan
+        rollout.scores.final[2] = .nan
+        let gap = ScoredEpoch(index: 0, rollout: rollout, conditioning: epoch.conditioning)
+        let with = try trainer.learner.step(gap, [0, 1, 2, 3])
+        let without = try other.learner.step(epoch, [0, 1, 3])
+        #expect(with.droppedTransitions == 4 && with.loss.count == 12)
+        #expect(abs(with.mean(with.loss) - without.mean(without.loss)) < 1e-4 * abs(without.mean(without.loss)) + 1e-6)
+        #expect(abs(with.policyGradNorm - without.policyGradNorm) < 1e-3 * without.policyGradNorm)
+        #expect(abs(with.flowGradNorm - without.flowGradNorm) < 1e-3 * without.flowGradNorm)
     }
 
     /// Sub-trajectories of one transition alone are detailed balance.
@@ -120,9 +220,10 @@ import Testing
     }
 
     /// A checkpoint in the middle of an epoch holds all that these algorithms need.
-    @Test(.slow, arguments: [AlgorithmName.dagSubTB, .dagTB]) func resumingIsBitExact(algorithm: AlgorithmName) throws {
+    @Test(.slow, arguments: [(AlgorithmName.dagSubTB, 1), (.dagTB, 1), (.dagKL, 3)])
+    func resumingIsBitExact(algorithm: AlgorithmName, flowEvery: Int) throws {
         let configuration = smallConfiguration {
-            $0.algorithm = algorithm
+            ($0.algorithm, $0.flowEvery) = (algorithm, flowEvery)
             $0.target = .anchored
             $0.epochs = 2
         }

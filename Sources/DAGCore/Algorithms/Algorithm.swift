@@ -18,18 +18,31 @@ package enum AlgorithmName: String, SettingChoice {
     /// Whether it can learn to sample from the target.
     package func reaches(_ target: Target) -> Bool { self == .dagReplay ? target == .anchored : usesBeta || target == .reward }
 
+    /// Returns the states of a trajectory whose flow it learns.
+    func flowStates(_ configuration: TrainingConfiguration, transitions: Int) -> FlowStates {
+        switch self {
+        case .dagDB, .dagKL, .dagSubTB: FlowStates(transitions: transitions, spacing: configuration.flowEvery)
+        case .dagTB: FlowStates(transitions: transitions, spacing: transitions)
+        case .dagReplay, .ddpo: FlowStates(transitions: transitions, spacing: nil)
+        }
+    }
+
     /// Makes the algorithm with the settings that concern it.
-    /// - Parameter newFlow: makes the network of the state flow, for algorithms that train one.
+    /// - Parameters:
+    ///   - flowStates: see `flowStates(_:transitions:)`.
+    ///   - newFlow: makes the network of the state flow, for algorithms that train one.
     /// - Throws: errors of `newFlow`.
-    func make(_ configuration: TrainingConfiguration, newFlow: () throws -> any FlowNetwork) rethrows -> Method {
+    func make(
+        _ configuration: TrainingConfiguration, _ flowStates: FlowStates, newFlow: () throws -> any FlowNetwork
+    ) rethrows -> Method {
         let clipRange = configuration.clipRange
         switch self {
-        case .dagDB: return .transitions(DetailedBalance(flow: try newFlow()))
+        case .dagDB where flowStates.areAll: return .transitions(DetailedBalance(flow: try newFlow()))
+        case .dagDB, .dagTB: return .transitions(TrajectoryBalance(flow: try newFlow(), flowStates, lambda: 0))
+        case .dagSubTB: return .transitions(TrajectoryBalance(flow: try newFlow(), flowStates, lambda: configuration.subtbLambda))
         case .dagKL:
             return .transitions(
-                DetailedBalanceKL(flow: try newFlow(), coefficient: configuration.klCoefficient, clipRange: clipRange))
-        case .dagTB: return .transitions(TrajectoryBalance(flow: try newFlow(), lambda: nil))
-        case .dagSubTB: return .transitions(TrajectoryBalance(flow: try newFlow(), lambda: configuration.subtbLambda))
+                DetailedBalanceKL(flow: try newFlow(), flowStates, coefficient: configuration.klCoefficient, clipRange: clipRange))
         case .dagReplay: return .replay(Replay(capacity: configuration.replayBufferSize))
         case .ddpo: return .transitions(DDPO(clipRange: clipRange, usesPromptStatistics: configuration.perPromptStatistics))
         }
@@ -129,11 +142,12 @@ struct Transitions {
     let logBackward: Tensor
     /// One, or zero for a transition that is dropped because a reward could not score it, float32 [n].
     let weight: Tensor
-    /// Evaluates log F(x_t) and log F(x_t') with a network, float32 [n] each, differentiable in phi.
+    /// Evaluates log F(x_t) and log F(x_t') with a network, float32 [n] each, differentiable in phi; 0 for a state
+    /// without a flow.
     let logFlows: (any FlowNetwork) -> (now: Tensor, next: Tensor)
 
-    /// Computes delta_t = log F(x_t) + log P_F - log P_B - log F(x_t'), [n]: zero everywhere when the sampler
-    /// is in balance with the target.
+    /// Computes delta_t = log F(x_t) + log P_F - log P_B - log F(x_t'), [n]: its sum between two states with a
+    /// flow is zero when the sampler is in balance with the target.
     func residual(_ flow: any FlowNetwork, logForward: Tensor) -> Tensor {
         let logFlow = logFlows(flow)
         return logFlow.now + logForward - logBackward - logFlow.next

@@ -15,6 +15,8 @@ final class Learner {
     let lora: LoRAAdapters
     let method: Method
     var algorithm: any Algorithm { method.algorithm }
+    /// The states whose flow the algorithm learns.
+    let flowStates: FlowStates
     let policyOptimizer: AdamW
     /// Trains the state flow; nil for algorithms without one.
     let flowOptimizer: AdamW?
@@ -48,7 +50,8 @@ final class Learner {
             rank: configuration.loraRank, seed: seeds(.loraInitialization), attachingTo: model.linears, device: model.device)
         policyOptimizer = AdamW(
             lora.parameters, learningRate: configuration.learningRate, weightDecay: configuration.weightDecay)
-        method = try configuration.algorithm.make(configuration) {
+        flowStates = configuration.algorithm.flowStates(configuration, transitions: kernel.transitions)
+        method = try configuration.algorithm.make(configuration, flowStates) {
             let store = ParameterStore(seed: seeds(.flowInitialization), device: model.device)
             return try makeFlow?(store) ?? StateFlow(store, beside: model)
         }
@@ -67,13 +70,15 @@ final class Learner {
 
     /// Whether the algorithm has a state flow, and so needs scores of predicted data.
     var usesFlow: Bool { flowOptimizer != nil }
-    /// Whether the rollout is to score predicted data.
-    var wantsLookahead: Bool { usesFlow && configuration.forwardLooking == .rollout }
+    /// Transitions of each trajectory that are trained on.
+    var transitionsPerTrajectory: Int { max(1, Int((configuration.timestepFraction * Double(kernel.transitions)).rounded())) }
+    /// The states whose predicted data the rollout is to score.
+    var lookahead: [Int] { configuration.forwardLooking == .rollout ? flowStates.predicted : [] }
 
     /// Transitions of an optimiser step; for replay noised images.
     var transitionsPerUpdate: Int {
         switch method {
-        case .transitions: configuration.trajectoriesPerUpdate * kernel.transitions
+        case .transitions: configuration.trajectoriesPerUpdate * transitionsPerTrajectory
         case .replay: configuration.trajectoriesPerUpdate
         }
     }
@@ -94,29 +99,28 @@ final class Learner {
         }
     }
 
-    /// Makes one step of both optimisers on all transitions of some trajectories, of which each rank has some
-    /// groups.
+    /// Makes one step of both optimisers on some trajectories, of which each rank has some groups.
     /// - Parameter trajectories: by their places in the epoch.
     func step(_ epoch: ScoredEpoch, _ trajectories: [Int], update: Int, step: Int) throws -> StepSums {
         // The mean is without dropped trajectories and, below, transitions whose predictions get no score.
-        let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * kernel.transitions
+        let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * transitionsPerTrajectory
         let groups = trajectories.chunks(of: configuration.trainBatchSize)
         let ownTrajectories = Array(groups[team.share(of: groups.count)].joined())
         try transitionAlgorithm.prepareStep(ownTrajectories) { body in
             try withoutGradients { try forEachPass(epoch, ownTrajectories, isOnPolicy: update == 0, body) }
         }
-        let ranges = stepRanges
-        return try optimize(groups: groups.count, passes: ranges.count, kept: kept, step: step) { group, passes in
+        let count = passes(over: Array(0..<transitionsPerTrajectory)).count
+        return try optimize(groups: groups.count, passes: count, kept: kept, step: step) { group, progress in
             // From data to noise: the score at a transition's later state is known from the pass before.
-            var laterScores = groups[group].map { epoch.rollout.scores.final[$0] }
-            for range in ranges.reversed() {
-                try passes.next()
+            var scores = [kernel.transitions: groups[group].map { epoch.rollout.scores.final[$0] }]
+            for steps in passes(over: steps(of: groups[group], epoch: epoch.index)).reversed() {
+                try progress.next()
                 let pass = try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
-                    try self.pass(TransitionBatch(epoch, groups[group], range, model, kernel), epoch, laterScores: laterScores)
+                    try self.pass(TransitionBatch(epoch, groups[group], steps, model, kernel), epoch, laterScores: scores)
                 }
                 try (pass.weightedLoss.sum() / Double(max(1, kept))).backward()
-                try passes.sums.add(pass)
-                laterScores = pass.firstScores
+                try progress.sums.add(pass)
+                scores = pass.scores
             }
         }
     }
@@ -146,6 +150,7 @@ final class Learner {
     /// - Parameters:
     ///   - passes: of a group.
     ///   - kept: transitions over which the loss is a mean, if all of them get their scores.
+    ///   - step: optimiser steps of the run before this one.
     ///   - group: computes the gradients of a group, pass by pass.
     func optimize(
         groups: Int, passes: Int, kept: Int, step: Int, _ group: (Int, inout Passes) throws -> Void
@@ -184,8 +189,9 @@ final class Learner {
             throw NotFiniteError("loss or gradient is not finite in step \(step): lower \(rates)\(precision)")
         }
         guard counted > 0 else { return sums }
-        try policyOptimizer.step()
-        try flowOptimizer?.step()
+        let factor = configuration.learningRateFactor(step: step)
+        try policyOptimizer.step(factor)
+        try flowOptimizer?.step(factor)
         return sums
     }
 
@@ -195,19 +201,20 @@ final class Learner {
         let weightedLoss: Tensor
         let transitions: Transitions
         let metrics: [String: [Float]]
-        /// Scores of the predicted data at the first (noisiest) state of the range, [trajectories].
-        let firstScores: [Float]
+        /// Scores at the states with a flow from the pass on, [trajectories] each, by state.
+        let scores: [Int: [Float]]
         /// The rewards' answer on data predicted in this pass; nil if the rollout's scores were used.
         let report: RewardReport?
     }
 
     /// Computes the losses of a batch of transitions with the current weights.
-    /// - Parameter laterScores: scores at the state after the range, [trajectories].
+    /// - Parameter laterScores: scores at states after the batch, [trajectories] each, by state.
     /// - Throws: an error of a reward, `TensorError`.
-    func pass(_ batch: TransitionBatch, _ epoch: ScoredEpoch, laterScores: [Float]) throws -> Pass {
+    func pass(_ batch: TransitionBatch, _ epoch: ScoredEpoch, laterScores: [Int: [Float]]) throws -> Pass {
         let (guided, conditional) = batch.denoise(guidance: configuration.guidanceScale)
-        let (lookahead, report) = try lookaheadScores(batch, epoch, conditional)
-        let transitions = transitions(batch, epoch, scores: lookahead + [laterScores], logForward: batch.logForward(guided))
+        let (own, report) = try scoresOfStates(batch, epoch, conditional)
+        let scores = own.merging(laterScores) { first, _ in first }
+        let transitions = transitions(batch, epoch, scores: scores, logForward: batch.logForward(guided))
         let loss = try transitionAlgorithm.loss(transitions)
         var values = loss.values
         var metrics = loss.metrics
@@ -217,16 +224,15 @@ final class Learner {
             metrics["regularization"] = try distance.detach().array()
         }
         return Pass(
-            weightedLoss: values * transitions.weight, transitions: transitions, metrics: metrics,
-            firstScores: lookahead.first ?? laterScores, report: report)
+            weightedLoss: values * transitions.weight, transitions: transitions, metrics: metrics, scores: scores, report: report)
     }
 
     /// Makes the algorithm's view of a batch.
-    /// - Parameter scores: [steps + 1][trajectories]; the last alone for algorithms without a flow.
-    func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [[Float]], logForward: Tensor) -> Transitions {
+    /// - Parameter scores: at the states with a flow, [trajectories] each, by state.
+    func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [Int: [Float]], logForward: Tensor) -> Transitions {
         let beta = configuration.beta(epoch: epoch.index)
         // A missing score has weight zero; its NaN must not reach the sums.
-        let finite = scores.map { $0.map { $0.isNaN ? 0 : $0 } }
+        let finite = scores.mapValues { $0.map { $0.isNaN ? 0 : $0 } }
         return Transitions(
             trajectories: batch.trajectories, steps: batch.steps, groupSize: min(configuration.trainBatchSize, batch.block.count),
             logForward: logForward, logForwardAtRollout: batch.logForwardAtRollout, logBackward: batch.logBackward(configuration.target),
@@ -234,40 +240,49 @@ final class Learner {
             logFlows: { batch.logFlows($0, scores: finite, beta: beta) })
     }
 
-    /// Calls `body` with all transitions of some trajectories at the scores of the rollout.
+    /// Calls `body` with all transitions of some trajectories, from noise to data, at the scores of the rollout.
     /// - Parameter isOnPolicy: whether the weights are still the rollout's, and so is log P_F.
     private func forEachPass(
         _ epoch: ScoredEpoch, _ trajectories: [Int], isOnPolicy: Bool, _ body: (Transitions) throws -> Void
     ) throws {
         for block in trajectories.chunks(of: configuration.trainBatchSize) {
-            for range in stepRanges {
+            for steps in passes(over: Array(0..<kernel.transitions)) {
                 try monitor.throwIfCancelled()
-                let batch = TransitionBatch(epoch, block, range, model, kernel)
+                let batch = TransitionBatch(epoch, block, steps, model, kernel)
                 let logForward =
                     isOnPolicy
                     ? batch.logForwardAtRollout : batch.logForward(batch.denoise(guidance: configuration.guidanceScale).guided)
-                try body(
-                    transitions(batch, epoch, scores: batch.lookaheadAtRollout + [batch.scoresAtEnd], logForward: logForward))
+                try body(transitions(batch, epoch, scores: batch.scoresAtRollout(flowStates), logForward: logForward))
             }
         }
     }
 
-    /// Scores of predicted data, [steps][trajectories], from the rollout or with the current weights.
-    private func lookaheadScores(
+    /// Returns the scores at a batch's states with a flow from the rollout, [trajectories] each, by state; or, with
+    /// the current weights, those of the predicted data at each step's state.
+    private func scoresOfStates(
         _ batch: TransitionBatch, _ epoch: ScoredEpoch, _ conditional: Tensor
-    ) throws -> ([[Float]], RewardReport?) {
-        guard usesFlow else { return ([], nil) }
-        guard configuration.forwardLooking == .current else { return (batch.lookaheadAtRollout, nil) }
+    ) throws -> ([Int: [Float]], RewardReport?) {
+        guard usesFlow, configuration.forwardLooking == .current else { return (batch.scoresAtRollout(flowStates), nil) }
         guard let scorePredictions else { throw OrderError("there is no reward to score predicted data with") }
         let images = try withoutGradients { try model.decodePrediction(batch.predictedData(conditional.detach())) }
         let report = try scorePredictions(images, epoch, batch.trajectories)
-        return (report.reward.chunks(of: batch.block.count), report)
+        let scores = report.reward.chunks(of: batch.block.count)
+        return (Dictionary(uniqueKeysWithValues: zip(batch.chosen, scores)), report)
     }
 
-    /// The steps of the passes over a group, from noise to data; the first range may be shorter.
-    private var stepRanges: [Range<Int>] {
-        let steps = min(kernel.transitions, max(1, samplesPerPass / configuration.trainBatchSize))
-        return stride(from: kernel.transitions, to: 0, by: -steps).map { max(0, $0 - steps)..<$0 }.reversed()
+    /// Returns the steps at which a group of trajectories is trained, ascending: `transitionsPerTrajectory` of them,
+    /// evenly spaced from a random start. Each step is as likely as any other, so that the mean over these is
+    /// unbiased for the mean over all.
+    func steps(of group: [Int], epoch: Int) -> [Int] {
+        let count = Double(transitionsPerTrajectory)
+        // 32 bits, so that no product is rounded up to the end.
+        let start = Double(Seeds(configuration.seed)(.timesteps, epoch: epoch, index: group[0]) >> 32) * 0x1p-32
+        return (0..<transitionsPerTrajectory).map { Int((Double($0) + start) * Double(kernel.transitions) / count) }
+    }
+
+    /// Divides steps into those of the passes over a group, from noise to data; the first may have fewer.
+    private func passes(over steps: [Int]) -> [[Int]] {
+        return steps.reversed().chunks(of: max(1, samplesPerPass / configuration.trainBatchSize)).reversed().map { $0.reversed() }
     }
 
     /// The samples whose network rows are computed at once.

@@ -9,11 +9,12 @@ struct ScoredEpoch {
     let conditioning: Conditioning?
 }
 
-/// Transitions of some trajectories at a range of steps, step by step: n = [steps x trajectories].
+/// Transitions of some trajectories at some steps, step by step: n = [steps x trajectories].
 struct TransitionBatch {
     /// The trajectories, by their places in the epoch.
     let block: [Int]
-    let range: Range<Int>
+    /// The steps, ascending.
+    let chosen: [Int]
     /// The trajectory and the step of each transition, [n].
     let trajectories, steps: [Int]
     /// The states before and after, float32 [n, C, H, W].
@@ -26,26 +27,26 @@ struct TransitionBatch {
     private let model: any DiffusionModel
     private let kernel: any TransitionKernel
 
-    init(_ epoch: ScoredEpoch, _ block: [Int], _ range: Range<Int>, _ model: any DiffusionModel, _ kernel: any TransitionKernel) {
+    init(_ epoch: ScoredEpoch, _ block: [Int], _ chosen: [Int], _ model: any DiffusionModel, _ kernel: any TransitionKernel) {
         self.epoch = epoch
         self.block = block
-        self.range = range
+        self.chosen = chosen
         self.model = model
         self.kernel = kernel
-        trajectories = range.flatMap { _ in block }
-        steps = range.flatMap { step in block.map { _ in step } }
+        trajectories = chosen.flatMap { _ in block }
+        steps = chosen.flatMap { step in block.map { _ in step } }
         stepNumbers = Tensor(steps.map(Int64.init), device: model.device)
         times = kernel.times(steps)
         let rows = epoch.rollout.rows(of: block)
         self.rows = rows
-        x = Tensor.cat(range.map { epoch.rollout.states[$0].rows(rows) }, 0)
-        next = Tensor.cat(range.map { epoch.rollout.states[$0 + 1].rows(rows) }, 0)
+        x = Tensor.cat(chosen.map { epoch.rollout.states[$0].rows(rows) }, 0)
+        next = Tensor.cat(chosen.map { epoch.rollout.states[$0 + 1].rows(rows) }, 0)
     }
 
     private var rollout: Rollout { epoch.rollout }
 
     /// Picks these transitions out of a list that has a tensor [M, ...] for each step.
-    private func gather(_ list: [Tensor]) -> Tensor { Tensor.cat(range.map { list[$0].rows(rows) }, 0) }
+    private func gather(_ list: [Tensor]) -> Tensor { Tensor.cat(chosen.map { list[$0].rows(rows) }, 0) }
 
     /// Evaluates the network: see `DiffusionModel.denoise`.
     func denoise(guidance: Double) -> (guided: Tensor, conditional: Tensor) {
@@ -71,41 +72,48 @@ struct TransitionBatch {
     /// The data predicted by a conditional output, [n, C, H, W].
     func predictedData(_ conditional: Tensor) -> Tensor { kernel.predictedData(conditional, x: x, steps: stepNumbers) }
 
-    /// Scores of the predicted data at the range's states from the rollout, [steps][trajectories].
-    var lookaheadAtRollout: [[Float]] { range.map { step in block.map { rollout.scores.lookahead[step][$0] } } }
+    /// The states before and after the steps, ascending.
+    private var states: [Int] { Set(chosen + chosen.map { $0 + 1 }).sorted() }
 
-    /// Scores at the state after the range at rollout, [trajectories]: of final images or predicted data.
-    var scoresAtEnd: [Float] {
-        let scores = range.upperBound == kernel.transitions ? rollout.scores.final : rollout.scores.lookahead[range.upperBound]
-        return block.map { scores[$0] }
+    /// The scores at rollout of the states before and after the steps that have a flow, [trajectories] each, by
+    /// state.
+    func scoresAtRollout(_ flowStates: FlowStates) -> [Int: [Float]] {
+        states.reduce(into: [:]) { scores, state in
+            guard let all = flowStates.scores(rollout.scores, at: state) else { return }
+            scores[state] = block.map { all[$0] }
+        }
     }
 
     /// Weighs transitions [n]: zero for those of dropped trajectories and those at a state whose predicted
     /// data has no score, else one.
-    /// - Parameter scores: [steps + 1][trajectories]; the last alone for algorithms without a flow.
-    func weights(_ scores: [[Float]]) -> [Float] {
-        range.indices.flatMap { step in
+    /// - Parameter scores: [trajectories], by state.
+    func weights(_ scores: [Int: [Float]]) -> [Float] {
+        chosen.flatMap { step in
             block.indices.map { k in
-                let place = scores.count == 1 ? 0...0 : step - range.lowerBound...step - range.lowerBound + 1
-                return rollout.scores.final[block[k]].isNaN || scores[place].contains { $0[k].isNaN } ? 0 : 1
+                rollout.scores.final[block[k]].isNaN || [step, step + 1].contains { scores[$0]?[k].isNaN == true } ? 0 : 1
             }
         }
     }
 
-    /// Evaluates log F(x_t) and log F(x_t'), float32 [n] each: beta s(predicted data) + f_phi,
-    /// and beta s of the final image at the end.
-    /// - Parameter scores: [steps + 1][trajectories]; finite.
-    func logFlows(_ flow: any FlowNetwork, scores: [[Float]], beta: Double) -> (now: Tensor, next: Tensor) {
-        let states = range.lowerBound...min(range.upperBound, kernel.transitions - 1)
-        let context = epoch.conditioning?.prompts.rows(states.flatMap { _ in block })
-        var learned = flow(
-            Tensor.cat(states.map { rollout.states[$0].rows(rows) }, 0),
-            times: kernel.times(states.flatMap { step in block.map { _ in step } }), context: context)
-        if range.upperBound == kernel.transitions {
-            learned = Tensor.cat([learned, Tensor.zeros([block.count], device: model.device)], 0)
+    /// Evaluates log F(x_t) and log F(x_t'), float32 [n] each: beta s(predicted data) + f_phi, beta s of the final
+    /// image at the end, and zero for a state without a flow.
+    /// - Parameter scores: [trajectories], by state with a flow; finite.
+    func logFlows(_ flow: any FlowNetwork, scores: [Int: [Float]], beta: Double) -> (now: Tensor, next: Tensor) {
+        let flowing = states.filter { scores[$0] != nil }
+        let learned = flowing.filter { $0 < kernel.transitions }
+        var logFlow = Tensor(flowing.flatMap { scores[$0]! }, device: model.device) * beta
+        if !learned.isEmpty {
+            let values = flow(
+                Tensor.cat(learned.map { rollout.states[$0].rows(rows) }, 0),
+                times: kernel.times(learned.flatMap { step in block.map { _ in step } }),
+                context: epoch.conditioning?.prompts.rows(learned.flatMap { _ in block }))
+            let end = Tensor.zeros([(flowing.count - learned.count) * block.count], device: model.device)
+            logFlow = Tensor.cat([values, end], 0) + logFlow
         }
-        let logFlow = learned + Tensor(scores.flatMap { $0 }, device: model.device) * beta
-        let count = trajectories.count
-        return (logFlow.narrow(0, 0, count), logFlow.narrow(0, block.count, count))
+        let none = Tensor.zeros([block.count], device: model.device)
+        func column(_ state: Int) -> Tensor {
+            flowing.firstIndex(of: state).map { logFlow.narrow(0, $0 * block.count, block.count) } ?? none
+        }
+        return (Tensor.cat(chosen.map(column), 0), Tensor.cat(chosen.map { column($0 + 1) }, 0))
     }
 }

@@ -6,7 +6,8 @@ import Tensors
 package struct RolloutScores: Sendable, Equatable {
     /// The trained score of the final images [N]; NaN for dropped trajectories, which have an unscored image.
     package var final: [Float]
-    /// The trained score of the predicted data at the first T states, [T][N]; empty without lookahead.
+    /// The trained score of the predicted data at the states with a flow before the end, from noise to data,
+    /// [states][N]; empty without lookahead.
     package var lookahead: [[Float]]
     /// Every objective of every reward on the final images, [N] each; NaN where there is no score.
     package var objectives: [ObjectiveScores]

@@ -31,16 +31,16 @@ final class RolloutCollector {
 
     /// Samples this rank's trajectories of an epoch; the last batch may still be in scoring when this
     /// returns.
-    /// - Parameter lookahead: whether to score the predicted data of every state.
+    /// - Parameter lookahead: the states whose predicted data is scored.
     /// - Throws: `TensorError`, an error of a reward, or `Cancelled`; pending scores are then given up.
-    func rollOut(epoch: Int, lookahead: Bool) throws -> PendingRollout {
+    func rollOut(epoch: Int, lookahead: [Int]) throws -> PendingRollout {
         do { return try sample(epoch, lookahead) } catch {
             evaluator.abandon()
             throw error
         }
     }
 
-    private func sample(_ epoch: Int, _ lookahead: Bool) throws -> PendingRollout {
+    private func sample(_ epoch: Int, _ lookahead: [Int]) throws -> PendingRollout {
         if evaluator.wantsStatistics { try calibrate() }
         // A trajectory is a function of its own seed, so batches may be as large as memory allows.
         let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)

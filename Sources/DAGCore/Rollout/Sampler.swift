@@ -88,12 +88,12 @@ package struct Sampler {
     /// Rolls out one batch of trajectories and submits their images for scoring.
     /// - Parameters:
     ///   - ids: the samples' numbers, which rewards are given.
-    ///   - lookahead: whether to score the predicted data of every state, for the forward-looking flow.
+    ///   - lookahead: the states whose predicted data is scored, for the forward-looking flow.
     ///   - reference: whether to evaluate the pretrained model's density of every step too.
     ///   - onStep: called after every step; throws to stop.
     /// - Throws: `NotFiniteError`, `TensorError`, `RewardError`, or an error of `onStep`.
     func rollOut(
-        _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: Bool, reference: Bool = false,
+        _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: [Int], reference: Bool = false,
         onStep: () throws -> Void = {}
     ) throws -> UnscoredRollout {
         try withoutGradients {
@@ -110,7 +110,7 @@ package struct Sampler {
                 rollout.guided.append(step.guided)
                 rollout.logForward.append(step.logForward)
                 if reference { rollout.logReference.append(logReference(step, conditioning)) }
-                if lookahead {
+                if lookahead.contains(step.index) {
                     pending.append(
                         try score(
                             model.decodePrediction(kernel.predictedData(step.conditional, x: step.x, steps: step.steps)), heldOut: false))

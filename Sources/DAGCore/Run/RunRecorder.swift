@@ -121,7 +121,7 @@ final class RunRecorder {
         if let rollout = checkpoint.rollout {
             let transitions = learner.kernel.transitions
             guard rollout.states.count == transitions + 1, rollout.count == configuration.trajectoriesPerEpoch,
-                rollout.scores.lookahead.count == (learner.wantsLookahead ? transitions : 0),
+                rollout.scores.lookahead.count == learner.lookahead.count,
                 checkpoint.state.update < configuration.updatesPerEpoch
             else {
                 throw OutputError(

@@ -29,7 +29,7 @@ extension Trainer {
         let noise = seeds.batch(.selfCheck, count: count)
         let onStep = monitor.samplingSteps(2 * sampler.kernel.stepCount)
         let unscored = try sampler.rollOut(
-            chosen, seeds: noise, ids: (0..<count).map(UInt64.init), evaluator: collector.evaluator, lookahead: false, onStep: onStep)
+            chosen, seeds: noise, ids: (0..<count).map(UInt64.init), evaluator: collector.evaluator, lookahead: [], onStep: onStep)
         let rollout = try unscored.scored()
         let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: try model.encode(rollout.prompts))
         report.append(try checkRatio(epoch))
@@ -49,7 +49,7 @@ extension Trainer {
         let steps = Set([0, kernel.transitions / 2, kernel.transitions - 1])
         let deviations = try withoutGradients {
             try steps.sorted().map { step in
-                let batch = TransitionBatch(epoch, Array(0..<epoch.rollout.count), step..<step + 1, model, kernel)
+                let batch = TransitionBatch(epoch, Array(0..<epoch.rollout.count), [step], model, kernel)
                 let logForward = batch.logForward(batch.denoise(guidance: configuration.guidanceScale).guided)
                 return try (logForward - batch.logForwardAtRollout).exp().array(Float.self).reduce(Float(0)) {
                     $1.isNaN ? .infinity : max($0, abs($1 - 1))
@@ -84,7 +84,7 @@ extension Trainer {
         try withoutGradients {
             for step in 0..<kernel.transitions {
                 try monitor.throwIfCancelled()
-                let batch = TransitionBatch(epoch, [step % epoch.rollout.count], step..<step + 1, model, kernel)
+                let batch = TransitionBatch(epoch, [step % epoch.rollout.count], [step], model, kernel)
                 func logForward(_ sign: Double) -> Tensor {
                     for (tensor, before, move) in moves { tensor.copy_(before + move * sign) }
                     return batch.logForward(batch.denoise(guidance: configuration.guidanceScale).guided)

@@ -60,6 +60,13 @@ extension SettingGroup {
         Setting("learning_rate", \.learningRate, in: .aboveZero, onResume: .mayChange, help: "Learning rate of the LoRA."),
         Setting(
             "flow_learning_rate", \.flowLearningRate, in: .aboveZero, onResume: .mayChange, help: "Learning rate of the state flow (DAG)."),
+        Setting(
+            "lr_scheduler", \.lrScheduler, onResume: .mayChange,
+            help: "Course of both learning rates over the run, after the warm-up.",
+            note: "As in diffusers. More epochs on resume stretch it."),
+        Setting(
+            "lr_warmup_steps", \.lrWarmupSteps, in: .from(0), onResume: .mayChange,
+            help: "Optimiser steps over which both learning rates grow from 0."),
         Setting("kl_coefficient", \.klCoefficient, in: .zeroOrMore, onResume: .mayChange, help: "Weight of the policy term (dag-kl)."),
         Setting(
             "unet_regularization", \.unetRegularization, in: .zeroOrMore, onResume: .mayChange,
@@ -73,6 +80,10 @@ extension SettingGroup {
                 scores.
                 """),
         Setting(
+            "flow_every", \.flowEvery, in: .from(1), placeholder: "K",
+            help: "Give every K-th state a flow, and balance the transitions between two of them together (dag-db, dag-kl, dag-subtb).",
+            note: "Only their predictions are decoded and scored: see [what it does](algorithms/dag-tb.md#the-flow-at-some-states)."),
+        Setting(
             "prediction_decoder", \.predictionDecoder, default: "the model's own", placeholder: "dir",
             help: """
                 Folder of a small decoder (diffusers' AutoencoderTiny, such as TAESD) for predicted data (DAG); final images are always \
@@ -81,7 +92,7 @@ extension SettingGroup {
             note: "See [what it saves](algorithms/README.md#a-small-decoder-for-predictions)."),
         Setting(
             "subtb_lambda", \.subtbLambda, in: .aboveZero(to: 1), onResume: .mayChange,
-            help: "Weight of a sub-trajectory of n steps: x to the power of n (dag-subtb)."),
+            help: "Weight of a sub-trajectory of n stretches between states with a flow: x to the power of n (dag-subtb)."),
         Setting(
             "replay_updates", \.replayUpdates, in: .from(1), onResume: .mayChange,
             help: "Optimiser steps an epoch, each of b x k noised images (dag-replay)."),
@@ -124,6 +135,10 @@ extension SettingGroup {
             "gradient_accumulation_steps", \.gradientAccumulationSteps, in: .from(1), placeholder: "k",
             help: "Groups an optimiser step, each with all its timesteps.", note: "b × k trajectories must divide B × M."),
         Setting("steps", \.steps, in: .from(1), help: "Denoising steps."),
+        Setting(
+            "timestep_fraction", \.timestepFraction, in: .aboveZero(to: 1), onResume: .mayChange,
+            help: "Share of each trajectory's transitions that is trained on, others for each group (dag-db, dag-kl, ddpo).",
+            note: "An update takes that share of the time; see [the choice](algorithms/README.md#a-share-of-the-transitions)."),
         Setting(
             "eta", \.eta, in: .aboveZero(because: "without noise there is no density to train"),
             help: "Scale of the sampling noise.", note: "Must be above 0: without noise there is no density to train."),

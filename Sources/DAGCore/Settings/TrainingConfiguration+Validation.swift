@@ -10,10 +10,30 @@ extension TrainingConfiguration {
             throw ConfigurationError(
                 "\(setting: "train_batch_size") must be from 3 to \(Self.most), not \(trainBatchSize) (dag-kl's baseline leaves one out)")
         }
-        if [.dagTB, .dagSubTB].contains(algorithm), forwardLooking == .current {
+        if [.dagTB, .dagReplay, .ddpo].contains(algorithm), flowEvery > 1 {
+            let reason = algorithm == .dagTB ? "has the flow at a trajectory's two ends alone" : "learns no flow"
+            throw ConfigurationError(
+                "\(setting: "flow_every") is for dag-db, dag-kl and dag-subtb; \(algorithm.rawValue) \(reason)")
+        }
+        if [.dagTB, .dagSubTB].contains(algorithm) || flowEvery > 1, forwardLooking == .current {
+            let balance: Message = flowEvery > 1 ? "\(setting: "flow_every") \(flowEvery)" : "\(setting: "algorithm") \(algorithm.rawValue)"
             throw ConfigurationError(
                 """
-                \(setting: "algorithm") \(algorithm.rawValue) needs the scores of whole trajectories at once: \
+                \(balance) needs the scores of several transitions at once: use \(setting: "forward_looking") rollout
+                """)
+        }
+        if timestepFraction < 1, [.dagTB, .dagSubTB, .dagReplay].contains(algorithm) || flowEvery > 1 {
+            throw ConfigurationError(
+                """
+                \(setting: "timestep_fraction") below 1 is for sums over transitions: dag-db and dag-kl with \
+                \(setting: "flow_every") 1, and ddpo; a balance of several transitions needs all of them, and \
+                \(setting: "replay_updates") says how many dag-replay trains on
+                """)
+        }
+        if timestepFraction < 1, algorithm != .ddpo, forwardLooking == .current {
+            throw ConfigurationError(
+                """
+                \(setting: "timestep_fraction") below 1 leaves out states whose scores the transitions before them need: \
                 use \(setting: "forward_looking") rollout
                 """)
         }

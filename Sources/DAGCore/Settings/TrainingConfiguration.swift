@@ -1,3 +1,4 @@
+import Foundation
 import Tensors
 
 /// The time at which predicted data is scored.
@@ -6,6 +7,30 @@ package enum ForwardLooking: String, SettingChoice {
     case rollout
     /// With the weights of each optimiser step, as in the paper's published code.
     case current
+}
+
+/// The course of the learning rates over a run, after the warm-up: those of diffusers' `get_scheduler`.
+package enum LearningRateScheduler: String, SettingChoice {
+    case constant
+    /// Falls to zero in a straight line.
+    case linear
+    /// Falls to zero along half a cosine.
+    case cosine
+
+    /// Returns the factor of the learning rates in an optimiser step.
+    /// - Parameters:
+    ///   - step: optimiser steps before it.
+    ///   - steps: of the whole run.
+    ///   - warmup: the first steps, over which the factor grows from 0 to 1.
+    func factor(step: Int, of steps: Int, warmup: Int) -> Double {
+        guard step >= warmup else { return Double(step) / Double(warmup) }
+        let progress = Double(step - warmup) / Double(max(1, steps - warmup))
+        switch self {
+        case .constant: return 1
+        case .linear: return max(0, 1 - progress)
+        case .cosine: return max(0, 0.5 * (1 + cos(.pi * progress)))
+        }
+    }
 }
 
 /// The density that the trained model samples from, s being an image's score.
@@ -37,6 +62,10 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var learningRate = 3e-4
     /// Learning rate of the state flow.
     package var flowLearningRate = 3e-4
+    /// The course of both learning rates.
+    package var lrScheduler = LearningRateScheduler.constant
+    /// Optimiser steps over which the learning rates grow from zero.
+    package var lrWarmupSteps = 0
     /// Weight k of DAG-KL's policy term.
     package var klCoefficient = 1.0
     /// Weight lambda of the squared distance to the rollout's guided output.
@@ -45,16 +74,18 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var clipRange = 1e-4
     /// The time at which predicted data is scored.
     package var forwardLooking = ForwardLooking.rollout
+    /// Transitions K between the states that have a flow; 1: every state has one.
+    package var flowEvery = 1
     /// Folder of an AutoencoderTiny that decodes predicted data; empty: the model's own autoencoder does.
     package var predictionDecoder = ""
     /// Factor by which the weight of a sub-trajectory falls with each step, in sub-trajectory balance.
     package var subtbLambda = 0.9
     /// Reduction of log-densities over dimensions.
     package var logProb = LogProbabilityReduction.mean
-    /// Images that dag-replay keeps; 0: all of the run.
-    package var replayBufferSize = 0
     /// Optimiser steps of dag-replay an epoch.
     package var replayUpdates = 20
+    /// Images that dag-replay keeps; 0: all of the run.
+    package var replayBufferSize = 0
     /// Whether DDPO normalises scores by each prompt's own statistics.
     package var perPromptStatistics = false
     /// Rank of the LoRA; its alpha is the same.
@@ -79,6 +110,8 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var gradientAccumulationSteps = 4
     /// Denoising steps of a trajectory.
     package var steps = 50
+    /// Share of a trajectory's transitions that is trained on.
+    package var timestepFraction = 1.0
     /// Scale of the sampling noise; 1 is the DDPM chain.
     package var eta = 1.0
     /// Scale w of classifier-free guidance, in sampling and training.
@@ -118,6 +151,11 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var trajectoriesPerUpdate: Int { trainBatchSize * gradientAccumulationSteps }
     /// Optimiser steps of one epoch.
     package var updatesPerEpoch: Int { algorithm == .dagReplay ? replayUpdates : trajectoriesPerEpoch / trajectoriesPerUpdate }
+
+    /// Returns the factor of the learning rates in an optimiser step of the run.
+    func learningRateFactor(step: Int) -> Double {
+        lrScheduler.factor(step: step, of: epochs * updatesPerEpoch, warmup: lrWarmupSteps)
+    }
 
     /// The reduction in use: weights of whole trajectories are made of true densities.
     var logProbReduction: LogProbabilityReduction { algorithm == .dagReplay ? .sum : logProb }
