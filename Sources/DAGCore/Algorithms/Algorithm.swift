@@ -6,6 +6,7 @@ package enum AlgorithmName: String, SettingChoice {
     case dagKL = "dag-kl"
     case dagTB = "dag-tb"
     case dagSubTB = "dag-subtb"
+    case dagVarGrad = "dag-vargrad"
     case ddpo
 
     /// Whether the loss weighs transitions by the importance ratio, and clips it.
@@ -19,17 +20,18 @@ package enum AlgorithmName: String, SettingChoice {
         switch self {
         case .dagDB, .dagKL, .dagSubTB: FlowStates(transitions: transitions, spacing: configuration.flowEvery)
         case .dagTB: FlowStates(transitions: transitions, spacing: transitions)
-        case .ddpo: FlowStates(transitions: transitions, spacing: nil)
+        case .dagVarGrad, .ddpo: FlowStates(transitions: transitions, spacing: nil)
         }
     }
 
     /// Makes the algorithm with the settings that concern it.
     /// - Parameters:
     ///   - flowStates: see `flowStates(_:transitions:)`.
+    ///   - team: the processes of the run.
     ///   - newFlow: makes the network of the state flow, for algorithms that train one.
     /// - Throws: errors of `newFlow`.
     func make(
-        _ configuration: TrainingConfiguration, _ flowStates: FlowStates, newFlow: () throws -> any FlowNetwork
+        _ configuration: TrainingConfiguration, _ flowStates: FlowStates, team: Team, newFlow: () throws -> any FlowNetwork
     ) rethrows -> any Algorithm {
         let clipRange = configuration.clipRange
         switch self {
@@ -39,6 +41,7 @@ package enum AlgorithmName: String, SettingChoice {
         case .dagKL:
             return DetailedBalanceKL(
                 flow: try newFlow(), flowStates, coefficient: configuration.klCoefficient, clipRange: clipRange)
+        case .dagVarGrad: return VarGrad(flowStates, team: team)
         case .ddpo: return DDPO(clipRange: clipRange, usesPromptStatistics: configuration.perPromptStatistics)
         }
     }
@@ -65,10 +68,10 @@ protocol Algorithm: AnyObject {
 
     /// Prepares for an optimiser step.
     /// - Parameters:
-    ///   - trajectories: the step's, by their places in the epoch.
-    ///   - forEachPass: calls its argument with all transitions of the step, pass by pass, without gradients.
+    ///   - prompts: those of the step's trajectories, on all ranks, by their places in the epoch; without dropped ones.
+    ///   - forEachPass: calls its argument with all transitions of this rank's trajectories, pass by pass, without gradients.
     /// - Throws: errors of `forEachPass`.
-    func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws
+    func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws
 
     /// Computes the losses of transitions.
     /// - Throws: `TensorError`.
@@ -77,7 +80,7 @@ protocol Algorithm: AnyObject {
 
 extension Algorithm {
     func prepareEpoch(scores: [Float], prompts: [String]) -> String? { nil }
-    func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {}
+    func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {}
 }
 
 /// The state of algorithms that keep none.
@@ -113,12 +116,12 @@ struct Transitions {
     /// One, or zero for a transition that is dropped because a reward could not score it, float32 [n].
     let weight: Tensor
     /// Evaluates log F(x_t) and log F(x_t') with a network, float32 [n] each, differentiable in phi; 0 for a state
-    /// without a flow.
-    let logFlows: (any FlowNetwork) -> (now: Tensor, next: Tensor)
+    /// without a flow. Algorithms whose only flow is that of the end need no network.
+    let logFlows: ((any FlowNetwork)?) -> (now: Tensor, next: Tensor)
 
     /// Computes delta_t = log F(x_t) + log P_F - log P_B - log F(x_t'), [n]: its sum between two states with a
     /// flow is zero when the sampler is in balance with the target.
-    func residual(_ flow: any FlowNetwork, logForward: Tensor) -> Tensor {
+    func residual(_ flow: (any FlowNetwork)?, logForward: Tensor) -> Tensor {
         let logFlow = logFlows(flow)
         return logFlow.now + logForward - logBackward - logFlow.next
     }
