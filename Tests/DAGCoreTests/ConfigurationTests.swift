@@ -213,6 +213,8 @@ import Testing
                 { ($0.flowEvery, $0.forwardLooking) = (2, .current) }
             ),
             ("--timestep-fraction below 1 is for sums over transitions", { ($0.algorithm, $0.timestepFraction) = (.dagSubTB, 0.5) }),
+            ("--images-per-prompt must be at least 2 and divide it, not 1", { $0.algorithm = .dagVarGrad }),
+            ("--images-per-prompt must be at least 2 and divide it, not 8", { ($0.algorithm, $0.imagesPerPrompt) = (.dagVarGrad, 8) }),
             ("--timestep-fraction below 1 is for sums over transitions", { ($0.flowEvery, $0.timestepFraction) = (2, 0.5) }),
             (
                 "--timestep-fraction below 1 leaves out states whose scores",

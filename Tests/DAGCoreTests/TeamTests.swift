@@ -197,6 +197,9 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
         },
         Case(testDescription: "dag-tb, drop", reward: specification("on_failure=drop"), failing: 20) { $0.algorithm = .dagTB },
         Case(testDescription: "dag-subtb, flow at some states") { ($0.algorithm, $0.steps, $0.flowEvery) = (.dagSubTB, 3, 2) },
+        Case(testDescription: "dag-vargrad, drop", reward: specification("on_failure=drop"), failing: 7) {
+            ($0.algorithm, $0.imagesPerPrompt) = (.dagVarGrad, 2)
+        },
         Case(testDescription: "dag-replay, drop", reward: specification("on_failure=drop"), failing: 5) {
             ($0.algorithm, $0.target, $0.replayUpdates) = (.dagReplay, .anchored, 2)
         },

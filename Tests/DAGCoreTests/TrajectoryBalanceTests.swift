@@ -175,6 +175,47 @@ import Testing
         #expect(model.work.networkRows == trajectories * configuration.steps * 4 + 8 * 4 * 2)
     }
 
+    /// The step of VarGrad is the one of its definition, from one graph; a dropped trajectory has no part in it.
+    @Test(.slow, arguments: [0, 1]) func varianceOfAGroup(update: Int) throws {
+        func change(_ rows: Int) -> (inout TrainingConfiguration) -> Void {
+            {
+                ($0.algorithm, $0.imagesPerPrompt, $0.maxRowsPerPass) = (.dagVarGrad, 4, rows)
+                ($0.trainBatchSize, $0.gradientAccumulationSteps) = (2, 2)
+            }
+        }
+        let (trainer, whole) = try sampled(0, change(16))
+        let (naive, _) = try sampled(1, change(1024))
+        #expect(trainer.learner.flowOptimizer == nil && whole.rollout.scores.lookahead.isEmpty)
+        #expect(trainer.model.work.decodes == 8)
+        if update > 0 {
+            for each in [trainer, naive] { try each.update() }
+        }
+        var rollout = whole.rollout
+        rollout.scores.final[6] = .nan
+        let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: whole.conditioning)
+        #expect(Set(rollout.prompts[0..<4]).count == 1 && rollout.prompts[0] != rollout.prompts[4])
+        // Groups of two images and of three, one of which has no score; each is spread over two passes.
+        let sums = try trainer.learner.step(epoch, [0, 4, 3, 5, 6], update: update, step: update)
+
+        let learner = naive.learner
+        let transitions = learner.kernel.transitions
+        let scored = [0, 3, 4, 5]
+        let batch = TransitionBatch(epoch, scored, Array(0..<transitions), learner.model, learner.kernel)
+        let guided = batch.denoise(guidance: naive.configuration.guidanceScale).guided
+        let ratios = (batch.logForward(guided) - batch.logBackward(.reward)).reshape([transitions, 4]).sum([0])
+        let noise = (rollout.states[0].rows(scored).square() * -0.5 - 0.5 * log(2 * .pi)).mean([1, 2, 3])
+        let balances = noise + ratios - Tensor(scored.map { rollout.scores.final[$0] }) * 3
+        let others = Tensor.cat([1, 0, 3, 2].map { balances.narrow(0, $0, 1) }, 0).detach()
+        let loss = (balances - others).square().mean()
+        let regularization = (guided - batch.guidedAtRollout).square().mean()
+        try (loss + regularization * 0.5).backward()
+        let norm = try learner.policyOptimizer.clipGradients(maxNorm: 1)
+        #expect(abs(sums.policyGradNorm - norm) < 2e-3 * norm)
+        let expected = try Double(loss.item()) + Double(regularization.item()) * 0.5
+        #expect(abs(sums.mean(sums.loss) - expected) < 1e-3 * expected)
+        #expect(sums.loss.count == 16 && sums.droppedTransitions == 4)
+    }
+
     /// A trajectory whose prediction has no score at one state has no part in the update.
     @Test(arguments: [AlgorithmName.dagDB, .dagKL]) func aStretchWithoutAScoreIsDropped(algorithm: AlgorithmName) throws {
         let (trainer, epoch) = try sampled { ($0.algorithm, $0.flowEvery, $0.maxRowsPerPass) = (algorithm, 3, 16) }
@@ -220,10 +261,10 @@ import Testing
     }
 
     /// A checkpoint in the middle of an epoch holds all that these algorithms need.
-    @Test(.slow, arguments: [(AlgorithmName.dagSubTB, 1), (.dagTB, 1), (.dagKL, 3)])
+    @Test(.slow, arguments: [(AlgorithmName.dagSubTB, 1), (.dagTB, 1), (.dagKL, 3), (.dagVarGrad, 1)])
     func resumingIsBitExact(algorithm: AlgorithmName, flowEvery: Int) throws {
         let configuration = smallConfiguration {
-            ($0.algorithm, $0.flowEvery) = (algorithm, flowEvery)
+            ($0.algorithm, $0.flowEvery, $0.imagesPerPrompt) = (algorithm, flowEvery, 2)
             $0.target = .anchored
             $0.epochs = 2
         }

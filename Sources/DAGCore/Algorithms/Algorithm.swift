@@ -6,6 +6,7 @@ package enum AlgorithmName: String, SettingChoice {
     case dagKL = "dag-kl"
     case dagTB = "dag-tb"
     case dagSubTB = "dag-subtb"
+    case dagVarGrad = "dag-vargrad"
     case dagReplay = "dag-replay"
     case ddpo
 
@@ -23,17 +24,18 @@ package enum AlgorithmName: String, SettingChoice {
         switch self {
         case .dagDB, .dagKL, .dagSubTB: FlowStates(transitions: transitions, spacing: configuration.flowEvery)
         case .dagTB: FlowStates(transitions: transitions, spacing: transitions)
-        case .dagReplay, .ddpo: FlowStates(transitions: transitions, spacing: nil)
+        case .dagVarGrad, .dagReplay, .ddpo: FlowStates(transitions: transitions, spacing: nil)
         }
     }
 
     /// Makes the algorithm with the settings that concern it.
     /// - Parameters:
     ///   - flowStates: see `flowStates(_:transitions:)`.
+    ///   - team: the processes of the run.
     ///   - newFlow: makes the network of the state flow, for algorithms that train one.
     /// - Throws: errors of `newFlow`.
     func make(
-        _ configuration: TrainingConfiguration, _ flowStates: FlowStates, newFlow: () throws -> any FlowNetwork
+        _ configuration: TrainingConfiguration, _ flowStates: FlowStates, team: Team, newFlow: () throws -> any FlowNetwork
     ) rethrows -> Method {
         let clipRange = configuration.clipRange
         switch self {
@@ -43,6 +45,7 @@ package enum AlgorithmName: String, SettingChoice {
         case .dagKL:
             return .transitions(
                 DetailedBalanceKL(flow: try newFlow(), flowStates, coefficient: configuration.klCoefficient, clipRange: clipRange))
+        case .dagVarGrad: return .transitions(VarGrad(flowStates, team: team))
         case .dagReplay: return .replay(Replay(capacity: configuration.replayBufferSize))
         case .ddpo: return .transitions(DDPO(clipRange: clipRange, usesPromptStatistics: configuration.perPromptStatistics))
         }
@@ -88,10 +91,10 @@ protocol Algorithm: AnyObject {
 protocol TransitionAlgorithm: Algorithm {
     /// Prepares for an optimiser step.
     /// - Parameters:
-    ///   - trajectories: the step's, by their places in the epoch.
-    ///   - forEachPass: calls its argument with all transitions of the step, pass by pass, without gradients.
+    ///   - prompts: those of the step's trajectories, on all ranks, by their places in the epoch; without dropped ones.
+    ///   - forEachPass: calls its argument with all transitions of this rank's trajectories, pass by pass, without gradients.
     /// - Throws: errors of `forEachPass`.
-    func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws
+    func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws
 
     /// Computes the losses of transitions.
     /// - Throws: `TensorError`.
@@ -107,7 +110,7 @@ extension Algorithm {
 }
 
 extension TransitionAlgorithm {
-    func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {}
+    func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {}
 }
 
 /// The state of algorithms that keep none.
@@ -143,12 +146,12 @@ struct Transitions {
     /// One, or zero for a transition that is dropped because a reward could not score it, float32 [n].
     let weight: Tensor
     /// Evaluates log F(x_t) and log F(x_t') with a network, float32 [n] each, differentiable in phi; 0 for a state
-    /// without a flow.
-    let logFlows: (any FlowNetwork) -> (now: Tensor, next: Tensor)
+    /// without a flow. Algorithms whose only flow is that of the end need no network.
+    let logFlows: ((any FlowNetwork)?) -> (now: Tensor, next: Tensor)
 
     /// Computes delta_t = log F(x_t) + log P_F - log P_B - log F(x_t'), [n]: its sum between two states with a
     /// flow is zero when the sampler is in balance with the target.
-    func residual(_ flow: any FlowNetwork, logForward: Tensor) -> Tensor {
+    func residual(_ flow: (any FlowNetwork)?, logForward: Tensor) -> Tensor {
         let logFlow = logFlows(flow)
         return logFlow.now + logForward - logBackward - logFlow.next
     }

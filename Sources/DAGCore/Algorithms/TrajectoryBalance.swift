@@ -14,15 +14,11 @@ final class TrajectoryBalance: TransitionAlgorithm {
         balances = StretchBalances(flowStates, lambda: lambda)
     }
 
-    func prepareStep(_ trajectories: [Int], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {
+    func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {
         try balances.prepare(flow, forEachPass)
     }
 
-    func loss(_ transitions: Transitions) throws -> Loss {
-        let residual = transitions.residual(flow, logForward: transitions.logForward)
-        return Loss(
-            values: balances.loss(transitions, residual), metrics: ["squared_residual": balances.residuals(transitions).map { $0 * $0 }])
-    }
+    func loss(_ transitions: Transitions) throws -> Loss { balances.loss(transitions, flow: flow) }
 }
 
 /// The balances of a step's trajectories over stretches, the transitions from one state with a flow to the next.
@@ -51,9 +47,14 @@ struct StretchBalances {
     }
 
     /// Computes the balances of a step.
-    /// - Parameter forEachPass: see `Algorithm.prepareStep`.
-    /// - Throws: errors of `forEachPass`, `TensorError`.
-    mutating func prepare(_ flow: any FlowNetwork, _ forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {
+    /// - Parameters:
+    ///   - forEachPass: see `Algorithm.prepareStep`.
+    ///   - change: changes the residuals of stretches by trajectory, before they are balanced.
+    /// - Throws: errors of `forEachPass` and `change`, `TensorError`.
+    mutating func prepare(
+        _ flow: (any FlowNetwork)?, _ forEachPass: ((Transitions) throws -> Void) throws -> Void,
+        change: ([Int: [Double]]) throws -> [Int: [Double]] = { $0 }
+    ) throws {
         var sums: [Int: [Double]] = [:]
         try forEachPass { transitions in
             let residuals = try transitions.residual(flow, logForward: transitions.logForward).array(Float.self)
@@ -62,7 +63,7 @@ struct StretchBalances {
                 sums[transitions.trajectories[k], default: Array(repeating: 0, count: flowStates.stretches)][stretch] += Double(residual)
             }
         }
-        balances = sums.mapValues { residuals in
+        balances = try change(sums).mapValues { residuals in
             let (loss, slopes) = Self.balance(residuals, lambda: lambda)
             return (residuals, loss, slopes.map { $0 * Double(flowStates.transitions) })
         }
@@ -71,6 +72,13 @@ struct StretchBalances {
     /// Returns the residual of each transition's stretch, [n].
     func residuals(_ transitions: Transitions) -> [Float] {
         zip(transitions.trajectories, transitions.steps).map { Float(balances[$0]!.residuals[flowStates.stretch(of: $1)]) }
+    }
+
+    /// Computes the losses of transitions by this balance alone.
+    func loss(_ transitions: Transitions, flow: (any FlowNetwork)?) -> Loss {
+        Loss(
+            values: loss(transitions, transitions.residual(flow, logForward: transitions.logForward)),
+            metrics: ["squared_residual": residuals(transitions).map { $0 * $0 }])
     }
 
     /// Returns the losses [n] of transitions: the value is L of each one's trajectory, the mean of the gradients

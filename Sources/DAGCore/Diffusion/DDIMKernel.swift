@@ -97,6 +97,9 @@ package struct DDIMKernel: TransitionKernel {
     /// Returns the training timesteps t of step numbers, int64 [n].
     package func times(_ steps: [Int]) -> Tensor { Tensor(steps.map { Int64(self.steps[$0].time) }, device: device) }
 
+    /// Returns the log-density of the standard normal noise that a chain starts from, [n].
+    package func logNoise(_ x: Tensor) -> Tensor { logDensity(x, Tensor.zeros([1], device: device), Tensor.full([1], 1, device: device)) }
+
     /// Predicts the data x0 from the network's output, float32 [n, ...].
     package func predictedData(_ output: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
         scheduler.prediction(output, x: x, alpha: coefficients(indices).alpha).x0

@@ -20,6 +20,8 @@ package protocol TransitionKernel {
 
     /// Returns the network's time inputs of step numbers, int64 [n].
     func times(_ steps: [Int]) -> Tensor
+    /// Returns the log-density of the noise that a chain starts from, [n].
+    func logNoise(_ x: Tensor) -> Tensor
     /// Predicts the data x0 from the network's output [n, C, H, W].
     func predictedData(_ output: Tensor, x: Tensor, steps: Tensor) -> Tensor
     /// Draws x' from P_F with standard normal noise of `x`'s shape. Returns it and log P_F(x' | x) [n].

@@ -51,7 +51,7 @@ final class Learner {
         policyOptimizer = AdamW(
             lora.parameters, learningRate: configuration.learningRate, weightDecay: configuration.weightDecay)
         flowStates = configuration.algorithm.flowStates(configuration, transitions: kernel.transitions)
-        method = try configuration.algorithm.make(configuration, flowStates) {
+        method = try configuration.algorithm.make(configuration, flowStates, team: team) {
             let store = ParameterStore(seed: seeds(.flowInitialization), device: model.device)
             return try makeFlow?(store) ?? StateFlow(store, beside: model)
         }
@@ -103,10 +103,12 @@ final class Learner {
     /// - Parameter trajectories: by their places in the epoch.
     func step(_ epoch: ScoredEpoch, _ trajectories: [Int], update: Int, step: Int) throws -> StepSums {
         // The mean is without dropped trajectories and, below, transitions whose predictions get no score.
-        let kept = trajectories.count { !epoch.rollout.scores.final[$0].isNaN } * transitionsPerTrajectory
+        let scored = trajectories.filter { !epoch.rollout.scores.final[$0].isNaN }
+        let kept = scored.count * transitionsPerTrajectory
         let groups = trajectories.chunks(of: configuration.trainBatchSize)
         let ownTrajectories = Array(groups[team.share(of: groups.count)].joined())
-        try transitionAlgorithm.prepareStep(ownTrajectories) { body in
+        let prompts = Dictionary(uniqueKeysWithValues: scored.map { ($0, epoch.rollout.prompts[$0]) })
+        try transitionAlgorithm.prepareStep(prompts: prompts) { body in
             try withoutGradients { try forEachPass(epoch, ownTrajectories, isOnPolicy: update == 0, body) }
         }
         let count = passes(over: Array(0..<transitionsPerTrajectory)).count
@@ -218,7 +220,7 @@ final class Learner {
         let loss = try transitionAlgorithm.loss(transitions)
         var values = loss.values
         var metrics = loss.metrics
-        if usesFlow, configuration.unetRegularization > 0 {
+        if configuration.algorithm.usesBeta, configuration.unetRegularization > 0 {
             let distance = (guided - batch.guidedAtRollout).square().mean(Array(1..<guided.rank))
             values = values + distance * configuration.unetRegularization
             metrics["regularization"] = try distance.detach().array()
@@ -230,14 +232,14 @@ final class Learner {
     /// Makes the algorithm's view of a batch.
     /// - Parameter scores: at the states with a flow, [trajectories] each, by state.
     func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [Int: [Float]], logForward: Tensor) -> Transitions {
-        let beta = configuration.beta(epoch: epoch.index)
+        let (beta, target) = (configuration.beta(epoch: epoch.index), configuration.target)
         // A missing score has weight zero; its NaN must not reach the sums.
         let finite = scores.mapValues { $0.map { $0.isNaN ? 0 : $0 } }
         return Transitions(
             trajectories: batch.trajectories, steps: batch.steps, groupSize: min(configuration.trainBatchSize, batch.block.count),
-            logForward: logForward, logForwardAtRollout: batch.logForwardAtRollout, logBackward: batch.logBackward(configuration.target),
+            logForward: logForward, logForwardAtRollout: batch.logForwardAtRollout, logBackward: batch.logBackward(target),
             weight: Tensor(batch.weights(scores), device: model.device),
-            logFlows: { batch.logFlows($0, scores: finite, beta: beta) })
+            logFlows: { batch.logFlows($0, scores: finite, beta: beta, target: target) })
     }
 
     /// Calls `body` with all transitions of some trajectories, from noise to data, at the scores of the rollout.

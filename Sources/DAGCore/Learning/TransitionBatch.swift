@@ -96,13 +96,14 @@ struct TransitionBatch {
     }
 
     /// Evaluates log F(x_t) and log F(x_t'), float32 [n] each: beta s(predicted data) + f_phi, beta s of the final
-    /// image at the end, and zero for a state without a flow.
+    /// image at the end, and zero for a state without a flow. Without a network the flow of the starting noise is its
+    /// density, to a factor Z, which cancels for an anchored target.
     /// - Parameter scores: [trajectories], by state with a flow; finite.
-    func logFlows(_ flow: any FlowNetwork, scores: [Int: [Float]], beta: Double) -> (now: Tensor, next: Tensor) {
+    func logFlows(_ flow: (any FlowNetwork)?, scores: [Int: [Float]], beta: Double, target: Target) -> (now: Tensor, next: Tensor) {
         let flowing = states.filter { scores[$0] != nil }
         let learned = flowing.filter { $0 < kernel.transitions }
         var logFlow = Tensor(flowing.flatMap { scores[$0]! }, device: model.device) * beta
-        if !learned.isEmpty {
+        if let flow, !learned.isEmpty {
             let values = flow(
                 Tensor.cat(learned.map { rollout.states[$0].rows(rows) }, 0),
                 times: kernel.times(learned.flatMap { step in block.map { _ in step } }),
@@ -112,7 +113,8 @@ struct TransitionBatch {
         }
         let none = Tensor.zeros([block.count], device: model.device)
         func column(_ state: Int) -> Tensor {
-            flowing.firstIndex(of: state).map { logFlow.narrow(0, $0 * block.count, block.count) } ?? none
+            if flow == nil, state == 0, target == .reward { return kernel.logNoise(rollout.states[0].rows(rows)) }
+            return flowing.firstIndex(of: state).map { logFlow.narrow(0, $0 * block.count, block.count) } ?? none
         }
         return (Tensor.cat(chosen.map(column), 0), Tensor.cat(chosen.map { column($0 + 1) }, 0))
     }

@@ -10,7 +10,7 @@ extension TrainingConfiguration {
             throw ConfigurationError(
                 "\(setting: "train_batch_size") must be from 3 to \(Self.most), not \(trainBatchSize) (dag-kl's baseline leaves one out)")
         }
-        if [.dagTB, .dagReplay, .ddpo].contains(algorithm), flowEvery > 1 {
+        if [.dagTB, .dagVarGrad, .dagReplay, .ddpo].contains(algorithm), flowEvery > 1 {
             let reason = algorithm == .dagTB ? "has the flow at a trajectory's two ends alone" : "learns no flow"
             throw ConfigurationError(
                 "\(setting: "flow_every") is for dag-db, dag-kl and dag-subtb; \(algorithm.rawValue) \(reason)")
@@ -22,7 +22,7 @@ extension TrainingConfiguration {
                 \(balance) needs the scores of several transitions at once: use \(setting: "forward_looking") rollout
                 """)
         }
-        if timestepFraction < 1, [.dagTB, .dagSubTB, .dagReplay].contains(algorithm) || flowEvery > 1 {
+        if timestepFraction < 1, [.dagTB, .dagSubTB, .dagVarGrad, .dagReplay].contains(algorithm) || flowEvery > 1 {
             throw ConfigurationError(
                 """
                 \(setting: "timestep_fraction") below 1 is for sums over transitions: dag-db and dag-kl with \
@@ -44,9 +44,17 @@ extension TrainingConfiguration {
                 : "\(target.rawValue) is not what dag-replay can reach: its weights are those of the pretrained model; use anchored"
             throw ConfigurationError("\(setting: "target") \(remedy)")
         }
-        if [.ddpo, .dagReplay].contains(algorithm), !predictionDecoder.isEmpty {
+        if [.dagVarGrad, .dagReplay, .ddpo].contains(algorithm), !predictionDecoder.isEmpty {
             throw ConfigurationError(
                 "\(setting: "prediction_decoder") is for algorithms with a state flow; \(algorithm.rawValue) decodes no predicted data")
+        }
+        if algorithm == .dagVarGrad, trajectoriesPerUpdate < 2 || !prompts.isEmpty && !comparesImagesOfPrompts {
+            throw ConfigurationError(
+                """
+                dag-vargrad compares the images of a prompt in an optimiser step of \(trajectoriesPerUpdate) \
+                (\(setting: "train_batch_size") x \(setting: "gradient_accumulation_steps")): \(setting: "images_per_prompt") must be at \
+                least 2 and divide it, not \(imagesPerPrompt)
+                """)
         }
         let epoch: Message =
             """
@@ -68,6 +76,9 @@ extension TrainingConfiguration {
                 """)
         }
     }
+
+    /// Whether each optimiser step has all images of a prompt that are drawn together, and these are several.
+    private var comparesImagesOfPrompts: Bool { imagesPerPrompt > 1 && trajectoriesPerUpdate % imagesPerPrompt == 0 }
 
     /// Compares the settings with those of the run that is to be continued.
     /// - Throws: `ConfigurationError` if its checkpoint, or an epoch under way, cannot have them.
