@@ -25,7 +25,7 @@ package struct Estimate: Sendable, Equatable {
     /// is that of the images alone.
     ///
     /// The variance of a part is that of the mean of its influences (the delta method, or infinitesimal
-    /// jackknife: Efron 1982, section 6).
+    /// jackknife: Efron 1982, chapter 6).
     init(averaging parts: [Part]) {
         let parts = parts.filter { !$0.value.isNaN }
         let count = Double(parts.count)

@@ -98,7 +98,7 @@ package struct EvaluationReport {
             throw RewardError("no prompt has two images with a score: \(gaps.first ?? "draw more images of each")")
         }
         if counted.count < all.count {
-            gaps.append("\(all.count - counted.count) of \(all.count) prompts have less than two images with a score and are left out")
+            gaps.append("\(all.count - counted.count) of \(all.count) prompts have fewer than two images with a score and are left out")
         }
         return (counted, gaps)
     }
