@@ -38,6 +38,7 @@ let package = Package(
     products: [
         .executable(name: "dag-train", targets: ["dag-train"]),
         .executable(name: "dag-sample", targets: ["dag-sample"]),
+        .executable(name: "dag-eval", targets: ["dag-eval"]),
         .executable(name: "dag-reward", targets: ["dag-reward"]),
         .executable(name: "dag-reward-worker", targets: ["dag-reward-worker"]),
         .library(name: "dagcore", type: .dynamic, targets: ["CABI"]),
@@ -108,7 +109,10 @@ let package = Package(
 
         // Programs.
         .target(name: "Commands", dependencies: [argumentParser], path: "Sources/Programs/Commands"),
-        program("dag-train", ["Support", "Commands", "DAGCore", "Rewards", "Yams", argumentParser]),
+        .target(name: "CommandSettings", dependencies: ["DAGCore", argumentParser], path: "Sources/Programs/CommandSettings"),
+        program("dag-train", ["Support", "Commands", "CommandSettings", "DAGCore", "Rewards", "Yams", argumentParser]),
+        program(
+            "dag-eval", ["Support", "Commands", "CommandSettings", "DAGCore", "Images", "Models", "NN", "Tensors", argumentParser]),
         program("dag-sample", ["Support", "Commands", "DAGCore", "Images", "Models", "NN", "Rewards", argumentParser]),
         program("dag-reward", ["Support", "Commands", "CFunctionReward", "Images", "Rewards", "CDAGCore", "CWorker", argumentParser]),
         program("dag-reward-worker", ["CFunctionReward", "Rewards"]),
@@ -139,7 +143,8 @@ let package = Package(
             dependencies: ["TestSupport", "Support", "AnalyticWorld", "DAGCore", "Images", "Models", "NN", "Rewards", "Tensors", "Yams"]),
         .testTarget(name: "CABITests", dependencies: ["TestSupport", "Support", "CABI", "CDAGCore", "CABIFixtures"]),
         .testTarget(
-            name: "CommandLineTests", dependencies: ["TestSupport", "Support", "Tensors", "dag-train", "dag-sample", "dag-reward"]),
+            name: "CommandLineTests",
+            dependencies: ["TestSupport", "Support", "Tensors", "dag-train", "dag-sample", "dag-eval", "dag-reward"]),
     ],
     cxxLanguageStandard: .cxx20
 )

@@ -73,7 +73,7 @@ if [[ $flat == yes ]]; then
     worker=dag-reward-worker rewards=.
 else
     worker=libexec/dag/dag-reward-worker rewards=lib/dag/rewards
-    for program in dag-train dag-sample dag-reward; do binary "$binaries/$program" "bin/$program"; done
+    for program in dag-train dag-sample dag-eval dag-reward; do binary "$binaries/$program" "bin/$program"; done
 fi
 binary "$binaries/dag-reward-worker" "$worker"
 binary "$binaries/libdagcore.so" "$(under "$library/libdagcore.so.1")"
@@ -140,7 +140,7 @@ Cflags: -I\${includedir}
 Libs: -L\${libdir} -ldagcore -Wl,-rpath,\${libdir}
 PC
 installed+=(lib/pkgconfig/dagcore.pc)
-for program in dag-train dag-sample dag-reward; do
+for program in dag-train dag-sample dag-eval dag-reward; do
     complete() { # shell, place
         folder "$(dirname "$2")"
         "$binaries/$program" --generate-completion-script "$1" >"$destination/$2"

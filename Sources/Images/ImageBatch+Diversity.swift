@@ -28,7 +28,7 @@ extension ImageBatch {
 
     /// Returns means over blocks, [rows, columns, 3] in 0...1:
     /// 8 rows and columns, or fewer if the image has fewer.
-    private func thumbnail(_ index: Int) -> [Double] {
+    package func thumbnail(_ index: Int) -> [Double] {
         let rows = min(8, height)
         let columns = min(8, width)
         return withUnsafeBytes { bytes in

@@ -227,6 +227,83 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: image) && !FileManager.default.fileExists(atPath: output))
     }
 
+    /// Settings of dag-eval that take a moment.
+    private func evaluate(_ arguments: [String]) throws -> Outcome {
+        let prompts = try write("a bag on a red background\na boot on a blue background\n", to: "prompts.txt")
+        return try run(
+            "dag-eval",
+            [
+                "--model", tinySD, "--reward-plugin", "libwarmth.so", "--prompts", prompts, "--steps", "2", "--count", "3", "--precision",
+                "fp32",
+            ] + arguments)
+    }
+
+    /// What betas will give, and how far a LoRA is from that.
+    @Test func evaluation() throws {
+        let lora = folder.appendingPathComponent("lora.safetensors")
+        let adapters = ["down": Tensor.full([1, 64], 0.3), "up": Tensor.full([64, 1], 0.3)]
+        let names = adapters.map { ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_\($0).weight", $1) }
+        try Safetensors.encode(Dictionary(uniqueKeysWithValues: names)).write(to: lora)
+        let place = folder.appendingPathComponent("evaluation")
+        let subject = ["--lora", lora.path, "--beta", "1,5", "--beta", "1e3", "--modes", "red,orange,yellow"]
+        let outcome = try evaluate(subject + ["--output", place.path])
+        #expect(outcome.status == 0, "\(outcome.error)")
+        #expect(outcome.out.contains("pretrained") && outcome.out.contains("beta 1000") && outcome.out.contains("lora_kl_to_target"))
+        #expect(outcome.error.contains("beta 1000 is too uneven to tell: by their weights 6 images are worth"), "\(outcome.error)")
+        let files = try FileManager.default.contentsOfDirectory(atPath: place.path).sorted()
+        let sheets = ["LoRA.png", "beta-1.png", "beta-1000.png", "beta-5.png", "pretrained.png"]
+        #expect(files == (sheets + ["evaluation.csv", "evaluation.html", "evaluation.json"]).sorted())
+        func number(_ sampler: String, _ key: String) throws -> Double {
+            let data = try Data(contentsOf: place.appendingPathComponent("evaluation.json"))
+            let json = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
+            return try #require(((json[sampler] as? [String: Any])?[key] as? [String: Any])?["value"] as? Double)
+        }
+        let distance = try number("lora", "base_kl")
+        let reward = try number("base", "reward")
+        #expect(distance > 0)
+        let page = try String(contentsOf: place.appendingPathComponent("evaluation.html"), encoding: .utf8)
+        let plot = try #require(page.firstMatch(of: /<svg(?s:.*)<\/svg>/)?.0)
+        #expect(plot.contains("<circle") && plot.contains("LoRA") && !plot.contains("nan"))
+        #expect(page.components(separatedBy: "data:image/png").count == 6)
+        // Batches change nothing but rounding.
+        #expect(try evaluate(subject + ["--output", place.path, "--max-rows-per-pass", "4"]).status == 0)
+        #expect(try abs(number("lora", "base_kl") - distance) < 1e-3 * distance && abs(number("base", "reward") - reward) < 1e-3)
+    }
+
+    /// Ctrl-C ends an evaluation, even while a reward hangs.
+    @Test(.timeLimit(.minutes(5))) func evaluationsStop() throws {
+        let once = folder.appendingPathComponent("once").path
+        let reward = try "\(plugin("faulty", in: folder)),fault=hang,at=2,once=\(once),timeout=600"
+        let subject = ["--model", tinySD, "--prompts", "tiny-sd", "--steps", "2", "--count", "2", "--reward-plugin", reward]
+        let stopped = try run("dag-eval", subject, interruptFile: once)
+        #expect(stopped.status == 130 && stopped.out.isEmpty, "\(stopped)")
+        #expect(stopped.error.contains("dag-eval: stopped before the end; there is no result"), "\(stopped)")
+    }
+
+    /// Flags and files of dag-eval that cannot be used are refused in one line, before anything is drawn.
+    @Test func evaluationsThatCannotBe() throws {
+        let place = folder.appendingPathComponent("none")
+        let settings = try write("model: \(tinySD)\nprompts: tiny-sd\n", to: "no-reward.yaml")
+        let refusals: [(arguments: [String], status: Int32, culprit: String)] = [
+            (["--beta", "much"], 2, "dag-eval: --beta: 'much' is not a finite number, zero or more"),
+            (["--beta", "1,,2"], 2, "--beta: '' is not a finite number"),
+            (["--beta=-1"], 2, "--beta must be zero or more, not -1"),
+            (["--count", "1"], 2, "--count must be from 2 to"),
+            (["--prompts", ""], 2, "--prompts is missing"),
+            (["--modes", "green"], 2, "--modes: no reward has the objective 'green'; there are warmth/warmth, warmth/red"),
+            (["--run", folder.path], 2, "no run there (config.yaml is missing)"),
+            (["--run", folder.path, "--config", settings], 2, "give either --config or --run, not both"),
+            (["--output", "/proc/nowhere"], 1, "--output /proc/nowhere: is no folder that can be written"),
+            (["--lora", settings], 1, settings), (["--model", "nowhere"], 1, "nowhere"),
+        ]
+        for (arguments, status, culprit) in refusals {
+            let output = arguments.contains("--output") ? [] : ["--output", place.path]
+            expectRefusal(try evaluate(arguments + output), status: status, naming: culprit)
+            #expect((try? FileManager.default.contentsOfDirectory(atPath: place.path)) ?? [] == [])
+        }
+        expectRefusal(try run("dag-eval", ["--config", settings]), status: 2, naming: "--reward-plugin is missing")
+    }
+
     /// A LoRA that gives numbers that are not finite: an error that names it, and no black image.
     @Test func divergedAdapters() throws {
         let file = folder.appendingPathComponent("lora.safetensors")
@@ -252,7 +329,7 @@ import Testing
     }
 
     @Test func help() throws {
-        for program in ["dag-train", "dag-sample"] {
+        for program in ["dag-train", "dag-sample", "dag-eval"] {
             let help = try run(program, ["--help"])
             #expect(help.status == 0 && help.out.contains("EXAMPLES"))
             #expect(try run(program, ["--version"]).out.contains(DAGVersion.text))

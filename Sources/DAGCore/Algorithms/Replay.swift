@@ -62,32 +62,23 @@ final class Replay: Algorithm {
     /// The weights of images, [n] each, with mean one over the images of each prompt.
     struct Weights {
         /// w, for the target.
-        private(set) var target: [Double]
+        let target: [Double]
         /// u, for the pretrained model.
-        private(set) var pretrained: [Double]
+        let pretrained: [Double]
 
         /// Computes the weights of images of the same or of several prompts.
         init(scores: [Float], logRatios: [Float], prompts: [String], beta: Double) {
-            target = zip(scores, logRatios).map { beta * Double($0) - Double($1) }
-            pretrained = logRatios.map { -Double($0) }
-            for places in Dictionary(grouping: prompts.indices, by: { prompts[$0] }).values {
-                Self.normalize(&target, places)
-                Self.normalize(&pretrained, places)
+            let sizes = prompts.reduce(into: [:]) { $0[$1, default: 0.0] += 1 }
+            func normalized(_ logWeights: [Double]) -> [Double] {
+                zip(ImportanceWeights.perGroup(logWeights: logWeights, groups: prompts), prompts).map { $0 * sizes[$1]! }
             }
+            target = normalized(zip(scores, logRatios).map { beta * Double($0) - Double($1) })
+            pretrained = normalized(logRatios.map { -Double($0) })
         }
 
-        /// Makes weights of mean one out of logarithms.
-        private static func normalize(_ values: inout [Double], _ places: [Int]) {
-            let largest = places.reduce(-Double.infinity) { max($0, values[$1]) }
-            for k in places { values[k] = exp(values[k] - largest) }
-            let mean = places.reduce(0) { $0 + values[$1] } / Double(places.count)
-            for k in places { values[k] /= mean }
-        }
-
-        /// The share of the images that as many equally weighted ones of the target would be: (sum w)^2 / (n sum w^2).
+        /// The share of the images that as many equally weighted ones of the target would be.
         var effectiveShare: Double {
-            let sum = target.reduce(0, +)
-            return sum * sum / (Double(target.count) * target.reduce(0) { $0 + $1 * $1 })
+            ImportanceWeights(logWeights: target.map(log)).effectiveCount / Double(target.count)
         }
     }
 
@@ -107,16 +98,7 @@ final class Replay: Algorithm {
     func draw(_ count: Int, steps: Int, beta: Double, _ seeds: Seeds) -> Draw {
         let weights = Weights(scores: state.scores, logRatios: state.logRatios, prompts: state.prompts, beta: beta)
         let chances = zip(weights.target, weights.pretrained).map { ($0 + $1) / 2 }
-        let stride = chances.reduce(0, +) / Double(count)
-        var images: [Int] = []
-        var sum = 0.0
-        let start = seeds.uniform(.prompt)
-        for (k, chance) in chances.enumerated() {
-            sum += chance
-            while images.count < count, (Double(images.count) + start) * stride < sum { images.append(k) }
-        }
-        // The last may be missed by rounding.
-        images += Array(repeating: chances.count - 1, count: count - images.count)
+        let images = ImportanceWeights(logWeights: chances.map(log)).resampled(count, offset: seeds.uniform(.prompt))
         let spread = seeds.uniform(.shuffle)
         let places = seeds.permutation(.shuffle, epoch: 0, count: count)
         return Draw(

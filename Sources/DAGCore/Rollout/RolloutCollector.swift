@@ -43,11 +43,11 @@ final class RolloutCollector {
     private func sample(_ epoch: Int, _ lookahead: [Int]) throws -> PendingRollout {
         if evaluator.wantsStatistics { try calibrate() }
         // A trajectory is a function of its own seed, so batches may be as large as memory allows.
-        let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
+        let samples = configuration.samplesPerPass(of: model)
         // Kernels may round a row by what else is in its batch. In the order of training, batches are the same
         // on any number of ranks.
         let trajectories = configuration.trajectories(of: team.rank, in: team, epoch: epoch)
-        let batches = trajectories.chunks(of: max(configuration.sampleBatchSize, rows)).map { $0.sorted() }
+        let batches = trajectories.chunks(of: max(configuration.sampleBatchSize, samples)).map { $0.sorted() }
         let onStep = monitor.samplingSteps(batches.count * sampler.kernel.stepCount)
         var scored: [Rollout] = []
         var last: UnscoredRollout?
@@ -177,5 +177,10 @@ extension TrainingConfiguration {
     func rowsPerPass(of model: any DiffusionModel) -> Int {
         let positions = model.sampleShape[1] * model.sampleShape[2]
         return maxRowsPerPass > 0 ? maxRowsPerPass : max(16, 4096 / positions)
+    }
+
+    /// Returns the samples whose network rows are computed at once.
+    func samplesPerPass(of model: any DiffusionModel) -> Int {
+        max(1, rowsPerPass(of: model) / model.rowsPerSample(guidance: guidanceScale))
     }
 }

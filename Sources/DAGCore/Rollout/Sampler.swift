@@ -62,11 +62,15 @@ package struct Sampler {
         return NotFiniteError("\(output), but is without the LoRA, which has diverged: train with a lower \(setting: "learning_rate")")
     }
 
+    /// Returns the pretrained model's guided output at a step, [n, C, H, W].
+    private func pretrainedOutput(_ step: Visit, _ conditioning: Conditioning?) -> Tensor {
+        let times = kernel.times(Array(repeating: step.index, count: step.x.size(0)))
+        return model.withoutAdapters { model.denoise(step.x, times: times, conditioning, guidance: guidance).guided }
+    }
+
     /// Returns log P_F of a step under the pretrained model, [n].
     private func logReference(_ step: Visit, _ conditioning: Conditioning?) -> Tensor {
-        let times = kernel.times(Array(repeating: step.index, count: step.x.size(0)))
-        let guided = model.withoutAdapters { model.denoise(step.x, times: times, conditioning, guidance: guidance).guided }
-        return kernel.logForward(guided, x: step.x, next: step.next, steps: step.steps)
+        kernel.logForward(pretrainedOutput(step, conditioning), x: step.x, next: step.next, steps: step.steps)
     }
 
     /// Draws images of prompts; image k is a function of prompt k and seed k alone, in batches of any size.
@@ -83,6 +87,28 @@ package struct Sampler {
             }
         }
         return try ImageBatch(concatenating: parts)
+    }
+
+    /// Draws one batch of images, and measures how far their trajectories are from the pretrained model's.
+    /// - Parameter onStep: called after every step; throws to stop.
+    /// - Returns: the images of `images(_:seeds:)`, and for each the sum over its trajectory's steps of
+    ///   KL(P_theta || P_base), nats. Its mean is KL(P_theta || P_base) of whole trajectories.
+    /// - Throws: `NotFiniteError`, `TensorError`, or an error of `onStep`.
+    func imagesAndDivergences(
+        _ prompts: [String], seeds: [UInt64], onStep: () throws -> Void
+    ) throws -> (images: ImageBatch, divergences: [Double]) {
+        try withoutGradients {
+            let conditioning = try model.encode(prompts)
+            var total = Tensor.zeros([prompts.count], device: model.device)
+            let last = try walk(conditioning, seeds: seeds) { step in
+                try onStep()
+                guard step.index < kernel.transitions else { return }
+                total =
+                    total
+                    + kernel.divergence(step.guided, from: pretrainedOutput(step, conditioning), x: step.x, steps: step.steps)
+            }
+            return (try model.decode(last), try total.array())
+        }
     }
 
     /// Rolls out one batch of trajectories and submits their images for scoring.

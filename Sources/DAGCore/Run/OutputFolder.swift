@@ -152,7 +152,7 @@ package struct OutputFolder: Sendable {
 
     /// Replaces a file so that the old or the new one is always whole: temporary name, sync, rename, sync.
     /// - Throws: `OutputError`.
-    static func writeAtomically(_ data: Data, to url: URL) throws {
+    package static func writeAtomically(_ data: Data, to url: URL) throws {
         let temporary = url.deletingLastPathComponent().appendingPathComponent(".\(url.lastPathComponent).\(getpid()).tmp")
         do {
             guard FileManager.default.createFile(atPath: temporary.path, contents: nil) else {

@@ -73,17 +73,11 @@ package struct TrainingRun {
         try configuration.validate(for: team)
         // An existing folder is claimed before the slow loading of the model, to report a conflict at once.
         if FileManager.default.fileExists(atPath: output.url.path) { try claimOutput() }
-        func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
-        let prompts = try load(configuration.prompts)
-        let evaluationPrompts = try load(configuration.evaluationPrompts)
-        let named = try configuration.rewardPlugin.map { text in
-            let specification = try RewardSpecification(text)
-            return (specification, try specification.load(monitor: monitor, opener: openLibrary) as any Reward)
-        }
-        let evaluator = try RewardEvaluator(
-            named + rewards, beta: configuration.algorithm.usesBeta ? configuration.beta : nil, monitor: monitor)
+        let prompts = try configuration.loadPrompts()
+        let evaluationPrompts = try configuration.evaluationPrompts.isEmpty ? nil : PromptSet.load(configuration.evaluationPrompts)
+        let evaluator = try configuration.loadRewards(beside: rewards, monitor: monitor)
         let trainer = try Trainer(
-            configuration, model: loadModel(monitor), evaluator: evaluator, prompts: prompts ?? .none,
+            configuration, model: configuration.loadModel(monitor), evaluator: evaluator, prompts: prompts,
             evaluationPrompts: evaluationPrompts, output: output, team: team)
         try team.agree(on: facts(trainer))
         if team.isLeader { try output.prepare() }
@@ -112,23 +106,42 @@ package struct TrainingRun {
         facts["start"] = before == nil ? "a new run" : "a run to continue"
         return facts
     }
+}
 
-    private func loadModel(_ monitor: Monitor) throws -> DiffusionPipeline {
-        let device = try configuration.device.resolve()
-        if configuration.threads > 0 { Torch.threads = configuration.threads }
+extension TrainingConfiguration {
+    /// Loads the prompts; one empty prompt if the settings name none.
+    /// - Throws: `PromptError`.
+    package func loadPrompts() throws -> PromptSet { try prompts.isEmpty ? .none : PromptSet.load(prompts) }
+
+    /// Loads the rewards of the settings.
+    /// - Parameters:
+    ///   - others: rewards beside those of the settings.
+    ///   - monitor: may cancel while rewards load.
+    /// - Throws: `RewardError`, `Cancelled`.
+    package func loadRewards(beside others: [(RewardSpecification, any Reward)] = [], monitor: Monitor) throws -> RewardEvaluator {
+        let named = try rewardPlugin.map { text in
+            let specification = try RewardSpecification(text)
+            return (specification, try specification.load(monitor: monitor, opener: openLibrary) as any Reward)
+        }
+        return try RewardEvaluator(named + others, beta: algorithm.usesBeta ? beta : nil, monitor: monitor)
+    }
+
+    /// Loads the pretrained model, in the precision and on the device of the settings.
+    /// - Throws: `ModelError`, `ConfigurationError`, `TensorFileError`, `TokenizerError`.
+    package func loadModel(_ monitor: Monitor) throws -> DiffusionPipeline {
+        let device = try device.resolve()
+        if threads > 0 { Torch.threads = threads }
         let model = try DiffusionPipeline(
-            folder: configuration.model, predictionDecoder: configuration.predictionDecoder.isEmpty ? nil : configuration.predictionDecoder,
-            height: configuration.height, width: configuration.width, dtype: configuration.dtype(on: device), device: device)
+            folder: model, predictionDecoder: predictionDecoder.isEmpty ? nil : predictionDecoder,
+            height: height, width: width, dtype: dtype(on: device), device: device)
         for note in model.notes { monitor.onNote(note) }
-        if model.textWidth != nil, configuration.prompts.isEmpty {
+        if model.textWidth != nil, prompts.isEmpty {
             throw ConfigurationError(
                 "\(setting: "prompts") is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
         }
         return model
     }
-}
 
-extension TrainingConfiguration {
     /// Says that beta falls where a run is continued: its annealing is a fraction of all epochs.
     /// - Parameter old: the settings before; a lower `beta` is meant to fall.
     fileprivate func betaFall(since old: TrainingConfiguration, _ trainer: Trainer) -> String? {

@@ -11,6 +11,12 @@ package struct SettingGroup: Sendable {
         self.title = title
         self.settings = settings
     }
+
+    /// A group of settings that other groups have.
+    init(_ title: String, keys: [String]) {
+        self.title = title
+        settings = keys.compactMap { key in TrainingConfiguration.settings.first { $0.key == key } }
+    }
 }
 
 /// Whether a run that is continued may change the value.

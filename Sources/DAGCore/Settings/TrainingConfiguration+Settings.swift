@@ -12,6 +12,13 @@ extension SettingGroup {
     /// All groups, in the order of `--help`.
     package static let all = [subject, method, amounts, machine]
 
+    /// The settings, beside the subject, that drawing images depends on: those of dag-eval.
+    package static let sampling = SettingGroup(
+        "Sampling",
+        keys: [
+            "steps", "eta", "guidance_scale", "height", "width", "precision", "device", "max_rows_per_pass", "threads", "seed",
+        ])
+
     /// Model, rewards and prompts.
     package static let subject = SettingGroup(
         "What to train",

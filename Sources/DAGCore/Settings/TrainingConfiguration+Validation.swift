@@ -80,6 +80,14 @@ extension TrainingConfiguration {
     /// Whether each optimiser step has all images of a prompt that are drawn together, and these are several.
     private var comparesImagesOfPrompts: Bool { imagesPerPrompt > 1 && trajectoriesPerUpdate % imagesPerPrompt == 0 }
 
+    /// Checks that there is a reward. A program that embeds the trainer may have rewards of its own instead.
+    /// - Throws: `ConfigurationError` if there is none.
+    package func validateReward() throws {
+        if rewardPlugin.isEmpty {
+            throw ConfigurationError("\(setting: "reward_plugin") is missing: it scores the images, such as libwarmth.so or my_reward.py")
+        }
+    }
+
     /// Compares the settings with those of the run that is to be continued.
     /// - Throws: `ConfigurationError` if its checkpoint, or an epoch under way, cannot have them.
     package func validate(continuing old: TrainingConfiguration) throws {

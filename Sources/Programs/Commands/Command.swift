@@ -1,4 +1,5 @@
 import ArgumentParser
+import Dispatch
 import Foundation
 
 /// A program of this package, or a subcommand of one. Errors are one line on standard error: `program:
@@ -50,3 +51,24 @@ package func report(_ text: String) { try? FileHandle.standardError.write(conten
 
 /// Writes a line to standard output; does nothing if its reader has gone away.
 package func say(_ line: String) { try? FileHandle.standardOutput.write(contentsOf: Data((line + "\n").utf8)) }
+
+/// Has Ctrl-C and SIGTERM stop the work, and a second one end the program at once.
+/// - Parameters:
+///   - line: what is said then; nil: nothing.
+///   - stop: called at the first signal, on another thread.
+/// - Returns: what is to be cancelled when the work is done.
+package func onInterrupt(saying line: String?, _ stop: @escaping @Sendable () -> Void) -> [any DispatchSourceSignal] {
+    [SIGINT, SIGTERM].map { number in
+        signal(number, SIG_IGN)
+        let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+        nonisolated(unsafe) var asked = false
+        source.setEventHandler {
+            if asked { _exit(130) }
+            asked = true
+            if let line { report("\n\(line)\n") }
+            stop()
+        }
+        source.resume()
+        return source
+    }
+}

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CommandSettings
 import Commands
 import DAGCore
 import Foundation
@@ -73,6 +74,10 @@ struct TrainCommand: Command {
         return try Team.local(count, start: others.start)
     }
 }
+
+enum Method: FlagGroup { static let group = SettingGroup.method }
+enum Amounts: FlagGroup { static let group = SettingGroup.amounts }
+enum Machine: FlagGroup { static let group = SettingGroup.machine }
 
 /// The flags that are no settings.
 struct RunOptions: ParsableArguments {

@@ -1,6 +1,5 @@
 import Commands
 import DAGCore
-import Dispatch
 import Foundation
 import Rewards
 import Support
@@ -15,10 +14,7 @@ final class TrainingSession {
     init(_ options: RunOptions, settings: [String: [String]], team: Team) throws {
         func resolve(_ base: TrainingConfiguration) throws -> TrainingConfiguration {
             let configuration = try TrainingConfiguration.resolve(base: base, file: options.config, overrides: settings)
-            guard !configuration.rewardPlugin.isEmpty else {
-                throw ConfigurationError(
-                    "\(setting: "reward_plugin") is missing: it scores the images, such as libwarmth.so or my_reward.py")
-            }
+            try configuration.validateReward()
             return configuration
         }
         if let folder = try options.resume.map(OutputFolder.init) ?? Self.folderOfFailedAttempt(options, team) {
@@ -61,7 +57,7 @@ final class TrainingSession {
         let isNew = trainer.stepsDone == 0
         trainer.onStep = display.step
         display.start(done: trainer.stepsDone)
-        let signals = Self.stopOnSignals(monitor, isSilent: !isLeader)
+        let signals = onInterrupt(saying: isLeader ? "stopping and saving (again to end at once)" : nil, monitor.cancel)
         defer { signals.forEach { $0.cancel() } }
         display.line(trainer.summary)
         do {
@@ -78,23 +74,5 @@ final class TrainingSession {
         }
         display.line("LoRA: \(output.lora.relativePath)")
         return .finished
-    }
-
-    /// Has Ctrl-C and SIGTERM stop the trainer as soon as it can be saved, and a second one end the program
-    /// at once.
-    private static func stopOnSignals(_ monitor: Monitor, isSilent: Bool) -> [any DispatchSourceSignal] {
-        [SIGINT, SIGTERM].map { number in
-            signal(number, SIG_IGN)
-            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-            nonisolated(unsafe) var asked = false
-            source.setEventHandler {
-                if asked { _exit(130) }
-                asked = true
-                if !isSilent { report("\nstopping and saving (again to end at once)\n") }
-                monitor.cancel()
-            }
-            source.resume()
-            return source
-        }
     }
 }

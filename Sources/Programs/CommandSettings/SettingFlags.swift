@@ -6,13 +6,16 @@ import DAGCore
 /// ArgumentParser finds the flags of a type by reflection. This type shows it one for each setting of the
 /// group, so that flags need no declarations of their own. The types of two option groups must differ, hence
 /// the parameter.
-struct SettingFlags<Group: FlagGroup>: ParsableArguments, CustomReflectable {
+package struct SettingFlags<Group: FlagGroup>: ParsableArguments, CustomReflectable {
     /// The values that were given, by key.
-    private(set) var values: [String: [String]] = [:]
+    package private(set) var values: [String: [String]] = [:]
 
-    init() {}
+    /// No flags.
+    package init() {}
 
-    init(from decoder: any Decoder) throws {
+    /// Takes the flags that were given.
+    /// - Throws: an error of the decoder.
+    package init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: SettingKey.self)
         for setting in Self.settings {
             let key = SettingKey(stringValue: setting.key)
@@ -24,7 +27,8 @@ struct SettingFlags<Group: FlagGroup>: ParsableArguments, CustomReflectable {
         }
     }
 
-    var customMirror: Mirror {
+    /// Shows one option for each setting.
+    package var customMirror: Mirror {
         Mirror(self, children: Self.settings.map { (label: $0.key, value: Self.option($0)) }, displayStyle: .struct)
     }
 
@@ -41,11 +45,13 @@ struct SettingFlags<Group: FlagGroup>: ParsableArguments, CustomReflectable {
 }
 
 /// Chooses a group of settings in a type.
-protocol FlagGroup {
+package protocol FlagGroup {
+    /// The group.
     static var group: SettingGroup { get }
 }
 
-enum Subject: FlagGroup { static let group = SettingGroup.subject }
-enum Method: FlagGroup { static let group = SettingGroup.method }
-enum Amounts: FlagGroup { static let group = SettingGroup.amounts }
-enum Machine: FlagGroup { static let group = SettingGroup.machine }
+/// Model, rewards and prompts.
+package enum Subject: FlagGroup {
+    /// The group.
+    package static let group = SettingGroup.subject
+}
