@@ -54,13 +54,14 @@ import Testing
         }
     }
 
-    /// Trajectory balance finds how much of the whole belongs to each mode, which the pretrained model has
-    /// equally, for both targets.
-    @Test(.slow, arguments: [Target.reward, .anchored]) func modesGetTheirShares(target: Target) throws {
+    /// Trajectory balance, with a flow network or without, finds how much of the whole belongs to each mode,
+    /// which the pretrained model has equally, for both targets.
+    @Test(.slow, arguments: [AlgorithmName.dagTB, .dagVarGrad], [Target.reward, .anchored])
+    func modesGetTheirShares(algorithm: AlgorithmName, target: Target) throws {
         try alone {
             let (folder, world) = (try TemporaryFolder(), AnalyticWorld(target))
             let configuration = world.configuration {
-                $0.algorithm = .dagTB
+                $0.algorithm = algorithm
                 $0.steps = 25
                 $0.epochs = 60
                 $0.learningRate = 1e-3

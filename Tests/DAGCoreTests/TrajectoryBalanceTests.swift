@@ -69,7 +69,8 @@ import Testing
     private static let balanced: [(AlgorithmName, Int)] = [(.dagTB, 1), (.dagSubTB, 1), (.dagSubTB, 3), (.dagDB, 3), (.dagKL, 3)]
 
     /// The step from many small passes is the step from one graph over all transitions, with the weights of
-    /// the rollout and with others. Of the four transitions three are a stretch, with a flow every third state.
+    /// the rollout and with others. With a flow at every third state, three of the four transitions are a
+    /// stretch.
     @Test(.slow, arguments: balanced, [0, 1])
     func theWholeGraphGivesTheSameStep(balanced: (algorithm: AlgorithmName, flowEvery: Int), update: Int) throws {
         let algorithm = balanced.algorithm
@@ -175,7 +176,7 @@ import Testing
         #expect(model.work.networkRows == trajectories * configuration.steps * 4 + 8 * 4 * 2)
     }
 
-    /// The step of VarGrad is the one of its definition, from one graph; a dropped trajectory has no part in it.
+    /// The step of VarGrad is that of its definition, from one graph; a dropped trajectory has no part in it.
     @Test(.slow, arguments: [0, 1]) func varianceOfAGroup(update: Int) throws {
         func change(_ rows: Int) -> (inout TrainingConfiguration) -> Void {
             {

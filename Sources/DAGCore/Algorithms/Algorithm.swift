@@ -91,8 +91,10 @@ protocol Algorithm: AnyObject {
 protocol TransitionAlgorithm: Algorithm {
     /// Prepares for an optimiser step.
     /// - Parameters:
-    ///   - prompts: those of the step's trajectories, on all ranks, by their places in the epoch; without dropped ones.
-    ///   - forEachPass: calls its argument with all transitions of this rank's trajectories, pass by pass, without gradients.
+    ///   - prompts: those of the step's trajectories, on all ranks, by their places in the epoch; without
+    ///     dropped ones.
+    ///   - forEachPass: calls its argument with all transitions of this rank's trajectories, pass by pass,
+    ///     without gradients.
     /// - Throws: errors of `forEachPass`.
     func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws
 
@@ -145,12 +147,12 @@ struct Transitions {
     let logBackward: Tensor
     /// One, or zero for a transition that is dropped because a reward could not score it, float32 [n].
     let weight: Tensor
-    /// Evaluates log F(x_t) and log F(x_t') with a network, float32 [n] each, differentiable in phi; 0 for a state
-    /// without a flow. Algorithms whose only flow is that of the end need no network.
+    /// Evaluates log F(x_t) and log F(x_t') with a network, float32 [n] each, differentiable in phi; 0 for a
+    /// state without a flow. Algorithms whose only flow is that of the end need no network.
     let logFlows: ((any FlowNetwork)?) -> (now: Tensor, next: Tensor)
 
-    /// Computes delta_t = log F(x_t) + log P_F - log P_B - log F(x_t'), [n]: its sum between two states with a
-    /// flow is zero when the sampler is in balance with the target.
+    /// Computes delta_t = log F(x_t) + log P_F - log P_B - log F(x_t'), [n]: its sum between two states with
+    /// a flow is zero when the sampler is in balance with the target.
     func residual(_ flow: (any FlowNetwork)?, logForward: Tensor) -> Tensor {
         let logFlow = logFlows(flow)
         return logFlow.now + logForward - logBackward - logFlow.next

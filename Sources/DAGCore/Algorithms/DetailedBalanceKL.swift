@@ -8,8 +8,8 @@ import Tensors
 ///     A     = clip((-stop_grad(delta) - b) / sigma, -5, 5)     b, sigma: leave-one-out over the group
 ///     loss  = delta^2 + k sum over the stretch of max(-A rho_t, -A clip(rho_t, 1 - c, 1 + c))
 ///
-/// with the mean over the stretches of a trajectory. A stretch goes from one state with a flow to the next: it is
-/// a single transition, as in the paper, unless the flow is at some states alone.
+/// with the mean over the stretches of a trajectory. A stretch goes from one state with a flow to the next:
+/// it is a single transition, as in the paper, unless the flow is at some states alone.
 final class DetailedBalanceKL: TransitionAlgorithm {
     private let flow: any FlowNetwork
     /// The weight k of the policy's term.

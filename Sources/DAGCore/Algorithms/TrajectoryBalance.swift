@@ -1,8 +1,8 @@
 import Foundation
 import Tensors
 
-/// Trajectory balance (Malkin et al. 2022), sub-trajectory balance (Madan et al. 2023) and detailed balance over
-/// several transitions, with the memory of one pass: see `StretchBalances`.
+/// Trajectory balance (Malkin et al. 2022), sub-trajectory balance (Madan et al. 2023) and detailed balance
+/// over several transitions, with the memory of one pass: see `StretchBalances`.
 final class TrajectoryBalance: TransitionAlgorithm {
     private let flow: any FlowNetwork
     private var balances: StretchBalances
@@ -21,14 +21,15 @@ final class TrajectoryBalance: TransitionAlgorithm {
     func loss(_ transitions: Transitions) throws -> Loss { balances.loss(transitions, flow: flow) }
 }
 
-/// The balances of a step's trajectories over stretches, the transitions from one state with a flow to the next.
+/// The balances of a step's trajectories over stretches, the transitions from one state with a flow to the
+/// next.
 ///
 ///     L = sum over i < j of w_ij S_ij^2,  S_ij = delta_i + ... + delta_(j-1)
 ///     w_ij = lambda^(j - i - 1) / (sum of all lambda^(j - i - 1))
 ///
-/// where delta_i is the residual of stretch i of m: the sum of those of its transitions, in which the flows of
-/// the states between are zero. With lambda = 0 each stretch is balanced by itself; if it is a single transition,
-/// that is detailed balance. With m = 1 it is trajectory balance.
+/// where delta_i is the residual of stretch i of m: the sum of those of its transitions, in which the flows
+/// of the states between are zero. With lambda = 0 each stretch is balanced by itself; if it is a single
+/// transition, that is detailed balance. With m = 1 it is trajectory balance.
 ///
 /// No graph over several transitions is needed, since
 ///
@@ -81,8 +82,8 @@ struct StretchBalances {
             metrics: ["squared_residual": residuals(transitions).map { $0 * $0 }])
     }
 
-    /// Returns the losses [n] of transitions: the value is L of each one's trajectory, the mean of the gradients
-    /// over a trajectory's transitions that of L.
+    /// Returns the losses [n] of transitions: the value is L of each one's trajectory, the mean of the
+    /// gradients over a trajectory's transitions that of L.
     /// - Parameter residual: of the transitions, [n], differentiable.
     func loss(_ transitions: Transitions, _ residual: Tensor) -> Tensor {
         let places = zip(transitions.trajectories, transitions.steps)

@@ -1,14 +1,14 @@
 import Tensors
 
-/// Trajectory balance without a flow network (VarGrad: Richter et al. 2020; Zhang et al. 2023): what the flow of
-/// the starting noise is for `TrajectoryBalance`, the other trajectories of the same prompt are here.
+/// Trajectory balance without a flow network (VarGrad: Richter et al. 2020; Zhang et al. 2023): what the flow
+/// of the starting noise is for `TrajectoryBalance`, the other trajectories of the same prompt are here.
 ///
 ///     S_i = log p(x_T) + sum over t of (log P_F - log P_B) - beta s(x_0),  p the density of the noise
 ///     L_i = (S_i - stop_grad(mean of S_j over the step's other trajectories j of the prompt))^2
 ///
-/// In balance all S of a prompt are the same: -log Z. For an anchored target p cancels, since the pretrained model
-/// starts from the same noise. As there, each transition contributes by itself, with the
-/// slope 2 (S_i - mean), which is computed first.
+/// In balance all S of a prompt are the same: -log Z. For an anchored target p cancels, since the pretrained
+/// model starts from the same noise. As there, each transition contributes by itself, with a slope that is
+/// computed first.
 final class VarGrad: TransitionAlgorithm {
     let trainedFlow: (any FlowNetwork)? = nil
     private let team: Team

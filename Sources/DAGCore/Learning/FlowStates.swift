@@ -25,8 +25,8 @@ struct FlowStates: Equatable {
     /// Returns the stretch of a transition, from 0.
     func stretch(of step: Int) -> Int { step / spacing }
 
-    /// Returns the scores of all trajectories at a state: of final images or predicted data, [N]; nil for a state
-    /// without a flow.
+    /// Returns the scores of all trajectories at a state: of final images or predicted data, [N]; nil for a
+    /// state without a flow.
     func scores(_ scores: RolloutScores, at state: Int) -> [Float]? {
         state == transitions ? scores.final : predicted.firstIndex(of: state).map { scores.lookahead[$0] }
     }

@@ -242,7 +242,7 @@ final class Learner {
             logFlows: { batch.logFlows($0, scores: finite, beta: beta, target: target) })
     }
 
-    /// Calls `body` with all transitions of some trajectories, from noise to data, at the scores of the rollout.
+    /// Calls `body` with all transitions of some trajectories, from noise to data, at the rollout's scores.
     /// - Parameter isOnPolicy: whether the weights are still the rollout's, and so is log P_F.
     private func forEachPass(
         _ epoch: ScoredEpoch, _ trajectories: [Int], isOnPolicy: Bool, _ body: (Transitions) throws -> Void
@@ -259,8 +259,8 @@ final class Learner {
         }
     }
 
-    /// Returns the scores at a batch's states with a flow from the rollout, [trajectories] each, by state; or, with
-    /// the current weights, those of the predicted data at each step's state.
+    /// Returns the scores at a batch's states with a flow from the rollout, [trajectories] each, by state; or,
+    /// with the current weights, those of the predicted data at each step's state.
     private func scoresOfStates(
         _ batch: TransitionBatch, _ epoch: ScoredEpoch, _ conditional: Tensor
     ) throws -> ([Int: [Float]], RewardReport?) {
@@ -272,9 +272,9 @@ final class Learner {
         return (Dictionary(uniqueKeysWithValues: zip(batch.chosen, scores)), report)
     }
 
-    /// Returns the steps at which a group of trajectories is trained, ascending: `transitionsPerTrajectory` of them,
-    /// evenly spaced from a random start. Each step is as likely as any other, so that the mean over these is
-    /// unbiased for the mean over all.
+    /// Returns the steps at which a group of trajectories is trained, ascending: `transitionsPerTrajectory` of
+    /// them, evenly spaced from a random start. Each step is as likely as any other, so that the mean over
+    /// these is unbiased for the mean over all.
     func steps(of group: [Int], epoch: Int) -> [Int] {
         let count = Double(transitionsPerTrajectory)
         // 32 bits, so that no product is rounded up to the end.

@@ -75,8 +75,8 @@ struct TransitionBatch {
     /// The states before and after the steps, ascending.
     private var states: [Int] { Set(chosen + chosen.map { $0 + 1 }).sorted() }
 
-    /// The scores at rollout of the states before and after the steps that have a flow, [trajectories] each, by
-    /// state.
+    /// The scores at rollout of the states before and after the steps that have a flow, [trajectories] each,
+    /// by state.
     func scoresAtRollout(_ flowStates: FlowStates) -> [Int: [Float]] {
         states.reduce(into: [:]) { scores, state in
             guard let all = flowStates.scores(rollout.scores, at: state) else { return }
@@ -95,9 +95,9 @@ struct TransitionBatch {
         }
     }
 
-    /// Evaluates log F(x_t) and log F(x_t'), float32 [n] each: beta s(predicted data) + f_phi, beta s of the final
-    /// image at the end, and zero for a state without a flow. Without a network the flow of the starting noise is its
-    /// density, to a factor Z, which cancels for an anchored target.
+    /// Evaluates log F(x_t) and log F(x_t'), float32 [n] each: beta s(predicted data) + f_phi, beta s of the
+    /// final image at the end, and zero for a state without a flow. Without a network the flow of the
+    /// starting noise is its density, to a factor Z, which cancels for an anchored target.
     /// - Parameter scores: [trajectories], by state with a flow; finite.
     func logFlows(_ flow: (any FlowNetwork)?, scores: [Int: [Float]], beta: Double, target: Target) -> (now: Tensor, next: Tensor) {
         let flowing = states.filter { scores[$0] != nil }
