@@ -110,7 +110,7 @@ struct ReportPage {
         let curve = report.curve.filter { $0.diversity.isFinite && $0.reward.isFinite }
         let places = curve.map { String(format: "%.1f,%.1f", x($0.diversity), y($0.reward)) }.joined(separator: " ")
         parts.append("<polyline points='\(places)' fill='none' stroke='#999'/>")
-        for point in points {
+        for (place, point) in points.enumerated() {
             let colour = point.name == "LoRA" ? "#d33" : "#246"
             let across = ends(point.x).map(x.callAsFunction)
             let up = ends(point.y).map(y.callAsFunction)
@@ -118,7 +118,8 @@ struct ReportPage {
             let cy = y(point.y.value)
             parts += [line(across[0], cy, across[1], cy, colour), line(cx, up[0], cx, up[1], colour)]
             parts.append(String(format: "<circle cx='%.1f' cy='%.1f' r='4' fill='\(colour)'/>", cx, cy))
-            parts.append(text(point.name, cx + 8, cy - 7, "start"))
+            // By turns above and below: those of neighbours are often close together.
+            parts.append(text(point.name, cx + 8, cy + (place % 2 == 0 ? -7 : 17), "start"))
         }
         return parts.joined(separator: "\n") + "\n</svg>"
     }
