@@ -107,7 +107,8 @@ let package = Package(
             ]),
 
         // Programs.
-        .target(name: "Commands", dependencies: [argumentParser], path: "Sources/Programs/Commands"),
+        .target(name: "CRestart", dependencies: ["CWorker"], path: "Sources/C/CRestart"),
+        .target(name: "Commands", dependencies: ["CRestart", argumentParser], path: "Sources/Programs/Commands"),
         program("dag-train", ["Support", "Commands", "DAGCore", "Rewards", "Yams", argumentParser]),
         program("dag-sample", ["Support", "Commands", "DAGCore", "Images", "Models", "NN", "Rewards", argumentParser]),
         program("dag-reward", ["Support", "Commands", "CFunctionReward", "Images", "Rewards", "CDAGCore", "CWorker", argumentParser]),

@@ -62,6 +62,19 @@ import Testing
         expectRefusal(try train(["--resume", folder.path]), status: 2, naming: "config.yaml is missing")
     }
 
+    /// OpenMP's idle threads sleep soon, unless the user has decided that: libgomp itself says what it has read.
+    @Test(arguments: ["dag-train", "dag-sample"]) func idleThreadsSleep(program: String) throws {
+        func words(_ variables: [String]) throws -> String {
+            let environment = ["-u", "OMP_WAIT_POLICY", "-u", "GOMP_SPINCOUNT", "OMP_DISPLAY_ENV=verbose"] + variables
+            let outcome = try Shell.run(environment + [program, "--version"], in: folder)
+            #expect(outcome.status == 0 && outcome.out == DAGVersion.text + "\n")
+            return outcome.error
+        }
+        #expect(try words([]).contains("GOMP_SPINCOUNT = '10000'"))
+        #expect(try words(["GOMP_SPINCOUNT=7"]).contains("GOMP_SPINCOUNT = '7'"))
+        #expect(try words(["OMP_WAIT_POLICY=active"]).contains("GOMP_SPINCOUNT = '30000000000'"))
+    }
+
     @Test func models() throws {
         expectRefusal(try train(["--model", "nowhere"]), status: 1, naming: "nowhere")
         let weights = "unet/diffusion_pytorch_model.safetensors"
