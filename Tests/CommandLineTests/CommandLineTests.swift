@@ -100,6 +100,22 @@ import Testing
             try train(["--model", brokenModel("tokenizer/tokenizer.json") { _ in Data("{".utf8) }]), status: 1, naming: "tokenizer.json")
     }
 
+    /// An estimate writes nothing, and names the amounts of a run.
+    @Test func estimates() throws {
+        let outcome = try train(["--estimate"])
+        #expect(outcome.status == 0, "\(outcome.error)")
+        // 4 trajectories, 3 steps, 2 rows; the distance to the pretrained model at 3 states.
+        for (name, number) in [
+            ("U-Net rows, sampling", 48), ("U-Net rows, training", 24), ("images decoded", 4), ("predictions decoded", 12),
+        ] {
+            #expect(outcome.out.contains("\(name.padded(24))\(number) "), "\(outcome.out)")
+        }
+        #expect(!FileManager.default.fileExists(atPath: output))
+        for flags in [["--resume", output], ["--processes", "2"]] {
+            expectRefusal(try train(["--estimate"] + flags), status: 2, naming: "leave \(flags[0]) out")
+        }
+    }
+
     @Test func plugins() throws {
         expectRefusal(try train(["--reward-plugin", "libnowhere.so"]), status: 1, naming: "libnowhere.so")
         expectRefusal(try train(["--reward-plugin", "libwarmth.so,heat=3"]), status: 1, naming: "heat")

@@ -159,6 +159,29 @@ final class Learner {
             firstScores: lookahead.first ?? laterScores, report: report)
     }
 
+    /// Computes a full pass of an update and its gradients, as `step` does, and forgets them.
+    /// - Parameter trajectories: a group of the epoch, by their places in it.
+    /// - Returns: the floating-point operations of the pass without its gradients.
+    /// - Throws: an error of a reward, `TensorError`.
+    func rehearse(_ epoch: ScoredEpoch, _ trajectories: [Int]) throws -> Double {
+        defer { _ = takeGradients() }
+        let batch = TransitionBatch(epoch, trajectories, 0..<stepRanges.last!.count, model, kernel)
+        _ = algorithm.prepareEpoch(scores: epoch.rollout.scores.final, prompts: epoch.rollout.prompts)
+        try algorithm.prepareStep(trajectories) { body in
+            let scores = batch.lookaheadAtRollout + [batch.scoresAtEnd]
+            try withoutGradients { try body(transitions(batch, epoch, scores: scores, logForward: batch.logForwardAtRollout)) }
+        }
+        let (pass, operations) = try OperationCount.of {
+            try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
+                try self.pass(batch, epoch, laterScores: batch.scoresAtEnd)
+            }
+        }
+        try pass.weightedLoss.sum().backward()
+        // Waits for the device.
+        _ = try policyOptimizer.clipGradients(maxNorm: .infinity)
+        return operations
+    }
+
     /// Makes the algorithm's view of a batch.
     /// - Parameter scores: [steps + 1][trajectories]; the last alone for algorithms without a flow.
     func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [[Float]], logForward: Tensor) -> Transitions {
@@ -203,7 +226,7 @@ final class Learner {
     }
 
     /// The steps of the passes over a group, from noise to data; the first range may be shorter.
-    private var stepRanges: [Range<Int>] {
+    var stepRanges: [Range<Int>] {
         let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
         let steps = min(kernel.transitions, max(1, rows / configuration.trainBatchSize))
         return stride(from: kernel.transitions, to: 0, by: -steps).map { max(0, $0 - steps)..<$0 }.reversed()

@@ -42,12 +42,10 @@ final class RolloutCollector {
 
     private func sample(_ epoch: Int, _ lookahead: Bool) throws -> PendingRollout {
         if evaluator.wantsStatistics { try calibrate() }
-        // A trajectory is a function of its own seed, so batches may be as large as memory allows.
-        let rows = configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
         // Kernels may round a row by what else is in its batch. In the order of training, batches are the same
         // on any number of ranks.
         let trajectories = configuration.trajectories(of: team.rank, in: team, epoch: epoch)
-        let batches = trajectories.chunks(of: max(configuration.sampleBatchSize, rows)).map { $0.sorted() }
+        let batches = trajectories.chunks(of: configuration.trajectoriesAtOnce(of: model)).map { $0.sorted() }
         let onStep = monitor.samplingSteps(batches.count * sampler.kernel.stepCount)
         var scored: [Rollout] = []
         var last: UnscoredRollout?
@@ -177,5 +175,11 @@ extension TrainingConfiguration {
     func rowsPerPass(of model: any DiffusionModel) -> Int {
         let positions = model.sampleShape[1] * model.sampleShape[2]
         return maxRowsPerPass > 0 ? maxRowsPerPass : max(16, 4096 / positions)
+    }
+
+    /// Returns the trajectories to sample at once. Each is a function of its own seed, so these may be as many as
+    /// memory allows.
+    func trajectoriesAtOnce(of model: any DiffusionModel) -> Int {
+        max(sampleBatchSize, rowsPerPass(of: model) / model.rowsPerSample(guidance: guidanceScale))
     }
 }

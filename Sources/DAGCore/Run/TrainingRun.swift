@@ -73,18 +73,7 @@ package struct TrainingRun {
         try configuration.validate(for: team)
         // An existing folder is claimed before the slow loading of the model, to report a conflict at once.
         if FileManager.default.fileExists(atPath: output.url.path) { try claimOutput() }
-        func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
-        let prompts = try load(configuration.prompts)
-        let evaluationPrompts = try load(configuration.evaluationPrompts)
-        let named = try configuration.rewardPlugin.map { text in
-            let specification = try RewardSpecification(text)
-            return (specification, try specification.load(monitor: monitor, opener: openLibrary) as any Reward)
-        }
-        let evaluator = try RewardEvaluator(
-            named + rewards, beta: configuration.algorithm.usesBeta ? configuration.beta : nil, monitor: monitor)
-        let trainer = try Trainer(
-            configuration, model: loadModel(monitor), evaluator: evaluator, prompts: prompts ?? .none,
-            evaluationPrompts: evaluationPrompts, output: output, team: team)
+        let trainer = try configuration.makeTrainer(rewards, output: output, team: team, monitor: monitor)
         try team.agree(on: facts(trainer))
         if team.isLeader { try output.prepare() }
         try claimOutput()
@@ -112,23 +101,48 @@ package struct TrainingRun {
         facts["start"] = before == nil ? "a new run" : "a run to continue"
         return facts
     }
+}
+
+extension TrainingConfiguration {
+    /// Loads rewards and model, and says before a run what it is going to cost. Writes nothing.
+    /// - Throws: `ConfigurationError`, `RewardError`, `ModelError`, `PromptError`, `TensorFileError`, `TensorError`.
+    package func estimate(monitor: Monitor) throws -> Estimate {
+        try validate()
+        return try makeTrainer([], output: OutputFolder("/dev/null"), team: Team(), monitor: monitor).estimate()
+    }
+
+    /// Loads rewards and model. Writes nothing.
+    /// - Parameter rewards: rewards beside those of the settings.
+    fileprivate func makeTrainer(
+        _ rewards: [(RewardSpecification, any Reward)], output: OutputFolder, team: Team, monitor: Monitor
+    ) throws -> Trainer {
+        func load(_ name: String) throws -> PromptSet? { try name.isEmpty ? nil : PromptSet.load(name) }
+        let prompts = try load(prompts)
+        let evaluationPrompts = try load(evaluationPrompts)
+        let named = try rewardPlugin.map { text in
+            let specification = try RewardSpecification(text)
+            return (specification, try specification.load(monitor: monitor, opener: openLibrary) as any Reward)
+        }
+        let evaluator = try RewardEvaluator(named + rewards, beta: algorithm.usesBeta ? beta : nil, monitor: monitor)
+        return try Trainer(
+            self, model: loadModel(monitor), evaluator: evaluator, prompts: prompts ?? .none, evaluationPrompts: evaluationPrompts,
+            output: output, team: team)
+    }
 
     private func loadModel(_ monitor: Monitor) throws -> DiffusionPipeline {
-        let device = try configuration.device.resolve()
-        if configuration.threads > 0 { Torch.threads = configuration.threads }
+        let device = try device.resolve()
+        if threads > 0 { Torch.threads = threads }
         let model = try DiffusionPipeline(
-            folder: configuration.model, predictionDecoder: configuration.predictionDecoder.isEmpty ? nil : configuration.predictionDecoder,
-            height: configuration.height, width: configuration.width, dtype: configuration.dtype(on: device), device: device)
+            folder: model, predictionDecoder: predictionDecoder.isEmpty ? nil : predictionDecoder, height: height, width: width,
+            dtype: dtype(on: device), device: device)
         for note in model.notes { monitor.onNote(note) }
-        if model.textWidth != nil, configuration.prompts.isEmpty {
+        if model.textWidth != nil, prompts.isEmpty {
             throw ConfigurationError(
                 "\(setting: "prompts") is missing: a file or a built-in set, \(PromptSet.builtInNames.joined(separator: ", "))")
         }
         return model
     }
-}
 
-extension TrainingConfiguration {
     /// Says that beta falls where a run is continued: its annealing is a fraction of all epochs.
     /// - Parameter old: the settings before; a lower `beta` is meant to fall.
     fileprivate func betaFall(since old: TrainingConfiguration, _ trainer: Trainer) -> String? {
