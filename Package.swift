@@ -108,7 +108,8 @@ let package = Package(
             ]),
 
         // Programs.
-        .target(name: "Commands", dependencies: [argumentParser], path: "Sources/Programs/Commands"),
+        .target(name: "CRestart", dependencies: ["CWorker"], path: "Sources/C/CRestart"),
+        .target(name: "Commands", dependencies: ["CRestart", argumentParser], path: "Sources/Programs/Commands"),
         .target(name: "CommandSettings", dependencies: ["DAGCore", argumentParser], path: "Sources/Programs/CommandSettings"),
         program("dag-train", ["Support", "Commands", "CommandSettings", "DAGCore", "Rewards", "Yams", argumentParser]),
         program(

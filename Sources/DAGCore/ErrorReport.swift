@@ -3,8 +3,8 @@ import Tensors
 
 /// The text of errors in the front ends.
 package enum ErrorReport {
-    /// What a trainer needs less memory with.
-    private static let trainerMemory: Message =
+    /// What a trainer needs less memory with: lower these.
+    package static let trainerMemory: Message =
         """
         \(setting: "train_batch_size"), \(setting: "max_rows_per_pass") or \(setting: "sample_batch_size"), \
         or set \(setting: "gradient_checkpointing") true

@@ -115,7 +115,9 @@ extension Tensor {
         Tensor.combine(self, indices) { ct_index_select($0, Int64(dim), $1) }
     }
     /// Rows `indices` of dimension 0, copied.
-    package func rows(_ indices: [Int]) -> Tensor { indexSelect(0, Tensor(indices.map(Int64.init), device: device)) }
+    package func rows(_ indices: [Int]) -> Tensor { rows(Tensor(indices.map(Int64.init), device: device)) }
+    /// Rows `indices` (int64, on this device) of dimension 0, copied.
+    package func rows(_ indices: Tensor) -> Tensor { indexSelect(0, indices) }
     /// Equal parts of `dim`, as views.
     package func chunk(_ parts: Int, _ dim: Int) -> [Tensor] {
         let length = size(dim) / parts
@@ -151,17 +153,23 @@ extension Tensor {
 
 extension Tensor {
     /// Matrix product of the last two dimensions.
-    package func matmul(_ other: Tensor) -> Tensor { Tensor.combine(self, other, ct_matmul) }
+    package func matmul(_ other: Tensor) -> Tensor {
+        let product = Tensor.combine(self, other, ct_matmul)
+        OperationCount.add { 2 * product.count * size(rank - 1) }
+        return product
+    }
 
     /// x W^T + b, where x is `self` [..., in] and W is `weight` [out, in].
     package func linear(_ weight: Tensor, _ bias: Tensor? = nil) -> Tensor {
-        Tensor.withOptional(bias) { bias in Tensor.combine(self, weight) { ct_linear($0, $1, bias) } }
+        OperationCount.add { 2 * count * weight.size(0) }
+        return Tensor.withOptional(bias) { bias in Tensor.combine(self, weight) { ct_linear($0, $1, bias) } }
     }
 
     /// x W^T + b + scale (x A^T) B^T: a linear layer with a low-rank
     /// adapter A [rank, in], B [out, rank], all of one type.
     package func linear(_ weight: Tensor, _ bias: Tensor?, adapter: (a: Tensor, b: Tensor), scale: Double) -> Tensor {
-        Tensor.withOptional(bias) { bias in
+        OperationCount.add { 2 * count * weight.size(0) + 2 * count / weight.size(1) * (adapter.a.count + adapter.b.count) }
+        return Tensor.withOptional(bias) { bias in
             adapter.a.withHandle { a in
                 adapter.b.withHandle { b in Tensor.combine(self, weight) { ct_linear_lora($0, $1, bias, a, b, scale) } }
             }
@@ -170,7 +178,11 @@ extension Tensor {
 
     /// Convolution of `self` [B, in, H, W] with `weight` [out, in, k, k].
     package func conv2d(_ weight: Tensor, _ bias: Tensor?, stride: Int = 1, padding: Int = 0) -> Tensor {
-        Tensor.withOptional(bias) { bias in Tensor.combine(self, weight) { ct_conv2d($0, $1, bias, Int64(stride), Int64(padding)) } }
+        let output = Tensor.withOptional(bias) { bias in
+            Tensor.combine(self, weight) { ct_conv2d($0, $1, bias, Int64(stride), Int64(padding)) }
+        }
+        OperationCount.add { 2 * output.count * weight.count / weight.size(0) }
+        return output
     }
 
     /// torch.nn.functional.group_norm of `self` [B, C, ...].
@@ -187,6 +199,7 @@ extension Tensor {
     /// [B, M, D] to [B, L, D]. Each head has an equal part of D.
     package static func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, causal: Bool = false) -> Tensor {
         func split(_ x: Tensor) -> Tensor { x.reshape([x.size(0), x.size(1), heads, x.size(2) / heads]).transpose(1, 2) }
+        OperationCount.add { 4 * q.count * k.size(1) }
         let attended = split(v).withHandle { v in combine(split(q), split(k)) { ct_attention($0, $1, v, causal) } }
         return attended.transpose(1, 2).reshape(q.shape)
     }

@@ -62,6 +62,19 @@ import Testing
         expectRefusal(try train(["--resume", folder.path]), status: 2, naming: "config.yaml is missing")
     }
 
+    /// OpenMP's idle threads sleep soon, unless the user has decided that: libgomp itself says what it has read.
+    @Test(arguments: ["dag-train", "dag-sample"]) func idleThreadsSleep(program: String) throws {
+        func words(_ variables: [String]) throws -> String {
+            let environment = ["-u", "OMP_WAIT_POLICY", "-u", "GOMP_SPINCOUNT", "OMP_DISPLAY_ENV=verbose"] + variables
+            let outcome = try Shell.run(environment + [program, "--version"], in: folder)
+            #expect(outcome.status == 0 && outcome.out == DAGVersion.text + "\n")
+            return outcome.error
+        }
+        #expect(try words([]).contains("GOMP_SPINCOUNT = '10000'"))
+        #expect(try words(["GOMP_SPINCOUNT=7"]).contains("GOMP_SPINCOUNT = '7'"))
+        #expect(try words(["OMP_WAIT_POLICY=active"]).contains("GOMP_SPINCOUNT = '30000000000'"))
+    }
+
     @Test func models() throws {
         expectRefusal(try train(["--model", "nowhere"]), status: 1, naming: "nowhere")
         let weights = "unet/diffusion_pytorch_model.safetensors"
@@ -85,6 +98,22 @@ import Testing
             status: 1, naming: "conv_in.weight has shape [64, 4, 3, 3]")
         expectRefusal(
             try train(["--model", brokenModel("tokenizer/tokenizer.json") { _ in Data("{".utf8) }]), status: 1, naming: "tokenizer.json")
+    }
+
+    /// An estimate writes nothing, and names the amounts of a run.
+    @Test func estimates() throws {
+        let outcome = try train(["--estimate"])
+        #expect(outcome.status == 0, "\(outcome.error)")
+        // 4 trajectories, 3 steps, 2 rows; the distance to the pretrained model at 3 states.
+        for (name, number) in [
+            ("U-Net rows, sampling", 48), ("U-Net rows, training", 24), ("images decoded", 4), ("predictions decoded", 12),
+        ] {
+            #expect(outcome.out.contains("\(name.padded(24))\(number) "), "\(outcome.out)")
+        }
+        #expect(!FileManager.default.fileExists(atPath: output))
+        for flags in [["--resume", output], ["--processes", "2"]] {
+            expectRefusal(try train(["--estimate"] + flags), status: 2, naming: "leave \(flags[0]) out")
+        }
     }
 
     @Test func plugins() throws {

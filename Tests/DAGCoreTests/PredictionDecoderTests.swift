@@ -96,8 +96,7 @@ private func configuration(_ change: (inout TrainingConfiguration) -> Void = { _
                 return ""
             } catch { return "\(error)" }
         }
-        let ddpm = repository.appendingPathComponent("models/tiny-ddpm").path
-        #expect(problem(tinyDecoder, model: ddpm).hasPrefix("prediction_decoder is for models with an autoencoder"))
+        #expect(problem(tinyDecoder, model: tinyDDPM).hasPrefix("prediction_decoder is for models with an autoencoder"))
         for (golden, sizes) in [("vae-tiny", "4 channels to images 8 times"), ("vae-tiny-odd", "3 channels to images 3 times")] {
             let text = problem(goldens.appendingPathComponent(golden).path)
             #expect(text.hasPrefix("prediction_decoder decodes latents of \(sizes) as high, but those of \(tinySD) have 4"), "\(text)")

@@ -55,7 +55,8 @@ func trainer(_ configuration: TrainingConfiguration, _ folder: TemporaryFolder, 
         folder: configuration.model, predictionDecoder: decoder.isEmpty ? nil : decoder, height: configuration.height,
         width: configuration.width, dtype: .float32, device: .cpu)
     return try Trainer(
-        configuration, model: model, evaluator: evaluator ?? brightness(), prompts: PromptSet.load(configuration.prompts), output: output)
+        configuration, model: model, evaluator: evaluator ?? brightness(),
+        prompts: configuration.prompts.isEmpty ? .none : PromptSet.load(configuration.prompts), output: output)
 }
 
 /// A learner of its own, with fresh weights.

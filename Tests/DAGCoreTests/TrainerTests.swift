@@ -218,8 +218,7 @@ import Testing
         let output = OutputFolder(folder.url.appendingPathComponent("run").path)
         try output.prepare()
         func trainer() throws -> Trainer {
-            let ddpm = repository.appendingPathComponent("models/tiny-ddpm").path
-            let configuration = smallConfiguration { ($0.model, $0.prompts) = (ddpm, "") }
+            let configuration = smallConfiguration { ($0.model, $0.prompts) = (tinyDDPM, "") }
             let model = try DiffusionPipeline(folder: configuration.model, dtype: .float32, device: .cpu)
             return try Trainer(configuration, model: model, evaluator: brightness(), prompts: .none, output: output)
         }

@@ -64,6 +64,22 @@ import Testing
         }
     }
 
+    /// OpenMP's idle threads in a worker sleep soon, unless the user has decided that.
+    @Test(arguments: [nil, ("GOMP_SPINCOUNT", "7"), ("OMP_WAIT_POLICY", "active")] as [(String, String)?])
+    func idleThreadsSleep(chosen: (name: String, value: String)?) throws {
+        let names = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"]
+        let before = names.map { ProcessInfo.processInfo.environment[$0] }
+        defer { for (name, value) in zip(names, before) { if let value { setenv(name, value, 1) } else { unsetenv(name) } } }
+        names.forEach { unsetenv($0) }
+        if let chosen { setenv(chosen.name, chosen.value, 1) }
+        let evaluator = try reward("at=4")
+        _ = try evaluator.score(RewardFixture.batch(count: 2))
+        let worker = try #require(try RewardFixture.processes(Self.folder.path).first)
+        let variables = try String(contentsOfFile: "/proc/\(worker)/environ", encoding: .utf8).split(separator: "\0")
+        let expected = chosen.map { "\($0.name)=\($0.value)" } ?? "GOMP_SPINCOUNT=10000"
+        #expect(variables.filter { entry in names.contains { entry.hasPrefix($0) } } == [expected[...]])
+    }
+
     /// All processes of a worker's group are gone with it: the worker, and a child that the plugin forked.
     @Test func nothingIsLeftBehind() throws {
         func workers() throws -> [pid_t] { try RewardFixture.processes(Self.folder.path) }

@@ -43,6 +43,17 @@ def compiled(source, *arguments):
     run("cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", HERE / source, *arguments)
 
 
+@pytest.mark.parametrize("chosen, count", [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")])
+def test_idle_threads_sleep(chosen, count):
+    """libgomp itself says what it has read; the environment of Python stays as it was."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | chosen
+    code = "import dagcore, os; before = dict(os.environ); dagcore.version(); assert os.environ == before"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "OMP_DISPLAY_ENV": "verbose"}, capture_output=True, text=True, check=True
+    )
+    assert f"GOMP_SPINCOUNT = '{count}'" in shown.stderr
+
+
 @pytest.fixture(autouse=True)
 def ctrl_c():
     """Python's own handler, also where the tests run in the background of a shell, which has SIGINT ignored."""

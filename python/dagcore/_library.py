@@ -1,12 +1,14 @@
 """libdagcore.so: where it is, and its functions as include/dagcore.h declares them."""
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import json
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from ctypes import (
     CFUNCTYPE,
     POINTER,
@@ -188,6 +190,19 @@ def _candidates() -> list[str]:
     return [f"{package}/lib/libdagcore.so.1", "libdagcore.so.1", *installed, f"{package.parents[1]}/.build/release/libdagcore.so"]
 
 
+@contextlib.contextmanager
+def _short_waits() -> Iterator[None]:
+    """Has OpenMP's idle threads sleep soon, as dag-train has it, unless the environment decides that. libgomp reads it when it is loaded."""
+    if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = "10000"
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
+
+
 def _opened(path: str) -> Any:
     """Opens a library file and declares its functions. Raises OSError if it cannot be used."""
     if "torch" in sys.modules and os.path.isfile(path) and b"libdag_torch_cpu.so" not in pathlib.Path(path).read_bytes():
@@ -195,7 +210,8 @@ def _opened(path: str) -> Any:
             f"{path}: was not installed: its libtorch goes by the names of the torch that is imported here, and two versions would crash; "
             "use an installed copy (make install) or a wheel (make wheel)"
         )
-    library = ctypes.CDLL(path)
+    with _short_waits():
+        library = ctypes.CDLL(path)
     try:
         library.dag_api_version.restype = c_uint32
         if library.dag_api_version() < API_VERSION:

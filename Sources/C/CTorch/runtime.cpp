@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/GradMode.h>
 #include <dlfcn.h>
 #include <torch/version.h>
@@ -73,6 +74,25 @@ bool ct_cuda_available(void) {
         // float32 convolutions would by default round their inputs to the 10 bits of TF32, and with them the
         // importance ratios.
         at::globalContext().setAllowTF32CuDNN(false);
+        return true;
+    });
+}
+
+void ct_cuda_memory(int64_t *peak, int64_t *total) {
+    guarded(false, [&] {
+        auto *allocator = c10::getDeviceAllocator(at::kCUDA);
+        constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+        *peak = allocator->getDeviceStats(0).reserved_bytes[all].peak;
+        *total = static_cast<int64_t>(allocator->getMemoryInfo(0).second);
+        return true;
+    });
+}
+
+void ct_cuda_reset_peak_memory(void) {
+    guarded(false, [] {
+        auto *allocator = c10::getDeviceAllocator(at::kCUDA);
+        allocator->emptyCache();
+        allocator->resetPeakStats(0);
         return true;
     });
 }

@@ -14,16 +14,24 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+char *dag_openmp_wait(char *const environment[]) {
+    static char few[] = "GOMP_SPINCOUNT=10000";
+    for (size_t k = 0; environment[k]; k++)
+        if (!strncmp(environment[k], "GOMP_SPINCOUNT=", 15) || !strncmp(environment[k], "OMP_WAIT_POLICY=", 16)) return NULL;
+    return few;
+}
+
 // The host's environment, less the backtraces of Swift's runtime, since the host reports crashes itself.
 // NULL: out of memory.
 static char **worker_environment(void) {
     static char quiet[] = "SWIFT_BACKTRACE=enable=no";
     size_t count = 0;
     while (environ[count]) count++;
-    char **copy = malloc((count + 2) * sizeof *copy);
+    char **copy = malloc((count + 3) * sizeof *copy);
     if (!copy) return NULL;
     memcpy(copy, environ, count * sizeof *copy);
-    copy[count] = getenv("SWIFT_BACKTRACE") ? NULL : quiet;
+    if (!getenv("SWIFT_BACKTRACE")) copy[count++] = quiet;
+    copy[count] = dag_openmp_wait(environ);
     copy[count + 1] = NULL;
     return copy;
 }

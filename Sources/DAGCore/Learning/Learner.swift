@@ -229,6 +229,54 @@ final class Learner {
             weightedLoss: values * transitions.weight, transitions: transitions, metrics: metrics, scores: scores, report: report)
     }
 
+    /// The network's rows in a full pass of an update: for replay those of the pretrained model too.
+    var rowsOfPass: Int {
+        let rows = model.rowsPerSample(guidance: configuration.guidanceScale)
+        switch method {
+        case .transitions: return configuration.trainBatchSize * fullPass.count * rows
+        case .replay: return 2 * replayBlocks[0].count * rows
+        }
+    }
+
+    /// The steps of a full pass over a group.
+    private var fullPass: [Int] { passes(over: Array(0..<transitionsPerTrajectory)).last! }
+
+    /// Computes a full pass of an update and its gradients, as `step` does, and forgets them.
+    /// - Parameter epoch: a group's trajectories.
+    /// - Returns: its floating-point operations. Frozen weights have no gradients, so a backward pass is as much
+    ///   again as a forward one, and checkpointing that once more.
+    /// - Throws: an error of a reward, `TensorError`.
+    func rehearse(_ epoch: ScoredEpoch) throws -> Double {
+        defer { _ = takeGradients() }
+        let passes = configuration.gradientCheckpointing ? 3.0 : 2
+        let (loss, operations): (Tensor, Double)
+        switch method {
+        case .transitions(let algorithm):
+            let trajectories = Array(epoch.rollout.prompts.indices)
+            let batch = TransitionBatch(epoch, trajectories, fullPass, model, kernel)
+            let scores = batch.scoresAtRollout(flowStates)
+            _ = algorithm.prepareEpoch(scores: epoch.rollout.scores.final, prompts: epoch.rollout.prompts)
+            try algorithm.prepareStep(prompts: Dictionary(uniqueKeysWithValues: zip(trajectories, epoch.rollout.prompts))) { body in
+                try withoutGradients { try body(transitions(batch, epoch, scores: scores, logForward: batch.logForwardAtRollout)) }
+            }
+            let (pass, forward) = try OperationCount.of {
+                try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
+                    try self.pass(batch, epoch, laterScores: scores)
+                }
+            }
+            (loss, operations) = (pass.weightedLoss, forward * passes)
+        case .replay(let replay):
+            try keep(epoch.rollout)
+            let draw = replay.draw(configuration.trainBatchSize, steps: kernel.transitions, beta: 0, Seeds(0))
+            let (block, both) = try OperationCount.of { try self.loss(replayBlocks[0], of: draw, replay, Seeds(0)) }
+            (loss, operations) = (block, both / 2 * (1 + passes))
+        }
+        try loss.sum().backward()
+        // Waits for the device.
+        _ = try policyOptimizer.clipGradients(maxNorm: .infinity)
+        return operations
+    }
+
     /// Makes the algorithm's view of a batch.
     /// - Parameter scores: at the states with a flow, [trajectories] each, by state.
     func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [Int: [Float]], logForward: Tensor) -> Transitions {
@@ -283,13 +331,10 @@ final class Learner {
     }
 
     /// Divides steps into those of the passes over a group, from noise to data; the first may have fewer.
-    private func passes(over steps: [Int]) -> [[Int]] {
-        return steps.reversed().chunks(of: max(1, samplesPerPass / configuration.trainBatchSize)).reversed().map { $0.reversed() }
-    }
-
-    /// The samples whose network rows are computed at once.
-    private var samplesPerPass: Int {
-        configuration.rowsPerPass(of: model) / model.rowsPerSample(guidance: configuration.guidanceScale)
+    func passes(over steps: [Int]) -> [[Int]] {
+        steps.reversed().chunks(of: max(1, configuration.samplesPerPass(of: model) / configuration.trainBatchSize)).reversed().map {
+            $0.reversed()
+        }
     }
 
     /// Returns the gradients of adapters and flow as one vector, and forgets them.
@@ -334,30 +379,37 @@ extension Learner {
         let (size, group) = (configuration.trajectoriesPerUpdate, configuration.trainBatchSize)
         let seeds = Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update))
         let draw = try replay.draw(size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch), seeds)
-        let blocks = (0..<group).map { $0 }.chunks(of: max(1, samplesPerPass))
-        return try optimize(groups: size / group, passes: blocks.count, kept: size, step: step) { place, passes in
-            for block in blocks {
+        return try optimize(groups: size / group, passes: replayBlocks.count, kept: size, step: step) { place, passes in
+            for block in replayBlocks {
                 try passes.next()
-                let places = block.map { place * group + $0 }
-                let steps = places.map { draw.steps[$0] }
-                let (ends, text) = try replay.images(places.map { draw.images[$0] }, of: model)
-                let fresh = places.map { Tensor.randn([1] + model.sampleShape, generator: Generator(seed: seeds(.rollout, index: $0))) }
-                let numbers = Tensor(steps.map(Int64.init), device: model.device)
-                let (x, noise) = kernel.replay(ends, noise: Tensor.cat(fresh, 0).to(model.device), steps: numbers)
-                func predicted() -> Tensor {
-                    let output = model.denoise(x, times: kernel.times(steps), text, guidance: configuration.guidanceScale).guided
-                    return kernel.predictedNoise(output, x: x, steps: numbers)
-                }
-                let base = withoutGradients { model.withoutAdapters(predicted) }
-                let loss = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
-                    Replay.loss(
-                        predicted(), pretrained: base, noise: noise, target: Tensor(places.map { draw.target[$0] }, device: model.device),
-                        u: Tensor(places.map { draw.pretrained[$0] }, device: model.device))
-                }
+                let loss = try loss(block.map { place * group + $0 }, of: draw, replay, seeds)
                 try (loss.sum() / Double(size)).backward()
-                try passes.sums.add(loss.detach().array(), ["effective_size": places.map { _ in Float(draw.effectiveShare) }])
+                try passes.sums.add(loss.detach().array(), ["effective_size": block.map { _ in Float(draw.effectiveShare) }])
             }
         }
+    }
+
+    /// The places of a group that are computed at once.
+    private var replayBlocks: [[Int]] {
+        Array(0..<configuration.trainBatchSize).chunks(of: configuration.samplesPerPass(of: model))
+    }
+
+    /// Computes the losses of noised images, float32 [places], differentiable.
+    /// - Parameter places: in the draw.
+    private func loss(_ places: [Int], of draw: Replay.Draw, _ replay: Replay, _ seeds: Seeds) throws -> Tensor {
+        let steps = places.map { draw.steps[$0] }
+        let (ends, text) = try replay.images(places.map { draw.images[$0] }, of: model)
+        let fresh = places.map { Tensor.randn([1] + model.sampleShape, generator: Generator(seed: seeds(.rollout, index: $0))) }
+        let stepNumbers = Tensor(steps.map(Int64.init), device: model.device)
+        let (x, noise) = kernel.replay(ends, noise: Tensor.cat(fresh, 0).to(model.device), steps: stepNumbers)
+        func predicted() -> Tensor {
+            let output = model.denoise(x, times: kernel.times(steps), text, guidance: configuration.guidanceScale).guided
+            return kernel.predictedNoise(output, x: x, steps: stepNumbers)
+        }
+        let base = withoutGradients { model.withoutAdapters(predicted) }
+        let policy = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { predicted() }
+        func numbers(_ list: [Float]) -> Tensor { Tensor(places.map { list[$0] }, device: model.device) }
+        return Replay.loss(policy, pretrained: base, noise: noise, target: numbers(draw.target), u: numbers(draw.pretrained))
     }
 }
 

@@ -42,12 +42,10 @@ final class RolloutCollector {
 
     private func sample(_ epoch: Int, _ lookahead: [Int]) throws -> PendingRollout {
         if evaluator.wantsStatistics { try calibrate() }
-        // A trajectory is a function of its own seed, so batches may be as large as memory allows.
-        let samples = configuration.samplesPerPass(of: model)
         // Kernels may round a row by what else is in its batch. In the order of training, batches are the same
         // on any number of ranks.
         let trajectories = configuration.trajectories(of: team.rank, in: team, epoch: epoch)
-        let batches = trajectories.chunks(of: max(configuration.sampleBatchSize, samples)).map { $0.sorted() }
+        let batches = trajectories.chunks(of: configuration.trajectoriesAtOnce(of: model)).map { $0.sorted() }
         let onStep = monitor.samplingSteps(batches.count * sampler.kernel.stepCount)
         var scored: [Rollout] = []
         var last: UnscoredRollout?
@@ -182,5 +180,11 @@ extension TrainingConfiguration {
     /// Returns the samples whose network rows are computed at once.
     func samplesPerPass(of model: any DiffusionModel) -> Int {
         max(1, rowsPerPass(of: model) / model.rowsPerSample(guidance: guidanceScale))
+    }
+
+    /// Returns the trajectories to sample at once. Each is a function of its own seed, so these may be as many as
+    /// memory allows.
+    func trajectoriesAtOnce(of model: any DiffusionModel) -> Int {
+        max(sampleBatchSize, samplesPerPass(of: model))
     }
 }

@@ -163,7 +163,7 @@ final class RunRecorder {
     }
 
     /// Number of images of a sample sheet.
-    private static let sheetSize = 16
+    static let sheetSize = 16
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds.
     /// - Throws: `OutputError`, `TensorError`, or `Cancelled`.

@@ -73,12 +73,7 @@ package struct TrainingRun {
         try configuration.validate(for: team)
         // An existing folder is claimed before the slow loading of the model, to report a conflict at once.
         if FileManager.default.fileExists(atPath: output.url.path) { try claimOutput() }
-        let prompts = try configuration.loadPrompts()
-        let evaluationPrompts = try configuration.evaluationPrompts.isEmpty ? nil : PromptSet.load(configuration.evaluationPrompts)
-        let evaluator = try configuration.loadRewards(beside: rewards, monitor: monitor)
-        let trainer = try Trainer(
-            configuration, model: configuration.loadModel(monitor), evaluator: evaluator, prompts: prompts,
-            evaluationPrompts: evaluationPrompts, output: output, team: team)
+        let trainer = try configuration.makeTrainer(rewards, output: output, team: team, monitor: monitor)
         try team.agree(on: facts(trainer))
         if team.isLeader { try output.prepare() }
         try claimOutput()
@@ -109,6 +104,26 @@ package struct TrainingRun {
 }
 
 extension TrainingConfiguration {
+    /// Loads rewards and model, and says before a run what it is going to cost. Writes nothing.
+    /// - Throws: `ConfigurationError`, `RewardError`, `ModelError`, `PromptError`, `TensorFileError`, `TensorError`.
+    package func estimate(monitor: Monitor) throws -> Estimate {
+        try validate()
+        return try makeTrainer([], output: OutputFolder("/dev/null"), team: Team(), monitor: monitor).estimate()
+    }
+
+    /// Loads rewards and model. Writes nothing.
+    /// - Parameter rewards: rewards beside those of the settings.
+    fileprivate func makeTrainer(
+        _ rewards: [(RewardSpecification, any Reward)], output: OutputFolder, team: Team, monitor: Monitor
+    ) throws -> Trainer {
+        let prompts = try loadPrompts()
+        let evaluationPrompts = try evaluationPrompts.isEmpty ? nil : PromptSet.load(evaluationPrompts)
+        let evaluator = try loadRewards(beside: rewards, monitor: monitor)
+        return try Trainer(
+            self, model: loadModel(monitor), evaluator: evaluator, prompts: prompts, evaluationPrompts: evaluationPrompts,
+            output: output, team: team)
+    }
+
     /// Loads the prompts; one empty prompt if the settings name none.
     /// - Throws: `PromptError`.
     package func loadPrompts() throws -> PromptSet { try prompts.isEmpty ? .none : PromptSet.load(prompts) }

@@ -42,20 +42,34 @@ struct TrainCommand: Command {
     static func line(for error: any Error) -> String { ErrorReport.line(for: error, .flag) }
     static func isUsageError(_ error: any Error) -> Bool { ErrorReport.isUsageError(error) }
 
+    /// The values of flags by key.
+    private var settings: [String: [String]] {
+        [subject.values, method.values, amounts.values, machine.values].reduce(into: [:]) { $0.merge($1) { first, _ in first } }
+    }
+
     mutating func execute() throws {
+        if run.estimate { return try estimate() }
         let others = LocalProcesses()
         defer { others.wait() }
         try train(beside: others)
     }
 
+    /// Says what the run is going to cost.
+    private func estimate() throws {
+        for (key, isGiven) in [("resume", run.resume != nil), ("processes", run.processes != nil)] where isGiven {
+            throw ConfigurationError("\(setting: "estimate") is for a new run of one process: leave \(setting: key) out")
+        }
+        let monitor = Monitor()
+        monitor.onNote = say
+        monitor.onWarning = { say("warning: \($0)") }
+        for line in try TrainingSession.configuration(run, settings).estimate(monitor: monitor).lines { say(line.text(.flag)) }
+    }
+
     private func train(beside others: LocalProcesses) throws {
         let team = try makeTeam(others)
         others.haveMet()
-        let groups = [subject.values, method.values, amounts.values, machine.values]
         do {
-            let session = try team.together("settings") {
-                try TrainingSession(run, settings: groups.reduce(into: [:]) { $0.merge($1) { first, _ in first } }, team: team)
-            }
+            let session = try team.together("settings") { try TrainingSession(run, settings: settings, team: team) }
             if try session.run() == .stopped { throw ExitCode(130) }
         } catch let error where !(team.isLeader || team.isBroken || error is ExitCode) {
             // Rank 0 says it.
@@ -92,4 +106,6 @@ struct RunOptions: ParsableArguments {
             "Processes on this machine that share the work, one for each GPU; docs/scaling.md has several machines.",
             valueName: "n"))
     var processes: Int?
+    @Flag(help: "Only say what the run is going to cost: amounts, seconds and memory, by one pass of each kind on this machine.")
+    var estimate = false
 }

@@ -12,13 +12,8 @@ final class TrainingSession {
     ///   - settings: values of flags by key.
     ///   - team: the processes of the run.
     init(_ options: RunOptions, settings: [String: [String]], team: Team) throws {
-        func resolve(_ base: TrainingConfiguration) throws -> TrainingConfiguration {
-            let configuration = try TrainingConfiguration.resolve(base: base, file: options.config, overrides: settings)
-            try configuration.validateReward()
-            return configuration
-        }
         if let folder = try options.resume.map(OutputFolder.init) ?? Self.folderOfFailedAttempt(options, team) {
-            training = try TrainingRun(continuing: folder, team: team, change: resolve)
+            training = try TrainingRun(continuing: folder, team: team) { try Self.configuration(options, settings, base: $0) }
             if let output = options.output.map(OutputFolder.init), output.url.standardizedFileURL != folder.url.standardizedFileURL {
                 throw ConfigurationError(
                     """
@@ -27,12 +22,22 @@ final class TrainingSession {
                     """)
             }
         } else {
-            let configuration = try resolve(.init())
+            let configuration = try Self.configuration(options, settings)
             guard let path = options.output else {
                 throw ConfigurationError("\(setting: "output") is missing: a new folder for the LoRA, metrics, samples and checkpoints")
             }
             training = try TrainingRun(configuration, output: OutputFolder(path), team: team)
         }
+    }
+
+    /// Puts the settings of the file and of the flags over `base`.
+    /// - Throws: `ConfigurationError`.
+    static func configuration(
+        _ options: RunOptions, _ settings: [String: [String]], base: TrainingConfiguration = .init()
+    ) throws -> TrainingConfiguration {
+        let configuration = try TrainingConfiguration.resolve(base: base, file: options.config, overrides: settings)
+        try configuration.validateReward()
+        return configuration
     }
 
     /// The folder of the run that a launcher starts anew after a failure, if that has come so far.

@@ -37,6 +37,10 @@ void ct_set_threads(int n);
 int ct_threads(void);
 // Loads libtorch_cuda if it is installed. Returns whether a CUDA device can be used.
 bool ct_cuda_available(void);
+// The most memory of the CUDA device that was taken since ct_cuda_reset_peak_memory, and all that there is, bytes.
+void ct_cuda_memory(int64_t *peak, int64_t *total);
+// Gives back what is not in use, and forgets the most.
+void ct_cuda_reset_peak_memory(void);
 // Sets the thread's gradient mode and returns the previous one.
 bool ct_set_grad_enabled(bool on);
 

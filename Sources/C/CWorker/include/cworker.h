@@ -15,6 +15,11 @@ enum { DAG_WORKER_CUT_OFF = 113 };
 /// and no backtrace of a crash. Returns 0 or an errno.
 int dag_worker_spawn(char *const arguments[], int socket, int memory, pid_t *pid);
 
+/// Returns what to add to an environment so that threads of libgomp that wait for others sleep soon; NULL if its
+/// user has decided that. By default each turns 300,000 times in a loop first, for milliseconds, and takes the
+/// processor from the very thread that it waits for where another program computes too.
+char *dag_openmp_wait(char *const environment[]);
+
 /// Returns a descriptor that becomes readable when the process ends; -1 and errno.
 int dag_worker_watch(pid_t pid);
 
