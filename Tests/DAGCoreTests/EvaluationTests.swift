@@ -304,7 +304,7 @@ import Testing
         let sampler = trainer.collector.sampler
         let found = try sampler.imagesAndDivergences(prompts, seeds: seeds) {}
         let rollout = try sampler.rollOut(
-            prompts, seeds: seeds, ids: seeds, evaluator: trainer.collector.evaluator, lookahead: false, reference: true)
+            prompts, seeds: seeds, ids: seeds, evaluator: trainer.collector.evaluator, lookahead: [], reference: true)
         #expect(try rollout.scored().images == found.images)
         let ratios = try zip(rollout.rollout.logForward, rollout.rollout.logReference).map { try ($0 - $1).array(Double.self) }
         let paths = seeds.indices.map { k in ratios.reduce(0) { $0 + $1[k] } }

@@ -5,7 +5,7 @@ import Support
 import Tensors
 
 /// The cost of a run: amounts by its settings, seconds and memory by one pass of each kind on this machine.
-package struct Estimate {
+package struct CostEstimate {
     /// A kind of work in an epoch.
     struct Row {
         let name: String
@@ -67,7 +67,7 @@ extension Trainer {
 
     /// Measures one pass of each kind, as large as the run's. Trains nothing and writes nothing.
     /// - Throws: an error of a reward, `NotFiniteError`, `TensorError`.
-    package func estimate() throws -> Estimate {
+    package func estimate() throws -> CostEstimate {
         let (plan, kernel) = (plan, learner.kernel)
         let count = min(plan.trajectoriesAtOnce, configuration.trajectoriesPerEpoch)
         let (prompts, noise) = collector.prompts.fixedSamples(count, seeds)
@@ -102,18 +102,18 @@ extension Trainer {
             // Images are scored while the sampler goes on.
             return (configuration.forwardLooking == .rollout ? max(sampling, scoring) : sampling + scoring) + training
         }
-        func row(_ name: String, _ count: Int, _ pass: Pass) -> Estimate.Row {
-            Estimate.Row(name: name, count: count, operations: pass.operations(of: count), seconds: pass.seconds(of: count))
+        func row(_ name: String, _ count: Int, _ pass: Pass) -> CostEstimate.Row {
+            CostEstimate.Row(name: name, count: count, operations: pass.operations(of: count), seconds: pass.seconds(of: count))
         }
         let work = plan.epoch
         let passes = [step, decode, prediction, update]
         let most = passes.first { $0.peak == nil } ?? passes.max { $0.peak! < $1.peak! }!
-        return Estimate(
+        return CostEstimate(
             summary: summary,
             rows: [
                 row("U-Net rows, sampling", work.sampledRows, step), row("U-Net rows, training", work.trainedRows, update),
                 row("images decoded", work.decodes, decode), row("predictions decoded", work.predictions, prediction),
-                Estimate.Row(name: "reward calls", count: work.batches, operations: nil, seconds: score.seconds(of: work.scores)),
+                CostEstimate.Row(name: "reward calls", count: work.batches, operations: nil, seconds: score.seconds(of: work.scores)),
             ], epochSeconds: seconds(work), runSeconds: seconds(plan.run), peak: (most.name, most.peak.map { $0 + trajectoryBytes }),
             memory: try Memory(of: model.device).total)
     }
