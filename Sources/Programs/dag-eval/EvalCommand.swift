@@ -20,11 +20,14 @@ struct EvalCommand: Command {
 
             EXAMPLES
               What will beta 10, 50 and 200 give?
-                dag-eval --config examples/configs/tiny-sd-warmth.yaml --beta 10,50,200 --modes red,orange,yellow
+                dag-eval --config examples/configs/tiny-sd-warmth.yaml \\
+                         --beta 10,50,200 --modes red,orange,yellow
               How far did a run get? With plots and images:
-                dag-eval --run runs/demo --modes red,orange,yellow --output runs/demo/evaluation
+                dag-eval --run runs/demo --modes red,orange,yellow \\
+                         --output runs/demo/evaluation
               Of another LoRA, without a run:
-                dag-eval --model models/tiny-sd --prompts tiny-sd --reward-plugin libwarmth.so --lora lora.safetensors --beta 50 --steps 10
+                dag-eval --model models/tiny-sd --prompts tiny-sd --steps 10 \\
+                         --reward-plugin libwarmth.so --lora lora.safetensors --beta 50
 
             docs/evaluation.md says how to read it.
             """,
