@@ -17,7 +17,9 @@ import Testing
         #expect(difference(weights.weights, [0.25, 0.75]) < 1e-12)
         #expect(abs(weights.logMean - (5 + log(2))) < 1e-12)
         #expect(abs(weights.effectiveCount - 1.6) < 1e-12)
-        #expect(abs(weights.divergence - (0.25 * log(0.5) + 0.75 * log(1.5))) < 1e-12)
+        #expect(difference(weights.corrected, [0.15625, 0.84375]) < 1e-12)
+        #expect(abs(weights.logZ - (5 + log(2) + 0.0625)) < 1e-12)
+        #expect(abs(weights.divergence - (0.15625 * log(0.5) + 0.84375 * log(1.5) - 0.0625)) < 1e-12)
     }
 
     @Test func equalWeights() {
@@ -38,7 +40,7 @@ import Testing
     @Test func extremeWeights() {
         let one = ImportanceWeights(logWeights: [0, 1e300, -1e300])
         #expect(one.weights == [0, 1, 0] && one.effectiveCount == 1 && one.logMean == 1e300)
-        #expect(abs(one.divergence - log(3)) < 1e-12)
+        #expect(abs(one.divergence - (log(3) - 1 / 3.0)) < 1e-12)
         #expect(ImportanceWeights(logWeights: [-1e308, -1e308]).weights == [0.5, 0.5])
     }
 
@@ -83,21 +85,21 @@ import Testing
         #expect(abs((estimate.standardError ?? .nan) - error) < 1e-6, comment)
     }
 
-    /// Two images with the weights 1/4 and 3/4.
+    /// Two images with the weights 1/4 and 3/4, and 5/32 and 27/32 after the correction.
     @Test func estimatesByHand() throws {
         let s = log(3.0)
         let (images, evaluator) = try scored([[0], [Float(s)]], pixels: [0, 255], divergences: [1, 3])
         let weighted = WeightedImages(images, beta: 1, prompts: [""], evaluator: evaluator, modes: nil)
-        expect(weighted.reward, 0.75 * s, 0.375 * s)
-        expect(weighted.logZ, log(2), 0.5)
-        expect(weighted.divergence, 0.130812, 0.088020)
+        expect(weighted.reward, 0.84375 * s, 0.263671875 * s)
+        expect(weighted.logZ, log(2) + 0.0625, 0.5)
+        expect(weighted.divergence, 0.171307, 0.088020)
         #expect(abs(weighted.diversity.value - 1) < 1e-6)  // the two differ by 1, however often each is drawn
         #expect(abs(weighted.effectiveImages - 1.6) < 1e-6 && abs(weighted.effectiveShare - 0.8) < 1e-6)
         // As images of a LoRA: both count the same.
         let own = WeightedImages(images, beta: 0, prompts: [""], evaluator: evaluator, modes: nil)
         expect(own.reward, s / 2, s / 2)
         expect(own.pathDivergence, 2, 1)
-        expect(own.divergence(from: weighted), 2 - s / 2 + log(2), hypot(1 - s / 2, 0.5))
+        expect(own.divergence(from: weighted), 2 - s / 2 + log(2) + 0.0625, hypot(1 - s / 2, 0.5))
     }
 
     /// Each prompt counts the same, and has weights of its own.
@@ -106,7 +108,7 @@ import Testing
         let (images, evaluator) = try scored(
             [[0], [1], [Float(s)], [1], [1]], prompts: ["a", "b", "a", "b", "b"], pixels: [0, 0, 255, 255, 0])
         let weighted = WeightedImages(images, beta: 1, prompts: ["a", "b"], evaluator: evaluator, modes: nil)
-        expect(weighted.reward, (0.75 * s + 1) / 2, 0.375 * s / 2)
+        expect(weighted.reward, (0.84375 * s + 1) / 2, 0.263671875 * s / 2)
         #expect(abs(weighted.effectiveImages - 4.6) < 1e-6 && abs(weighted.effectiveShare - 0.9) < 1e-6)
         // Squared differences of pairs: 1 in a; 1, 1 and 0 in b.
         #expect(abs(weighted.diversity.value - (5 / 6.0).squareRoot()) < 1e-6)
@@ -122,19 +124,20 @@ import Testing
     }
 
     @Test func modesByHand() throws {
-        // red, blue, blue, none of them; weights 1/8, 1/8, 2/8, 4/8.
+        // red, blue, blue, none of them; weights 1/8, 1/8, 2/8, 4/8, and 25/256, 25/256, 58/256, 148/256 corrected.
         let rows: [[Float]] = [[0, 1, 0], [0, 0, 1], [Float(log(2.0)), 0.2, 0.7], [Float(log(4.0)), 0.5, 0.1]]
         let (images, evaluator) = try scored(rows, objectives: ["score", "red", "blue"])
         let modes = try Modes("warm=red,table/blue", of: evaluator.objectiveNames)
         #expect(modes.names == ["warm", "table/blue", "other"])
         let weighted = WeightedImages(images, beta: 1, prompts: [""], evaluator: evaluator, modes: modes)
         let shares = try #require(weighted.shares)
-        #expect(difference(shares.map(\.share.value), [0.125, 0.375, 0.5]) < 1e-6)
-        let entropy = -0.25 * log(0.25) - 0.75 * log(0.75)
+        #expect(difference(shares.map(\.share.value), [0.09765625, 0.32421875, 0.578125]) < 1e-6)
+        let warm = 25 / 108.0
+        let entropy = -warm * log(warm) - (1 - warm) * log(1 - warm)
         #expect(abs((weighted.modeEntropy?.value ?? .nan) - entropy) < 1e-6)
         let own = WeightedImages(images, beta: 0, prompts: [""], evaluator: evaluator, modes: modes)
         let variation = try #require(own.totalVariation(to: weighted))
-        #expect(abs(variation.distance.value - 0.25) < 1e-6)
+        #expect(abs(variation.distance.value - 0.328125) < 1e-6)
         // The mean magnitude of normal errors, of which half the sum counts.
         let errors = zip(shares, own.shares ?? []).map { hypot($0.share.standardError ?? .nan, $1.share.standardError ?? .nan) }
         #expect(abs(variation.byChance - errors.reduce(0, +) / (2 * Double.pi).squareRoot()) < 1e-6)
@@ -157,7 +160,7 @@ import Testing
         let (images, evaluator) = try scored(
             [[0], [.nan], [Float(log(3.0))], [.nan], [7], [.nan]], prompts: ["a", "a", "a", "b", "b", "c"])
         let report = try EvaluationReport(base: images, lora: nil, betas: [1], evaluator: evaluator, modes: nil)
-        expect(report.references[0]["reward"], 0.75 * log(3.0), 0.375 * log(3.0))
+        expect(report.references[0]["reward"], 0.84375 * log(3.0), 0.263671875 * log(3.0))
         #expect(report.warnings[0].contains("3 of 6 images were dropped: reward table cannot score sample 1"), "\(report.warnings)")
         #expect(report.warnings[1] == "2 of 3 prompts have fewer than two images with a score and are left out")
         let (none, other) = try scored([[.nan], [1]], prompts: ["a", "a"])

@@ -42,15 +42,29 @@ package struct ImportanceWeights: Sendable {
         return weights
     }
 
+    private var squares: Double { weights.reduce(0) { $0 + $1 * $1 } }
+
     /// Effective sample size 1 / sum of w^2 (Kish 1965): as many equally weighted samples tell as much. From 1
     /// to `count`; 0 if no sample has a weight.
-    package var effectiveCount: Double {
-        let squares = weights.reduce(0) { $0 + $1 * $1 }
-        return squares > 0 ? 1 / squares : 0
+    package var effectiveCount: Double { squares > 0 ? 1 / squares : 0 }
+
+    /// The weights w (1 + w - sum of w^2), which also add up to 1. Means under them lack the bias, of order 1 / n,
+    /// that normalising by the samples' own sum gives: to that order it is the sum of w^2 (mean - f).
+    package var corrected: [Double] {
+        let squares = squares
+        return weights.map { $0 * (1 + $0 - squares) }
     }
 
-    /// Estimates KL(target || samples' own density), nats: the sum of w log(w n). It cannot exceed log n.
-    package var divergence: Double { weights.reduce(0) { $1 > 0 ? $0 + $1 * log($1 * Double(count)) : $0 } }
+    /// The bias of `logMean` to order 1 / n, negated: half the relative variance of the mean of exp(l).
+    private var correction: Double { (squares - 1 / Double(count)) / 2 }
+
+    /// log Z: `logMean` without its bias of order 1 / n.
+    package var logZ: Double { logMean + correction }
+
+    /// Estimates KL(target || samples' own density), nats: the mean of l, less log Z.
+    package var divergence: Double {
+        zip(corrected, weights).reduce(0) { $1.1 > 0 ? $0 + $1.0 * log($1.1 * Double(count)) : $0 } - correction
+    }
 
     /// Draws samples in proportion to their weights, each at most one more or less often than its share
     /// (systematic resampling).

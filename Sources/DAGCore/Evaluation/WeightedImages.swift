@@ -43,7 +43,7 @@ package struct WeightedImages {
     /// Estimates the mean of a number of each image [N]; images for which it is NaN are left out.
     func mean(_ values: [Double]) -> Estimate {
         average { group, weights in
-            let kept = zip(group, weights.weights).filter { !values[$0.0].isNaN }
+            let kept = zip(group, weights.corrected).filter { !values[$0.0].isNaN }
             let sum = kept.reduce(0) { $0 + $1.1 }
             let mean = kept.reduce(0) { $0 + $1.1 * values[$1.0] } / sum
             return Estimate.Part(
@@ -62,20 +62,17 @@ package struct WeightedImages {
     /// log Z = log of the mean of exp(beta s) under the images' own density.
     package var logZ: Estimate {
         average { _, weights in
-            Estimate.Part(value: weights.logMean, influences: weights.weights.map { Double(weights.count) * $0 - 1 })
+            Estimate.Part(value: weights.logZ, influences: weights.weights.map { Double(weights.count) * $0 - 1 })
         }
     }
 
     /// KL(target || images' own density), nats.
     package var divergence: Estimate {
         average { _, weights in
-            let divergence = weights.divergence
-            return Estimate.Part(
-                value: divergence,
-                influences: weights.weights.map { weight in
-                    let scaled = Double(weights.count) * weight
-                    return scaled > 0 ? scaled * (log(scaled) - divergence - 1) + 1 : 1
-                })
+            let ratios = weights.weights.map { Double(weights.count) * $0 }
+            let logs = ratios.map { $0 > 0 ? log($0) : 0 }
+            let mean = zip(weights.weights, logs).reduce(0) { $0 + $1.0 * $1.1 }
+            return Estimate.Part(value: weights.divergence, influences: zip(ratios, logs).map { $0 * ($1 - mean - 1) + 1 })
         }
     }
 
