@@ -80,12 +80,12 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var predictionDecoder = ""
     /// Factor by which the weight of a sub-trajectory falls with each step, in sub-trajectory balance.
     package var subtbLambda = 0.9
-    /// Reduction of log-densities over dimensions.
-    package var logProb = LogProbabilityReduction.mean
     /// Optimiser steps of dag-replay an epoch.
     package var replayUpdates = 20
     /// Images that dag-replay keeps; 0: all of the run.
     package var replayBufferSize = 0
+    /// Reduction of log-densities over dimensions.
+    package var logProb = LogProbabilityReduction.mean
     /// Whether DDPO normalises scores by each prompt's own statistics.
     package var perPromptStatistics = false
     /// Rank of the LoRA; its alpha is the same.
