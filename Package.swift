@@ -128,10 +128,13 @@ let package = Package(
         neuralReward("Aesthetic"), neuralReward("HPSv2"), neuralReward("ImageReward"),
 
         // Tests.
-        .target(name: "TestSupport", dependencies: ["Images", "Rewards", "Tensors"], path: "Tests/TestSupport"),
+        .target(name: "TestSupport", dependencies: ["HostileDevice", "Images", "Rewards", "Tensors"], path: "Tests/TestSupport"),
         // A world small enough to know the truth: see docs/results.md.
         .target(
             name: "AnalyticWorld", dependencies: ["DAGCore", "Images", "Models", "NN", "Rewards", "Tensors"], path: "Tests/AnalyticWorld"),
+        .target(
+            name: "HostileDevice", path: "Tests/HostileDevice", cxxSettings: torchHeaders,
+            linkerSettings: torchLibraries),
         .target(name: "CABIFixtures", dependencies: ["CDAGCore"], path: "Tests/CABIFixtures", cxxSettings: [.unsafeFlags(["-fmodules"])]),
         .testTarget(name: "TensorsTests", dependencies: ["TestSupport", "Tensors", "CTorch"]),
         .testTarget(name: "ModelsTests", dependencies: ["TestSupport", "Models", "NN", "Tensors"]),
@@ -141,7 +144,10 @@ let package = Package(
             dependencies: ["TestSupport", "Support", "CFunctionReward", "Images", "Rewards", "CDAGCore", "dag-reward-worker", "dag-reward"]),
         .testTarget(
             name: "DAGCoreTests",
-            dependencies: ["TestSupport", "Support", "AnalyticWorld", "DAGCore", "Images", "Models", "NN", "Rewards", "Tensors", "Yams"]),
+            dependencies: [
+                "TestSupport", "Support", "AnalyticWorld", "HostileDevice", "DAGCore", "Images", "Models", "NN", "Rewards", "Tensors",
+                "Yams",
+            ]),
         .testTarget(name: "CABITests", dependencies: ["TestSupport", "Support", "CABI", "CDAGCore", "CABIFixtures"]),
         .testTarget(
             name: "CommandLineTests",

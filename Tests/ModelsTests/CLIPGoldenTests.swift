@@ -14,22 +14,22 @@ import Testing
 
     private func file(_ name: String) -> URL { goldens.appendingPathComponent("rewards/\(name)") }
 
-    @Test(arguments: ["clip-vision", "clip-vision-2"])
-    func imageEmbeddings(name: String) throws {
-        let model = try CLIPVisionModel(folder: ModelFolder(file(name)))
+    @Test(arguments: ["clip-vision", "clip-vision-2"], [.cpu, otherDevice])
+    func imageEmbeddings(name: String, device: Device) throws {
+        let model = try CLIPVisionModel(folder: ModelFolder(file(name)), device: device)
         let golden = try tensors("rewards/\(name)/golden.safetensors")
         let expected = golden["image_embeds"]!
         #expect(model.imageSize == 28 && model.embeddingSize == expected.size(1))
-        #expect(try difference(model(golden["images"]!), expected) < 1e-5)
+        #expect(try difference(model(golden["images"]!.to(device)), expected) < 1e-5)
     }
 
-    @Test(arguments: ["open_clip_model.safetensors", "checkpoint.pt"])
-    func openCLIPFeatures(name: String) throws {
-        let model = try OpenCLIPModel(weights: file("open-clip/\(name)"))
+    @Test(arguments: ["open_clip_model.safetensors", "checkpoint.pt"], [.cpu, otherDevice])
+    func openCLIPFeatures(name: String, device: Device) throws {
+        let model = try OpenCLIPModel(weights: file("open-clip/\(name)"), device: device)
         #expect(model.configuration == Self.small)
         let golden = try tensors("rewards/open-clip/golden.safetensors")
         let ids = try (0..<4).map { try golden["ids"]!.select(0, $0).array(Int64.self).map(Int.init) }
-        #expect(try difference(model.imageFeatures(golden["images"]!), golden["image_features"]!) < 1e-5)
+        #expect(try difference(model.imageFeatures(golden["images"]!.to(device)), golden["image_features"]!) < 1e-5)
         #expect(try difference(model.textFeatures(ids), golden["text_features"]!) < 1e-5)
         // Padding after the end token changes nothing: no token sees those after it.
         let short = try model.textFeatures([Array(ids[1].prefix(6))])

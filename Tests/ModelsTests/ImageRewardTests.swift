@@ -58,9 +58,9 @@ import Testing
         return try body(file)
     }
 
-    @Test func scoresAreThoseOfThePublishedCode() throws {
+    @Test(arguments: [.cpu, otherDevice]) func scoresAreThoseOfThePublishedCode(device: Device) throws {
         let golden = try Self.golden()
-        let model = try Self.withFile(Self.weights(golden.shapes)) { try ImageRewardModel(weights: $0) }
+        let model = try Self.withFile(Self.weights(golden.shapes)) { try ImageRewardModel(weights: $0, device: device) }
         #expect(model.imageSize == 32)
         let pixels = (0..<4 * 3 * 32 * 32).map { Float(sin(0.1 * Double($0))) }
         let images = Tensor(pixels, shape: [4, 3, 32, 32])

@@ -7,6 +7,8 @@
 
 #include "cworker.h"
 
+// A sanitizer's own start comes later than this.
+#if !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
 static void restart(int count, char *arguments[], char *environment[]) {
     (void)count;
     char *addition = dag_openmp_wait(environment);
@@ -25,7 +27,5 @@ static void restart(int count, char *arguments[], char *environment[]) {
     execve(program, arguments, longer);  // on failure the program goes on as it is
 }
 
-// A sanitizer's own start comes later than this.
-#if !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
 __attribute__((section(".preinit_array"), used)) static void (*const first)(int, char *[], char *[]) = restart;
 #endif

@@ -23,7 +23,7 @@ struct TransitionBatch {
     let stepNumbers, times: Tensor
     private let epoch: ScoredEpoch
     /// The block's rows in the tensors of the rollout.
-    private let rows: [Int]
+    private let rows: Tensor
     private let model: any DiffusionModel
     private let kernel: any TransitionKernel
 
@@ -37,7 +37,8 @@ struct TransitionBatch {
         steps = chosen.flatMap { step in block.map { _ in step } }
         stepNumbers = Tensor(steps.map(Int64.init), device: model.device)
         times = kernel.times(steps)
-        let rows = epoch.rollout.rows(of: block)
+        // Copied to the device once: each copy waits for it.
+        let rows = Tensor(epoch.rollout.rows(of: block).map(Int64.init), device: model.device)
         self.rows = rows
         x = Tensor.cat(chosen.map { epoch.rollout.states[$0].rows(rows) }, 0)
         next = Tensor.cat(chosen.map { epoch.rollout.states[$0 + 1].rows(rows) }, 0)

@@ -1,0 +1,21 @@
+/// A CUDA device for tests where there is none. It computes in the host's memory with the CPU's kernels, but refuses
+/// tensors of the host among its own, as a GPU does, and counts how often the two wait for each other.
+#pragma once
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// Makes the device; does nothing if it is there already.
+void hostile_device_start(void);
+
+/// Returns how often values were read from the device so far: single numbers, and copies to the host.
+int64_t hostile_device_reads(void);
+
+/// Returns how often values of the host were copied to the device so far. libtorch waits for these as well.
+int64_t hostile_device_writes(void);
+
+#ifdef __cplusplus
+}
+#endif
