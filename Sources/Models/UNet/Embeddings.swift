@@ -4,9 +4,15 @@ import Tensors
 
 /// The sinusoidal embedding of timesteps (diffusers' get_timestep_embedding with maximum period 10000).
 package struct Timesteps {
-    let channels: Int
-    let flipSinToCos: Bool
-    let shift: Double
+    private let channels: Int
+    private let flipSinToCos: Bool
+    /// float32 [channels / 2], on the device of the last call, since a copy at each call would wait for it.
+    private let frequencies: Kept
+
+    private final class Kept {
+        var tensor: Tensor
+        init(_ tensor: Tensor) { self.tensor = tensor }
+    }
 
     /// - Parameters:
     ///   - channels: the width of the embedding.
@@ -15,14 +21,15 @@ package struct Timesteps {
     package init(channels: Int, flipSinToCos: Bool, shift: Double) {
         self.channels = channels
         self.flipSinToCos = flipSinToCos
-        self.shift = shift
+        let half = channels / 2
+        let exponent = Tensor.arange(half).to(.float32) * (-Foundation.log(10000.0) / (Double(half) - shift))
+        frequencies = Kept(exponent.exp())
     }
 
     /// Maps [B] to float32 [B, channels].
     package func callAsFunction(_ timesteps: Tensor) -> Tensor {
-        let half = channels / 2
-        let exponent = Tensor.arange(half).to(.float32) * (-Foundation.log(10000.0) / (Double(half) - shift))
-        let angles = timesteps.to(.float32).unsqueeze(1) * exponent.exp().to(timesteps.device).unsqueeze(0)
+        frequencies.tensor = frequencies.tensor.to(timesteps.device)
+        let angles = timesteps.to(.float32).unsqueeze(1) * frequencies.tensor.unsqueeze(0)
         let parts = flipSinToCos ? [angles.cos(), angles.sin()] : [angles.sin(), angles.cos()]
         let embedding = Tensor.cat(parts, 1)
         return channels % 2 == 1 ? embedding.pad([0, 1]) : embedding
