@@ -164,7 +164,7 @@ extension SettingGroup {
             "precision", \.precision,
             help: "Type that the frozen networks compute in.",
             note: """
-                `auto` is bf16 on CUDA and on CPUs that multiply it in hardware, but fp32 for dag-kl and ddpo with \
+                `auto` is bf16 on CUDA and on CPUs that multiply it in hardware, but fp32 for dag-replay, and for dag-kl and ddpo with \
                 several optimiser steps an epoch: bf16 rounds their importance ratios by more than the clip range. LoRA \
                 weights, kernels and losses are float32.
                 """),
