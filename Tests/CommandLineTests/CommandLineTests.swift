@@ -198,6 +198,7 @@ import Testing
             struct Argument: Decodable {
                 struct Name: Decodable { let name: String }
                 let preferredName: Name
+                let kind: String
                 let valueName: String?
                 let abstract: String?
             }
@@ -210,11 +211,12 @@ import Testing
         let rows = page.split(separator: "\n").filter { $0.hasPrefix("| `--") }.map { $0.components(separatedBy: " | ") }
         #expect(shown.count == rows.count)
         for argument in shown {
-            let flag = "`--\(argument.preferredName.name) <\(argument.valueName ?? "")>`".replacing("|", with: "\\|")
+            let value = argument.kind == "flag" ? "" : " <\(argument.valueName ?? "")>"
+            let flag = "`--\(argument.preferredName.name)\(value)`".replacing("|", with: "\\|")
             let row = try #require(rows.first { $0[0] == "| " + flag }, "\(flag)")
-            let value = argument.abstract?.firstMatch(of: /\(default: (.*)\)$/)?.1
-            let isNoSetting = ["output", "config", "resume", "processes"].contains(argument.preferredName.name)
-            #expect(isNoSetting || row[1] == value ?? "required", "\(flag)")
+            let unset = argument.abstract?.firstMatch(of: /\(default: (.*)\)$/)?.1
+            let isNoSetting = ["output", "config", "resume", "processes", "estimate"].contains(argument.preferredName.name)
+            #expect(isNoSetting || row[1] == unset ?? "required", "\(flag)")
         }
     }
 

@@ -47,10 +47,9 @@ def compiled(source, *arguments):
 def test_idle_threads_sleep(chosen, count):
     """libgomp itself says what it has read; the environment of Python stays as it was."""
     environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | chosen
+    environment |= {"PYTHONPATH": str(ROOT / "python"), "OMP_DISPLAY_ENV": "verbose"}
     code = "import dagcore, os; before = dict(os.environ); dagcore.version(); assert os.environ == before"
-    shown = subprocess.run(
-        [sys.executable, "-c", code], env={**environment, "OMP_DISPLAY_ENV": "verbose"}, capture_output=True, text=True, check=True
-    )
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert f"GOMP_SPINCOUNT = '{count}'" in shown.stderr
 
 
