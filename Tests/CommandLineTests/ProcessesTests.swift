@@ -121,10 +121,10 @@ import Testing
         #expect(ranks == [false, true])
     }
 
-    /// Has `ranks` be the process ids of the ranks, of which `main` is the first.
+    /// Has `ranks` be the process ids of the ranks, of which `main` is the first. A thread may end while it looks.
     private static let findRanks = """
-        ranks=($main); for child in $(cat /proc/$main/task/*/children); do
-            if [[ $(cat /proc/$child/comm) == dag-train ]]; then ranks+=($child); fi; done
+        ranks=($main); for child in $(cat /proc/$main/task/*/children 2>/dev/null); do
+            if [[ $(cat /proc/$child/comm 2>/dev/null) == dag-train ]]; then ranks+=($child); fi; done
         """
 
     /// A rank that is killed before all have met is not waited for.
