@@ -56,7 +56,7 @@ test:
 
 # A package of its own, in the same build folder: what both use is compiled once.
 benchmarks: build
-	swift build $(SWIFT_FLAGS) --package-path Benchmarks --scratch-path .build
+	swift build $(SWIFT_FLAGS) --package-path Benchmarks --scratch-path .build --disable-build-manifest-caching
 
 study:
 	scripts/setup.sh --study $(SETUP_FLAGS)

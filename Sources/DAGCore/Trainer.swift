@@ -138,7 +138,8 @@ package final class Trainer {
         }
     }
 
-    /// Makes one optimiser step on the next trajectories. It counts even if its metrics cannot be written yet.
+    /// Makes one optimiser step on the next trajectories. It counts even if its metrics cannot be written
+    /// yet.
     /// - Throws: `OrderError` if there are no scored trajectories, `OutputError` if its metrics cannot be
     ///   written, or an error of `Learner.step`, after which all is as before the step.
     package func update() throws {

@@ -285,6 +285,14 @@ import Testing
         }
     }
 
+    /// A group that names settings of others has all that it names.
+    @Test func samplingHasItsSettings() {
+        #expect(
+            SettingGroup.sampling.settings.map(\.key) == [
+                "steps", "eta", "guidance_scale", "height", "width", "precision", "device", "max_rows_per_pass", "threads", "seed",
+            ])
+    }
+
     /// The tables of docs/configuration.md are written from the settings by `make docs-tables`.
     @Test func documentation() throws {
         let file = URL(fileURLWithPath: #filePath).appendingPathComponent("../../../docs/configuration.md").standardizedFileURL

@@ -61,7 +61,7 @@ import Testing
         expect(plan.evaluation, since: beginning)
         let before = done()
         try trainer.runEpoch()
-        expect(plan.epoch, since: before)
+        expect(plan.epoch(isFirst: true), since: before)
         try trainer.run()
         _ = try trainer.evaluate()
         expect(plan.run)

@@ -232,14 +232,19 @@ import Testing
 
     // MARK: A world whose answer is known
 
+    /// The line, on one thread: its networks are too small for more.
+    private func line(_ folder: TemporaryFolder) throws -> (world: AnalyticWorld, trainer: Trainer) {
+        Torch.threads = 1
+        let world = AnalyticWorld(.anchored)
+        return (world, try world.trainer(world.configuration { $0.steps = 25 }, folder: folder.url))
+    }
+
     /// On the line, where sums over grey levels give the exact answer.
     @Test(.slow) func referenceAgreesWithQuadrature() throws {
+        let folder = try TemporaryFolder()
         let threads = Torch.threads
-        Torch.threads = 1
         defer { Torch.threads = threads }
-        let (folder, world) = (try TemporaryFolder(), AnalyticWorld(.anchored))
-        let configuration = world.configuration { $0.steps = 25 }
-        let trainer = try world.trainer(configuration, folder: folder.url)
+        let (world, trainer) = try line(folder)
         @Sendable func position(_ level: Int) -> Double { Double(level) / 127.5 - 1 }
         let names = ["score", "left", "middle", "right"]
         let reward = CallbackReward(name: "line", objectives: names.map { RewardObjective($0) }) { batch in
@@ -249,7 +254,8 @@ import Testing
             }
         }
         let evaluator = try RewardEvaluator([(RewardSpecification(library: "line"), reward)])
-        let images = try ScoringSampler(configuration, model: trainer.model, evaluator: evaluator).draw(.none, count: 2048, hasLoRA: true)
+        let sampler = try ScoringSampler(trainer.configuration, model: trainer.model, evaluator: evaluator)
+        let images = try sampler.draw(.none, count: 2048, hasLoRA: true)
         let report = try EvaluationReport(
             base: images.base, lora: images.lora, betas: [0.5, 1, 3], evaluator: evaluator,
             modes: Modes("left,middle,right", of: evaluator.objectiveNames))
@@ -291,12 +297,10 @@ import Testing
 
     /// The distance along trajectories is the mean of log P_theta / P_base over them.
     @Test func divergencesAreThoseOfTrajectories() throws {
+        let folder = try TemporaryFolder()
         let threads = Torch.threads
-        Torch.threads = 1
         defer { Torch.threads = threads }
-        let (folder, world) = (try TemporaryFolder(), AnalyticWorld(.anchored))
-        let configuration = world.configuration { $0.steps = 25 }
-        let trainer = try world.trainer(configuration, folder: folder.url)
+        let trainer = try line(folder).trainer
         withoutGradients {
             for (place, parameter) in trainer.learner.lora.parameters.enumerated() {
                 parameter.tensor.copy_(Tensor.randn(parameter.tensor.shape, generator: Generator(seed: UInt64(place))) * 0.25)

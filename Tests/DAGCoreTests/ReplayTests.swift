@@ -75,7 +75,7 @@ import Testing
         let (w, u) = (Tensor([0.3, 1.8] as [Float]), Tensor([1.1, 0.4] as [Float]))
         func difference(_ moved: Tensor, _ loss: (Tensor) -> Tensor) throws -> [Float] { try (loss(moved) - loss(parts[0])).array() }
         let moved = parts[0] + Tensor.randn([2, 1, 2, 3], generator: generator)
-        let found = try difference(moved) { Replay.loss($0, pretrained: parts[1], noise: parts[2], target: w, u: u) }
+        let found = try difference(moved) { Replay.loss($0, base: parts[1], noise: parts[2], target: w, pretrained: u) }
         let expected = try difference(moved) {
             (w - u) * ($0 - parts[2]).square().mean([1, 2, 3]) + u * ($0 - parts[1]).square().mean([1, 2, 3])
         }

@@ -34,13 +34,15 @@ struct Hooks : at::CUDAHooksInterface {
     bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
 };
 
-// libtorch asks for the hooks of CUDA once, early. Where it has its own, these must not be there.
-const bool has_hooks = [] {
+// libtorch asks for the hooks of CUDA and, at the first backward pass, for the number of devices once, so both are there
+// from the start. Where it has its own, these must not be.
+const bool is_possible = [] {
     Dl_info info;
     if (!dladdr(reinterpret_cast<void *>(&at::CUDAHooksRegistry), &info)) return false;
     const std::string cpu = "torch_cpu", path = info.dli_fname;
     if (access(std::string(path).replace(path.rfind(cpu), cpu.size(), "torch_cuda").c_str(), F_OK) == 0) return false;
     at::CUDAHooksRegistry()->Register("CUDAHooks", [](at::CUDAHooksArgs) { return std::make_unique<Hooks>(); });
+    c10::impl::device_guard_impl_registry[static_cast<size_t>(at::kCUDA)].store(new Guard);
     return true;
 }();
 
@@ -122,9 +124,9 @@ at::Tensor &copy(at::Tensor &self, const at::Tensor &source, bool) {
 }
 }  // namespace
 
-void hostile_device_start(void) {
+bool hostile_device_start(void) {
     static const bool started = [] {
-        c10::impl::device_guard_impl_registry[static_cast<size_t>(at::kCUDA)].store(new Guard);
+        if (!is_possible) return false;
         static torch::Library all(torch::Library::IMPL, "_", c10::DispatchKey::CUDA, __FILE__, __LINE__);
         all.fallback(torch::CppFunction::makeFromBoxedFunction<&compute>());
         static torch::Library aten(torch::Library::IMPL, "aten", c10::DispatchKey::CUDA, __FILE__, __LINE__);
@@ -132,7 +134,7 @@ void hostile_device_start(void) {
         has_started = true;
         return true;
     }();
-    (void)started;
+    return started;
 }
 
 int64_t hostile_device_reads(void) { return reads; }

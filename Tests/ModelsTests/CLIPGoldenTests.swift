@@ -14,7 +14,7 @@ import Testing
 
     private func file(_ name: String) -> URL { goldens.appendingPathComponent("rewards/\(name)") }
 
-    @Test(arguments: ["clip-vision", "clip-vision-2"], [.cpu, otherDevice])
+    @Test(arguments: ["clip-vision", "clip-vision-2"], [.cpu] + otherDevices)
     func imageEmbeddings(name: String, device: Device) throws {
         let model = try CLIPVisionModel(folder: ModelFolder(file(name)), device: device)
         let golden = try tensors("rewards/\(name)/golden.safetensors")
@@ -23,7 +23,7 @@ import Testing
         #expect(try difference(model(golden["images"]!.to(device)), expected) < 1e-5)
     }
 
-    @Test(arguments: ["open_clip_model.safetensors", "checkpoint.pt"], [.cpu, otherDevice])
+    @Test(arguments: ["open_clip_model.safetensors", "checkpoint.pt"], [.cpu] + otherDevices)
     func openCLIPFeatures(name: String, device: Device) throws {
         let model = try OpenCLIPModel(weights: file("open-clip/\(name)"), device: device)
         #expect(model.configuration == Self.small)

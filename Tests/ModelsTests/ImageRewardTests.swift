@@ -58,7 +58,7 @@ import Testing
         return try body(file)
     }
 
-    @Test(arguments: [.cpu, otherDevice]) func scoresAreThoseOfThePublishedCode(device: Device) throws {
+    @Test(arguments: [.cpu] + otherDevices) func scoresAreThoseOfThePublishedCode(device: Device) throws {
         let golden = try Self.golden()
         let model = try Self.withFile(Self.weights(golden.shapes)) { try ImageRewardModel(weights: $0, device: device) }
         #expect(model.imageSize == 32)

@@ -1,8 +1,8 @@
 import HostileDevice
 import Tensors
 
-/// A device that is not the CPU: the machine's GPU, or where there is none one that refuses to be taken for the CPU.
-package let otherDevice: Device = {
-    if !Device.cudaIsAvailable { hostile_device_start() }
-    return .cuda
-}()
+/// Whether a device that refuses to be taken for the CPU stands in for a GPU. Where libtorch has CUDA it cannot.
+package let hasHostileDevice = !Device.cudaIsAvailable && hostile_device_start()
+
+/// Devices that are not the CPU: the machine's GPU, or the one that stands in for it; none where there is neither.
+package let otherDevices: [Device] = hasHostileDevice || Device.cudaIsAvailable ? [.cuda] : []

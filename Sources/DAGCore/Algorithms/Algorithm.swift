@@ -16,6 +16,9 @@ package enum AlgorithmName: String, SettingChoice {
     /// Whether it samples in proportion to exp(beta s); else it maximises the score.
     package var usesBeta: Bool { self != .ddpo }
 
+    /// Whether it trains a state flow, and so decodes and scores predicted data.
+    var learnsFlow: Bool { [.dagDB, .dagKL, .dagTB, .dagSubTB].contains(self) }
+
     /// Whether it can learn to sample from the target.
     package func reaches(_ target: Target) -> Bool { self == .dagReplay ? target == .anchored : usesBeta || target == .reward }
 

@@ -3,19 +3,21 @@ import Tensors
 
 /// DAG-Replay: learns the anchored target from the run's finished images, through the backward kernel.
 ///
-/// An image x that a policy P sampled on the trajectory tau stands for the target and for the pretrained model by
+/// An image x that a policy P sampled on the trajectory tau counts, for the target and for the pretrained
+/// model,
 ///
 ///     w = exp(beta s(x)) P_base(tau) / P(tau)      u = P_base(tau) / P(tau)
 ///
-/// each divided by its mean over the images of the same prompt (self-normalised importance weights). P_B noises the
-/// images to any timestep, epsilon* being the noise that leads P_F back, and the policy's noise prediction learns by
+/// each divided by its mean over the images of the same prompt (self-normalised importance weights). P_B
+/// noises the images to any timestep. With epsilon*, the noise prediction that leads P_F back, the policy
+/// learns by
 ///
 ///     loss = (w - u) |epsilon_theta - epsilon*|^2 + u |epsilon_theta - epsilon_base|^2
 ///          = w d^2 - 2 (w - u) d (epsilon* - epsilon_base) + const,   d = epsilon_theta - epsilon_base
 ///
-/// With u alone in the place of w - u it would be maximum likelihood of P_F (Ho et al. 2020, eq. 14); the second term
-/// says that the pretrained model is what samples in proportion where beta is 0, although guidance and few steps keep
-/// it from the balance with P_B.
+/// w |epsilon_theta - epsilon*|^2 alone would be maximum likelihood of P_F (Ho et al. 2020, eq. 14). It is
+/// right where the pretrained model is in balance with P_B, which guidance and few steps keep it from; the
+/// loss above is at its minimum at the pretrained model where beta is 0, whatever its balance.
 final class Replay: Algorithm {
     /// The images of the buffer but for their data, oldest first, [n] each.
     struct State: Codable {
@@ -88,13 +90,13 @@ final class Replay: Algorithm {
         let images: [Int]
         /// Steps of the chain.
         let steps: [Int]
-        /// w and u, divided by the probability with which the image was drawn.
+        /// w and u, divided by how often the image is drawn, 1 being the average.
         let target, pretrained: [Float]
         let effectiveShare: Double
     }
 
-    /// Draws images in proportion to (w + u) / 2, which bounds what each counts, and a step for each: both spread
-    /// evenly (systematic resampling).
+    /// Draws images in proportion to (w + u) / 2, which bounds what each counts, and a step for each: both
+    /// spread evenly (systematic resampling).
     func draw(_ count: Int, steps: Int, beta: Double, _ seeds: Seeds) -> Draw {
         let weights = Weights(scores: state.scores, logRatios: state.logRatios, prompts: state.prompts, beta: beta)
         let chances = zip(weights.target, weights.pretrained).map { ($0 + $1) / 2 }
@@ -119,16 +121,17 @@ final class Replay: Algorithm {
         return (ends!.rows(places).to(model.device), text!.conditioning?.rows(rows))
     }
 
-    /// Computes the losses of noised images, [n], differentiable in the first.
+    /// Computes the losses of noised images, float32 [n].
     /// - Parameters:
-    ///   - predicted: the noise predictions of the policy and of the pretrained model, [n, C, H, W] each.
+    ///   - predicted: the policy's noise prediction, [n, C, H, W], in which the losses are differentiable.
+    ///   - base: the pretrained model's.
     ///   - noise: epsilon*, [n, C, H, W].
     ///   - target: w, float32 [n].
     ///   - pretrained: u, float32 [n].
-    static func loss(_ predicted: Tensor, pretrained base: Tensor, noise: Tensor, target: Tensor, u: Tensor) -> Tensor {
+    static func loss(_ predicted: Tensor, base: Tensor, noise: Tensor, target: Tensor, pretrained: Tensor) -> Tensor {
         let dimensions = Array(1..<predicted.rank)
         let d = predicted - base
-        return target * d.square().mean(dimensions) - (target - u) * (d * (noise - base)).mean(dimensions) * 2
+        return target * d.square().mean(dimensions) - (target - pretrained) * (d * (noise - base)).mean(dimensions) * 2
     }
 
     var tensors: [String: Tensor] {

@@ -32,8 +32,9 @@ package protocol TransitionKernel {
     func logBackward(x: Tensor, next: Tensor, steps: Tensor) -> Tensor
     /// Predicts the noise epsilon in x from the network's output, [n, C, H, W].
     func predictedNoise(_ output: Tensor, x: Tensor, steps: Tensor) -> Tensor
-    /// Draws x from P_B, given the chain's end x_0, with standard normal noise of `end`'s shape. Returns it and the
-    /// noise prediction with which the mean of P_F(x' | x) is that of P_B(x' | x, x_0), [n, C, H, W] each.
+    /// Draws x from P_B, given the chain's end x_0, with standard normal noise of `end`'s shape. Returns it
+    /// and the noise prediction with which the mean of P_F(x' | x) is that of P_B(x' | x, x_0), [n, C, H, W]
+    /// each.
     func replay(_ end: Tensor, noise: Tensor, steps: Tensor) -> (x: Tensor, noise: Tensor)
     /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, for either reduction.
     func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps: Tensor) -> Tensor

@@ -21,8 +21,8 @@ package struct Estimate: Sendable, Equatable {
         let influences: [Double]
     }
 
-    /// Averages over prompts, each of which counts the same. The prompts are taken as given, so that the error
-    /// is that of the images alone.
+    /// Averages over prompts, each of which counts the same. The prompts are taken as given, so that the
+    /// error is that of the images alone.
     ///
     /// The variance of a part is that of the mean of its influences (the delta method, or infinitesimal
     /// jackknife: Efron 1982, chapter 6).

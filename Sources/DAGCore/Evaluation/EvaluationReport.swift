@@ -3,8 +3,8 @@ import Images
 import Rewards
 import Support
 
-/// What the exact sampler of p_base(x) exp(beta s(x)) would give for each beta, beside the pretrained model and,
-/// after training, a LoRA.
+/// What the exact sampler of p_base(x) exp(beta s(x)) would give for each beta, beside the pretrained model
+/// and, after training, a LoRA.
 package struct EvaluationReport {
     /// A sampler: its images and all numbers of them.
     package struct Column {
@@ -32,8 +32,8 @@ package struct EvaluationReport {
     /// Lines about images without scores and about references that cannot be relied on.
     package let warnings: [String]
 
-    /// Effective images that a reference needs: of a prompt, or the normalisation within it biases all means by
-    /// a tenth of a standard deviation; and in all, or their error is not known either.
+    /// Effective images that a reference needs: of a prompt, or the normalisation within it biases all means
+    /// by a tenth of a standard deviation; and in all, or their error is not known either.
     static let leastOfPrompt = 10.0
     static let leastInAll = 30.0
 

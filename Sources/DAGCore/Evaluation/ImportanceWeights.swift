@@ -44,12 +44,12 @@ package struct ImportanceWeights: Sendable {
 
     private var squares: Double { weights.reduce(0) { $0 + $1 * $1 } }
 
-    /// Effective sample size 1 / sum of w^2 (Kish 1965): as many equally weighted samples tell as much. From 1
-    /// to `count`; 0 if no sample has a weight.
+    /// Effective sample size 1 / sum of w^2 (Kish 1965): as many equally weighted samples tell as much. From
+    /// 1 to `count`; 0 if no sample has a weight.
     package var effectiveCount: Double { squares > 0 ? 1 / squares : 0 }
 
-    /// The weights w (1 + w - sum of w^2), which also add up to 1. Means under them lack the bias, of order 1 / n,
-    /// that normalising by the samples' own sum gives: to that order it is the sum of w^2 (mean - f).
+    /// The weights w (1 + w - sum of w^2), which also add up to 1. Means under them lack the bias, of order
+    /// 1 / n, that normalising by the samples' own sum gives: to that order it is the sum of w^2 (mean - f).
     package var corrected: [Double] {
         let squares = squares
         return weights.map { $0 * (1 + $0 - squares) }

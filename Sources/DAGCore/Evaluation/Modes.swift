@@ -13,10 +13,11 @@ package struct Modes: Sendable {
     /// Names of the modes' objectives, such as `warmth/red`, in the order of `names`.
     private let objectives: [String]
 
-    /// Reads `[NAME=]OBJECTIVE,...`, such as `red,orange,yellow` or `bag=share_8,boot=cifar_classifier/share_9`.
+    /// Reads `[NAME=]OBJECTIVE,...`, such as `red,orange,yellow` or
+    /// `bag=share_8,boot=cifar_classifier/share_9`.
     /// - Parameter known: names of all objectives, such as `warmth/red`.
-    /// - Throws: `ConfigurationError` for an objective that no reward, or more than one, has, and for names that
-    ///   recur.
+    /// - Throws: `ConfigurationError` for an objective that no reward, or more than one, has, and for names
+    ///   that recur.
     package init(_ text: String, of known: [String]) throws {
         var names: [String] = []
         var objectives: [String] = []

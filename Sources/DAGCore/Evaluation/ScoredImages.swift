@@ -45,8 +45,8 @@ package struct ScoringSampler {
         batch = configuration.samplesPerPass(of: model)
     }
 
-    /// Draws and scores images of the pretrained model and, with the same prompts and seeds, of its LoRA. They
-    /// are those of a run's evaluations, as far as these go.
+    /// Draws and scores images of the pretrained model and, with the same prompts and seeds, of its LoRA.
+    /// They are those of a run's evaluations, as far as these go.
     ///
     /// Rewards with `normalize=true` take their statistics from the pretrained model's images.
     /// - Parameters:

@@ -3,7 +3,8 @@ import Images
 import Rewards
 
 /// Scored images under weights exp(beta s) that add up to 1 within each prompt: self-normalised importance
-/// sampling of the density q(x) exp(beta s(x)) / Z of each prompt, where q is what the images were drawn from.
+/// sampling of the density q(x) exp(beta s(x)) / Z of each prompt, where q is what the images were drawn
+/// from.
 ///
 /// With beta 0 they are the images of their own sampler. All numbers are means over prompts.
 package struct WeightedImages {
@@ -98,7 +99,8 @@ package struct WeightedImages {
                     distances[k] += difference * difference / Double(thumbnails[k].count)
                 }
             }
-            // Twice the variance, without the pairs of an image with itself; unknown if one image has all weight.
+            // Twice the variance, without the pairs of an image with itself; unknown if one image has all
+            // weight.
             let pairs = 1 - 1 / weights.effectiveCount
             let factor = pairs > 1e-9 ? 2 / pairs : .nan
             let variance = zip(distances, weights.weights).reduce(0) { $0 + $1.0 * $1.1 }
@@ -117,8 +119,8 @@ package struct WeightedImages {
         }
     }
 
-    /// Entropy of the shares that the named modes, without `other`, have of their sum, nats; nil if no modes were
-    /// named.
+    /// Entropy of the shares that the named modes, without `other`, have of their sum, nats; nil if no modes
+    /// were named.
     package var modeEntropy: Estimate? {
         guard let shares else { return nil }
         let named = shares.dropLast().map(\.share.value)

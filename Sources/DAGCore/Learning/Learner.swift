@@ -21,9 +21,9 @@ final class Learner {
     /// Trains the state flow; nil for algorithms without one.
     let flowOptimizer: AdamW?
 
-    private let configuration: TrainingConfiguration
+    let configuration: TrainingConfiguration
+    let team: Team
     private let monitor: Monitor
-    private let team: Team
     private let scorePredictions: PredictionScorer?
 
     /// Attaches fresh adapters to the model and makes the algorithm with its networks.
@@ -148,7 +148,8 @@ final class Learner {
         }
     }
 
-    /// Makes one step of both optimisers on the sum of the gradients of groups, of which each rank computes some.
+    /// Makes one step of both optimisers on the sum of the gradients of groups, of which each rank computes
+    /// some.
     /// - Parameters:
     ///   - passes: of a group.
     ///   - kept: transitions over which the loss is a mean, if all of them get their scores.
@@ -229,54 +230,6 @@ final class Learner {
             weightedLoss: values * transitions.weight, transitions: transitions, metrics: metrics, scores: scores, report: report)
     }
 
-    /// The network's rows in a full pass of an update: for replay those of the pretrained model too.
-    var rowsOfPass: Int {
-        let rows = model.rowsPerSample(guidance: configuration.guidanceScale)
-        switch method {
-        case .transitions: return configuration.trainBatchSize * fullPass.count * rows
-        case .replay: return 2 * replayBlocks[0].count * rows
-        }
-    }
-
-    /// The steps of a full pass over a group.
-    private var fullPass: [Int] { passes(over: Array(0..<transitionsPerTrajectory)).last! }
-
-    /// Computes a full pass of an update and its gradients, as `step` does, and forgets them.
-    /// - Parameter epoch: a group's trajectories.
-    /// - Returns: its floating-point operations. Frozen weights have no gradients, so a backward pass is as much
-    ///   again as a forward one, and checkpointing that once more.
-    /// - Throws: an error of a reward, `TensorError`.
-    func rehearse(_ epoch: ScoredEpoch) throws -> Double {
-        defer { _ = takeGradients() }
-        let passes = configuration.gradientCheckpointing ? 3.0 : 2
-        let (loss, operations): (Tensor, Double)
-        switch method {
-        case .transitions(let algorithm):
-            let trajectories = Array(epoch.rollout.prompts.indices)
-            let batch = TransitionBatch(epoch, trajectories, fullPass, model, kernel)
-            let scores = batch.scoresAtRollout(flowStates)
-            _ = algorithm.prepareEpoch(scores: epoch.rollout.scores.final, prompts: epoch.rollout.prompts)
-            try algorithm.prepareStep(prompts: Dictionary(uniqueKeysWithValues: zip(trajectories, epoch.rollout.prompts))) { body in
-                try withoutGradients { try body(transitions(batch, epoch, scores: scores, logForward: batch.logForwardAtRollout)) }
-            }
-            let (pass, forward) = try OperationCount.of {
-                try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
-                    try self.pass(batch, epoch, laterScores: scores)
-                }
-            }
-            (loss, operations) = (pass.weightedLoss, forward * passes)
-        case .replay(let replay):
-            try keep(epoch.rollout)
-            let draw = replay.draw(configuration.trainBatchSize, steps: kernel.transitions, beta: 0, Seeds(0))
-            let (block, both) = try OperationCount.of { try self.loss(replayBlocks[0], of: draw, replay, Seeds(0)) }
-            (loss, operations) = (block, both / 2 * (1 + passes))
-        }
-        try loss.sum().backward()
-        // Waits for the device.
-        _ = try policyOptimizer.clipGradients(maxNorm: .infinity)
-        return operations
-    }
-
     /// Makes the algorithm's view of a batch.
     /// - Parameter scores: at the states with a flow, [trajectories] each, by state.
     func transitions(_ batch: TransitionBatch, _ epoch: ScoredEpoch, scores: [Int: [Float]], logForward: Tensor) -> Transitions {
@@ -307,8 +260,8 @@ final class Learner {
         }
     }
 
-    /// Returns the scores at a batch's states with a flow from the rollout, [trajectories] each, by state; or,
-    /// with the current weights, those of the predicted data at each step's state.
+    /// Returns the scores at a batch's states with a flow from the rollout, [trajectories] each, by state;
+    /// or, with the current weights, those of the predicted data at each step's state.
     private func scoresOfStates(
         _ batch: TransitionBatch, _ epoch: ScoredEpoch, _ conditional: Tensor
     ) throws -> ([Int: [Float]], RewardReport?) {
@@ -320,8 +273,8 @@ final class Learner {
         return (Dictionary(uniqueKeysWithValues: zip(batch.chosen, scores)), report)
     }
 
-    /// Returns the steps at which a group of trajectories is trained, ascending: `transitionsPerTrajectory` of
-    /// them, evenly spaced from a random start. Each step is as likely as any other, so that the mean over
+    /// Returns the steps at which a group of trajectories is trained, ascending: `transitionsPerTrajectory`
+    /// of them, evenly spaced from a random start. Each step is as likely as any other, so that the mean over
     /// these is unbiased for the mean over all.
     func steps(of group: [Int], epoch: Int) -> [Int] {
         let count = Double(transitionsPerTrajectory)
@@ -338,7 +291,7 @@ final class Learner {
     }
 
     /// Returns the gradients of adapters and flow as one vector, and forgets them.
-    private func takeGradients() -> Tensor {
+    func takeGradients() -> Tensor {
         Tensor.cat([policyOptimizer.takeGradients()] + (flowOptimizer.map { [$0.takeGradients()] } ?? []), 0)
     }
 
@@ -359,57 +312,6 @@ final class Learner {
         try policyOptimizer.restore(tensors, "lora")
         try flowOptimizer?.restore(tensors, "flow")
         algorithm.tensors = tensors
-    }
-}
-
-extension Learner {
-    /// Keeps an epoch's images for replay, on every rank.
-    /// - Throws: `TensorError`, or an error of `Team.exchange`.
-    func keep(_ rollout: Rollout) throws {
-        guard case .replay(let replay) = method else { return }
-        let logRatios = zip(rollout.logForward, rollout.logReference).map { $0 - $1 }
-        let own = [rollout.states[kernel.transitions], Tensor.stack(logRatios, 0).sum([0])]
-        let (parts, order) = try team.exchange("replay", own, of: rollout.held)
-        func joined(_ k: Int) -> Tensor { Tensor.cat(parts.map { $0[k] }, 0).rows(order) }
-        try replay.keep(joined(0), scores: rollout.scores.final, logRatios: joined(1).array(), prompts: rollout.prompts)
-    }
-
-    /// Makes one step of the optimiser on noised images, of which each rank has some groups.
-    fileprivate func step(_ replay: Replay, epoch: Int, update: Int, step: Int) throws -> StepSums {
-        let (size, group) = (configuration.trajectoriesPerUpdate, configuration.trainBatchSize)
-        let seeds = Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update))
-        let draw = try replay.draw(size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch), seeds)
-        return try optimize(groups: size / group, passes: replayBlocks.count, kept: size, step: step) { place, passes in
-            for block in replayBlocks {
-                try passes.next()
-                let loss = try loss(block.map { place * group + $0 }, of: draw, replay, seeds)
-                try (loss.sum() / Double(size)).backward()
-                try passes.sums.add(loss.detach().array(), ["effective_size": block.map { _ in Float(draw.effectiveShare) }])
-            }
-        }
-    }
-
-    /// The places of a group that are computed at once.
-    private var replayBlocks: [[Int]] {
-        Array(0..<configuration.trainBatchSize).chunks(of: configuration.samplesPerPass(of: model))
-    }
-
-    /// Computes the losses of noised images, float32 [places], differentiable.
-    /// - Parameter places: in the draw.
-    private func loss(_ places: [Int], of draw: Replay.Draw, _ replay: Replay, _ seeds: Seeds) throws -> Tensor {
-        let steps = places.map { draw.steps[$0] }
-        let (ends, text) = try replay.images(places.map { draw.images[$0] }, of: model)
-        let fresh = places.map { Tensor.randn([1] + model.sampleShape, generator: Generator(seed: seeds(.rollout, index: $0))) }
-        let stepNumbers = Tensor(steps.map(Int64.init), device: model.device)
-        let (x, noise) = kernel.replay(ends, noise: Tensor.cat(fresh, 0).to(model.device), steps: stepNumbers)
-        func predicted() -> Tensor {
-            let output = model.denoise(x, times: kernel.times(steps), text, guidance: configuration.guidanceScale).guided
-            return kernel.predictedNoise(output, x: x, steps: stepNumbers)
-        }
-        let base = withoutGradients { model.withoutAdapters(predicted) }
-        let policy = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { predicted() }
-        func numbers(_ list: [Float]) -> Tensor { Tensor(places.map { list[$0] }, device: model.device) }
-        return Replay.loss(policy, pretrained: base, noise: noise, target: numbers(draw.target), u: numbers(draw.pretrained))
     }
 }
 

@@ -42,8 +42,8 @@ final class RolloutCollector {
 
     private func sample(_ epoch: Int, _ lookahead: [Int]) throws -> PendingRollout {
         if evaluator.wantsStatistics { try calibrate() }
-        // Kernels may round a row by what else is in its batch. In the order of training, batches are the same
-        // on any number of ranks.
+        // Kernels may round a row by what else is in its batch. In the order of training, batches are the
+        // same on any number of ranks.
         let trajectories = configuration.trajectories(of: team.rank, in: team, epoch: epoch)
         let batches = trajectories.chunks(of: configuration.trajectoriesAtOnce(of: model)).map { $0.sorted() }
         let onStep = monitor.samplingSteps(batches.count * sampler.kernel.stepCount)
@@ -53,7 +53,7 @@ final class RolloutCollector {
             let next = try sampler.rollOut(
                 indices.map { prompt($0, epoch: epoch) },
                 seeds: indices.map { seed($0, epoch: epoch) }, ids: indices.map { sampleID($0, epoch: epoch) }, evaluator: evaluator,
-                lookahead: lookahead, reference: configuration.target == .anchored, onStep: onStep)
+                lookahead: lookahead, reference: configuration.target == .anchored, isPretrained: epoch == 0, onStep: onStep)
             // One batch is scored while the next is sampled; more would only take memory.
             if let last { scored.append(try last.scored()) }
             last = next
@@ -135,7 +135,8 @@ final class RolloutCollector {
     private func sampleID(_ index: Int, epoch: Int) -> UInt64 { UInt64(epoch * configuration.trajectoriesPerEpoch + index) }
 }
 
-/// This rank's sampled trajectories of an epoch, in any order, the last batch of which may still be in scoring.
+/// This rank's sampled trajectories of an epoch, in any order, the last batch of which may still be in
+/// scoring.
 struct PendingRollout {
     fileprivate let trajectories: [Int]
     fileprivate let scored: [Rollout]
@@ -182,8 +183,8 @@ extension TrainingConfiguration {
         max(1, rowsPerPass(of: model) / model.rowsPerSample(guidance: guidanceScale))
     }
 
-    /// Returns the trajectories to sample at once. Each is a function of its own seed, so these may be as many as
-    /// memory allows.
+    /// Returns the trajectories to sample at once. Each is a function of its own seed, so these may be as
+    /// many as memory allows.
     func trajectoriesAtOnce(of model: any DiffusionModel) -> Int {
         max(sampleBatchSize, samplesPerPass(of: model))
     }

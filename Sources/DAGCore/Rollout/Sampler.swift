@@ -48,7 +48,8 @@ package struct Sampler {
         return x
     }
 
-    /// Makes the error of an output that is not finite, by a look at the pretrained model's at the same state.
+    /// Makes the error of an output that is not finite, by a look at the pretrained model's at the same
+    /// state.
     private func outputError(_ index: Int, _ x: Tensor, _ times: Tensor, _ conditioning: Conditioning?) throws -> NotFiniteError {
         let output: Message = "the network's output is not finite at step \(index + 1) of \(kernel.stepCount)"
         let pretrained = model.withoutAdapters { model.denoise(x, times: times, conditioning, guidance: guidance).guided }
@@ -115,12 +116,13 @@ package struct Sampler {
     /// - Parameters:
     ///   - ids: the samples' numbers, which rewards are given.
     ///   - lookahead: the states whose predicted data is scored, for the forward-looking flow.
-    ///   - reference: whether to evaluate the pretrained model's density of every step too.
+    ///   - reference: whether to take the pretrained model's density of every step too.
+    ///   - isPretrained: whether the adapters do nothing yet, so that this density is the policy's.
     ///   - onStep: called after every step; throws to stop.
     /// - Throws: `NotFiniteError`, `TensorError`, `RewardError`, or an error of `onStep`.
     func rollOut(
         _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: [Int], reference: Bool = false,
-        onStep: () throws -> Void = {}
+        isPretrained: Bool = false, onStep: () throws -> Void = {}
     ) throws -> UnscoredRollout {
         try withoutGradients {
             let conditioning = try model.encode(prompts)
@@ -135,7 +137,7 @@ package struct Sampler {
                 rollout.states.append(step.x)
                 rollout.guided.append(step.guided)
                 rollout.logForward.append(step.logForward)
-                if reference { rollout.logReference.append(logReference(step, conditioning)) }
+                if reference { rollout.logReference.append(isPretrained ? step.logForward : logReference(step, conditioning)) }
                 if lookahead.contains(step.index) {
                     pending.append(
                         try score(

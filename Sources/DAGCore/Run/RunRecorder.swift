@@ -59,8 +59,8 @@ final class RunRecorder {
         if isDue(every: configuration.sampleEvery, state) { try saveSamples(epoch: state.epoch) }
     }
 
-    /// Returns whether the newest epoch's sample sheet or the finished run's adapter is missing: the run may have
-    /// stopped before it.
+    /// Returns whether the newest epoch's sample sheet or the finished run's adapter is missing: the run may
+    /// have stopped before it.
     func lacksFiles(_ state: TrainingState) throws -> Bool {
         if state.epoch > 0, isDue(every: configuration.sampleEvery, state),
             !FileManager.default.fileExists(atPath: output.sampleSheet(epoch: state.epoch).path)

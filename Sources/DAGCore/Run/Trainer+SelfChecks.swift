@@ -69,8 +69,8 @@ extension Trainer {
 
     /// Checks that the clip range bounds the motion of the policy, not the rounding of the network.
     ///
-    /// A move of the adapters far below an optimiser step and its opposite change log rho by a and -a, to first
-    /// order: the sum of the two is rounding. With the rounding r_+, r_-, r_0 of each evaluation it is
+    /// A move of the adapters far below an optimiser step and its opposite change log rho by a and -a, to
+    /// first order: the sum of the two is rounding. With the rounding r_+, r_-, r_0 of each evaluation it is
     /// r_+ + r_- - 2 r_0, whose deviation is sqrt(3) times that of r_+ - r_0, which is in the ratio.
     private func checkRatioRounding(_ epoch: ScoredEpoch) throws -> String {
         let kernel = learner.kernel

@@ -105,7 +105,8 @@ package struct TrainingRun {
 
 extension TrainingConfiguration {
     /// Loads rewards and model, and says before a run what it is going to cost. Writes nothing.
-    /// - Throws: `ConfigurationError`, `RewardError`, `ModelError`, `PromptError`, `TensorFileError`, `TensorError`.
+    /// - Throws: `ConfigurationError`, `RewardError`, `ModelError`, `PromptError`, `TensorFileError`,
+    ///   `TensorError`.
     package func estimate(monitor: Monitor) throws -> CostEstimate {
         try validate()
         return try makeTrainer([], output: OutputFolder("/dev/null"), team: Team(), monitor: monitor).estimate()

@@ -38,7 +38,9 @@ struct WorkPlan {
     private func images(_ count: Int, steps: Int) -> Work { Work(sampledRows: count * steps * rowsPerSample, decodes: count) }
 
     /// An epoch: roll out, score, update.
-    var epoch: Work {
+    /// - Parameter isFirst: whether the policy is still the pretrained model, whose density then costs
+    ///   nothing.
+    func epoch(isFirst: Bool) -> Work {
         let count = configuration.trajectoriesPerEpoch
         let sampled = (count + trajectoriesAtOnce - 1) / trajectoriesAtOnce
         let groups = count / configuration.trainBatchSize
@@ -51,8 +53,8 @@ struct WorkPlan {
         }
         // The distance to the pretrained model, at some steps of some trajectories.
         work.sampledRows += min(8, count) * min(8, transitions) * rowsPerSample
-        if configuration.target == .anchored { work.sampledRows += count * transitions * rowsPerSample }
-        if [.dagTB, .dagSubTB, .dagVarGrad].contains(configuration.algorithm) || configuration.flowEvery > 1 {
+        if configuration.target == .anchored, !isFirst { work.sampledRows += count * transitions * rowsPerSample }
+        if configuration.balancesSeveralTransitions {
             // Sums over trajectories come before each step; at the first, the weights are the rollout's.
             work.sampledRows += (count - configuration.trajectoriesPerUpdate) * transitions * rowsPerSample
         }
@@ -92,7 +94,8 @@ struct WorkPlan {
         let sheets = every == 0 ? 0 : 1 + (epochs + every - 1) / every
         let statistics = wantsStatistics ? images(configuration.sampleBatchSize, steps: steps) : Work()
         let evaluations = configuration.evaluationSamples > 0 ? 2 : 0
-        return selfCheck + statistics + sheets * sheet + evaluations * evaluation + epochs * epoch
+        let trained = epoch(isFirst: true) + (epochs - 1) * epoch(isFirst: false)
+        return selfCheck + statistics + sheets * sheet + evaluations * evaluation + trained
     }
 }
 

@@ -10,19 +10,19 @@ extension TrainingConfiguration {
             throw ConfigurationError(
                 "\(setting: "train_batch_size") must be from 3 to \(Self.most), not \(trainBatchSize) (dag-kl's baseline leaves one out)")
         }
-        if [.dagTB, .dagVarGrad, .dagReplay, .ddpo].contains(algorithm), flowEvery > 1 {
+        if algorithm == .dagTB || !algorithm.learnsFlow, flowEvery > 1 {
             let reason = algorithm == .dagTB ? "has the flow at a trajectory's two ends alone" : "learns no flow"
             throw ConfigurationError(
                 "\(setting: "flow_every") is for dag-db, dag-kl and dag-subtb; \(algorithm.rawValue) \(reason)")
         }
-        if [.dagTB, .dagSubTB].contains(algorithm) || flowEvery > 1, forwardLooking == .current {
+        if algorithm.learnsFlow, balancesSeveralTransitions, forwardLooking == .current {
             let balance: Message = flowEvery > 1 ? "\(setting: "flow_every") \(flowEvery)" : "\(setting: "algorithm") \(algorithm.rawValue)"
             throw ConfigurationError(
                 """
                 \(balance) needs the scores of several transitions at once: use \(setting: "forward_looking") rollout
                 """)
         }
-        if timestepFraction < 1, [.dagTB, .dagSubTB, .dagVarGrad, .dagReplay].contains(algorithm) || flowEvery > 1 {
+        if timestepFraction < 1, balancesSeveralTransitions || algorithm == .dagReplay {
             throw ConfigurationError(
                 """
                 \(setting: "timestep_fraction") below 1 is for sums over transitions: dag-db and dag-kl with \
@@ -30,7 +30,7 @@ extension TrainingConfiguration {
                 \(setting: "replay_updates") says how many dag-replay trains on
                 """)
         }
-        if timestepFraction < 1, algorithm != .ddpo, forwardLooking == .current {
+        if timestepFraction < 1, algorithm.learnsFlow, forwardLooking == .current {
             throw ConfigurationError(
                 """
                 \(setting: "timestep_fraction") below 1 leaves out states whose scores the transitions before them need: \
@@ -44,7 +44,7 @@ extension TrainingConfiguration {
                 : "\(target.rawValue) is not what dag-replay can reach: its weights are those of the pretrained model; use anchored"
             throw ConfigurationError("\(setting: "target") \(remedy)")
         }
-        if [.dagVarGrad, .dagReplay, .ddpo].contains(algorithm), !predictionDecoder.isEmpty {
+        if !algorithm.learnsFlow, !predictionDecoder.isEmpty {
             throw ConfigurationError(
                 "\(setting: "prediction_decoder") is for algorithms with a state flow; \(algorithm.rawValue) decodes no predicted data")
         }

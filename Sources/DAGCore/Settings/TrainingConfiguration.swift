@@ -152,13 +152,17 @@ package struct TrainingConfiguration: Equatable, Sendable {
     /// Optimiser steps of one epoch.
     package var updatesPerEpoch: Int { algorithm == .dagReplay ? replayUpdates : trajectoriesPerEpoch / trajectoriesPerUpdate }
 
+    /// Whether the loss balances several transitions at once, and so needs all of a trajectory's before a
+    /// step.
+    var balancesSeveralTransitions: Bool { [.dagTB, .dagSubTB, .dagVarGrad].contains(algorithm) || flowEvery > 1 }
+
     /// Returns the factor of the learning rates in an optimiser step of the run.
     func learningRateFactor(step: Int) -> Double {
         lrScheduler.factor(step: step, of: epochs * updatesPerEpoch, warmup: lrWarmupSteps)
     }
 
     /// The reduction in use: weights of whole trajectories are made of true densities.
-    var logProbReduction: LogProbabilityReduction { algorithm == .dagReplay ? .sum : logProb }
+    package var logProbReduction: LogProbabilityReduction { algorithm == .dagReplay ? .sum : logProb }
 
     /// Whether transitions are weighed by importance ratios other than 1: the first step of an epoch has the
     /// weights of the rollout.
@@ -166,8 +170,8 @@ package struct TrainingConfiguration: Equatable, Sendable {
 
     /// Returns the type that the frozen networks compute in.
     ///
-    /// bfloat16 moves log rho by 4e-4 to 1e-1 (models/tiny-sd), and a clip range is as small as 1e-4; in a sum over all
-    /// dimensions and steps it moves by nats. Where ratios matter, `auto` is float32.
+    /// bfloat16 moves log rho by 4e-4 to 1e-1 (models/tiny-sd), and a clip range is as small as 1e-4; a sum
+    /// over all dimensions and steps moves by nats. Where ratios matter, `auto` is float32.
     func dtype(on device: Device) -> DType {
         precision == .auto && (reweighsTransitions || algorithm == .dagReplay) ? .float32 : precision.resolve(on: device)
     }

@@ -138,7 +138,7 @@ struct EvalCommand: Command {
             if configuration.target == .reward {
                 lines.append("these settings train towards exp(beta s); the reference is that times the pretrained model's density")
             }
-            if configuration.logProb == .mean {
+            if configuration.logProbReduction == .mean {
                 let numbers = model.sampleShape.reduce(1, *)
                 lines.append("these settings take means of log-densities, so that beta counts \(numbers)-fold in training, not here")
             }

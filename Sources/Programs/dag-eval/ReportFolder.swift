@@ -2,8 +2,8 @@ import DAGCore
 import Foundation
 import Images
 
-/// The folder of an evaluation: evaluation.json, evaluation.csv, evaluation.html, and a sheet of images of each
-/// sampler. Files of an earlier one are replaced.
+/// The folder of an evaluation: evaluation.json, evaluation.csv, evaluation.html, and a sheet of images of
+/// each sampler. Files of an earlier one are replaced.
 struct ReportFolder {
     /// Images of a sheet.
     private static let sheetSize = 64

@@ -11,6 +11,9 @@ final class ProgressDisplay {
     private var start = ContinuousClock.now
     private var latest = ""
     private var lastEpoch = -1
+    /// The optimiser steps done, and the seconds since the start, at the newest step and at the newest
+    /// epoch's end. An epoch begins with sampling, so only whole epochs say how long others will take.
+    private var newest = (done: 0, seconds: 0.0), epochEnd: (done: Int, seconds: Double)?
 
     /// - Parameters:
     ///   - total: optimiser steps of the whole run.
@@ -30,14 +33,13 @@ final class ProgressDisplay {
     /// Writes a line that stays.
     func line(_ text: String) { write((isTerminal ? "\r\u{1B}[K" : "") + text + "\n") }
 
-    /// Shows an optimiser step: epoch, reward, speed, time left.
+    /// Shows an optimiser step: epoch, reward, speed, and after the first epoch the time left.
     func step(_ m: StepMetrics) {
-        let done = m.step + 1
-        let seconds = start.duration(to: .now).seconds
-        let left = seconds / Double(max(1, done - alreadyDone)) * Double(total - done)
+        if m.epoch != lastEpoch, lastEpoch >= 0 { epochEnd = newest }
+        newest = (m.step + 1, start.duration(to: .now).seconds)
         let text = String(
-            format: "epoch %3d  step %d/%d  reward %@ ± %@  loss %.4g  %.0f transitions/s  %@ left", m.epoch, done, total,
-            Self.score(m.rewardMean), Self.score(m.rewardStd), m.loss, m.transitionsPerSecond, Self.clock(left))
+            format: "epoch %3d  step %d/%d  reward %@ ± %@  loss %.4g  %.0f transitions/s%@", m.epoch, newest.done, total,
+            Self.score(m.rewardMean), Self.score(m.rewardStd), m.loss, m.transitionsPerSecond, timeLeft)
         if isTerminal {
             if m.epoch != lastEpoch, lastEpoch >= 0 { line(latest) }
             write("\r\u{1B}[K" + text)
@@ -46,6 +48,12 @@ final class ProgressDisplay {
         }
         latest = text
         lastEpoch = m.epoch
+    }
+
+    private var timeLeft: String {
+        guard let epochEnd else { return "" }
+        let all = epochEnd.seconds / Double(epochEnd.done - alreadyDone) * Double(total - alreadyDone)
+        return "  \(Self.clock(newest.done == total ? 0 : max(0, all - newest.seconds))) left"
     }
 
     /// Shows how far sampling or evaluating has come; on a terminal only.

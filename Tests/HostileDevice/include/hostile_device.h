@@ -1,14 +1,15 @@
 /// A CUDA device for tests where there is none. It computes in the host's memory with the CPU's kernels, but refuses
 /// tensors of the host among its own, as a GPU does, and counts how often the two wait for each other.
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/// Makes the device; does nothing if it is there already.
-void hostile_device_start(void);
+/// Makes the device, unless it is there already. Returns false where libtorch has CUDA of its own.
+bool hostile_device_start(void);
 
 /// Returns how often values were read from the device so far: single numbers, and copies to the host.
 int64_t hostile_device_reads(void);

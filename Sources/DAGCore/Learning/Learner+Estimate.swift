@@ -1,0 +1,53 @@
+import NN
+import Tensors
+
+/// A pass of an update, to be measured: see `Trainer.estimate`.
+extension Learner {
+    /// The network's rows in a full pass of an update: for replay those of the pretrained model too.
+    var rowsOfPass: Int {
+        let rows = model.rowsPerSample(guidance: configuration.guidanceScale)
+        switch method {
+        case .transitions: return configuration.trainBatchSize * fullPass.count * rows
+        case .replay: return 2 * replayBlocks[0].count * rows
+        }
+    }
+
+    /// The steps of a full pass over a group.
+    private var fullPass: [Int] { passes(over: Array(0..<transitionsPerTrajectory)).last! }
+
+    /// Computes a full pass of an update and its gradients, as `step` does, and forgets them.
+    /// - Parameter epoch: a group's trajectories.
+    /// - Returns: its floating-point operations. Frozen weights have no gradients, so a backward pass is as
+    ///   much again as a forward one, and checkpointing that once more.
+    /// - Throws: an error of a reward, `TensorError`.
+    func rehearse(_ epoch: ScoredEpoch) throws -> Double {
+        defer { _ = takeGradients() }
+        let passes = configuration.gradientCheckpointing ? 3.0 : 2
+        let (loss, operations): (Tensor, Double)
+        switch method {
+        case .transitions(let algorithm):
+            let trajectories = Array(epoch.rollout.prompts.indices)
+            let batch = TransitionBatch(epoch, trajectories, fullPass, model, kernel)
+            let scores = batch.scoresAtRollout(flowStates)
+            _ = algorithm.prepareEpoch(scores: epoch.rollout.scores.final, prompts: epoch.rollout.prompts)
+            try algorithm.prepareStep(prompts: Dictionary(uniqueKeysWithValues: zip(trajectories, epoch.rollout.prompts))) { body in
+                try withoutGradients { try body(transitions(batch, epoch, scores: scores, logForward: batch.logForwardAtRollout)) }
+            }
+            let (pass, forward) = try OperationCount.of {
+                try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
+                    try self.pass(batch, epoch, laterScores: scores)
+                }
+            }
+            (loss, operations) = (pass.weightedLoss, forward * passes)
+        case .replay(let replay):
+            try keep(epoch.rollout)
+            let draw = replay.draw(configuration.trainBatchSize, steps: kernel.transitions, beta: 0, Seeds(0))
+            let (block, both) = try OperationCount.of { try self.loss(replayBlocks[0], of: draw, replay, Seeds(0)) }
+            (loss, operations) = (block, both / 2 * (1 + passes))
+        }
+        try loss.sum().backward()
+        // Waits for the device.
+        _ = try policyOptimizer.clipGradients(maxNorm: .infinity)
+        return operations
+    }
+}
