@@ -2,9 +2,10 @@
 
     python scripts/gpu/check.py --kit DIR --output DIR [--device cuda] [--only STEP ...]
 
-Steps: parity (tiny-sd against the CPU), training (every algorithm), failures (out of memory),
-size (Stable Diffusion 1.5's size with random weights against diffusers), speed (milliseconds a row, ours and diffusers'), epochs,
-reward (one with device=cuda in its own process), processes (two on the card).
+Steps: parity (tiny-sd against the CPU), training (every algorithm, and dag-eval), epochs (of Stable Diffusion 1.5's size with random
+weights, with and without what saves time or memory), estimate (of such an epoch), processes (two on the card),
+reward (one with device=cuda in its own process), size (against diffusers), speed (milliseconds a row, ours and diffusers'),
+failures (out of memory).
 Each stands alone: what fails is written down, and the next goes on. Writes OUTPUT/gpu.json and prints a table of it.
 """
 import argparse
@@ -104,14 +105,18 @@ def parity(check):
 
 
 def training(check):
-    for algorithm in ("dag-db", "dag-kl", "dag-tb", "dag-subtb", "ddpo"):
+    needs = {"dag-vargrad": ("--images-per-prompt", 4), "dag-replay": ("--target", "anchored")}
+    for algorithm in ("dag-db", "dag-kl", "dag-tb", "dag-subtb", "dag-vargrad", "dag-replay", "ddpo"):
         name = f"tiny-sd {algorithm}"
         lines = check.train(
             name, name.replace(" ", "-"), "--model", TINY, "--prompts", "tiny-sd", "--reward-plugin", "libwarmth.so", "--algorithm", algorithm,
             "--epochs", 2, "--steps", 10, "--sample-batch-size", 64, "--batches-per-epoch", 1, "--train-batch-size", 8,
-            "--gradient-accumulation-steps", 4)
-        keys = ("reward_mean", "loss", "ratio_deviation", "clip_fraction", "transitions_per_second")
-        check.note(f"{name} metrics", [{key: line[key] for key in keys if key in line} for line in lines])
+            "--gradient-accumulation-steps", 4, *needs.get(algorithm, ()))
+        keys = ("reward_mean", "loss", "ratio_deviation", "clip_fraction", "effective_share", "transitions_per_second")
+        check.note(f"{name} metrics", [{key: line[key] for key in keys if key in line} for line in lines[-2:]])
+    words = ["--run", check.work / "tiny-sd-dag-replay", "--beta", 50, "--modes", "red,orange,yellow", "--count", 16]
+    said = check.run("tiny-sd dag-eval", "dag-eval", *words)
+    check.note("tiny-sd dag-eval says", said and said.splitlines())
 
 
 def failures(check):
@@ -195,8 +200,22 @@ def epoch(check, name, *words, **more):
 
 def epochs(check):
     reward = ("--reward-plugin", "libjpeg_compressibility.so")
+    stretch, share = ("--flow-every", 5), ("--timestep-fraction", 0.25)
+    small = ("--prediction-decoder", check.sd15 / "taesd")
     epoch(check, "dag-db", *reward)
+    epoch(check, "dag-db, flow every 5", *reward, *stretch)
+    epoch(check, "dag-db, a quarter of the transitions", *reward, *share)
+    epoch(check, "dag-db, small decoder", *reward, *small)
+    epoch(check, "dag-db, small decoder and a quarter", *reward, *small, *share)
+    epoch(check, "dag-db, gradient checkpointing", *reward, "--gradient-checkpointing", "true")
+    epoch(check, "dag-replay", *reward, "--algorithm", "dag-replay", "--target", "anchored", "--replay-updates", 4)
     epoch(check, "ddpo", *reward, "--algorithm", "ddpo")
+
+
+def estimate(check):
+    words = ["--model", check.sd15, "--prompts", "simple-animals", "--reward-plugin", "libjpeg_compressibility.so", "--estimate"]
+    said = check.run("sd15 estimate", "dag-train", *words, "--device", check.device, "--precision", "bf16")
+    check.note("sd15 estimate says", said and said.splitlines())
 
 
 def reward(check):
@@ -214,7 +233,7 @@ def processes(check):
     epoch(check, "dag-db in two processes", *reward, "--processes", 2)
 
 
-STEPS = (parity, training, size, speed, epochs, reward, processes, failures)
+STEPS = (parity, training, epochs, estimate, processes, reward, size, speed, failures)
 
 
 def main():

@@ -123,7 +123,7 @@ extension Trainer {
         configuration.trajectoriesPerEpoch * (2 * learner.kernel.transitions + 1) * model.sampleShape.reduce(4, *)
     }
 
-    /// Measures a pass; a short one twice, since its first time is mostly preparation.
+    /// Measures a pass; twice, since its first time may be mostly preparation (2 s on a GPU), unless that would take long.
     private func measure(_ name: String, _ count: Int, _ body: () throws -> Void) throws -> Pass {
         var pass = Pass(name: name, count: count)
         do {
@@ -132,7 +132,7 @@ extension Trainer {
                 let start = ContinuousClock.now
                 pass.operations = try OperationCount.of(body).operations
                 pass.seconds = start.duration(to: .now).seconds
-                if pass.seconds > 1 { break }
+                if pass.seconds > 20 { break }
             }
             pass.peak = try Memory(of: model.device).peak
         } catch let error as TensorError where error.isOutOfMemory {
