@@ -24,7 +24,7 @@ struct Memory: ParsableCommand {
         let generator = Generator(seed: 0)
         let sample = Tensor.randn([rows, c.inChannels, c.sampleSize?[0] ?? 64, c.sampleSize?[1] ?? 64], generator: generator)
         let context = unet.textWidth.map { Tensor.randn([rows, 77, $0], generator: generator) }
-        let lora = LoRAAdapters(rank: 4, seed: 0, attachingTo: unet.linears, device: .cpu).parameters.map(\.tensor)
+        let lora = try LoRAAdapters(rank: 4, seed: 0, attachingTo: unet.layers, device: .cpu).parameters.map(\.tensor)
         for tensor in lora { tensor.requiresGrad = true }
         // Resets the peak, which loading has raised by the pages of the mapped file.
         try Data("5".utf8).write(to: URL(fileURLWithPath: "/proc/self/clear_refs"))

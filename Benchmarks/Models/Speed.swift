@@ -39,7 +39,7 @@ struct Speed: ParsableCommand {
         }
         var found: [String: [String: Double]] = [:]
         found["forward"] = try withoutGradients { try time(forward, output) }
-        let parameters = LoRAAdapters(rank: 4, seed: 0, attachingTo: unet.linears, device: device).parameters.map(\.tensor)
+        let parameters = try LoRAAdapters(rank: 4, seed: 0, attachingTo: unet.layers, device: device).parameters.map(\.tensor)
         for tensor in parameters { tensor.requiresGrad = true }
         found["forward and backward"] = try time(backward) { count in
             let output = output(count)

@@ -25,7 +25,7 @@ enum Target: String, CaseIterable {
         case .safetensors: _ = try Safetensors(contentsOf: Scratch.file("input.safetensors", input)).tensors.mapValues { try $0.bytes() }
         case .torchFile: _ = try TorchFile(contentsOf: Scratch.file("input.bin", input)).tensors.mapValues { try $0.bytes() }
         case .pickle: try parsePickle(input)
-        case .lora: _ = try LoRAFile(contentsOf: Scratch.file("lora.safetensors", input), linears: Self.layers)
+        case .lora: _ = try LoRAFile(contentsOf: Scratch.file("lora.safetensors", input), layers: Self.layers)
         case .unet: _ = try UNet(folder: Self.network(input))
         case .vae: _ = try AutoencoderKL(folder: Self.network(input), withEncoder: true)
         case .textEncoder: _ = try CLIPTextModel(folder: Self.network(input))
@@ -60,10 +60,11 @@ enum Target: String, CaseIterable {
         for tensor in try pickle.tensors().values { _ = tensor.shape }
     }
 
-    private static var layers: [String: Linear] {
+    private static var layers: [String: any AdaptableLayer] {
         let store = ParameterStore(seed: 0, device: .cpu)
         for name in ["to_q", "to_k"] { _ = Linear(4, 4, Scope(store: store, path: "mid_block.attn1.\(name)")) }
-        return store.linears
+        _ = Conv2d(4, 4, kernel: 3, Scope(store: store, path: "mid_block.conv1"))
+        return store.layers
     }
 
     // MARK: Models

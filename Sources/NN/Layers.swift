@@ -3,22 +3,28 @@ import Tensors
 // PyTorch's layers. Weights are converted to the input's type on
 // use, as autocast does with float32 weights under a bfloat16 input.
 
+/// A layer with room for a low-rank adapter.
+package protocol AdaptableLayer: AnyObject {
+    /// The adapter that is added to the output, if any.
+    var lora: LoRA? { get set }
+    /// Shapes of an adapter's tensors for a rank: of `LoRA.a`, to the inner features, and of `LoRA.b`, from these.
+    func adapterShapes(rank: Int) -> (a: [Int], b: [Int])
+}
+
 /// torch.nn.Linear, with room for a low-rank adapter.
-package final class Linear {
+package final class Linear: AdaptableLayer {
     let weight: Tensor
     let bias: Tensor?
-    /// The adapter that is added to the output, if any.
     package var lora: LoRA?
-    /// Sizes of the last dimension of input and output.
-    package let features: (in: Int, out: Int)
 
     /// Reads the keys `weight` [output, input] and `bias` [output].
     package init(_ input: Int, _ output: Int, bias: Bool = true, _ scope: Scope) {
-        features = (input, output)
         weight = scope.parameter("weight", [output, input], .fanIn(input))
         self.bias = bias ? scope.parameter("bias", [output], .fanIn(input)) : nil
-        scope.store.linears[scope.path] = self
+        scope.store.layers[scope.path] = self
     }
+
+    package func adapterShapes(rank: Int) -> (a: [Int], b: [Int]) { ([rank, weight.size(1)], [weight.size(0), rank]) }
 
     /// Maps [..., in] to [..., out].
     package func callAsFunction(_ x: Tensor) -> Tensor {
@@ -29,10 +35,11 @@ package final class Linear {
     }
 }
 
-/// torch.nn.Conv2d with a square kernel.
-package struct Conv2d {
+/// torch.nn.Conv2d with a square kernel, with room for a low-rank adapter.
+package final class Conv2d: AdaptableLayer {
     let weight: Tensor
     let bias: Tensor?
+    package var lora: LoRA?
     let stride: Int
     let padding: Int
 
@@ -42,11 +49,20 @@ package struct Conv2d {
         self.bias = bias ? scope.parameter("bias", [output], .fanIn(input * kernel * kernel)) : nil
         self.stride = stride
         self.padding = padding
+        scope.store.layers[scope.path] = self
+    }
+
+    /// The first convolution is like the layer's own, the second of 1x1.
+    package func adapterShapes(rank: Int) -> (a: [Int], b: [Int]) {
+        ([rank] + weight.shape.dropFirst(), [weight.size(0), rank, 1, 1])
     }
 
     /// Maps [B, in, H, W] to [B, out, H', W'].
     package func callAsFunction(_ x: Tensor) -> Tensor {
-        x.conv2d(weight.to(x.dtype), bias?.to(x.dtype), stride: stride, padding: padding)
+        let output = x.conv2d(weight.to(x.dtype), bias?.to(x.dtype), stride: stride, padding: padding)
+        guard let lora, lora.isEnabled else { return output }
+        let inner = x.conv2d(lora.a.to(x.dtype), nil, stride: stride, padding: padding)
+        return output + inner.conv2d(lora.b.to(x.dtype), nil) * lora.scale
     }
 }
 

@@ -1,11 +1,12 @@
 import Foundation
 import Tensors
 
-/// A low-rank adapter of one linear layer: y += (alpha / r) * x A^T B^T (Hu et al. 2021; peft's LoraConfig).
+/// A low-rank adapter of one layer: y += (alpha / r) * x A^T B^T (Hu et al. 2021; peft's LoraConfig).
+/// That of a convolution is one to r channels, and one of 1x1 from these (kohya's LoCon).
 package final class LoRA {
-    /// [rank, in], float32.
+    /// [rank, in]; of a convolution [rank, in, kernel, kernel]; float32.
     package let a: Tensor
-    /// [out, rank], float32.
+    /// [out, rank]; of a convolution [out, rank, 1, 1]; float32.
     package let b: Tensor
     /// Whether the layer adds the adapter's output.
     package var isEnabled = true
@@ -21,50 +22,121 @@ package final class LoRA {
     }
 }
 
+/// A LoRA file and how much it counts (diffusers' adapter weights).
+package struct LoRASource: Sendable {
+    let file: URL
+    let weight: Double
+    /// The text that it was read from.
+    package let text: String
+
+    /// - Parameter text: `FILE`, or `FILE=WEIGHT`. A file that has the whole text as its name is that file.
+    package init(_ text: String) {
+        self.text = text
+        let parts = text.split(separator: "=", omittingEmptySubsequences: false)
+        if parts.count > 1, let weight = Double(parts.last!), weight.isFinite, !FileManager.default.fileExists(atPath: text) {
+            file = URL(fileURLWithPath: parts.dropLast().joined(separator: "="))
+            self.weight = weight
+        } else {
+            file = URL(fileURLWithPath: text)
+            weight = 1
+        }
+    }
+}
+
 /// All adapters of a model, by the keys of their layers.
 package struct LoRAAdapters {
     /// The adapters, by layer key such as `down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q`.
     package let adapters: [String: LoRA]
 
-    /// Ends of the keys of layers that get an adapter: the attention projections, as in the paper.
-    package static let targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    /// The attention projections, as in the paper.
+    package static let attention = ["to_q", "to_k", "to_v", "to_out.0"]
 
-    /// Attaches fresh adapters to every attention projection: A normal
-    /// with standard deviation 1 / rank, B zero (peft's "gaussian").
-    package init(rank: Int, seed: UInt64, attachingTo linears: [String: Linear], device: Device) {
+    /// Attaches fresh adapters: A normal with standard deviation 1 / rank, B zero (peft's "gaussian").
+    /// - Parameters:
+    ///   - alpha: nil: the rank, so that the factor is 1.
+    ///   - targets: ends of the keys of layers that get an adapter (peft's `target_modules`).
+    /// - Throws: `LoRATargetError` for a target that is no layer's.
+    package init(
+        rank: Int, alpha: Double? = nil, targets: [String] = attention, seed: UInt64, attachingTo layers: [String: any AdaptableLayer],
+        device: Device
+    ) throws {
         let generator = Generator(seed: seed)
         var adapters: [String: LoRA] = [:]
-        for (key, layer) in Self.attachable(linears) {
+        for key in try Self.keys(targets, layers) {
+            let shapes = layers[key]!.adapterShapes(rank: rank)
             adapters[key] = LoRA(
-                a: (Tensor.randn([rank, layer.features.in], generator: generator) * (1 / Double(rank))).to(device),
-                b: Tensor.zeros([layer.features.out, rank], device: device), alpha: Double(rank))
+                a: (Tensor.randn(shapes.a, generator: generator) * (1 / Double(rank))).to(device),
+                b: Tensor.zeros(shapes.b, device: device), alpha: alpha ?? Double(rank))
         }
-        self.init(adapters, attachingTo: linears)
+        self.init(adapters, attachingTo: layers)
     }
 
     /// Attaches the adapters of a LoRA file to the layers that it names: see `LoRAFile`.
     /// - Throws: `TensorFileError` that names the file if it is damaged or does not fit these layers.
-    package init(contentsOf file: URL, attachingTo linears: [String: Linear], device: Device) throws {
-        let stored = try LoRAFile(contentsOf: file, linears: linears).adapters
+    package init(contentsOf file: URL, attachingTo layers: [String: any AdaptableLayer], device: Device) throws {
+        let stored = try LoRAFile(contentsOf: file, layers: layers).adapters
         self.init(
             stored.mapValues { adapter in
                 func own(_ tensor: Tensor?) -> Tensor { tensor!.to(.float32).to(device).clone() }
                 return LoRA(a: own(adapter.a), b: own(adapter.b), alpha: adapter.alpha!)
-            }, attachingTo: linears)
+            }, attachingTo: layers)
     }
 
-    private init(_ adapters: [String: LoRA], attachingTo linears: [String: Linear]) {
-        for (key, lora) in adapters { linears[key]?.lora = lora }
+    /// Attaches the weighted sum of several files: their ranks add up, layer by layer.
+    /// - Throws: as for one file.
+    package init(contentsOf sources: [LoRASource], attachingTo layers: [String: any AdaptableLayer], device: Device) throws {
+        let files = try sources.map { try Self(contentsOf: $0.file, attachingTo: layers, device: device).adapters }
+        let weights = sources.map(\.weight)
+        if files.count == 1, weights[0] == 1 {
+            self.init(files[0], attachingTo: layers)
+            return
+        }
+        var parts: [String: [LoRA]] = [:]
+        for (adapters, weight) in zip(files, weights) {
+            for (key, lora) in adapters {
+                parts[key, default: []].append(LoRA(a: lora.a, b: lora.b * (lora.scale * weight), alpha: Double(lora.a.size(0))))
+            }
+        }
+        self.init(
+            parts.mapValues { parts in
+                let a = Tensor.cat(parts.map(\.a), 0)
+                return LoRA(a: a, b: Tensor.cat(parts.map(\.b), 1), alpha: Double(a.size(0)))
+            }, attachingTo: layers)
+    }
+
+    private init(_ adapters: [String: LoRA], attachingTo layers: [String: any AdaptableLayer]) {
+        for (key, lora) in adapters { layers[key]?.lora = lora }
         self.adapters = adapters
     }
 
-    private static func attachable(_ linears: [String: Linear]) -> [(key: String, value: Linear)] {
-        linears.filter { entry in targets.contains { entry.key.hasSuffix("." + $0) } }.sorted { $0.key < $1.key }
+    /// Returns the keys that are a target or end in one, in order.
+    private static func keys(_ targets: [String], _ layers: [String: any AdaptableLayer]) throws -> [String] {
+        func fits(_ target: String) -> (String) -> Bool { { $0 == target || $0.hasSuffix("." + target) } }
+        if let unknown = targets.first(where: { !layers.keys.contains(where: fits($0)) }) {
+            throw LoRATargetError(target: unknown, layers: Array(layers.keys))
+        }
+        return layers.keys.filter { key in targets.contains { fits($0)(key) } }.sorted()
     }
 
     /// The trained tensors by layer, in the order of the names.
     package var parameters: [(name: String, tensor: Tensor)] {
         adapters.sorted { $0.key < $1.key }.flatMap { [("\($0.key).lora_A", $0.value.a), ("\($0.key).lora_B", $0.value.b)] }
+    }
+}
+
+/// A target of adapters that is no layer of the model.
+package struct LoRATargetError: Error, CustomStringConvertible {
+    let target: String
+    let layers: [String]
+
+    package var description: String {
+        // `to_out.0` and `net.2` say more than their numbers.
+        let ends = Set(
+            layers.map { key in
+                let parts = key.split(separator: ".")
+                return parts.suffix(parts.last?.allSatisfy(\.isNumber) == true ? 2 : 1).joined(separator: ".")
+            })
+        return "no layer of this model is named '\(target)'; it has \(ends.sorted().joined(separator: ", "))"
     }
 }
 

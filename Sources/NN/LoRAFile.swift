@@ -18,15 +18,15 @@ struct LoRAFile {
 
     /// - Parameter place: a file, or a folder with `pytorch_lora_weights.safetensors`.
     /// - Throws: `TensorFileError` that names the file and what it is or lacks.
-    init(contentsOf place: URL, linears: [String: Linear]) throws {
+    init(contentsOf place: URL, layers: [String: any AdaptableLayer]) throws {
         file = try Self.file(place)
         let content = try TensorFile(contentsOf: file)
         if let (name, type) = content.unsupported.min(by: { $0.key < $1.key }) {
             throw problem("'\(name)' has the type \(type), which is not supported")
         }
-        let layers = Dictionary(linears.keys.map { ($0.replacing(".", with: "_"), $0) }, uniquingKeysWith: { first, _ in first })
+        let keys = Dictionary(layers.keys.map { ($0.replacing(".", with: "_"), $0) }, uniquingKeysWith: { first, _ in first })
         for (name, tensor) in content.tensors.sorted(by: { $0.key < $1.key }) {
-            guard let (layer, part) = Self.split(name, layers), linears[layer] != nil else { throw unknown(name) }
+            guard let (layer, part) = Self.split(name, keys), layers[layer] != nil else { throw unknown(name) }
             guard try tensor.isFinite() else { throw problem("'\(name)' holds numbers that are not finite") }
             switch part {
             case .a: adapters[layer, default: Adapter()].a = tensor
@@ -43,11 +43,17 @@ struct LoRAFile {
             throw problem("\(haveAlpha) of \(adapters.count) layers have an alpha, so the strength of the others is not known")
         }
         for (layer, adapter) in adapters {
-            let shapes = [adapter.a?.shape, adapter.b?.shape]
-            let rank = shapes[0]?.first ?? 0
-            guard let features = linears[layer]?.features, rank > 0, shapes == [[rank, features.in], [features.out, rank]] else {
-                throw problem("the adapter of \(layer) has shapes \(shapes.compactMap { $0 }) that do not fit this model")
+            let rank = adapter.a?.shape.first ?? 0
+            let expected = layers[layer]!.adapterShapes(rank: rank)
+            func fits(_ tensor: Tensor?, _ shape: [Int]) -> Bool {
+                tensor.map { Self.linearShape($0.shape) == Self.linearShape(shape) } ?? false
             }
+            guard rank > 0, fits(adapter.a, expected.a), fits(adapter.b, expected.b) else {
+                let shapes = [adapter.a, adapter.b].compactMap { $0?.shape }
+                throw problem("the adapter of \(layer) has shapes \(shapes) instead of \(expected.a) and \(expected.b)")
+            }
+            adapters[layer]?.a = adapter.a!.reshape(expected.a)
+            adapters[layer]?.b = adapter.b!.reshape(expected.b)
             let alpha = try settings?.alpha(layer, rank: rank, file)
             if let alpha, let stored = adapter.alpha, alpha != stored {
                 throw problem("the adapter of \(layer) has alpha \(stored), but the metadata say \(alpha); remove one of them")
@@ -69,6 +75,9 @@ struct LoRAFile {
         return file
     }
 
+    /// A convolution of 1x1 is a linear layer, and files have either shape for both.
+    private static func linearShape(_ shape: [Int]) -> [Int] { shape.dropFirst(2).allSatisfy { $0 == 1 } ? Array(shape.prefix(2)) : shape }
+
     private func problem(_ what: String) -> TensorFileError { TensorFileError("\(file.path): \(what)") }
 
     // MARK: Names
@@ -81,11 +90,11 @@ struct LoRAFile {
     ]
 
     /// Splits a tensor's name into the key of a layer and the part of its adapter.
-    /// - Parameter layers: the keys of layers by their keys with underscores, as kohya's scripts write them.
-    private static func split(_ name: String, _ layers: [String: String]) -> (layer: String, part: Part)? {
+    /// - Parameter keys: the keys of layers by their keys with underscores, as kohya's scripts write them.
+    private static func split(_ name: String, _ keys: [String: String]) -> (layer: String, part: Part)? {
         for (suffix, part) in suffixes {
             if name.hasPrefix("lora_unet_"), name.hasSuffix(suffix) {
-                return layers[String(name.dropFirst("lora_unet_".count).dropLast(suffix.count))].map { ($0, part) }
+                return keys[String(name.dropFirst("lora_unet_".count).dropLast(suffix.count))].map { ($0, part) }
             }
             // diffusers' attention processors: `attn1.processor.to_q_lora.down.weight`.
             let key = (name.hasPrefix("unet.") ? String(name.dropFirst("unet.".count)) : name)
@@ -110,7 +119,7 @@ struct LoRAFile {
 
     private func unknown(_ name: String) -> TensorFileError {
         if let (_, what) = Self.foreign.first(where: { name.contains($0.0) }) { return problem("\(what) ('\(name)'): not supported") }
-        return problem("'\(name)' belongs to no linear layer of this model")
+        return problem("'\(name)' belongs to no layer of this model that can be adapted")
     }
 }
 

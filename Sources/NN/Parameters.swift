@@ -16,8 +16,8 @@ package enum Initializer: Sendable {
 package final class ParameterStore {
     /// The parameters that the model asked for, by key.
     package private(set) var parameters: [String: Tensor] = [:]
-    /// The linear layers that were built, by key: LoRA attaches to these.
-    package internal(set) var linears: [String: Linear] = [:]
+    /// The linear layers and convolutions that were built, by key: LoRA attaches to these.
+    package internal(set) var layers: [String: any AdaptableLayer] = [:]
 
     let dtype: DType
     let device: Device

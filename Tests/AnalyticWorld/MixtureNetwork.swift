@@ -13,7 +13,7 @@ package final class MixtureNetwork: DenoisingNetwork {
     /// float32.
     package let dtype = DType.float32
     /// All of the small network's.
-    package let linears: [String: Linear]
+    package let layers: [String: any AdaptableLayer]
     /// There is no text.
     package let textWidth: Int? = nil
     /// Widths of the hidden layers of its small network.
@@ -21,7 +21,7 @@ package final class MixtureNetwork: DenoisingNetwork {
     private let alphas: Tensor
     private let means, logWeights: Tensor
     private let variance: Double
-    private let layers: [Linear]
+    private let perceptronLayers: [Linear]
 
     /// - Parameters:
     ///   - width: of the hidden layers.
@@ -34,11 +34,11 @@ package final class MixtureNetwork: DenoisingNetwork {
         variance = mixture.deviation * mixture.deviation
         let store = ParameterStore(seed: 1, device: .cpu)
         // Names of attention projections, for adapters attach to those.
-        layers = [
+        perceptronLayers = [
             Linear(17, width, store.root / "first" / "to_q"), Linear(width, width, store.root / "second" / "to_k"),
             Linear(width, 1, store.root / "last" / "to_v"),
         ]
-        linears = store.linears
+        layers = store.layers
         let last = store.parameters.filter { $0.key.hasPrefix("last.") }
         for tensor in last.values { tensor.copy_(Tensor.zeros(tensor.shape)) }
         try store.finish()
@@ -56,7 +56,7 @@ package final class MixtureNetwork: DenoisingNetwork {
         let scaled = (logits - columns.dropFirst().reduce(columns[0], Tensor.maximum)).exp()
         let posterior = (scaled / scaled.sum([1], keepDims: true)).unsqueeze(2)
         let exact = (posterior * offsets / spread).sum([1]) * (1 - alpha).sqrt().reshape([n, 1])
-        return (exact + perceptron(layers, points, times)).reshape(x.shape)
+        return (exact + perceptron(perceptronLayers, points, times)).reshape(x.shape)
     }
 }
 

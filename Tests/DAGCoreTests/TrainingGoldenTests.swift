@@ -80,7 +80,7 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
         }
         let learner = try Learner(configuration, model: model, kernel: kernel, makeFlow: newFlow)
         let initial = try LoRAAdapters(
-            contentsOf: goldens.appendingPathComponent("train/lora_initial.safetensors"), attachingTo: newUNet().linears, device: .cpu)
+            contentsOf: goldens.appendingPathComponent("train/lora_initial.safetensors"), attachingTo: newUNet().layers, device: .cpu)
         withoutGradients { for (own, stored) in zip(learner.lora.parameters, initial.parameters) { own.tensor.copy_(stored.tensor) } }
         if let flow = learner.algorithm.trainedFlow { formulaWeights(flow.parameters) }
 

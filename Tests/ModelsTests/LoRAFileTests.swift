@@ -9,12 +9,12 @@ import Testing
 /// Files of adapters as different programs write them, against the golden with diffusers' names.
 @Suite struct LoRAFileTests {
     private static let layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
-    private let linears: [String: Linear]
+    private let layers: [String: any AdaptableLayer]
     private let stored: [String: Tensor]
     private let rank: Int
 
     init() throws {
-        linears = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1"))).linears
+        layers = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1"))).layers
         stored = try tensors("lora/lora.safetensors")
         rank = try #require(stored["unet.\(Self.layer).lora_A.weight"]).size(0)
     }
@@ -24,7 +24,7 @@ import Testing
         try withFolder { folder in
             // A folder stands for the file in it.
             try Safetensors.encode(tensors, metadata: metadata).write(to: folder.appendingPathComponent("pytorch_lora_weights.safetensors"))
-            return try LoRAAdapters(contentsOf: folder, attachingTo: linears, device: .cpu).adapters
+            return try LoRAAdapters(contentsOf: folder, attachingTo: layers, device: .cpu).adapters
         }
     }
 
@@ -94,13 +94,13 @@ import Testing
     /// Some layers only, feed-forward layers, ranks and alphas that differ; and written again as they were.
     @Test func someLayersOfTheirOwnRanks() throws {
         let key = Self.layer.replacing("attn2.to_q", with: "ff.net.0.proj")
-        let features = try #require(linears[key]?.features)
+        let shapes = try #require(layers[key]).adapterShapes(rank: 1)
         func name(_ layer: String, _ end: String) -> String { "lora_unet_\(layer.replacing(".", with: "_")).\(end)" }
         let (a, b) = (stored["unet.\(Self.layer).lora_A.weight"]!, stored["unet.\(Self.layer).lora_B.weight"]!)
         let tensors = [
             name(Self.layer, "lora_down.weight"): a, name(Self.layer, "lora_up.weight"): b, name(Self.layer, "alpha"): Tensor.full([1], 3),
-            name(key, "lora_down.weight"): Tensor.full([1, features.in], 0.5),
-            name(key, "lora_up.weight"): Tensor.full([features.out, 1], 0.5), name(key, "alpha"): Tensor([2] as [Int64], shape: []),
+            name(key, "lora_down.weight"): Tensor.full(shapes.a, 0.5),
+            name(key, "lora_up.weight"): Tensor.full(shapes.b, 0.5), name(key, "alpha"): Tensor([2] as [Int64], shape: []),
         ]
         let adapters = try read(tensors)
         #expect(adapters.count == 2 && adapters[key]?.scale == 2 && adapters[Self.layer]?.scale == 3 / Double(rank))
@@ -108,12 +108,55 @@ import Testing
             let file = folder.appendingPathComponent("lora.safetensors")
             try Safetensors.encode(tensors).write(to: file)
             let copy = folder.appendingPathComponent("copy.safetensors")
-            try LoRAAdapters(contentsOf: file, attachingTo: linears, device: .cpu).encoded().write(to: copy)
-            let again = try LoRAAdapters(contentsOf: copy, attachingTo: linears, device: .cpu).adapters
+            try LoRAAdapters(contentsOf: file, attachingTo: layers, device: .cpu).encoded().write(to: copy)
+            let again = try LoRAAdapters(contentsOf: copy, attachingTo: layers, device: .cpu).adapters
             #expect(again.mapValues(\.scale) == adapters.mapValues(\.scale))
         }
         // Without any alpha, each layer has the strength 1.
         #expect(try read(tensors.filter { !$0.key.hasSuffix("alpha") }).values.allSatisfy { $0.scale == 1 })
+    }
+
+    /// Several files, each with a weight, are their weighted sum.
+    @Test func weightedSum() throws {
+        try withFolder { folder in
+            func write(_ tensors: [String: Tensor], to name: String) throws {
+                let place = folder.appendingPathComponent(name)
+                try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+                try Safetensors.encode(tensors).write(to: place.appendingPathComponent("pytorch_lora_weights.safetensors"))
+            }
+            try write(stored, to: "a")
+            try write(stored.filter { $0.key.contains(Self.layer) }.mapValues { $0 * 2 }, to: "b=1")
+            let layer = try #require(layers[Self.layer] as? Linear)
+            let x = Tensor.randn([3, stored["unet.\(Self.layer).lora_A.weight"]!.size(1)], generator: Generator(seed: 1))
+            func output(_ sources: String...) throws -> Tensor {
+                _ = try LoRAAdapters(
+                    contentsOf: sources.map { LoRASource(folder.appendingPathComponent($0).path) }, attachingTo: layers, device: .cpu)
+                return layer(x)
+            }
+            layer.lora = nil
+            let base = layer(x)
+            let own = try output("a") - base
+            #expect(try difference(output("a=0.5") - base, own * 0.5) < 1e-5)
+            // The second folder's whole name is "b=1"; both of its tensors are doubled.
+            #expect(try difference(output("b=1") - base, own * 4) < 1e-5)
+            #expect(try difference(output("a=-1", "b=1=0.5") - base, own) < 1e-5)
+            let error = #expect(throws: TensorFileError.self) { try output("a", "c=2") }
+            #expect(error?.description.contains("/c: no such file") == true)
+        }
+    }
+
+    /// Targets are layers by name or end of name; one that fits none is named, with those that there are.
+    @Test func targets() throws {
+        func keys(_ targets: String...) throws -> Set<String> {
+            try Set(LoRAAdapters(rank: 2, alpha: 4, targets: targets, seed: 0, attachingTo: layers, device: .cpu).adapters.keys)
+        }
+        #expect(try keys("conv1").count == layers.keys.count { $0.hasSuffix(".conv1") })
+        #expect(try keys("conv_in", "mid_block.resnets.0.conv2") == ["conv_in", "mid_block.resnets.0.conv2"])
+        #expect(try keys("net.2", "to_out.0").isSuperset(of: [Self.layer.replacing("attn2.to_q", with: "ff.net.2")]))
+        let error = #expect(throws: LoRATargetError.self) { try keys("to_q", "onv1") }
+        #expect(error?.description.hasPrefix("no layer of this model is named 'onv1'; it has conv, conv1, conv2, ") == true, "\(error!)")
+        let adapter = try #require(layers["conv_in"]?.lora)
+        #expect(adapter.scale == 2 && adapter.a.shape == [2, 4, 3, 3] && adapter.b.shape.suffix(3) == [2, 1, 1])
     }
 
     /// Every other format is named.
@@ -121,7 +164,7 @@ import Testing
         ("base_model.model.\(layer).lora_A.weight", "peft's own names"), ("lora_unet_x.hada_w1_a", "LoHa"),
         ("lora_unet_x.lokr_w1", "LoKr"), ("lora_unet_x.dora_scale", "DoRA"), ("lora_te_text_model.lora_down.weight", "text encoder"),
         ("text_encoder.x.lora_A.weight", "text encoder"), ("lora_unet_input_blocks_1.lora_down.weight", "original Stable Diffusion"),
-        ("unet.mid_block.resnets.0.conv1.lora_A.weight", "belongs to no linear layer"), ("something", "belongs to no linear layer"),
+        ("unet.mid_block.resnets.0.norm1.lora_A.weight", "belongs to no layer"), ("something", "belongs to no layer"),
     ])
     func otherFormats(name: String, what: String) {
         let found = message(stored.merging([name: Tensor.zeros([1])], uniquingKeysWith: { $1 }))
@@ -135,7 +178,7 @@ import Testing
         #expect(message(stored.merging([name: stored[name]! * .nan], uniquingKeysWith: { $1 })).contains("'\(name)' holds numbers"))
         try withFolder { folder in
             let error = #expect(throws: TensorFileError.self) {
-                try LoRAAdapters(contentsOf: folder, attachingTo: linears, device: .cpu)
+                try LoRAAdapters(contentsOf: folder, attachingTo: layers, device: .cpu)
             }
             #expect(error?.description.contains("a folder without pytorch_lora_weights.safetensors") == true)
         }

@@ -58,13 +58,14 @@ import Testing
         #expect(try difference(encoder(rows), golden["last_hidden_state"]!) < 1e-4)
     }
 
-    @Test(arguments: ["lora", "lora_kohya"])
-    func loraOutputsAndGradients(name: String) throws {
+    /// Attention, and all other layers that kohya's LoCon adapts, convolutions among them.
+    @Test(arguments: ["lora", "lora-locon"], ["lora", "lora_kohya"])
+    func loraOutputsAndGradients(folder: String, name: String) throws {
         let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1")))
-        let golden = try tensors("lora/golden.safetensors")
+        let golden = try tensors("\(folder)/golden.safetensors")
         func run() -> Tensor { unet(golden["sample"]!, timesteps: golden["timestep"]!, context: golden["encoder_hidden_states"]) }
-        let file = goldens.appendingPathComponent("lora/\(name).safetensors")
-        let lora = try LoRAAdapters(contentsOf: file, attachingTo: unet.linears, device: .cpu)
+        let file = goldens.appendingPathComponent("\(folder)/\(name).safetensors")
+        let lora = try LoRAAdapters(contentsOf: file, attachingTo: unet.layers, device: .cpu)
         for (_, tensor) in lora.parameters { tensor.requiresGrad = true }
         let output = run()
         #expect(try difference(output, golden["output"]!) < 1e-4)
@@ -84,7 +85,7 @@ import Testing
         func gradients(trainsAll: Bool, checkpointing: Bool) throws -> [String: [Float]] {
             let store = try files.parameters(dtype: .float32, device: .cpu)
             let unet = try UNet(UNetConfiguration.read(files), dtype: dtype, store)
-            let lora = LoRAAdapters(rank: 4, seed: 1, attachingTo: unet.linears, device: .cpu).parameters
+            let lora = try LoRAAdapters(rank: 4, seed: 1, attachingTo: unet.layers, device: .cpu).parameters
             // B is zero at first, and with it the gradient of A.
             withoutGradients { for (_, tensor) in lora { tensor.copy_(tensor + 0.1) } }
             let trained = Dictionary(uniqueKeysWithValues: lora.map { ($0.name, $0.tensor) })
@@ -104,12 +105,13 @@ import Testing
     }
 
     /// A written file equals, tensor for tensor, the reference's file, which diffusers and ComfyUI load.
-    @Test func loraFileAsWritten() throws {
+    @Test(arguments: ["lora", "lora-locon"])
+    func loraFileAsWritten(name: String) throws {
         let unet = try UNet(folder: ModelFolder(goldens.appendingPathComponent("unet-sd1")))
-        let file = goldens.appendingPathComponent("lora/lora_kohya.safetensors")
+        let file = goldens.appendingPathComponent("\(name)/lora_kohya.safetensors")
         let folder = try TemporaryFolder()
         let copy = folder.url.appendingPathComponent("lora.safetensors")
-        try LoRAAdapters(contentsOf: file, attachingTo: unet.linears, device: .cpu).encoded().write(to: copy)
+        try LoRAAdapters(contentsOf: file, attachingTo: unet.layers, device: .cpu).encoded().write(to: copy)
         let (written, read) = (try Safetensors(contentsOf: copy).tensors, try Safetensors(contentsOf: file).tensors)
         #expect(Set(written.keys) == Set(read.keys))
         for (name, tensor) in read { #expect(try difference(#require(written[name]), tensor) == 0) }

@@ -30,8 +30,8 @@ package protocol DiffusionModel: AnyObject {
     var tokenizer: CLIPTokenizer? { get }
     /// Channels of the denoising network's blocks, from the outermost; the state flow is no wider.
     var channels: [Int] { get }
-    /// Linear layers of the denoising network by their keys, to which adapters attach.
-    var linears: [String: Linear] { get }
+    /// Linear layers and convolutions of the denoising network by their keys, to which adapters attach.
+    var layers: [String: any AdaptableLayer] { get }
     /// Numbers of network rows and decoded images so far, those of `decodePrediction` by a decoder of its own
     /// apart: the cost of a run.
     var work: (networkRows: Int, decodes: Int, predictionDecodes: Int) { get }

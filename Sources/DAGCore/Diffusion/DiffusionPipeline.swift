@@ -25,8 +25,8 @@ package final class DiffusionPipeline: DiffusionModel {
     package var textWidth: Int? { unet.textWidth }
     /// Channels of the U-Net's blocks.
     package var channels: [Int] { unet.channels }
-    /// Linear layers of the U-Net by their keys.
-    package var linears: [String: Linear] { unet.linears }
+    /// Linear layers and convolutions of the U-Net by their keys.
+    package var layers: [String: any AdaptableLayer] { unet.layers }
     /// The type that the U-Net computes in.
     package var dtype: DType { unet.dtype }
     /// Numbers of U-Net rows and decoded images so far: see `DiffusionModel.work`.

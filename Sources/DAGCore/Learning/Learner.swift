@@ -1,3 +1,4 @@
+import Foundation
 import Images
 import Models
 import NN
@@ -46,8 +47,14 @@ final class Learner {
                 "\(setting: "steps") \(configuration.steps): this model's schedule leaves no step with noise; use more")
         }
         let seeds = Seeds(configuration.seed)
-        lora = LoRAAdapters(
-            rank: configuration.loraRank, seed: seeds(.loraInitialization), attachingTo: model.linears, device: model.device)
+        do {
+            lora = try LoRAAdapters(
+                rank: configuration.loraRank, alpha: configuration.loraAlpha > 0 ? configuration.loraAlpha : nil,
+                targets: configuration.loraTargets.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) },
+                seed: seeds(.loraInitialization), attachingTo: model.layers, device: model.device)
+        } catch let error as LoRATargetError {
+            throw ConfigurationError("\(setting: "lora_targets") \(configuration.loraTargets): \(error)")
+        }
         policyOptimizer = AdamW(
             lora.parameters, learningRate: configuration.learningRate, weightDecay: configuration.weightDecay)
         flowStates = configuration.algorithm.flowStates(configuration, transitions: kernel.transitions)

@@ -113,7 +113,17 @@ extension SettingGroup {
         Setting(
             "per_prompt_statistics", \.perPromptStatistics, onResume: .mayChange,
             help: "Normalise scores by each prompt's own mean and deviation (ddpo)."),
-        Setting("lora_rank", \.loraRank, in: .from(1), help: "Rank of the LoRA, and its alpha."),
+        Setting("lora_rank", \.loraRank, in: .from(1), help: "Rank of the LoRA."),
+        Setting(
+            "lora_alpha", \.loraAlpha, in: .zeroOrMore, default: "the rank",
+            help: "The LoRA's output is multiplied by this number divided by the rank."),
+        Setting(
+            "lora_targets", \.loraTargets, placeholder: "layer,...",
+            help: "Layers that the LoRA adapts: names, or ends of names, of linear layers and convolutions.",
+            note: """
+                peft's `target_modules`; the default is attention, as in the paper. `...,conv1,conv2` adapts the convolutions of the \
+                residual blocks too, which [models of pixels gain from](results.md).
+                """),
         Setting("weight_decay", \.weightDecay, in: .zeroOrMore, onResume: .mayChange, help: "Weight decay of AdamW."),
         Setting(
             "max_grad_norm", \.maxGradNorm, in: .aboveZero, onResume: .mayChange,

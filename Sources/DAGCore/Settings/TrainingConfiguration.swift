@@ -1,4 +1,5 @@
 import Foundation
+import NN
 import Tensors
 
 /// The time at which predicted data is scored.
@@ -88,8 +89,12 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var logProb = LogProbabilityReduction.mean
     /// Whether DDPO normalises scores by each prompt's own statistics.
     package var perPromptStatistics = false
-    /// Rank of the LoRA; its alpha is the same.
+    /// Rank of the LoRA.
     package var loraRank = 4
+    /// The LoRA's output is multiplied by alpha / rank; 0: alpha is the rank.
+    package var loraAlpha = 0.0
+    /// Ends of the keys of layers that get an adapter, with commas between them.
+    package var loraTargets = LoRAAdapters.attention.joined(separator: ",")
     /// AdamW's weight decay, of both networks.
     package var weightDecay = 1e-4
     /// Bound of the gradients' norm, of LoRA and flow separately.

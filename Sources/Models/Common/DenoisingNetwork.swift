@@ -5,9 +5,8 @@ import Tensors
 package protocol DenoisingNetwork: AnyObject {
     /// The type that the network computes in.
     var dtype: DType { get }
-    /// Every linear layer by key. Adapters attach to the attention projections among them
-    /// (`LoRAAdapters.targets`).
-    var linears: [String: Linear] { get }
+    /// Every linear layer and convolution by key. Adapters attach to some of them.
+    var layers: [String: any AdaptableLayer] { get }
     /// The width of the text embedding; nil if the network takes no text.
     var textWidth: Int? { get }
     /// The channels of the blocks, from the largest resolution to the smallest.
@@ -23,7 +22,7 @@ package protocol DenoisingNetwork: AnyObject {
 extension DenoisingNetwork {
     /// Runs `body` with the pretrained weights alone: the adapters of all layers are switched off meanwhile.
     package func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result {
-        let adapters = linears.values.compactMap(\.lora).filter(\.isEnabled)
+        let adapters = layers.values.compactMap(\.lora).filter(\.isEnabled)
         for adapter in adapters { adapter.isEnabled = false }
         defer { for adapter in adapters { adapter.isEnabled = true } }
         return try body()

@@ -13,8 +13,8 @@ package final class UNet: DenoisingNetwork {
     package var textWidth: Int? { configuration.isConditional ? configuration.crossAttentionDim : nil }
     /// The channels of the blocks, from the largest resolution to the smallest.
     package var channels: [Int] { configuration.blockOutChannels }
-    /// Every linear layer by key, for adapters.
-    package let linears: [String: Linear]
+    /// Every linear layer and convolution by key, for adapters.
+    package let layers: [String: any AdaptableLayer]
 
     private let timesteps: Timesteps
     private let timeEmbedding: TimestepEmbedding
@@ -80,7 +80,7 @@ package final class UNet: DenoisingNetwork {
         convOut = Conv2d(channels[0], c.outChannels, kernel: 3, padding: 1, scope / "conv_out")
         configuration = c
         self.dtype = dtype
-        linears = store.linears
+        layers = store.layers
     }
 
     /// Returns the network's output in its own type; the scheduler knows whether it is epsilon, v or x0.

@@ -125,10 +125,10 @@ struct EvalCommand: Command {
 
     /// Attaches the LoRA of the flags, or that of the run.
     private func adapters(of model: DiffusionPipeline) throws -> LoRAAdapters? {
-        let run = options.run.map { OutputFolder($0).lora }.flatMap { FileManager.default.fileExists(atPath: $0.path) ? $0 : nil }
-        return try (options.lora.map { URL(fileURLWithPath: $0) } ?? run).map {
-            try LoRAAdapters(contentsOf: $0, attachingTo: model.linears, device: model.device)
-        }
+        let run = options.run.map { OutputFolder($0).lora.path }.flatMap { FileManager.default.fileExists(atPath: $0) ? $0 : nil }
+        let files = options.lora.isEmpty ? [run].compactMap(\.self) : options.lora
+        if files.isEmpty { return nil }
+        return try LoRAAdapters(contentsOf: files.map(LoRASource.init), attachingTo: model.layers, device: model.device)
     }
 
     /// Lines about what the reference is not.
@@ -143,7 +143,7 @@ struct EvalCommand: Command {
                 lines.append("these settings take means of log-densities, so that beta counts \(numbers)-fold in training, not here")
             }
         }
-        if options.lora != nil || options.run != nil, model.dtype == .bfloat16 {
+        if !options.lora.isEmpty || options.run != nil, model.dtype == .bfloat16 {
             lines.append("in bf16 a LoRA's distances contain rounding; --precision fp32 has none")
         }
         return lines
@@ -158,8 +158,13 @@ struct EvaluationOptions: ParsableArguments {
     var config: String?
     @Option(help: ArgumentHelp("A run's output folder: its settings, and its LoRA if there is one.", valueName: "dir"))
     var run: String?
-    @Option(help: ArgumentHelp("A LoRA with the names of dag-train (kohya), diffusers or peft: a file, or its folder.", valueName: "file"))
-    var lora: String?
+    @Option(
+        help: ArgumentHelp(
+            """
+            A LoRA with the names of dag-train (kohya), diffusers or peft: a file, or its folder. May be repeated: their sum is applied, \
+            each counting 1 or its weight.
+            """, valueName: "file[=weight]"))
+    var lora: [String] = []
     @Option(
         parsing: .singleValue,
         help: ArgumentHelp(

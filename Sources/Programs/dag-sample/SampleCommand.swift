@@ -21,12 +21,18 @@ struct SampleCommand: Command {
             EXAMPLES
               dag-sample --model models/tiny-sd --prompt "a red boot on a blue background" --seed 7 --output boot.png
               dag-sample --model models/tiny-sd --lora runs/warmth/pytorch_lora_weights.safetensors --prompts tiny-sd-open --output images/
+              dag-sample --model DIR --lora warm.safetensors=0.7 --lora style.safetensors --prompt "a cat" --output cat.png
             """,
         version: DAGVersion.text)
 
     @Option(help: ArgumentHelp("Folder of the model in diffusers layout.", valueName: "dir")) var model: String
-    @Option(help: ArgumentHelp("A LoRA with the names of dag-train (kohya), diffusers or peft: a file, or its folder.", valueName: "file"))
-    var lora: String?
+    @Option(
+        help: ArgumentHelp(
+            """
+            A LoRA with the names of dag-train (kohya), diffusers or peft: a file, or its folder. May be repeated: their sum is applied, \
+            each counting 1 or its weight.
+            """, valueName: "file[=weight]"))
+    var lora: [String] = []
     @Option(help: "The prompt.") var prompt: String?
     @Option(help: ArgumentHelp("Prompt file or the name of a built-in set, instead of --prompt.", valueName: "file|name"))
     var prompts: String?
@@ -82,7 +88,7 @@ struct SampleCommand: Command {
         }
         for note in pipeline.notes { report("dag-sample: \(note)\n") }
         if let line = pipeline.tokenizer?.cutLine(texts) { report("dag-sample: warning: \(line)\n") }
-        if let lora { _ = try LoRAAdapters(contentsOf: URL(fileURLWithPath: lora), attachingTo: pipeline.unet.linears, device: device) }
+        _ = try LoRAAdapters(contentsOf: lora.map(LoRASource.init), attachingTo: pipeline.unet.layers, device: device)
         let kernel = try pipeline.kernel(steps: steps, eta: eta, reduction: .mean)
         let sampler = Sampler(model: pipeline, kernel: kernel, guidance: guidanceScale)
         let all = texts.flatMap { Array(repeating: $0, count: count) }
@@ -90,7 +96,7 @@ struct SampleCommand: Command {
         do {
             images = try sampler.images(all, seeds: all.indices.map { seed &+ UInt64($0) }, batch: batchSize)
         } catch let error as NotFiniteError {
-            throw OutputError("--model \(model)\(lora.map { " with --lora \($0)" } ?? ""): \(error.message)")
+            throw OutputError("--model \(model)\(lora.map { " with --lora \($0)" }.joined()): \(error.message)")
         }
 
         if isFile {
