@@ -236,6 +236,10 @@ package final class Trainer {
         monitor.onWarning("epoch \(state.epoch): \(what): \(failure)")
     }
 
+    /// Fills the fresh adapters with those that a new run is to start from.
+    /// - Throws: `TensorFileError`, `ConfigurationError`.
+    package func start() throws { try learner.start() }
+
     /// Continues from the newest checkpoint of `folder`, which rank 0 reads.
     /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError`, `TensorError`.
     package func resume(from folder: OutputFolder) throws {

@@ -77,13 +77,18 @@ package struct AdamW {
     /// Restores what `state` returned, in place.
     /// - Throws: `TensorFileError` if a tensor is missing or has another shape.
     package func restore(_ state: [String: Tensor], _ prefix: String) throws {
-        for (name, tensor) in self.state(prefix) {
-            guard let saved = state[name], saved.shape == tensor.shape else {
-                throw TensorFileError(
-                    "the checkpoint does not fit this model and configuration: '\(name)' is missing or has another shape")
-            }
-            tensor.copy_(saved)
-        }
-        try TensorError.check()
+        try restoreTensors(self.state(prefix), from: state)
     }
+}
+
+/// Copies saved tensors to those of the same names.
+/// - Throws: `TensorFileError` if one is missing or has another shape.
+func restoreTensors(_ tensors: [String: Tensor], from saved: [String: Tensor]) throws {
+    for (name, tensor) in tensors {
+        guard let saved = saved[name], saved.shape == tensor.shape else {
+            throw TensorFileError("the checkpoint does not fit this model and configuration: '\(name)' is missing or has another shape")
+        }
+        tensor.copy_(saved)
+    }
+    try TensorError.check()
 }

@@ -118,10 +118,33 @@ package struct LoRAAdapters {
         return layers.keys.filter { key in targets.contains { fits($0)(key) } }.sorted()
     }
 
+    /// Fills these adapters, which keep their rank and alpha, with a file's. Those of layers that it lacks stay as they are.
+    /// - Throws: `TensorFileError` if the file is damaged or does not fit the layers, `LoRAMismatch` if it does not
+    ///   fit these adapters.
+    package func fill(from file: URL, of layers: [String: any AdaptableLayer]) throws {
+        for (key, stored) in try LoRAFile(contentsOf: file, layers: layers).adapters.sorted(by: { $0.key < $1.key }) {
+            let rank = stored.a!.size(0)
+            guard let own = adapters[key] else { throw LoRAMismatch.layer(key) }
+            guard own.a.size(0) == rank else { throw LoRAMismatch.rank(rank, key) }
+            withoutGradients {
+                own.a.copy_(stored.a!)
+                own.b.copy_(stored.b!.to(.float32) * (stored.alpha! / Double(rank) / own.scale))
+            }
+        }
+    }
+
     /// The trained tensors by layer, in the order of the names.
     package var parameters: [(name: String, tensor: Tensor)] {
         adapters.sorted { $0.key < $1.key }.flatMap { [("\($0.key).lora_A", $0.value.a), ("\($0.key).lora_B", $0.value.b)] }
     }
+}
+
+/// An adapter of a file that has no place among those that are trained.
+package enum LoRAMismatch: Error {
+    /// This layer has none.
+    case layer(String)
+    /// The one of this layer has another rank than the file's.
+    case rank(Int, String)
 }
 
 /// A target of adapters that is no layer of the model.

@@ -328,6 +328,51 @@ import Testing
         #expect(throws: OutputError.self) { try run.checkVacant() }
     }
 
+    /// The average of the LoRA's weights is saved, continued and evaluated; a run that starts from its file is
+    /// evaluated alike.
+    @Test func averageAndInitialLoRA() throws {
+        let folder = try TemporaryFolder()
+        func averaging(_ change: (inout TrainingConfiguration) -> Void = { _ in }) -> TrainingConfiguration {
+            smallConfiguration {
+                $0.epochs = 2
+                $0.emaDecay = 0.5
+                $0.evaluationSamples = 4
+                change(&$0)
+            }
+        }
+        let first = try trainer(averaging(), folder)
+        try first.runEpoch()
+        try first.save()
+        let output = OutputFolder(folder.url.appendingPathComponent("run").path)
+        let second = try trainer(averaging(), folder)
+        try second.resume(from: output)
+        for trainer in [first, second] { try trainer.runEpoch() }
+        func average(_ trainer: Trainer) throws -> Data { try #require(trainer.learner.average).inPlace(trainer.learner.lora.encoded) }
+        #expect(try average(first) == average(second))
+        #expect(try Data(contentsOf: output.averagedLora) == average(first))
+        #expect(try Data(contentsOf: output.lora) == first.learner.lora.encoded() && average(first) != first.learner.lora.encoded())
+
+        let other = try TemporaryFolder()
+        let third = try trainer(averaging { $0.initLora = output.averagedLora.path }, other)
+        try third.start()
+        #expect(try third.evaluate().rewardMean == first.evaluate().rewardMean)
+        #expect(try third.learner.lora.encoded() == average(first))
+
+        func refusal(_ change: @escaping (inout TrainingConfiguration) -> Void) throws -> String {
+            let trainer = try trainer(
+                averaging {
+                    $0.initLora = output.lora.path
+                    change(&$0)
+                }, other)
+            return try #require(#expect(throws: ConfigurationError.self) { try trainer.start() }).message.text(.flag)
+        }
+        let rank = try refusal { $0.loraRank = 2 }
+        #expect(rank.contains("--init-lora \(output.lora.path) has rank 4 at ") && rank.hasSuffix("not --lora-rank 2"))
+        #expect(try refusal { $0.loraTargets = "to_q,to_k" }.hasSuffix("which --lora-targets does not name"))
+        let unknown = #expect(throws: ConfigurationError.self) { try trainer(averaging { $0.loraTargets = "to_q,,conv1" }, other) }
+        #expect(unknown?.message.text(.flag).hasPrefix("--lora-targets to_q,,conv1: no layer of this model is named ''; it has ") == true)
+    }
+
     /// A plugin that fails in the middle of a run ends it with an error that names the plugin; saved files
     /// stay.
     @Test func aFailingRewardEndsTheRunCleanly() throws {

@@ -145,6 +145,26 @@ import Testing
         }
     }
 
+    /// The numbers of diffusers' EMAModel with a decay of 0.35.
+    @Test func weightAverage() throws {
+        let weights = Tensor([1, -2] as [Float])
+        let average = WeightAverage([("w", weights)], decay: 0.35)
+        let expected: [[Float]] = [
+            [1, -1], [3.4545455, -0.59090912], [7.6136365, -0.39772728], [13.41958, -0.29545456], [20.946854, -0.23340911],
+            [30.7314, -0.19002652],
+        ]
+        for (step, numbers) in expected.enumerated() {
+            weights.copy_(Tensor([Float((step + 1) * (step + 1)), -1 / Float(step + 1)]))
+            average.add(step: step)
+            #expect(try zip(average.state["ema.w"]!.array(Float.self), numbers).allSatisfy { abs($0 - $1) < 1e-5 })
+        }
+        let restored = WeightAverage([("w", weights)], decay: 0.35)
+        try restored.restore(average.state)
+        #expect(try restored.inPlace { try weights.array(Float.self) } == average.state["ema.w"]!.array(Float.self))
+        #expect(try weights.array(Float.self)[0] == 36)
+        #expect(throws: TensorFileError.self) { try restored.restore([:]) }
+    }
+
     /// Targets are layers by name or end of name; one that fits none is named, with those that there are.
     @Test func targets() throws {
         func keys(_ targets: String...) throws -> Set<String> {

@@ -19,6 +19,8 @@ final class Learner {
     /// The states whose flow the algorithm learns.
     let flowStates: FlowStates
     let policyOptimizer: AdamW
+    /// The average of the adapters' weights; nil if none is kept.
+    let average: WeightAverage?
     /// Trains the state flow; nil for algorithms without one.
     let flowOptimizer: AdamW?
 
@@ -50,13 +52,14 @@ final class Learner {
         do {
             lora = try LoRAAdapters(
                 rank: configuration.loraRank, alpha: configuration.loraAlpha > 0 ? configuration.loraAlpha : nil,
-                targets: configuration.loraTargets.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) },
+                targets: configuration.loraTargets.components(separatedBy: ",").map { $0.trimmingCharacters(in: .whitespaces) },
                 seed: seeds(.loraInitialization), attachingTo: model.layers, device: model.device)
         } catch let error as LoRATargetError {
             throw ConfigurationError("\(setting: "lora_targets") \(configuration.loraTargets): \(error)")
         }
         policyOptimizer = AdamW(
             lora.parameters, learningRate: configuration.learningRate, weightDecay: configuration.weightDecay)
+        average = configuration.emaDecay > 0 ? WeightAverage(lora.parameters, decay: configuration.emaDecay) : nil
         flowStates = configuration.algorithm.flowStates(configuration, transitions: kernel.transitions)
         method = try configuration.algorithm.make(configuration, flowStates, team: team) {
             let store = ParameterStore(seed: seeds(.flowInitialization), device: model.device)
@@ -202,6 +205,7 @@ final class Learner {
         let factor = configuration.learningRateFactor(step: step)
         try policyOptimizer.step(factor)
         try flowOptimizer?.step(factor)
+        average?.add(step: step)
         return sums
     }
 
@@ -308,15 +312,37 @@ final class Learner {
         flowOptimizer.map { $0.setGradients(vector.narrow(0, policyOptimizer.count, $0.count)) }
     }
 
-    /// Adapters, state flow and both optimisers by name, for a checkpoint.
+    /// Fills the fresh adapters with those of `initLora`, if there is one.
+    /// - Throws: `TensorFileError`, or `ConfigurationError` if the settings are not for such adapters.
+    func start() throws {
+        guard !configuration.initLora.isEmpty else { return }
+        do {
+            try lora.fill(from: URL(fileURLWithPath: configuration.initLora), of: model.layers)
+        } catch let error as LoRAMismatch {
+            let file: Message = "\(setting: "init_lora") \(configuration.initLora)"
+            switch error {
+            case .layer(let key): throw ConfigurationError("\(file) adapts \(key), which \(setting: "lora_targets") does not name")
+            case .rank(let rank, let key):
+                throw ConfigurationError("\(file) has rank \(rank) at \(key), not \(setting: "lora_rank") \(configuration.loraRank)")
+            }
+        }
+        average?.add(step: 0)
+    }
+
+    /// Runs `body` with the average of the adapters' weights in their place, if one is kept.
+    func withAverage<Result>(_ body: () throws -> Result) rethrows -> Result { try average?.inPlace(body) ?? body() }
+
+    /// Adapters, their average, state flow and both optimisers by name, for a checkpoint.
     var tensors: [String: Tensor] {
-        [policyOptimizer.state("lora"), flowOptimizer?.state("flow") ?? [:], algorithm.tensors].reduce([:]) { $0.merging($1) { $1 } }
+        [policyOptimizer.state("lora"), average?.state ?? [:], flowOptimizer?.state("flow") ?? [:], algorithm.tensors]
+            .reduce([:]) { $0.merging($1) { $1 } }
     }
 
     /// Puts the tensors of a checkpoint in place.
     /// - Throws: `TensorFileError` if they do not fit.
     func restore(_ tensors: [String: Tensor]) throws {
         try policyOptimizer.restore(tensors, "lora")
+        try average?.restore(tensors)
         try flowOptimizer?.restore(tensors, "flow")
         algorithm.tensors = tensors
     }

@@ -53,7 +53,9 @@ final class RolloutCollector {
             let next = try sampler.rollOut(
                 indices.map { prompt($0, epoch: epoch) },
                 seeds: indices.map { seed($0, epoch: epoch) }, ids: indices.map { sampleID($0, epoch: epoch) }, evaluator: evaluator,
-                lookahead: lookahead, reference: configuration.target == .anchored, isPretrained: epoch == 0, onStep: onStep)
+                lookahead: lookahead, reference: configuration.target == .anchored,
+                isPretrained: epoch == 0 && configuration.initLora.isEmpty,
+                onStep: onStep)
             // One batch is scored while the next is sampled; more would only take memory.
             if let last { scored.append(try last.scored()) }
             last = next

@@ -16,6 +16,7 @@ package struct OutputFolder: Sendable {
     /// The folder.
     package let url: URL
     static let loraName = "pytorch_lora_weights.safetensors"
+    private static let averageName = "pytorch_lora_weights_ema.safetensors"
 
     /// Names a folder, which need not exist yet.
     package init(_ path: String) { url = URL(fileURLWithPath: path) }
@@ -31,6 +32,8 @@ package struct OutputFolder: Sendable {
     package var hasRun: Bool { FileManager.default.fileExists(atPath: configuration.path) }
     /// The adapter that diffusers loads.
     package var lora: URL { url.appendingPathComponent(Self.loraName) }
+    /// The average of the adapter's weights, likewise.
+    package var averagedLora: URL { url.appendingPathComponent(Self.averageName) }
 
     /// Checks that a new run may use the folder.
     /// - Throws: `OutputError` if it is not empty or cannot be read.
@@ -79,7 +82,8 @@ package struct OutputFolder: Sendable {
 
     /// Returns whether a file is what an interrupted write of a run leaves behind.
     private func isUnfinished(_ name: String) -> Bool {
-        name.hasSuffix(".tmp") && [".config.yaml.", ".\(Self.loraName).", ".epoch-", ".writable."].contains(where: name.hasPrefix)
+        name.hasSuffix(".tmp")
+            && [".config.yaml.", ".\(Self.loraName).", ".\(Self.averageName).", ".epoch-", ".writable."].contains(where: name.hasPrefix)
     }
 
     /// Removes the unfinished files of writes that were interrupted. The folder has been claimed.

@@ -67,7 +67,7 @@ final class RunRecorder {
         {
             return true
         }
-        return try state.epoch == configuration.epochs && (try? Data(contentsOf: output.lora)) != learner.lora.encoded()
+        return try state.epoch == configuration.epochs && loras().contains { (try? Data(contentsOf: $0)) != $1 }
     }
 
     /// Returns whether a file is due that is written every `epochs` epochs (0: never) and after the last one.
@@ -89,8 +89,15 @@ final class RunRecorder {
         if let saved, saved == (state, rollout != nil) { return }
         try Checkpoint(state, algorithm: learner.algorithm, rewards: evaluator.fingerprint, tensors: learner.tensors, rollout: rollout)
             .save(to: output)
-        try OutputFolder.writeAtomically(learner.lora.encoded(), to: output.lora)
+        for (file, data) in try loras() { try OutputFolder.writeAtomically(data, to: file) }
         saved = (state, rollout != nil)
+    }
+
+    /// The adapter's file and, if it is kept, that of its average, with what they hold.
+    private func loras() throws -> [(file: URL, data: Data)] {
+        let trained = (output.lora, try learner.lora.encoded())
+        guard let average = learner.average else { return [trained] }
+        return [trained, (output.averagedLora, try average.inPlace(learner.lora.encoded))]
     }
 
     /// Restores learner, reward statistics and metrics.jsonl from the newest checkpoint of `folder`, which
@@ -169,8 +176,10 @@ final class RunRecorder {
     /// - Throws: `OutputError`, `TensorError`, or `Cancelled`.
     func saveSamples(epoch: Int) throws {
         let (prompts, seeds) = collector.prompts.fixedSamples(Self.sheetSize, Seeds(configuration.seed))
-        let batches = try team.map("sample sheet", Array(prompts.indices).chunks(of: configuration.sampleBatchSize)) { places in
-            try collector.images(places.map { prompts[$0] }, seeds: places.map { seeds[$0] }, by: collector.evaluationSampler)
+        let batches = try learner.withAverage {
+            try team.map("sample sheet", Array(prompts.indices).chunks(of: configuration.sampleBatchSize)) { places in
+                try collector.images(places.map { prompts[$0] }, seeds: places.map { seeds[$0] }, by: collector.evaluationSampler)
+            }
         }
         guard team.isLeader else { return }
         try ImageBatch(concatenating: batches).writeSheet(columns: 4, to: output.sampleSheet(epoch: epoch))

@@ -7,7 +7,7 @@ extension Trainer {
     /// Scores images of fixed prompts and seeds with the current adapter, for a line of metrics.jsonl.
     /// - Throws: `ConfigurationError` if the settings ask for no evaluation, an error of a reward,
     ///   `OutputError`, `TensorError`, `Cancelled`.
-    package func evaluate() throws -> Evaluation { try team.together("evaluate", evaluated) }
+    package func evaluate() throws -> Evaluation { try team.together("evaluate") { try learner.withAverage(evaluated) } }
 
     private func evaluated() throws -> Evaluation {
         guard configuration.evaluationSamples > 0 else {

@@ -78,13 +78,14 @@ package struct TrainingRun {
         if team.isLeader { try output.prepare() }
         try claimOutput()
         if team.isLeader { output.removeUnfinished() }
+        // A run that was stopped before its first checkpoint starts anew.
+        if before != nil, try team.leads("checkpoint", { Checkpoint.exists(in: output) }) {
+            try trainer.resume(from: output)
+        } else {
+            try trainer.start()
+            if before != nil, team.isLeader { try output.truncateMetrics(to: 0) }
+        }
         if let before {
-            // A run that was stopped before its first checkpoint starts anew.
-            if try team.leads("checkpoint", { Checkpoint.exists(in: output) }) {
-                try trainer.resume(from: output)
-            } else if team.isLeader {
-                try output.truncateMetrics(to: 0)
-            }
             if let warning = configuration.betaFall(since: before, trainer) { monitor.onWarning(warning) }
         }
         return trainer

@@ -94,7 +94,7 @@ struct WorkPlan {
         let sheets = every == 0 ? 0 : 1 + (epochs + every - 1) / every
         let statistics = wantsStatistics ? images(configuration.sampleBatchSize, steps: steps) : Work()
         let evaluations = configuration.evaluationSamples > 0 ? 2 : 0
-        let trained = epoch(isFirst: true) + (epochs - 1) * epoch(isFirst: false)
+        let trained = epoch(isFirst: configuration.initLora.isEmpty) + (epochs - 1) * epoch(isFirst: false)
         return selfCheck + statistics + sheets * sheet + evaluations * evaluation + trained
     }
 }

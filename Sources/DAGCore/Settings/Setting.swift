@@ -43,6 +43,7 @@ extension Limits where Value == Int {
 
 extension Limits where Value == Double {
     static var aboveZero: Self { Self(words: "above zero") { $0 > 0 } }
+    static var belowOne: Self { Self(words: "zero or more and below 1") { $0 >= 0 && $0 < 1 } }
     static var zeroOrMore: Self { Self(words: "zero or more") { $0 >= 0 } }
     static func aboveZero(to most: Double) -> Self { Self(words: "above zero and at most \(most.shortText)") { $0 > 0 && $0 <= most } }
     static func aboveZero(because reason: String) -> Self {

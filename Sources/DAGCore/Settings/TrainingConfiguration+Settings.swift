@@ -124,6 +124,17 @@ extension SettingGroup {
                 peft's `target_modules`; the default is attention, as in the paper. `...,conv1,conv2` adapts the convolutions of the \
                 residual blocks too, which [models of pixels gain from](results.md).
                 """),
+        Setting(
+            "init_lora", \.initLora, default: "none", placeholder: "file",
+            help: "A LoRA to start from, of the same rank and of layers among those of --lora-targets.",
+            note: "The pretrained model of the target, of `base_kl` and of regularisation stays the one without it."),
+        Setting(
+            "ema_decay", \.emaDecay, in: .belowOne,
+            help: "Keep an exponential moving average of the LoRA with this decay, such as 0.99; 0: none.",
+            note: """
+                It is written beside the LoRA as `pytorch_lora_weights_ema.safetensors`, and what evaluations and sample sheets draw \
+                from. As diffusers' EMAModel: lower at the first steps.
+                """),
         Setting("weight_decay", \.weightDecay, in: .zeroOrMore, onResume: .mayChange, help: "Weight decay of AdamW."),
         Setting(
             "max_grad_norm", \.maxGradNorm, in: .aboveZero, onResume: .mayChange,

@@ -95,6 +95,10 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var loraAlpha = 0.0
     /// Ends of the keys of layers that get an adapter, with commas between them.
     package var loraTargets = LoRAAdapters.attention.joined(separator: ",")
+    /// A LoRA file to start from; empty: fresh adapters.
+    package var initLora = ""
+    /// Decay of the average of the LoRA's weights; 0: none is kept.
+    package var emaDecay = 0.0
     /// AdamW's weight decay, of both networks.
     package var weightDecay = 1e-4
     /// Bound of the gradients' norm, of LoRA and flow separately.

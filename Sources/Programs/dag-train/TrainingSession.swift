@@ -78,6 +78,7 @@ final class TrainingSession {
             return .stopped
         }
         display.line("LoRA: \(output.lora.relativePath)")
+        if configuration.emaDecay > 0 { display.line("its average: \(output.averagedLora.relativePath)") }
         return .finished
     }
 }
