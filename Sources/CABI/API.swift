@@ -224,7 +224,7 @@ public func dag_trainer_samples(_ trainer: OpaquePointer!, _ samples: UnsafeMuta
         try write(
             dag_samples(
                 struct_size: 0, count: UInt32(images.count), height: UInt32(images.height), width: UInt32(images.width),
-                images: lent.pixels(of: images), prompts: lent.copy(current.prompts), sample_ids: lent.copy(current.ids),
+                images: lent.pixels(of: images), prompts: lent.copy(current.prompts.map(\.text)), sample_ids: lent.copy(current.ids),
                 seeds: lent.copy(current.seeds), rewards: lent.copy(current.scores.final), scores: lent.copy(scores),
                 objectives: lent.copy(names), objective_count: UInt32(names.count),
                 epoch: UInt32(current.epoch)), to: samples, "samples")
@@ -241,8 +241,8 @@ public func dag_trainer_sample(
         guard count > 0 else { throw Refusal(DAG_INVALID, "count is 0") }
         let needsText = try trainer.started().model.textWidth != nil
         guard prompts != nil || !needsText else { throw Refusal.null("prompts") }
-        let texts = try (0..<Int(count)).map { k in try prompts.map { try text($0[k], "prompts[\(k)]") } ?? "" }
-        let images = try trainer.work { try $0.sample(texts, seeds: Array(UnsafeBufferPointer(start: seeds, count: Int(count)))) }
+        let chosen = try (0..<Int(count)).map { k in Prompt(try prompts.map { try text($0[k], "prompts[\(k)]") } ?? "") }
+        let images = try trainer.work { try $0.sample(chosen, seeds: Array(UnsafeBufferPointer(start: seeds, count: Int(count)))) }
         try write(
             dag_pictures(
                 struct_size: 0, count: count, height: UInt32(images.height), width: UInt32(images.width),

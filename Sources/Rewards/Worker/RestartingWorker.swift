@@ -61,8 +61,8 @@ final class RestartingWorker: @unchecked Sendable {
             try process.share(batch.images)
             let request = WorkerRequest.score(
                 batch: .init(
-                    count: batch.count, height: batch.images.height, width: batch.images.width, prompts: batch.prompts,
-                    metadata: batch.metadata, ids: batch.sampleIDs, seeds: batch.seeds))
+                    count: batch.count, height: batch.images.height, width: batch.images.width, prompts: batch.prompts.map(\.text),
+                    metadata: batch.prompts.map(\.metadata), ids: batch.sampleIDs, seeds: batch.seeds))
             let (answer, data) = try process.call(request, timeout: recipe.timeout, isWanted: batch.isWanted)
             guard let result = answer.result(data, count: batch.count, objectives: recipe.objectives) else {
                 throw WorkerProcess.Ended(reason: "answered something other than scores")
