@@ -54,7 +54,16 @@ final class RestartingWorker: @unchecked Sendable {
         return " twice: it \(ends[0]), and in a new process it \(ends[1])"
     }
 
+    /// The most bytes of a batch's prompts and metadata, which are one message; as JSON they may be six times as many.
+    private static let largestTexts = 1 << 27
+
     private func attempt(_ batch: RewardBatch) throws -> RewardResult {
+        let texts = batch.prompts.reduce(0) { $0 + $1.text.utf8.count + $1.metadata.utf8.count }
+        guard texts <= Self.largestTexts else {
+            throw RewardError(
+                "reward \(recipe.name) failed on \(batch.names()): their prompts and metadata have \(texts) bytes, of \(Self.largestTexts) "
+                    + "at most; put what is large into files, and their paths into the metadata")
+        }
         let process = try process ?? successor(batch.isWanted)
         self.process = process
         do {
