@@ -96,7 +96,8 @@ let package = Package(
         // -fmodules: without it clang refuses the header of another target in C++20.
         .target(name: "CGuard", dependencies: ["CDAGCore"], path: "Sources/C/CGuard", cxxSettings: [.unsafeFlags(["-fmodules"])]),
         .target(
-            name: "CABI", dependencies: ["Support", "DAGCore", "Images", "Models", "Rewards", "Tensors", "CDAGCore", "CGuard"],
+            name: "CABI",
+            dependencies: ["Support", "CFunctionReward", "DAGCore", "Images", "Models", "Rewards", "Tensors", "CDAGCore", "CGuard"],
             exclude: ["exports.map"],
             linkerSettings: [
                 .unsafeFlags([

@@ -245,6 +245,33 @@ DAG_EXPORT int32_t dag_trainer_sample(
 /// - json: lent; on DAG_OK `*json`, that line, is borrowed.
 DAG_EXPORT int32_t dag_trainer_evaluate(dag_trainer *trainer, const char **json);
 
+/// Rewards without a trainer -------------------------------------------------------------------------------------------------------
+
+/// A reward by itself, for other trainers. The pointer is a handle and not an address; after destroy it is invalid.
+typedef struct dag_scorer dag_scorer;
+
+/// Loads a reward. It works in a process of its own, unless its settings say isolation=none.
+/// - specification: borrowed; as for dag_trainer_add_plugin. "normalize" needs a training and is DAG_INVALID.
+/// - scorer: lent; on DAG_OK the reward, to be destroyed by the caller, else NULL.
+DAG_EXPORT int32_t dag_scorer_create(const char *specification, dag_scorer **scorer);
+
+/// Tells what the reward is: a JSON object with "name" and "objectives", a list of m objects with "name" and "direction" (maximize or
+/// minimize).
+/// - json: lent; on DAG_OK `*json` is borrowed until the scorer is destroyed.
+DAG_EXPORT int32_t dag_scorer_info(dag_scorer *scorer, const char **json);
+
+/// Scores n = `batch->count` images. Any thread: calls on one scorer wait for each other. DAG_FAILED if an image cannot be scored, unless
+/// the settings have on_failure=drop or impute.
+/// - batch: borrowed, with all that it points to; as rewards receive it. prompts, metadata, sample_ids and seeds may be NULL: "", "{}", and
+///   numbers from 0. The deadline is the setting timeout's.
+/// - rewards: lent [n], or NULL; the score that would be trained on: the objective that the settings name, or the first, negated if it is
+///   to be minimised, times the weight. NaN for an image that is dropped.
+/// - scores: lent [n, m], or NULL; every objective as the reward gave it. NaN where a score is missing.
+DAG_EXPORT int32_t dag_scorer_score(dag_scorer *scorer, const dag_reward_batch *batch, float *rewards, float *scores);
+
+/// Ends the reward, and its process, after the calls that are going on. NULL is DAG_OK.
+DAG_EXPORT int32_t dag_scorer_destroy(dag_scorer *scorer);
+
 #ifdef __cplusplus
 }
 #endif

@@ -37,8 +37,8 @@ enum Overhead {
         for side in [32, 512] {
             let images = try ImageBatch(pixels: [UInt8](repeating: 7, count: 64 * side * side * 3), count: 64, height: side, width: side)
             let ids = (0..<UInt64(64)).map { $0 }
-            let prompts = ids.map { "a photo of a red boot on a blue background, number \($0)" }
-            let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: ids)
+            let batch = try RewardBatch(
+                images: images, prompts: ids.map { "a photo of a red boot on a blue background, number \($0)" }, sampleIDs: ids, seeds: ids)
             var times = rewards.map { _ in [Double]() }
             for call in 0..<calls + 5 {
                 // One after the other, so that whatever else the machine does meets all alike.

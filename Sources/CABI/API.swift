@@ -41,7 +41,7 @@ private func make(_ trainer: UnsafeMutablePointer<OpaquePointer?>?, _ run: () th
     call {
         guard let trainer else { throw Refusal.null("trainer") }
         trainer.pointee = nil
-        trainer.pointee = Trainers.add(EmbeddedTrainer(try run()))
+        trainer.pointee = Handles.add(EmbeddedTrainer(try run()))
     }
 }
 
@@ -148,13 +148,15 @@ public func dag_trainer_update(_ trainer: OpaquePointer!, _ epoch_done: UnsafeMu
 public func dag_trainer_save(_ trainer: OpaquePointer!) -> Int32 { call(on: trainer) { try $0.started().save() } }
 
 @c @implementation
-public func dag_trainer_cancel(_ trainer: OpaquePointer!) -> Int32 { call { try Trainers.find(trainer).cancel() } }
+public func dag_trainer_cancel(_ trainer: OpaquePointer!) -> Int32 {
+    call { try Handles.find(trainer, "trainer", as: EmbeddedTrainer.self).cancel() }
+}
 
 @c @implementation
 public func dag_trainer_destroy(_ trainer: OpaquePointer!) -> Int32 {
     guard let handle = trainer else { return call {} }
     return call(on: handle) { trainer in
-        Trainers.remove(handle)
+        Handles.remove(handle)
         trainer.close()
     }
 }
@@ -224,7 +226,7 @@ public func dag_trainer_samples(_ trainer: OpaquePointer!, _ samples: UnsafeMuta
         try write(
             dag_samples(
                 struct_size: 0, count: UInt32(images.count), height: UInt32(images.height), width: UInt32(images.width),
-                images: lent.pixels(of: images), prompts: lent.copy(current.prompts), sample_ids: lent.copy(current.ids),
+                images: lent.pixels(of: images), prompts: lent.copy(current.prompts.map(\.text)), sample_ids: lent.copy(current.ids),
                 seeds: lent.copy(current.seeds), rewards: lent.copy(current.scores.final), scores: lent.copy(scores),
                 objectives: lent.copy(names), objective_count: UInt32(names.count),
                 epoch: UInt32(current.epoch)), to: samples, "samples")
@@ -241,8 +243,8 @@ public func dag_trainer_sample(
         guard count > 0 else { throw Refusal(DAG_INVALID, "count is 0") }
         let needsText = try trainer.started().model.textWidth != nil
         guard prompts != nil || !needsText else { throw Refusal.null("prompts") }
-        let texts = try (0..<Int(count)).map { k in try prompts.map { try text($0[k], "prompts[\(k)]") } ?? "" }
-        let images = try trainer.work { try $0.sample(texts, seeds: Array(UnsafeBufferPointer(start: seeds, count: Int(count)))) }
+        let chosen = try (0..<Int(count)).map { k in Prompt(try prompts.map { try text($0[k], "prompts[\(k)]") } ?? "") }
+        let images = try trainer.work { try $0.sample(chosen, seeds: Array(UnsafeBufferPointer(start: seeds, count: Int(count)))) }
         try write(
             dag_pictures(
                 struct_size: 0, count: count, height: UInt32(images.height), width: UInt32(images.width),
@@ -256,5 +258,50 @@ public func dag_trainer_evaluate(_ trainer: OpaquePointer!, _ json: UnsafeMutabl
         try lend(trainer, "evaluation", to: json) {
             try trainer.work { String(decoding: try $0.evaluate().json(epoch: $0.epochsDone), as: UTF8.self) }
         }
+    }
+}
+
+// MARK: Rewards without a trainer
+
+@c @implementation
+public func dag_scorer_create(_ specification: UnsafePointer<CChar>!, _ scorer: UnsafeMutablePointer<OpaquePointer?>!) -> Int32 {
+    call {
+        guard let scorer else { throw Refusal.null("scorer") }
+        scorer.pointee = nil
+        let specification = try text(specification, "specification")
+        try invalid { scorer.pointee = Handles.add(try Scorer(specification)) }
+    }
+}
+
+@c @implementation
+public func dag_scorer_info(_ scorer: OpaquePointer!, _ json: UnsafeMutablePointer<UnsafePointer<CChar>?>!) -> Int32 {
+    call {
+        guard let json else { throw Refusal.null("json") }
+        json.pointee = try Handles.find(scorer, "scorer", as: Scorer.self).info
+    }
+}
+
+@c @implementation
+public func dag_scorer_score(
+    _ scorer: OpaquePointer!, _ batch: UnsafePointer<dag_reward_batch>!, _ rewards: UnsafeMutablePointer<Float>!,
+    _ scores: UnsafeMutablePointer<Float>!
+) -> Int32 {
+    call {
+        let report = try Handles.find(scorer, "scorer", as: Scorer.self).score(RewardBatch(try read(batch, "batch")))
+        let count = report.reward.count
+        rewards?.update(from: report.reward, count: count)
+        guard let scores else { return }
+        for (place, objective) in report.objectives.enumerated() {
+            for k in 0..<count { scores[k * report.objectives.count + place] = objective.scores[k] }
+        }
+    }
+}
+
+@c @implementation
+public func dag_scorer_destroy(_ scorer: OpaquePointer!) -> Int32 {
+    call {
+        guard let scorer else { return }
+        _ = try Handles.find(scorer, "scorer", as: Scorer.self)
+        Handles.remove(scorer)
     }
 }

@@ -16,7 +16,9 @@ struct Refusal: OneLineError {
         self.description = description
     }
 
-    static let destroyed = Refusal(DAG_INVALID, "invalid trainer handle: already destroyed or never created")
+    static func destroyed(_ kind: String) -> Refusal {
+        Refusal(DAG_INVALID, "invalid \(kind) handle: already destroyed or never created")
+    }
 
     static func null(_ argument: String) -> Refusal { Refusal(DAG_INVALID, "\(argument) is NULL") }
 }
@@ -36,7 +38,7 @@ func call(_ body: () throws -> Void) -> Int32 {
 /// Runs the body of an API function on a trainer that no other call is using.
 func call(on handle: OpaquePointer?, _ body: (EmbeddedTrainer) throws -> Void) -> Int32 {
     call {
-        let trainer = try Trainers.find(handle)
+        let trainer = try Handles.find(handle, "trainer", as: EmbeddedTrainer.self)
         try trainer.exclusively { try body(trainer) }
     }
 }

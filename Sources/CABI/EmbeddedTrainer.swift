@@ -51,7 +51,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
             throw Refusal(DAG_BUSY, "the trainer is busy with another call; from a callback only dag_trainer_cancel may be called")
         }
         defer { use.unlock() }
-        guard !isClosed else { throw Refusal.destroyed }
+        guard !isClosed else { throw Refusal.destroyed("trainer") }
         try body()
     }
 

@@ -71,8 +71,8 @@ final class CFunctionReward: Reward, @unchecked Sendable {
     private func score(_ sample: Int, of batch: RewardBatch, _ scratch: CScratch) throws -> Float {
         let images = batch.images
         return try images.withUnsafeBytes { bytes in
-            let prompt = strdup(batch.prompts[sample])
-            let metadata = strdup(batch.metadata[sample])
+            let prompt = strdup(batch.prompts[sample].text)
+            let metadata = strdup(batch.prompts[sample].metadata)
             defer {
                 free(prompt)
                 free(metadata)

@@ -213,7 +213,7 @@ package final class Trainer {
     /// Makes scored trajectories those that `update` trains on.
     /// - Throws: `TensorError`.
     private func train(on rollout: Rollout, start: ContinuousClock.Instant) throws {
-        let epoch = ScoredEpoch(index: state.epoch, rollout: rollout, conditioning: try model.encode(rollout.prompts))
+        let epoch = ScoredEpoch(index: state.epoch, rollout: rollout, conditioning: try model.encode(rollout.prompts.map(\.text)))
         // An update takes the most memory, and needs no text but this.
         model.releaseTextEncoder()
         let images = try rollout.images ?? collector.finalImages(rollout)

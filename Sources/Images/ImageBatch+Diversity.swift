@@ -3,7 +3,7 @@ extension ImageBatch {
     /// between the pixels of two thumbnails of 8 x 8 pixels, where black is 0
     /// and white is 1. The result is 0 if no two images can be compared.
     /// - Parameter groups: the group of each image. Only images of the same group are compared.
-    package func diversity(groups: [String]) -> Double {
+    package func diversity(groups: [some Hashable]) -> Double {
         let thumbnails = (0..<count).map(thumbnail)
         var squares = 0.0
         var pairs = 0

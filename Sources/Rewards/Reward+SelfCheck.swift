@@ -1,4 +1,5 @@
 import Images
+import Support
 
 extension Reward {
     /// Scores a few images to see that the reward answers sanely, so that a run does not fail, or learn
@@ -9,7 +10,7 @@ extension Reward {
     /// that mixes samples up does not.
     /// - Parameter prompts: one for each image; nil: "a thing" for all.
     /// - Throws: `RewardError` that says what to mend.
-    package func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws {
+    package func selfCheck(images: ImageBatch, prompts: [Prompt]? = nil) throws {
         try selfCheck(images: images, prompts: prompts) { batch in
             let scores = try score(batch)
             if let failure = scores.firstFailure { throw RewardError(failure) }
@@ -20,7 +21,7 @@ extension Reward {
     /// Does the same with scores from a function.
     /// - Parameter scores: returns `[count, objectives]`, row-major; NaN for a sample without scores, which
     ///   is compared with nothing.
-    func selfCheck(images: ImageBatch, prompts: [String]?, scores: (RewardBatch) throws -> [Float]) throws {
+    func selfCheck(images: ImageBatch, prompts: [Prompt]?, scores: (RewardBatch) throws -> [Float]) throws {
         let ids = (0..<UInt64(images.count)).map { $0 }
         let prompts = prompts ?? Array(repeating: "a thing", count: images.count)
         let batch = try RewardBatch(images: images, prompts: prompts, sampleIDs: ids, seeds: ids)

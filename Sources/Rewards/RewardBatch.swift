@@ -1,17 +1,16 @@
 import Images
+import Support
 
 /// A batch to score: `count` images and what is known about each.
 package struct RewardBatch: Sendable {
     /// `count` images of one size.
     package let images: ImageBatch
     /// `[count]`; "" for an unconditional model.
-    package let prompts: [String]
+    package let prompts: [Prompt]
     /// `[count]`: numbers of the trajectories, for messages. The images along one trajectory share one.
     package let sampleIDs: [UInt64]
     /// `[count]`, for rewards that draw random numbers.
     package let seeds: [UInt64]
-    /// `[count]` JSON objects.
-    package let metadata: [String]
     /// Whether the scores are still wanted. A reward that takes long may ask now and then, and throw if not.
     package internal(set) var isWanted: @Sendable () -> Bool = { true }
     /// How often it may be tried: a worker process that dies over it is replaced until then.
@@ -25,8 +24,7 @@ package struct RewardBatch: Sendable {
     func part(_ places: some Collection<Int>) throws -> RewardBatch {
         func pick<Element>(_ all: [Element]) -> [Element] { places.map { all[$0] } }
         var part = try RewardBatch(
-            images: images.picking(places), prompts: pick(prompts), sampleIDs: pick(sampleIDs), seeds: pick(seeds), metadata: pick(metadata)
-        )
+            images: images.picking(places), prompts: pick(prompts), sampleIDs: pick(sampleIDs), seeds: pick(seeds))
         part.isWanted = isWanted
         part.attempts = attempts
         return part
@@ -43,22 +41,17 @@ package struct RewardBatch: Sendable {
         return last - first == UInt64(ids.count - 1) ? "samples \(first) to \(last)" : "\(ids.count) samples from \(first) to \(last)"
     }
 
-    /// - Parameter metadata: a JSON object for each image, or none at all.
     /// - Throws: `RewardError` unless there is one of each for every image.
-    package init(
-        images: ImageBatch, prompts: [String], sampleIDs: [UInt64], seeds: [UInt64], metadata: [String] = []
-    ) throws {
-        let metadata = metadata.isEmpty ? Array(repeating: "{}", count: images.count) : metadata
-        let counts = [prompts.count, sampleIDs.count, seeds.count, metadata.count]
+    package init(images: ImageBatch, prompts: [Prompt], sampleIDs: [UInt64], seeds: [UInt64]) throws {
+        let counts = [prompts.count, sampleIDs.count, seeds.count]
         guard counts.allSatisfy({ $0 == images.count }) else {
             throw RewardError(
-                "\(images.count) images came with \(counts[0]) prompts, \(counts[1]) sample ids, \(counts[2]) seeds "
-                    + "and \(counts[3]) metadata objects; give one of each for every image")
+                "\(images.count) images came with \(counts[0]) prompts, \(counts[1]) sample ids and \(counts[2]) seeds; "
+                    + "give one of each for every image")
         }
         self.images = images
         self.prompts = prompts
         self.sampleIDs = sampleIDs
         self.seeds = seeds
-        self.metadata = metadata
     }
 }

@@ -2,16 +2,20 @@ import Foundation
 
 /// Reading of prompt files: text, CSV, TSV, JSON and JSON lines.
 package enum PromptFile {
+    /// The most bytes of a prompt's metadata: messages to workers, and checkpoints, hold those of many.
+    private static let largestMetadata = 65536
+
     /// Reads the prompts of a file: one for each line, row or entry, in order, without white space at either
     /// end. Blank ones stay in their places.
     ///
     /// - Parameter path: a UTF-8 file: `.csv` or `.tsv` with a column named "Prompts" or "prompt"; `.json` with a
     ///   list of strings or of objects that have "prompt"; `.jsonl` with one of these a line; and otherwise text
-    ///   with one prompt a line, unless it begins as JSON does.
+    ///   with one prompt a line, unless it begins as JSON does. The other columns, as texts, and the other keys are
+    ///   the prompt's metadata.
     /// - Throws: `PromptError` if the file cannot be read or understood; it names the line.
-    package static func read(_ path: String) throws -> [String] {
+    package static func read(_ path: String) throws -> [Prompt] {
         let text = try contents(of: path)
-        let found: [String]
+        let found: [Prompt]
         switch URL(fileURLWithPath: path).pathExtension.lowercased() {
         case "csv", "tsv": found = try rows(text, file: path).map(\.prompt)
         case "jsonl", "ndjson": found = try jsonLines(text, file: path)
@@ -20,10 +24,10 @@ package enum PromptFile {
             switch String(text.lazy.filter { !$0.isWhitespace }.prefix(2)) {
             case "{\"": found = try jsonLines(text, file: path)
             case "[\"", "[{": found = try json(text, file: path)
-            default: found = lines(text)
+            default: found = lines(text).map { Prompt($0) }
             }
         }
-        return found.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }
+        return found.map(\.trimmed)
     }
 
     /// Returns the text of a file, without a byte order mark, which spreadsheets write.
@@ -53,23 +57,30 @@ package enum PromptFile {
         return lines
     }
 
-    /// Returns the column named "Prompts" or "prompt", in any case, of a table with a header line, and the one
-    /// named "Category", or "" where there is none. Blank lines are skipped.
+    /// Returns the prompts of a table with a header line, and the texts of the column named "Category", in any
+    /// case, or "" where there is none. Blank lines are skipped.
+    ///
+    /// The column named "Prompts" or "prompt", in any case, has the prompts. The others that have a name are their
+    /// metadata, texts without white space at either end.
     /// - Parameter file: its name, for messages; a name that ends in `.tsv` divides fields by tabs.
-    /// - Throws: `PromptError` if there is no column of prompts, or if a row has another number of fields than
-    ///   the header.
-    package static func rows(_ text: String, file: String) throws -> [(prompt: String, category: String)] {
+    /// - Throws: `PromptError` if there is no column of prompts, if two have one name, or if a row has another number
+    ///   of fields than the header.
+    package static func rows(_ text: String, file: String) throws -> [(prompt: Prompt, category: String)] {
         let isTSV = file.lowercased().hasSuffix(".tsv")
         var table = try (isTSV ? tabbed(text) : quoted(text, file: file)).filter { _, fields in
             fields.count > 1 || !fields[0].allSatisfy(\.isWhitespace)
         }
-        let header = table.isEmpty ? [] : table.removeFirst().fields
-        let names = header.map { $0.trimmingCharacters(in: .whitespaces).lowercased() }
+        let header = table.isEmpty ? [] : table.removeFirst().fields.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }
+        let names = header.map { $0.lowercased() }
         guard let column = names.firstIndex(where: ["prompt", "prompts"].contains) else {
             let found = header.map { "\"\($0)\"" }.joined(separator: ", ")
             throw PromptError("\(file) has no column named \"Prompts\" or \"prompt\"; its columns are \(found)")
         }
         let category = names.firstIndex(of: "category")
+        let others = header.indices.filter { $0 != column && !header[$0].isEmpty }
+        if let twice = Dictionary(grouping: others, by: { header[$0] }).first(where: { $0.value.count > 1 }) {
+            throw PromptError("\(file) has \(twice.value.count) columns named \"\(twice.key)\"; rename all but one of them")
+        }
         return try table.map { line, fields in
             guard fields.count == header.count else {
                 let counts = "\(fields.count) field\(fields.count == 1 ? "" : "s"), the header has \(header.count)"
@@ -77,7 +88,9 @@ package enum PromptFile {
                 let remedy = fields.count > header.count ? mark : "write empty fields too"
                 throw PromptError("\(file), line \(line): it has \(counts); \(remedy)")
             }
-            return (fields[column], category.map { fields[$0] } ?? "")
+            let values = others.map { (header[$0], fields[$0].trimmingCharacters(in: .whitespacesAndNewlines)) }
+            let metadata = try metadata(Dictionary(uniqueKeysWithValues: values), of: "\(file), line \(line)")
+            return (Prompt(fields[column], metadata: metadata), category.map { fields[$0] } ?? "")
         }
     }
 
@@ -134,64 +147,55 @@ package enum PromptFile {
         return rows
     }
 
-    /// Returns a list of strings, or the "prompt" of a list of objects.
+    /// Returns the prompts of a list of strings or of objects.
     /// - Throws: `PromptError` for other JSON, naming the first wrong entry.
-    package static func json(_ text: String, file: String) throws -> [String] {
-        let data = Data(text.utf8)
-        do {
-            return try JSONDecoder().decode([Entry].self, from: data).map(\.prompt)
-        } catch DecodingError.dataCorrupted(let context) where context.codingPath.isEmpty {
-            throw PromptError("\(file) is not valid JSON; it may be cut short")
-        } catch DecodingError.typeMismatch(_, let context) where context.codingPath.isEmpty {
+    private static func json(_ text: String, file: String) throws -> [Prompt] {
+        guard let value = value(text) else { throw PromptError("\(file) is not valid JSON; it may be cut short") }
+        guard let list = value as? [Any] else {
             throw PromptError("\(file) is JSON, but not a list; write a list of strings or of objects with \"prompt\"")
-        } catch {
-            let path = (error as? DecodingError)?.codingPath ?? []
-            let place = path.first?.intValue.map { "entry \($0 + 1)" } ?? "an entry"
-            throw PromptError("\(file): \(place) is neither a string nor an object with a string \"prompt\"")
+        }
+        return try zip(1..., list).map { number, value in
+            guard let prompt = try prompt(value, of: "\(file), entry \(number)") else {
+                throw PromptError("\(file): entry \(number) is neither a string nor an object with a string \"prompt\"")
+            }
+            return prompt
         }
     }
 
-    /// Returns a string, or the "prompt" of an object, of every line that is not blank.
-    private static func jsonLines(_ text: String, file: String) throws -> [String] {
+    /// Returns the prompt of every line that is not blank.
+    private static func jsonLines(_ text: String, file: String) throws -> [Prompt] {
         try zip(1..., lines(text)).filter { !$1.allSatisfy(\.isWhitespace) }.map { number, line in
-            guard let entry = entry(line) else {
+            guard let value = value(line), let prompt = try prompt(value, of: "\(file), line \(number)") else {
                 throw PromptError("\(file), line \(number): it is neither a JSON string nor a JSON object with a string \"prompt\"")
             }
-            return entry.prompt
+            return prompt
         }
     }
 
     private static func isJSONLines(_ text: String) -> Bool {
         let filled = lines(text).filter { !$0.allSatisfy(\.isWhitespace) }
-        return filled.count > 1 && entry(filled[0]) != nil
+        return filled.count > 1 && value(filled[0]).map { !($0 is [Any]) } == true
     }
 
-    private static func entry(_ line: String) -> Entry? { try? JSONDecoder().decode(Entry.self, from: Data(line.utf8)) }
-
-    private struct Entry: Decodable {
-        let prompt: String
-
-        private enum Key: String, CodingKey {
-            case prompt
-        }
-
-        init(from decoder: any Decoder) throws {
-            if let text = try? decoder.singleValueContainer().decode(String.self) {
-                prompt = text
-            } else {
-                prompt = try decoder.container(keyedBy: Key.self).decode(String.self, forKey: .prompt)
-            }
-        }
+    private static func value(_ json: String) -> Any? {
+        try? JSONSerialization.jsonObject(with: Data(json.utf8), options: .fragmentsAllowed)
     }
-}
 
-extension DecodingError {
-    fileprivate var codingPath: [any CodingKey] {
-        switch self {
-        case .typeMismatch(_, let context), .valueNotFound(_, let context), .keyNotFound(_, let context), .dataCorrupted(let context):
-            context.codingPath
-        @unknown default: []
+    /// Returns a string, or the "prompt" of an object with its other keys as metadata; nil for other values.
+    private static func prompt(_ value: Any, of place: String) throws -> Prompt? {
+        if let text = value as? String { return Prompt(text) }
+        guard var object = value as? [String: Any], let text = object.removeValue(forKey: "prompt") as? String else { return nil }
+        return Prompt(text, metadata: try metadata(object, of: place))
+    }
+
+    /// Writes metadata as JSON, sorted by key, so that an order of keys makes no other prompt.
+    private static func metadata(_ object: [String: Any], of place: String) throws -> String {
+        let data = try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys, .withoutEscapingSlashes])
+        guard data.count <= largestMetadata else {
+            let size = "\(data.count) bytes, of \(largestMetadata) at most"
+            throw PromptError("\(place): its metadata have \(size); put what is large into a file, and its path here")
         }
+        return String(decoding: data, as: UTF8.self)
     }
 }
 

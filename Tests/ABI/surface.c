@@ -55,3 +55,11 @@ int32_t dag_trainer_sample(
     (void)trainer, (void)prompts, (void)seeds, (void)count, (void)pictures; return 0;
 }
 int32_t dag_trainer_evaluate(dag_trainer *trainer, const char **json) { (void)trainer, (void)json; return 0; }
+
+// The scorer's.
+int32_t dag_scorer_create(const char *specification, dag_scorer **scorer) { (void)specification, (void)scorer; return 0; }
+int32_t dag_scorer_info(dag_scorer *scorer, const char **json) { (void)scorer, (void)json; return 0; }
+int32_t dag_scorer_score(dag_scorer *scorer, const dag_reward_batch *batch, float *rewards, float *scores) {
+    (void)scorer, (void)batch, (void)rewards, (void)scores; return 0;
+}
+int32_t dag_scorer_destroy(dag_scorer *scorer) { (void)scorer; return 0; }

@@ -369,6 +369,53 @@ import Testing
         #expect(session.fixture.pointee.released == 2)
     }
 
+    /// A reward without a trainer, in a process of its own and in this one.
+    @Test(arguments: ["", ",isolation=none"]) func scorers(isolation: String) throws {
+        var scorer: OpaquePointer?
+        let specification = "c:libc.so.6,weight=2,score=size_t strlen(const char *metadata)" + isolation
+        #expect(dag_scorer_create(specification, &scorer) == DAG_OK, "\(Self.lastError)")
+        var json: UnsafePointer<CChar>?
+        #expect(dag_scorer_info(scorer, &json) == DAG_OK)
+        #expect(String(cString: try #require(json)).contains(#""objectives":[{"direction":"maximize","name":"score"}]"#))
+        let metadata = ["{\"n\":1}", "{}"].map { (text: String) in dag_reward_text(data: UnsafePointer(strdup(text)), size: text.utf8.count)
+        }
+        defer { for text in metadata { free(UnsafeMutablePointer(mutating: text.data)) } }
+        // Rows and images are padded.
+        let pixels = [UInt8](repeating: 7, count: 100)
+        var (rewards, scores) = ([Float](repeating: 0, count: 2), [Float](repeating: 0, count: 2))
+        func score(_ change: (inout dag_reward_images, inout dag_reward_batch) -> Void = { _, _ in }) -> Int32 {
+            pixels.withUnsafeBytes { pixels in
+                metadata.withUnsafeBufferPointer { metadata in
+                    var batch = dag_reward_batch()
+                    batch.struct_size = UInt32(MemoryLayout<dag_reward_batch>.size)
+                    (batch.count, batch.metadata) = (2, metadata.baseAddress)
+                    var images = dag_reward_images(
+                        struct_size: UInt32(MemoryLayout<dag_reward_images>.size), format: Int32(DAG_REWARD_U8_NHWC),
+                        data: pixels.baseAddress, height: 3, width: 5, strides: (50, 16, 3, 1))
+                    change(&images, &batch)
+                    return withUnsafePointer(to: &images) { images in
+                        batch.images = images
+                        return dag_scorer_score(scorer, &batch, &rewards, &scores)
+                    }
+                }
+            }
+        }
+        #expect(score() == DAG_OK && rewards == [14, 4] && scores == [7, 2], "\(Self.lastError)")
+        #expect(score { $1.metadata = nil } == DAG_OK && scores == [2, 2])
+        #expect(score { images, _ in images.strides.3 = 2 } == DAG_INVALID && Self.lastError.contains("strides[3] 1"))
+        #expect(score { images, _ in images.height = 0 } == DAG_INVALID && Self.lastError.contains("2 images of 0 x 5"))
+        #expect(score { images, _ in images.data = nil } == DAG_INVALID && Self.lastError == "batch->images->data is NULL")
+        #expect(score { $1.prompts = $1.metadata } == DAG_OK && score { $1.struct_size = 0 } == DAG_INVALID)
+        let destroyed = scorer
+        #expect(dag_scorer_destroy(destroyed) == DAG_OK && dag_scorer_destroy(nil) == DAG_OK)
+        #expect(score() == DAG_INVALID && Self.lastError == "invalid scorer handle: already destroyed or never created")
+        scorer = nil
+        #expect(score() == DAG_INVALID && Self.lastError == "scorer is NULL")
+        for (text, part) in [("nothing", "no libnothing.so in"), ("c:libc.so.6,normalize=true,score=int rand()", "normalize=true takes")] {
+            #expect(dag_scorer_create(text, &scorer) == DAG_INVALID && scorer == nil && Self.lastError.contains(part), "\(Self.lastError)")
+        }
+    }
+
     /// Every function on a trainer that is NULL, destroyed or never made: a status and a line, and nothing
     /// else.
     @Test func wrongHandles() throws {

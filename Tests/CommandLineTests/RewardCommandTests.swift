@@ -177,6 +177,19 @@ import Testing
         #expect(try reward(["score", plugin("probe"), "--prompts", prompts, jpeg.path]).error.contains("has 3 prompts for 1 images"))
     }
 
+    /// Each image's reward gets its prompt's metadata, or else those of the flag.
+    @Test func metadataFollowsItsPrompt() throws {
+        let prompts = folder.appendingPathComponent("prompts.jsonl").path
+        try "{\"prompt\": \"a\", \"n\": [1, 2]}\n\"b\"\n".write(toFile: prompts, atomically: true, encoding: .utf8)
+        let images = ["words", "lines"].map { repository.path + "/Tests/Goldens/rewards/\($0).png" }
+        for (flags, expected) in [([], ["11", "2"]), (["--metadata", "{\"n\":1}"], ["11", "7"])] {
+            let length = "c:libc.so.6,score=size_t strlen(const char *metadata)"
+            let outcome = try reward(["score", length, "--prompts", prompts] + flags + images)
+            let cells = outcome.out.split(separator: "\n").dropFirst().map { $0.split(separator: " ").last.map(String.init) }
+            #expect(cells == expected, "\(outcome)")
+        }
+    }
+
     private static let whitePixel =
         "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAMCAgICAgMCAgIDAwMDBAYEBAQEBAgGBgUGCQgKCgkICQkKDA8MCgsOCwkJDRENDg8QEBEQCgwSExIQEw8QEBD/wAALCAABAAEBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAACf/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAIAQEAAD8AVN//2Q=="
 

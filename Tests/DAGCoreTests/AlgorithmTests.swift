@@ -84,7 +84,7 @@ import Testing
     @Test func promptStatisticsWaitForEnoughRewards() {
         var statistics = PromptStatistics()
         let epoch = (0..<20).map { Float($0 % 4) }
-        let prompts = (0..<20).map { $0 < 16 ? "often" : "rare" }
+        let prompts: [Prompt] = (0..<20).map { $0 < 16 ? "often" : "rare" }
         let advantages = statistics.advantages(epoch, prompts: prompts)
         // "often" has 16 rewards and is normalised by itself, "rare" by the epoch.
         let own = Moments(Array(epoch.prefix(16)))
@@ -101,7 +101,9 @@ import Testing
     @Test func promptStatisticsHoldAnEpoch() {
         var statistics = PromptStatistics()
         for (epoch, counts) in [[29, 35], [17, 47], [64, 0]].enumerated() {
-            let prompts = (0..<64).map { $0 % 2 == 0 && $0 / 2 < counts[1] || $0 / 2 >= counts[0] ? "b" : "a" }
+            // Of the same text, with other metadata.
+            let b = Prompt("a", metadata: "{\"n\":1}")
+            let prompts: [Prompt] = (0..<64).map { $0 % 2 == 0 && $0 / 2 < counts[1] || $0 / 2 >= counts[0] ? b : "a" }
             let scores = (0..<64).map { Float(prompts[$0] == "a" ? 10 : 0) + sin(Float($0 * (epoch + 3))) }
             let advantages = zip(prompts, statistics.advantages(scores, prompts: prompts))
             for prompt in Set(prompts) {

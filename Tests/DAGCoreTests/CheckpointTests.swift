@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import Tensors
 import TestSupport
 import Testing
@@ -55,9 +56,16 @@ import Testing
             try old.restore(ddpo)
             let output = OutputFolder(folder.appendingPathComponent("new").path)
             try output.prepare()
-            try Checkpoint(old.state, algorithm: ddpo, rewards: old.rewards, tensors: old.tensors, rollout: old.rollout).save(to: output)
+            let prompt = Prompt("a \"boot\"", metadata: #"{"text":"\u0000 \"ä\""}"#)
+            _ = ddpo.state.promptStatistics.advantages([1, 2], prompts: [prompt, "a NUL \0"])
+            var rollout = try #require(old.rollout)
+            rollout.prompts = [prompt]
+            try Checkpoint(
+                old.state, algorithm: ddpo, rewards: old.rewards, prompts: "one", tensors: old.tensors, rollout: rollout
+            ).save(to: output)
             let new = try Checkpoint(newestOf: output)
             #expect(new.state == old.state && new.rollout?.scores.objectives.map(\.name) == old.rollout?.scores.objectives.map(\.name))
+            #expect(new.rollout?.prompts == [prompt] && new.prompts == "one" && old.prompts == nil)
             let restored = DDPO(clipRange: 1, usesPromptStatistics: true)
             try new.restore(restored)
             #expect(restored.state.advantages == [0.5] && restored.state.promptStatistics == ddpo.state.promptStatistics)
@@ -71,8 +79,8 @@ import Testing
             let output = OutputFolder(folder.appendingPathComponent("new").path)
             try output.prepare()
             try Checkpoint(
-                old.state, algorithm: DDPO(clipRange: 1, usesPromptStatistics: true), rewards: old.rewards, tensors: old.tensors,
-                rollout: old.rollout
+                old.state, algorithm: DDPO(clipRange: 1, usesPromptStatistics: true), rewards: old.rewards, prompts: nil,
+                tensors: old.tensors, rollout: old.rollout
             ).save(to: output)
             let name = try #require(FileManager.default.contentsOfDirectory(atPath: output.checkpoints.path).first)
             let file = output.checkpoints.appendingPathComponent(name)

@@ -2,6 +2,7 @@ import AnalyticWorld
 import Foundation
 import Images
 import Rewards
+import Support
 import Tensors
 import TestSupport
 import Testing
@@ -59,7 +60,7 @@ import Testing
 
     /// Scores images of one grey pixel: the first objective is trained, all others are its modes.
     private func scored(
-        _ scores: [[Float]], objectives: [String] = ["score"], prompts: [String]? = nil, pixels: [UInt8]? = nil,
+        _ scores: [[Float]], objectives: [String] = ["score"], prompts: [Prompt]? = nil, pixels: [UInt8]? = nil,
         divergences: [Double]? = nil
     ) throws -> (images: ScoredImages, evaluator: RewardEvaluator) {
         let reward = CallbackReward(name: "table", objectives: objectives.map { RewardObjective($0) }) { batch in
@@ -102,12 +103,13 @@ import Testing
         expect(own.divergence(from: weighted), 2 - s / 2 + log(2) + 0.0625, hypot(1 - s / 2, 0.5))
     }
 
-    /// Each prompt counts the same, and has weights of its own.
+    /// Each prompt counts the same, and has weights of its own, as have those of other metadata.
     @Test func prompts() throws {
         let s = log(3.0)
+        let b = Prompt("a", metadata: "{\"n\":1}")
         let (images, evaluator) = try scored(
-            [[0], [1], [Float(s)], [1], [1]], prompts: ["a", "b", "a", "b", "b"], pixels: [0, 0, 255, 255, 0])
-        let weighted = WeightedImages(images, beta: 1, prompts: ["a", "b"], evaluator: evaluator, modes: nil)
+            [[0], [1], [Float(s)], [1], [1]], prompts: ["a", b, "a", b, b], pixels: [0, 0, 255, 255, 0])
+        let weighted = WeightedImages(images, beta: 1, prompts: ["a", b], evaluator: evaluator, modes: nil)
         expect(weighted.reward, (0.84375 * s + 1) / 2, 0.263671875 * s / 2)
         #expect(abs(weighted.effectiveImages - 4.6) < 1e-6 && abs(weighted.effectiveShare - 0.9) < 1e-6)
         // Squared differences of pairs: 1 in a; 1, 1 and 0 in b.
@@ -307,7 +309,7 @@ import Testing
             }
         }
         let seeds = (0..<2048).map { UInt64($0) }
-        let prompts = seeds.map { _ in "" }
+        let prompts: [Prompt] = seeds.map { _ in "" }
         let sampler = trainer.collector.sampler
         let found = try sampler.imagesAndDivergences(prompts, seeds: seeds) {}
         let rollout = try sampler.rollOut(
@@ -356,7 +358,7 @@ import Testing
 
     /// Sheets have the same prompts in the same places, and references have images in proportion to the weights.
     @Test func sheets() throws {
-        let prompts = (0..<12).map { $0 % 2 == 0 ? "a" : "b" }
+        let prompts: [Prompt] = (0..<12).map { $0 % 2 == 0 ? "a" : "b" }
         let scores = (0..<12).map { [Float($0 < 2 ? 1 : 0)] }
         let (images, evaluator) = try scored(scores, prompts: prompts, pixels: (0..<12).map { UInt8($0) })
         let report = try EvaluationReport(base: images, lora: images, betas: [1e6], evaluator: evaluator, modes: nil)

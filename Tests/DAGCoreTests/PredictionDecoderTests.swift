@@ -33,7 +33,7 @@ private func configuration(_ change: (inout TrainingConfiguration) -> Void = { _
         #expect(rollout.scores.final == expected.scores.final && rollout.images == expected.images)
         #expect(rollout.scores.objectives == expected.scores.objectives)
         let (model, sampler) = (small.trainer.model, small.trainer.collector.sampler)
-        let conditioning = try model.encode(rollout.prompts)
+        let conditioning = try model.encode(rollout.prompts.map(\.text))
         for step in rollout.scores.lookahead.indices {
             let count = rollout.count
             let x = rollout.states[step]

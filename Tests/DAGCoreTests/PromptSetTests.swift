@@ -35,13 +35,13 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         let set = try PromptSet.load(name)
         #expect(set.name == name)
         #expect(set.prompts.count == count)
-        #expect(set.prompts.first == first)
-        #expect(set.prompts.last == last)
+        #expect(set.prompts.first == Prompt(first))
+        #expect(set.prompts.last == Prompt(last))
     }
 
     @Test func everyBuiltInNameLoads() throws {
         for name in PromptSet.builtInNames {
-            #expect(try PromptSet.load(name).prompts.allSatisfy { !$0.isEmpty })
+            #expect(try PromptSet.load(name).prompts.allSatisfy { !$0.text.isEmpty })
         }
         // ImageNet has two classes of one name: the bird and the machine.
         #expect(try Set(PromptSet.load("imagenet").prompts).count == 999)
@@ -56,8 +56,13 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
             (1...4).map { "\"\(category), \($0)\",\(category)" }
         }
         try Data((["Prompts,Category"] + rows).joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: csv))
-        #expect(try PromptSet.load("drawbench:" + csv).prompts == ["Colors, 3", "Colors, 4", "Text, 3", "Text, 4"])
-        #expect(try PromptSet.load("drawbench-heldout:" + csv).prompts == ["Colors, 1", "Colors, 2", "Text, 1", "Text, 2"])
+        func prompts(_ numbers: ClosedRange<Int>) -> [Prompt] {
+            ["Colors", "Text"].flatMap { category in
+                numbers.map { Prompt("\(category), \($0)", metadata: "{\"Category\":\"\(category)\"}") }
+            }
+        }
+        #expect(try PromptSet.load("drawbench:" + csv).prompts == prompts(3...4))
+        #expect(try PromptSet.load("drawbench-heldout:" + csv).prompts == prompts(1...2))
         for style in ["photo", "paintings"] {
             let prompts = (1...12).map { "\(style) \($0)" }
             try JSONEncoder().encode(prompts).write(to: folder.url.appendingPathComponent("benchmark_\(style).json"))
@@ -79,8 +84,8 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         let folder = try TemporaryFolder()
         let csv = folder.url.appendingPathComponent("DrawBench Prompts.csv").path
         try Data("Prompts,Category\n a ,Text\n  ,Text\nb,Text\n c,Text\n".utf8).write(to: URL(fileURLWithPath: csv))
-        #expect(try PromptSet.load("drawbench-heldout:" + csv).prompts == ["a", "b"])
-        #expect(try PromptSet.load("drawbench:" + csv).prompts == ["c"])
+        #expect(try PromptSet.load("drawbench-heldout:" + csv).prompts.map(\.text) == ["a", "b"])
+        #expect(try PromptSet.load("drawbench:" + csv).prompts.map(\.text) == ["c"])
         for style in ["photo", "paintings"] {
             let prompts = [" ", ""] + (1...11).map { " \(style) \($0)\n" }
             try JSONEncoder().encode(prompts).write(to: folder.url.appendingPathComponent("benchmark_\(style).json"))
@@ -126,7 +131,7 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         let set = try load(rows.joined(separator: newline), as: "DrawBench Prompts.csv")
         #expect(set.name == "DrawBench Prompts")
         #expect(
-            set.prompts == [
+            set.prompts.map(\.text) == [
                 "A red colored car.", "A stack of 3 plates, blue, then green.", "A sign that says \"Hello, World\".", "Two lines:\nsecond.",
                 "Hovering cow abducting aliens.",
             ])
@@ -138,20 +143,20 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         ("\"id\",\"Prompts\"\n\"1\",\"a\"\n\"2\",\"b\"\n", "x.csv"), ("id\tprompt\n1\ta\n2\tb\n", "x.tsv"),
     ])
     func otherTables(content: String, name: String) throws {
-        #expect(try load(content, as: name).prompts == ["a", "b"])
+        #expect(try load(content, as: name).prompts.map(\.text) == ["a", "b"])
     }
 
     /// Fields of TSV hold quotation marks as they are.
     @Test func tabsAloneDivideTSV() throws {
         let rows = ["Prompt\tc", "a sign that says \"STOP\"\tx", "a 12\" ruler\ty", "\"hello\" on a wall\tz", "\"a\tz", "b\"\tz"]
-        let prompts = try load(rows.joined(separator: "\n"), as: "x.tsv").prompts
+        let prompts = try load(rows.joined(separator: "\n"), as: "x.tsv").prompts.map(\.text)
         #expect(prompts == ["a sign that says \"STOP\"", "a 12\" ruler", "\"hello\" on a wall", "\"a", "b\""])
     }
 
     /// Scalars that join the character before them hide no comma, and line breaks of Unicode divide no rows.
     @Test func tablesAreReadByScalars() throws {
         let table = "id,prompt\n1,\u{301}a\u{2028}b\u{85}c\n 2 , \"d, e\" \n"
-        #expect(try load(table, as: "x.csv").prompts == ["\u{301}a\u{2028}b\u{85}c", "d, e"])
+        #expect(try load(table, as: "x.csv").prompts.map(\.text) == ["\u{301}a\u{2028}b\u{85}c", "d, e"])
         #expect(try load("a\u{2028}b\nc\u{85}d\u{B}e", as: "x.txt").prompts == ["a\u{2028}b", "c\u{85}d\u{B}e"])
     }
 
@@ -160,7 +165,7 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         ("x.json", "{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}"), ("x.txt", " [\n\"a\", \"b\"]"), ("x", "[ {\"prompt\": \"a\"}, \"b\"]"),
     ])
     func jsonByItsContent(name: String, content: String) throws {
-        #expect(try load(content, as: name).prompts == ["a", "b"])
+        #expect(try load(content, as: name).prompts.map(\.text) == ["a", "b"])
     }
 
     @Test func textMayBeginWithBrackets() throws {
@@ -171,10 +176,43 @@ private func message(_ body: () throws -> PromptSet) throws -> String {
         #"["a", "b"]"#, #"[{"prompt": "a"}, {"prompt": "b", "seed": 1}]"#, #"["a", {"prompt": "b"}]"#, "\u{FEFF}[\"a\", \"\", \" b \"]",
     ])
     func json(content: String) throws {
-        #expect(try load(content, as: "x.json").prompts == ["a", "b"])
+        #expect(try load(content, as: "x.json").prompts.map(\.text) == ["a", "b"])
     }
 
+    /// Other keys and columns are for the reward, as they are; the order of keys makes no other prompt.
     @Test(arguments: [
+        (
+            "x.jsonl", #"{"text": "a", "n": {"b": [1, 2.5, null, true], "a": "ü/\u0000"}, "prompt": " p ", "id": 18446744073709551615}"#,
+            #"{"id":18446744073709551615,"n":{"a":"ü/\u0000","b":[1,2.5,null,true]},"text":"a"}"#
+        ),
+        ("x.json", #"["q", {"id": 1, "prompt": "p", "id": 2, "Prompts": "q"}]"#, #"{"id":2,"Prompts":"q"}"#),
+        ("x.json", #"[{"prompt": "p"}]"#, "{}"), ("x.jsonl", "\"p\"", "{}"), ("x.txt", "p", "{}"), ("x.csv", "prompt\np", "{}"),
+        ("x.csv", ",Text ,prompt,n\n0, \"say \"\"hi\"\"\" ,p,1\n", #"{"n":"1","Text":"say \"hi\""}"#),
+        ("x.tsv", "Prompts\tprompt\n p\tq", #"{"prompt":"q"}"#),
+    ])
+    func metadata(name: String, content: String, expected: String) throws {
+        let prompt = try #require(load(content, as: name).prompts.last)
+        #expect(prompt == Prompt("p", metadata: expected) && Prompt(rawValue: prompt.rawValue) == prompt)
+    }
+
+    @Test func metadataMakesADifferentPrompt() throws {
+        let prompts = try load(#"["a", {"prompt": "a", "x": 1, "y": 2}, {"y": 2, "x": 1, "prompt": "a"}]"#, as: "x.json").prompts
+        #expect(prompts[0] != prompts[1] && prompts[1] == prompts[2] && Set(prompts).count == 2)
+        let sets = try ["1", "2"].map { try load("prompt,n\na,\($0)", as: "x.csv") }
+        #expect(sets[0].fingerprint != sets[1].fingerprint)
+    }
+
+    @Test(arguments: ["", "a NUL \0", "{}"]) func textsWithoutMetadataAreReadBack(text: String) {
+        let prompt = Prompt(text)
+        #expect(Prompt(rawValue: prompt.rawValue) == prompt && (text.contains("\0") || prompt.rawValue == text))
+    }
+
+    private static let large = "{\"prompt\": \"a\", \"x\": \"\(String(repeating: "x", count: 65536))\"}"
+
+    @Test(arguments: [
+        ("x.jsonl", "\"a\"\n\(large)", "line 2: its metadata have 65544 bytes, of 65536"),
+        ("x.json", "[\(large)]", "entry 1: its metadata"),
+        ("x.csv", "n,prompt,n \n1,a,2", "has 2 columns named \"n\"; rename all but one"),
         ("x.txt", "", "holds no prompt"), ("x.txt", " \n\n", "holds no prompt"), ("x.csv", "Prompts,Category\n", "holds no prompt"),
         ("x.json", "[]", "holds no prompt"), ("x.csv", "", "columns are"),
         ("x.csv", "Text,Category\na,b\n", "no column named \"Prompts\" or \"prompt\"; its columns are \"Text\", \"Category\""),

@@ -1,5 +1,6 @@
 import AnalyticWorld
 import Foundation
+import Support
 import Tensors
 import TestSupport
 import Testing
@@ -38,9 +39,10 @@ import Testing
     }
 
     @Test func weights() throws {
-        // Prompt a: exp(2 s - l) = 1, 3; exp(-l) = 1, 1/3. Prompt b: one image, whose weights are one whatever they are.
+        // Prompt a: exp(2 s - l) = 1, 3; exp(-l) = 1, 1/3. Other metadata: one image, whose weights are one whatever they are.
         let (two, three) = (Float(0.5) * log(9), Float(log(3.0)))
-        let weights = Replay.Weights(scores: [0, two, 1e4], logRatios: [0, three, -50], prompts: ["a", "a", "b"], beta: 2)
+        let other = Prompt("a", metadata: "{\"n\":1}")
+        let weights = Replay.Weights(scores: [0, two, 1e4], logRatios: [0, three, -50], prompts: ["a", "a", other], beta: 2)
         for (found, expected) in zip(weights.target + weights.pretrained, [0.5, 1.5, 1, 1.5, 0.5, 1]) {
             #expect(abs(found - expected) < 1e-6)
         }

@@ -69,7 +69,7 @@ func learner(_ configuration: TrainingConfiguration) throws -> Learner {
 /// The scored trajectories of a trainer's epoch under way.
 func scoredEpoch(_ trainer: Trainer) throws -> ScoredEpoch {
     let rollout = try #require(trainer.rollout)
-    return ScoredEpoch(index: trainer.state.epoch, rollout: rollout, conditioning: try trainer.model.encode(rollout.prompts))
+    return ScoredEpoch(index: trainer.state.epoch, rollout: rollout, conditioning: try trainer.model.encode(rollout.prompts.map(\.text)))
 }
 
 extension Learner {

@@ -221,12 +221,20 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
     private static func trainer(_ it: Case, _ team: Team, _ output: OutputFolder) throws -> Trainer {
         let configuration = configuration(it.change)
         let failing = it.failing
+        // What metadata makes of a score.
+        let factors: [String: Float] = ["{\"factor\":1}": 1, "{\"factor\":1.25}": 1.25]
         let reward = CallbackReward(name: "picky") { batch in
-            (0..<batch.count).map { batch.sampleIDs[$0] == failing ? .nan : brightness(batch, $0) }
+            (0..<batch.count).map { k in
+                guard let factor = factors[batch.prompts[k].metadata], batch.sampleIDs[k] != failing else { return .nan }
+                return factor * brightness(batch, k)
+            }
         }
+        let all = try PromptSet.load(configuration.prompts)
+        let prompts = all.prompts.enumerated().map { Prompt($1.text, metadata: factors.keys.sorted()[$0 % 2]) }
         return try Trainer(
             configuration, model: DiffusionPipeline(folder: configuration.model, dtype: .float32, device: .cpu),
-            evaluator: RewardEvaluator([(it.reward, reward)]), prompts: PromptSet.load(configuration.prompts), output: output, team: team)
+            evaluator: RewardEvaluator([(it.reward, reward)]), prompts: PromptSet(name: all.name, prompts: prompts), output: output,
+            team: team)
     }
 
     /// What a run has written, but for times.

@@ -119,7 +119,7 @@ import Testing
         let folder = try TemporaryFolder()
         nonisolated(unsafe) var asked: [String] = []
         let reward = CallbackReward(name: "listens") { batch in
-            asked += batch.prompts
+            asked += batch.prompts.map(\.text)
             return Array(repeating: 0, count: batch.count)
         }
         let prompts = folder.url.appendingPathComponent("held-out.txt")
@@ -134,6 +134,62 @@ import Testing
         let trainer = try run.prepare(rewards: [(RewardSpecification(library: "listens"), reward)])
         _ = try trainer.evaluate()
         #expect(asked == ["a red bag", "a blue boot", "a red bag"])
+    }
+
+    /// A reward gets the metadata of each image's prompt: in the self-checks, of final images, of predictions, in
+    /// evaluations, and in an epoch that is gone on with. Prompts that have changed since are refused.
+    @Test func metadataArrives() throws {
+        let folder = try TemporaryFolder()
+        let file = folder.url.appendingPathComponent("signs.jsonl")
+        let rows = [#"{"prompt": "a boot", "side": "left"}"#, #"{"n": {"z": [2.5, null]}, "prompt": "a boot", "side": "ä"}"#]
+        try Data(rows.joined(separator: "\n").utf8).write(to: file)
+        let expected = [#"{"side":"left"}"#, #"{"n":{"z":[2.5,null]},"side":"ä"}"#].map { Prompt("a boot", metadata: $0) }
+        nonisolated(unsafe) var heard: [(id: UInt64, prompt: Prompt)] = []
+        let reward = CallbackReward(name: "listens") { batch in
+            heard += zip(batch.sampleIDs, batch.prompts).map { ($0, $1) }
+            return brightness(batch)
+        }
+        func checkHeard(_ what: String, samples: ScoredSamples? = nil) {
+            #expect(Set(heard.map(\.prompt)) == Set(expected), "\(what)")
+            if let samples {
+                let prompts = Dictionary(uniqueKeysWithValues: zip(samples.ids, samples.prompts))
+                #expect(heard.allSatisfy { prompts[$0.id] == $0.prompt }, "\(what)")
+            }
+            heard = []
+        }
+        let output = OutputFolder(folder.url.appendingPathComponent("run").path)
+        let rewards: [(RewardSpecification, any Reward)] = [(RewardSpecification(library: "listens"), reward)]
+        do {
+            var run = try TrainingRun(
+                smallConfiguration {
+                    ($0.rewardPlugin, $0.prompts, $0.forwardLooking) = ([], file.path, .current)
+                    ($0.evaluationSamples, $0.epochs, $0.sampleBatchSize, $0.steps, $0.trainBatchSize) = (2, 1, 16, 2, 8)
+                },
+                output: output)
+            let trainer = try run.prepare(rewards: rewards)
+            try trainer.begin()
+            checkHeard("the self-checks")
+            _ = try trainer.evaluate()
+            #expect(heard.map(\.prompt) == expected)
+            heard = []
+            try trainer.rollOut()
+            try trainer.score()
+            checkHeard("final images", samples: trainer.samples)
+            try trainer.update()
+            checkHeard("predictions", samples: trainer.samples)
+            try trainer.save()
+        }
+        do {
+            var run = try TrainingRun(continuing: output)
+            let trainer = try run.prepare(rewards: rewards)
+            try trainer.update()
+            checkHeard("predictions of a resumed epoch", samples: trainer.samples)
+        }
+        try Data(rows[0].utf8).write(to: file)
+        var run = try TrainingRun(continuing: output)
+        let error = #expect(throws: OutputError.self) { try run.prepare(rewards: rewards) }
+        let text = error.map { ErrorReport.line(for: $0, .flag) } ?? ""
+        #expect(text.contains("trained with other prompts or metadata: 2 of checksum") && text.contains(" then, 1 of"), "\(text)")
     }
 
     /// With the weights of the rollout, taking the rewards of predicted data early or late is the same.

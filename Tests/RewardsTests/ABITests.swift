@@ -1,5 +1,6 @@
 import CDAGCore
 import Foundation
+import Support
 import TestSupport
 import Testing
 
@@ -233,9 +234,9 @@ import Testing
         #expect(reward.fingerprint == "first_release 1.0.0 factor=0.5 unit=none factor 0.5")
         let pictures = (1...3).map { n in RewardFixture.picture(height: 2, width: 5) { y, x, channel in n * (y * 15 + x * 3 + channel) } }
         let images = try ImageBatch(pixels: Array(pictures.joined()), count: 3, height: 2, width: 5)
-        func batch(_ prompts: [String]) throws -> RewardBatch {
-            try RewardBatch(
-                images: images, prompts: prompts, sampleIDs: [7, 8, 9], seeds: [70, 80, 90], metadata: ["{}", "{\"a\":1}", "{}"])
+        func batch(_ texts: [String]) throws -> RewardBatch {
+            let prompts = zip(texts, ["{}", "{\"a\":1}", "{}"]).map { Prompt($0, metadata: $1) }
+            return try RewardBatch(images: images, prompts: prompts, sampleIDs: [7, 8, 9], seeds: [70, 80, 90])
         }
         let scores = try reward.score(batch(["", "ä", "a boot"])).values
         #expect(

@@ -113,6 +113,15 @@ import Testing
         #expect(isUnchanged)
     }
 
+    /// Metadata arrives as it was written, in a worker and in the process.
+    @Test(arguments: ["", ",isolation=none"]) func metadataArrives(isolation: String) throws {
+        let specification = try RewardSpecification("c:libc.so.6,score=size_t strlen(const char *metadata)" + isolation)
+        let evaluator = try RewardEvaluator([(specification, specification.load(opener: openLibrary))])
+        let long = #"{"n":"\#(String(repeating: "x", count: 60_000))"}"#
+        let prompts = ["", Prompt("a", metadata: #"{"ä":"\u0000"}"#), Prompt("a", metadata: long)]
+        #expect(try evaluator.score(RewardFixture.batch(count: 3, prompts: prompts)).reward == [2, 15, 60_008])
+    }
+
     /// Memory is clean again for the next image.
     @Test func picturesDoNotShareWhatIsWritten() throws {
         let batch = try RewardFixture.batch(count: 3)

@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import TestSupport
 import Testing
 
@@ -65,7 +66,7 @@ import Testing
                 let value: Int = x * x * 7 + y * 31 + x * y * (c + 1) + c * 85
                 return value / 3 % 256
             }
-            let scores = try reward.score(RewardFixture.batch([pixels], height: size[0], width: size[1], prompts: [prompt]))
+            let scores = try reward.score(RewardFixture.batch([pixels], height: size[0], width: size[1], prompts: [Prompt(prompt)]))
             #expect(scores.failures.isEmpty)
             return scores.values[0]
         }

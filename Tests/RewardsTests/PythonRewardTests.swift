@@ -14,17 +14,17 @@ import Testing
         return try RewardEvaluator(plugins: ["\(file),python=\(python)" + (settings.isEmpty ? "" : ",\(settings)")])
     }
 
-    private func score(_ source: String, _ settings: String = "", prompts: [String]? = nil) throws -> RewardReport {
+    private func score(_ source: String, _ settings: String = "", prompts: [Prompt]? = nil) throws -> RewardReport {
         try withFolder { try evaluator(source, settings, in: $0).score(RewardFixture.batch(count: 3, prompts: prompts)) }
     }
 
     @Test func aFunctionIsAReward() throws {
         let source = """
             def score(images, prompts, metadata):
-                assert images.shape == (3, 4, 4, 3) and images.dtype == "uint8" and metadata == [{}, {}, {}]
+                assert images.shape == (3, 4, 4, 3) and images.dtype == "uint8" and metadata == [{}, {"n": [1, None]}, {}]
                 return images.mean(axis=(1, 2, 3)) + [len(prompt) for prompt in prompts]
             """
-        #expect(try score(source, prompts: ["", "ä", "a\0b"]).reward == [0, 2, 5])
+        #expect(try score(source, prompts: ["", Prompt("ä", metadata: #"{"n":[1,null]}"#), "a\0b"]).reward == [0, 2, 5])
     }
 
     /// Images in a cycle are garbage, and copies are the reward's own.

@@ -32,14 +32,14 @@ enum RewardFixture {
     }
 
     /// Samples of the given pictures; ids start at 1, prompts are empty if there are none.
-    static func batch(_ pictures: [[UInt8]], height: Int, width: Int, prompts: [String]? = nil) throws -> RewardBatch {
+    static func batch(_ pictures: [[UInt8]], height: Int, width: Int, prompts: [Prompt]? = nil) throws -> RewardBatch {
         let images = try ImageBatch(pixels: Array(pictures.joined()), count: pictures.count, height: height, width: width)
         let ids = pictures.indices.map { UInt64($0 + 1) }
         return try RewardBatch(images: images, prompts: prompts ?? pictures.map { _ in "" }, sampleIDs: ids, seeds: ids)
     }
 
     /// Picture n is 4 x 4 pixels of value n.
-    static func batch(count: Int, prompts: [String]? = nil) throws -> RewardBatch {
+    static func batch(count: Int, prompts: [Prompt]? = nil) throws -> RewardBatch {
         try batch((0..<count).map { n in picture(height: 4, width: 4) { _, _, _ in n } }, height: 4, width: 4, prompts: prompts)
     }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import TestSupport
 import Testing
 
@@ -30,7 +31,7 @@ import Testing
 
     @Test func splitsIntoTheLargestBatchAndKeepsOrder() throws {
         let reward = try RewardPlugin(RewardFixture.library("probe"))
-        let prompts = ["", "a", "ä", "a red boot", "", "\u{1F45F}", "a\0b"]
+        let prompts: [Prompt] = ["", "a", "ä", "a red boot", "", "\u{1F45F}", "a\0b"]
         let scores = try reward.score(RewardFixture.batch(count: 7, prompts: prompts)).values
         func column(_ objective: Int) -> [Float] { (0..<7).map { scores[$0 * 4 + objective] } }
         #expect(column(0) == [0, 1, 2, 3, 4, 5, 6])

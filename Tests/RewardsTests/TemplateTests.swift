@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import TestSupport
 import Testing
 
@@ -216,7 +217,7 @@ private enum Template {
 
     private static func batch(prompt: String = "") throws -> RewardBatch {
         try RewardFixture.batch(
-            pictures.map { $0.values.map { UInt8($0) } }, height: 9, width: 12, prompts: pictures.map { _ in prompt })
+            pictures.map { $0.values.map { UInt8($0) } }, height: 9, width: 12, prompts: pictures.map { _ in Prompt(prompt) })
     }
 
     /// The reward's scores are those of `score` to within 1e-5 of the larger of 1 and the score, and it

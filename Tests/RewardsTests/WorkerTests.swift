@@ -190,7 +190,7 @@ import Testing
     @Test func largePicturesAndTextsArrive() throws {
         let path = try withFolder { folder in
             let evaluator = try RewardEvaluator(plugins: [plugin("probe", in: folder) + ",objective=prompt_bytes"])
-            let prompts = [String(repeating: "ä", count: 400_000), "", "a\0b"]
+            let prompts = [Prompt(String(repeating: "ä", count: 400_000)), "", "a\0b"]
             let report = try evaluator.score(RewardFixture.batch(count: 3, prompts: prompts))
             #expect(report.reward == [800_000, 0, 3])
             let large = try RewardFixture.batch(

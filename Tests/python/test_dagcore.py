@@ -2,6 +2,7 @@
 
     scripts/install.sh /tmp/prefix && DAG_BIN=.build/release DAG_PREFIX=/tmp/prefix pytest Tests/python/test_dagcore.py
 """
+import concurrent.futures
 import ctypes
 import gc
 import json
@@ -20,6 +21,7 @@ import dagcore
 import numpy
 import pytest
 from dagcore import _library
+from PIL import Image
 from redness import redness
 
 HERE = Path(__file__).resolve().parent
@@ -479,10 +481,71 @@ def test_the_examples_run(tmp_path):
     said = run(
         sys.executable, ROOT / "examples/embed-python/train.py", tmp_path / "out-python", "--epochs", 1, PYTHONPATH=str(ROOT / "python"))
     assert "epoch 0: reward " in said and (tmp_path / "out-python/pytorch_lora_weights.safetensors").exists()
+    said = run(
+        sys.executable, ROOT / "examples/embed-python/rewards.py", "libwarmth.so", ROOT / "models/tiny-sd/samples.png",
+        PYTHONPATH=str(ROOT / "python"))
+    assert len({line.split("[")[1].split("]")[0] for line in said.splitlines()}) == 1, said
     notebook = json.loads((ROOT / "examples/embed-python/blueness.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert all(cell["execution_count"] for cell in cells), "the notebook is committed as it was run"
     assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"]) == 2
+
+
+@pytest.mark.parametrize("isolation", ["", ",isolation=none"])
+def test_a_reward_without_a_trainer(isolation):
+    images = numpy.arange(4 * 8 * 6 * 3, dtype=numpy.uint8).reshape(4, 8, 6, 3)
+    with dagcore.load_reward("libjpeg_compressibility.so" + isolation) as reward:
+        assert reward.name == "jpeg_compressibility" and reward.objectives == {"compressibility": "maximize", "incompressibility": "maximize"}
+        scores = reward.scores(images)
+        assert reward(images) == scores["compressibility"] and scores["incompressibility"] == [-s for s in scores["compressibility"]]
+        # In other forms, and of several sizes.
+        assert reward([Image.fromarray(image) for image in images]) == scores["compressibility"]
+        assert reward([images[0], images[1][:4], images[2]])[::2] == scores["compressibility"][:3:2]
+        assert reward(images[:0]) == [] and reward(images[::2, ::-1, ::-1])[0] == reward(images[0][None, ::-1, ::-1])[0]
+
+
+def test_what_a_reward_is_told(tmp_path):
+    file = tmp_path / "told.py"
+    file.write_text(
+        "OBJECTIVES = {'length': 'minimize', 'n': 'maximize'}\n"
+        "def score(images, prompts, metadata):\n"
+        "    return {'length': [len(p) for p in prompts], 'n': [m.get('n', None) for m in metadata]}\n"
+    )
+    told = f"{file},python={sys.executable},on_failure=drop,weight=2"
+    images = numpy.zeros((2, 4, 4, 3), numpy.uint8)
+    with dagcore.load_reward(told) as reward:
+        assert reward.objectives == {"length": "minimize", "n": "maximize"}
+        assert reward(images, ["ä", "four"], [{"n": 1}, {"n": numpy.float32(2.5)}]) == [-2, -8]
+        # No score of one objective is none of the image.
+        lost = reward.scores(images, metadata=[{"n": 3}, {}])
+        assert lost["n"][0] == 3 and numpy.isnan([lost["n"][1], lost["length"][1], reward(images, metadata=[{"n": 3}, {}])[1]]).all()
+        for error, message, arguments in [
+            (ValueError, "1 prompts came with 2 images", (images, ["a"])),
+            (TypeError, r"prompts\[1\] is text, not int", (images, ["a", 1])),
+            (TypeError, "prompts is a sequence, not str", (images, "ab")),
+            (TypeError, r"metadata\[0\] is a mapping, not str", (images, None, ["{}", "{}"])),
+            (ValueError, r"metadata\[0\]: Out of range", (images, None, [{"a": float("nan")}, {}])),
+            (ValueError, r"images\[0\] is uint8 \[height, width, 3\] .* not float64 \[4, 4, 3\]", (images / 255,)),
+            (ValueError, r"images\[0\] is .* not uint8 \[4, 3\]", (images[0],)),
+        ]:
+            with pytest.raises(error, match=message):
+                reward(*arguments)
+    reward.close()
+    with pytest.raises(dagcore.InvalidError, match="scorer is NULL"):
+        reward(images)
+    with dagcore.load_reward(told.replace("drop", "fail")) as reward, pytest.raises(dagcore.DagError, match="sample 1"):
+        reward([images[0][:2], images[0]], metadata=[{"n": 1}, {}])
+    for specification, message in [("libmissing.so", "no libmissing.so in"), (told + ",normalize=true", "takes the statistics of a training")]:
+        with pytest.raises(dagcore.InvalidError, match=message):
+            dagcore.load_reward(specification)
+    with pytest.raises(TypeError):
+        dagcore.load_reward(3)
+
+
+def test_rewards_of_several_threads_wait_for_each_other():
+    images = numpy.zeros((2, 4, 4, 3), numpy.uint8)
+    with dagcore.load_reward("libwarmth.so") as reward, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(reward, [images] * 8)) == [reward(images)] * 8
 
 
 def test_making_and_destroying_leaves_no_memory(tmp_path):

@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 from ._errors import BusyError, Cancelled, DagError, InvalidError, OrderError
 from ._library import default_config, library_path, torch_version, version
 from ._rewards import Reward
+from ._scorer import LoadedReward, load_reward
 from ._trainer import Epoch, Samples, Status, Trainer
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "DagError",
     "Epoch",
     "InvalidError",
+    "LoadedReward",
     "OrderError",
     "Reward",
     "Samples",
@@ -33,6 +35,7 @@ __all__ = [
     "Trainer",
     "default_config",
     "library_path",
+    "load_reward",
     "torch_version",
     "version",
 ]

@@ -60,6 +60,16 @@ def items(value: Any, name: str) -> list[Any]:
     return list(value)
 
 
+def json_object(value: Any, name: str) -> bytes:
+    """A mapping as JSON."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is a mapping, not {type(value).__name__}")
+    try:
+        return json.dumps(dict(value), default=_plain, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
 def settings(config: Any, changes: Mapping[str, Any]) -> bytes:
     """Settings as JSON; those of `changes` win."""
     if config is not None and not isinstance(config, Mapping):

@@ -179,6 +179,13 @@ _TRAINER = {
     "evaluate": [c_void_p, POINTER(c_char_p)],
 }
 
+_SCORER = {
+    "create": [c_char_p, POINTER(c_void_p)],
+    "info": [c_void_p, POINTER(c_char_p)],
+    "score": [c_void_p, POINTER(Batch), POINTER(c_float), POINTER(c_float)],
+    "destroy": [c_void_p],
+}
+
 
 def _candidates() -> list[str]:
     """Places to try: DAGCORE_LIBRARY alone if it is set, else the wheel's, the loader's, the installed and the built one."""
@@ -218,9 +225,10 @@ def _opened(path: str) -> Any:
             raise OSError(f"{path}: speaks version {library.dag_api_version()} of the API, this package {API_VERSION}: install a newer one")
         for name in ("dag_version", "dag_torch_version", "dag_last_error", "dag_default_config"):
             getattr(library, name).restype = c_char_p
-        for name, parameters in _TRAINER.items():
-            function = getattr(library, f"dag_trainer_{name}")
-            function.restype, function.argtypes = c_int32, parameters
+        for kind, functions in (("trainer", _TRAINER), ("scorer", _SCORER)):
+            for name, parameters in functions.items():
+                function = getattr(library, f"dag_{kind}_{name}")
+                function.restype, function.argtypes = c_int32, parameters
     except AttributeError as error:  # which names the file
         raise OSError(str(error)) from None
     return library

@@ -1,3 +1,4 @@
+import Support
 import Tensors
 
 /// The algorithms by the names of the command line.
@@ -87,7 +88,7 @@ protocol Algorithm: AnyObject {
     ///   - scores: of the final images [N]; NaN for a dropped trajectory.
     ///   - prompts: [N].
     /// - Returns: a line of warning, which is shown once a run.
-    func prepareEpoch(scores: [Float], prompts: [String]) -> String?
+    func prepareEpoch(scores: [Float], prompts: [Prompt]) -> String?
 }
 
 /// An algorithm that learns from transitions: `prepareStep` is called once a step, `loss` for every pass.
@@ -99,7 +100,7 @@ protocol TransitionAlgorithm: Algorithm {
     ///   - forEachPass: calls its argument with all transitions of this rank's trajectories, pass by pass,
     ///     without gradients.
     /// - Throws: errors of `forEachPass`.
-    func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws
+    func prepareStep(prompts: [Int: Prompt], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws
 
     /// Computes the losses of transitions.
     /// - Throws: `TensorError`.
@@ -107,7 +108,7 @@ protocol TransitionAlgorithm: Algorithm {
 }
 
 extension Algorithm {
-    func prepareEpoch(scores: [Float], prompts: [String]) -> String? { nil }
+    func prepareEpoch(scores: [Float], prompts: [Prompt]) -> String? { nil }
     var tensors: [String: Tensor] {
         get { [:] }
         set {}
@@ -115,7 +116,7 @@ extension Algorithm {
 }
 
 extension TransitionAlgorithm {
-    func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {}
+    func prepareStep(prompts: [Int: Prompt], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {}
 }
 
 /// The state of algorithms that keep none.

@@ -20,7 +20,7 @@ final class DDPO: TransitionAlgorithm {
         self.usesPromptStatistics = usesPromptStatistics
     }
 
-    func prepareEpoch(scores: [Float], prompts: [String]) -> String? {
+    func prepareEpoch(scores: [Float], prompts: [Prompt]) -> String? {
         guard usesPromptStatistics else {
             state.advantages = PromptStatistics.epochAdvantages(scores)
             return nil
@@ -42,12 +42,12 @@ final class DDPO: TransitionAlgorithm {
 struct PromptStatistics: Codable, Equatable {
     /// Scores that a prompt needs, and those that are kept of it if an epoch has fewer.
     private static let enough = 16
-    private var rewards: [String: [Float]] = [:]
+    private var rewards: [Prompt: [Float]] = [:]
 
     /// Adds an epoch's scores and normalises them by each prompt's own mean and deviation, or by the epoch's
     /// where a prompt has too few. A dropped trajectory, whose score is NaN, counts in neither and gets 0.
-    mutating func advantages(_ epoch: [Float], prompts: [String]) -> [Float] {
-        var new: [String: [Float]] = [:]
+    mutating func advantages(_ epoch: [Float], prompts: [Prompt]) -> [Float] {
+        var new: [Prompt: [Float]] = [:]
         for (prompt, score) in zip(prompts, epoch) where !score.isNaN { new[prompt, default: []].append(score) }
         for (prompt, scores) in new {
             rewards[prompt] = (rewards[prompt, default: []] + scores).suffix(max(Self.enough, scores.count))
@@ -58,7 +58,7 @@ struct PromptStatistics: Codable, Equatable {
     }
 
     /// Describes how many prompts of an epoch have too few scores so far; nil: none.
-    func shortage(_ prompts: [String]) -> String? {
+    func shortage(_ prompts: [Prompt]) -> String? {
         let all = Set(prompts)
         let short = all.count { rewards[$0, default: []].count < Self.enough }
         guard short > 0 else { return nil }

@@ -29,7 +29,7 @@ final class DetailedBalanceKL: TransitionAlgorithm {
         surrogate = ClippedSurrogate(clipRange: clipRange)
     }
 
-    func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {
+    func prepareStep(prompts: [Int: Prompt], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {
         try balances?.prepare(flow, forEachPass)
     }
 

@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import Tensors
 
 /// DAG-Replay: learns the anchored target from the run's finished images, through the backward kernel.
@@ -21,7 +22,7 @@ import Tensors
 final class Replay: Algorithm {
     /// The images of the buffer but for their data, oldest first, [n] each.
     struct State: Codable {
-        var prompts: [String] = []
+        var prompts: [Prompt] = []
         var scores: [Float] = []
         /// log P(tau) - log P_base(tau), sums over transitions and dimensions, nats.
         var logRatios: [Float] = []
@@ -49,7 +50,7 @@ final class Replay: Algorithm {
     ///   - ends: float32 [n, C, H, W].
     ///   - scores: [n]; images with NaN are left out.
     ///   - logRatios: [n].
-    func keep(_ ends: Tensor, scores: [Float], logRatios: [Float], prompts: [String]) {
+    func keep(_ ends: Tensor, scores: [Float], logRatios: [Float], prompts: [Prompt]) {
         let new = scores.indices.filter { !scores[$0].isNaN }
         let fresh = ends.to(.cpu).rows(new)
         let all = self.ends.map { Tensor.cat([$0, fresh], 0) } ?? fresh
@@ -69,7 +70,7 @@ final class Replay: Algorithm {
         let pretrained: [Double]
 
         /// Computes the weights of images of the same or of several prompts.
-        init(scores: [Float], logRatios: [Float], prompts: [String], beta: Double) {
+        init(scores: [Float], logRatios: [Float], prompts: [Prompt], beta: Double) {
             let sizes = prompts.reduce(into: [:]) { $0[$1, default: 0.0] += 1 }
             func normalized(_ logWeights: [Double]) -> [Double] {
                 zip(ImportanceWeights.perGroup(logWeights: logWeights, groups: prompts), prompts).map { $0 * sizes[$1]! }
@@ -113,11 +114,11 @@ final class Replay: Algorithm {
     /// - Throws: errors of `DiffusionModel.encode`.
     func images(_ places: [Int], of model: any DiffusionModel) throws -> (ends: Tensor, conditioning: Conditioning?) {
         if text == nil {
-            let prompts = Array(Set(state.prompts)).sorted()
-            text = (try model.encode(prompts), Dictionary(uniqueKeysWithValues: zip(prompts, 0...)))
+            let texts = Set(state.prompts.map(\.text)).sorted()
+            text = (try model.encode(texts), Dictionary(uniqueKeysWithValues: zip(texts, 0...)))
             model.releaseTextEncoder()
         }
-        let rows = places.map { text!.places[state.prompts[$0]]! }
+        let rows = places.map { text!.places[state.prompts[$0].text]! }
         return (ends!.rows(places).to(model.device), text!.conditioning?.rows(rows))
     }
 

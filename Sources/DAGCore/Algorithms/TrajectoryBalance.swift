@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import Tensors
 
 /// Trajectory balance (Malkin et al. 2022), sub-trajectory balance (Madan et al. 2023) and detailed balance
@@ -14,7 +15,7 @@ final class TrajectoryBalance: TransitionAlgorithm {
         balances = StretchBalances(flowStates, lambda: lambda)
     }
 
-    func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {
+    func prepareStep(prompts: [Int: Prompt], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {
         try balances.prepare(flow, forEachPass)
     }
 

@@ -1,3 +1,4 @@
+import Support
 import Tensors
 
 /// Trajectory balance without a flow network (VarGrad: Richter et al. 2020; Zhang et al. 2023): what the flow
@@ -20,7 +21,7 @@ final class VarGrad: TransitionAlgorithm {
         balances = StretchBalances(flowStates, lambda: 0)
     }
 
-    func prepareStep(prompts: [Int: String], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {
+    func prepareStep(prompts: [Int: Prompt], forEachPass: ((Transitions) throws -> Void) throws -> Void) throws {
         try balances.prepare(nil, forEachPass) { own in
             let sums = try team.exchange("balances", own).reduce(into: [:]) { all, part in all.merge(part) { first, _ in first } }
             var differences = own

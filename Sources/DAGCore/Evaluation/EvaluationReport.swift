@@ -79,8 +79,8 @@ package struct EvaluationReport {
 
     /// Finds the prompts with two images or more that have a score, by every sampler.
     /// - Returns: the prompts in order, and lines about images without scores.
-    private static func countedPrompts(_ samplers: [ScoredImages]) throws -> (prompts: [String], gaps: [String]) {
-        var seen: Set<String> = []
+    private static func countedPrompts(_ samplers: [ScoredImages]) throws -> (prompts: [Prompt], gaps: [String]) {
+        var seen: Set<Prompt> = []
         let all = samplers[0].prompts.filter { seen.insert($0).inserted }
         var counted = all
         var gaps: [String] = []

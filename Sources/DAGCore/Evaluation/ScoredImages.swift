@@ -6,8 +6,8 @@ import Support
 package struct ScoredImages: Sendable {
     /// N images.
     package let images: ImageBatch
-    /// [N]; empty strings for a model without text.
-    package let prompts: [String]
+    /// [N]; of empty text for a model without text.
+    package let prompts: [Prompt]
     /// The scores of the images.
     package let report: RewardReport
     /// KL(P_theta || P_base) along each image's trajectory, nats [N]: see `Sampler.imagesAndDivergences`.
@@ -16,7 +16,7 @@ package struct ScoredImages: Sendable {
     let thumbnails: [[Double]]
 
     /// - Parameter divergences: one for each image; 0 for those of the pretrained model.
-    package init(images: ImageBatch, prompts: [String], report: RewardReport, divergences: [Double]) {
+    package init(images: ImageBatch, prompts: [Prompt], report: RewardReport, divergences: [Double]) {
         self.images = images
         self.prompts = prompts
         self.report = report
@@ -54,20 +54,20 @@ package struct ScoringSampler {
     ///   - hasLoRA: whether adapters are attached to the model.
     /// - Throws: `NotFiniteError`, `TensorError`, `RewardError`, `Cancelled`.
     package func draw(_ prompts: PromptSet, count: Int, hasLoRA: Bool) throws -> (base: ScoredImages, lora: ScoredImages?) {
-        let (texts, noise) = prompts.fixedSamples(count * prompts.prompts.count, seeds)
-        let batches = Array(texts.indices).chunks(of: batch)
+        let (chosen, noise) = prompts.fixedSamples(count * prompts.prompts.count, seeds)
+        let batches = Array(chosen.indices).chunks(of: batch)
         let onStep = evaluator.monitor.samplingSteps((hasLoRA ? 2 : 1) * batches.count * sampler.kernel.stepCount)
         func batchToScore(_ places: [Int], _ images: ImageBatch) throws -> RewardBatch {
             try RewardBatch(
-                images: images, prompts: places.map { texts[$0] }, sampleIDs: places.map(UInt64.init), seeds: places.map { noise[$0] })
+                images: images, prompts: places.map { chosen[$0] }, sampleIDs: places.map(UInt64.init), seeds: places.map { noise[$0] })
         }
         /// Draws a batch at a time, which is scored while the next one is drawn.
-        func drawn(_ draw: ([String], [UInt64]) throws -> (images: ImageBatch, divergences: [Double])) throws -> ScoredImages {
+        func drawn(_ draw: ([Prompt], [UInt64]) throws -> (images: ImageBatch, divergences: [Double])) throws -> ScoredImages {
             var parts: [(images: ImageBatch, divergences: [Double])] = []
             var reports: [RewardReport] = []
             var last: PendingReward?
             for places in batches {
-                let part = try draw(places.map { texts[$0] }, places.map { noise[$0] })
+                let part = try draw(places.map { chosen[$0] }, places.map { noise[$0] })
                 parts.append(part)
                 let next = evaluator.submit(try batchToScore(places, part.images))
                 if let last { reports.append(try last.wait()) }
@@ -75,19 +75,19 @@ package struct ScoringSampler {
             }
             if let last { reports.append(try last.wait()) }
             return ScoredImages(
-                images: try ImageBatch(concatenating: parts.map(\.images)), prompts: texts,
+                images: try ImageBatch(concatenating: parts.map(\.images)), prompts: chosen,
                 report: RewardReport(concatenating: reports), divergences: parts.flatMap(\.divergences))
         }
         do {
-            var base = try drawn { texts, noise in
-                let images = try sampler.model.withoutAdapters { try sampler.images(texts, seeds: noise, batch: batch, onStep: onStep) }
-                return (images, texts.map { _ in 0 })
+            var base = try drawn { prompts, noise in
+                let images = try sampler.model.withoutAdapters { try sampler.images(prompts, seeds: noise, batch: batch, onStep: onStep) }
+                return (images, prompts.map { _ in 0 })
             }
             if evaluator.wantsStatistics {
                 evaluator.observe(base.report.objectives)
                 let reports = try batches.map { try evaluator.score(batchToScore($0, base.images.picking($0))) }
                 base = ScoredImages(
-                    images: base.images, prompts: texts, report: RewardReport(concatenating: reports), divergences: base.divergences)
+                    images: base.images, prompts: chosen, report: RewardReport(concatenating: reports), divergences: base.divergences)
             }
             return (base, hasLoRA ? try drawn { try sampler.imagesAndDivergences($0, seeds: $1, onStep: onStep) } : nil)
         } catch {

@@ -1,6 +1,7 @@
 import Foundation
 import Images
 import Rewards
+import Support
 
 /// Scored images under weights exp(beta s) that add up to 1 within each prompt: self-normalised importance
 /// sampling of the density q(x) exp(beta s(x)) / Z of each prompt, where q is what the images were drawn
@@ -25,7 +26,7 @@ package struct WeightedImages {
     /// - Parameters:
     ///   - prompts: those that are counted, each with two images or more that have a score.
     ///   - evaluator: the one that scored them.
-    package init(_ scored: ScoredImages, beta: Double, prompts: [String], evaluator: RewardEvaluator, modes: Modes?) {
+    package init(_ scored: ScoredImages, beta: Double, prompts: [Prompt], evaluator: RewardEvaluator, modes: Modes?) {
         self.scored = scored
         self.beta = beta
         self.evaluator = evaluator

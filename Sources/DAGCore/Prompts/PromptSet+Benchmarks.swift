@@ -34,13 +34,13 @@ extension PromptSet {
     }
 
     /// Returns the prompts by category, in the order of the file.
-    private static func drawBench(_ path: String) throws -> [[String]] {
+    private static func drawBench(_ path: String) throws -> [[Prompt]] {
         let rows = try PromptFile.rows(PromptFile.contents(of: path), file: path)
         guard rows.contains(where: { !$0.category.isEmpty }) else {
             throw PromptError("\(path) has no column named \"Category\"; drawbench: takes DrawBench's CSV file")
         }
         var order: [String] = []
-        var groups: [String: [String]] = [:]
+        var groups: [String: [Prompt]] = [:]
         for (prompt, category) in rows where !["Misspellings", "Rare Words"].contains(category) {
             if groups[category] == nil { order.append(category) }
             groups[category, default: []].append(prompt)
@@ -48,7 +48,7 @@ extension PromptSet {
         return order.map { groups[$0]! }
     }
 
-    private static func hpdv2(_ folder: String) throws -> [[String]] {
+    private static func hpdv2(_ folder: String) throws -> [[Prompt]] {
         try ["photo", "paintings"].map { style in
             let file = "\(folder)/benchmark_\(style).json"
             guard FileManager.default.fileExists(atPath: file) else {

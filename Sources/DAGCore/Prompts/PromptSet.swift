@@ -1,12 +1,19 @@
 import Foundation
 import Support
+import Tensors
 
 /// A named list of prompts to sample from, read from a file or built in.
 package struct PromptSet: Sendable {
     /// The built-in set's name, or the file's name without folder and extension.
     package let name: String
     /// The prompts in the order of their source, at least one, without white space at either end.
-    package let prompts: [String]
+    package let prompts: [Prompt]
+
+    /// Tells the prompts and their metadata from others.
+    var fingerprint: String {
+        let all = prompts.map(\.rawValue).joined(separator: "\n")
+        return String(format: "%d of checksum %08x", prompts.count, Checksum.crc32(Data(all.utf8)))
+    }
 
     /// The set for a model without text: one empty prompt.
     package static let none = PromptSet(name: "no prompts", prompts: [""])
@@ -20,7 +27,7 @@ package struct PromptSet: Sendable {
     ///   holds no prompt.
     package static func load(_ fileOrName: String) throws -> PromptSet {
         if let prompts = builtIn(fileOrName) {
-            return PromptSet(name: fileOrName, prompts: prompts)
+            return PromptSet(name: fileOrName, prompts: prompts.map { Prompt($0) })
         }
         if let benchmark = try benchmark(fileOrName) { return benchmark }
         guard FileManager.default.fileExists(atPath: fileOrName) else {
@@ -35,7 +42,5 @@ package struct PromptSet: Sendable {
     }
 
     /// Returns the prompts without white space at either end, and without blank ones.
-    static func cleaned(_ prompts: [String]) -> [String] {
-        prompts.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }.filter { !$0.isEmpty }
-    }
+    static func cleaned(_ prompts: [Prompt]) -> [Prompt] { prompts.map(\.trimmed).filter { !$0.text.isEmpty } }
 }

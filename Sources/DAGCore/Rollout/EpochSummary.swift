@@ -1,6 +1,7 @@
 import Foundation
 import Images
 import Rewards
+import Support
 import Tensors
 
 /// Facts about an epoch's trajectories beside their scores, for metrics and warnings.
@@ -17,7 +18,7 @@ struct EpochSummary {
 extension PromptSet {
     /// Measures how much images differ: those of the same prompt if prompts recur often enough to compare,
     /// else all. The choice depends only on the prompt set, so that it is the same in every epoch.
-    func diversity(_ images: ImageBatch, prompts: [String]) -> Double {
+    func diversity(_ images: ImageBatch, prompts: [Prompt]) -> Double {
         let count = Double(prompts.count)
         let all = Double(Set(self.prompts).count)
         // Expected trajectories beyond the first of their prompt.

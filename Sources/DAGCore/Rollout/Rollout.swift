@@ -1,5 +1,6 @@
 import Images
 import Rewards
+import Support
 import Tensors
 
 /// The scores of N trajectories.
@@ -50,8 +51,8 @@ package struct RolloutScores: Sendable, Equatable {
 ///
 /// Prompts, scores and images are of all N trajectories; tensors are of those M that this process trains on.
 package struct Rollout: Codable {
-    /// One prompt for each of the N trajectories; empty strings for a model without text.
-    package var prompts: [String]
+    /// One prompt for each of the N trajectories; of empty text for a model without text.
+    package var prompts: [Prompt]
     /// The trajectories whose states lie here, [M]: their places in the epoch, ascending.
     package var held: [Int]
     /// The T + 1 states x_T ... x_0, float32 [M, C, H, W] each.

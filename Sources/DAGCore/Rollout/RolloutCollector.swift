@@ -76,10 +76,10 @@ final class RolloutCollector {
 
     /// Draws images with the current adapter.
     /// - Parameters:
-    ///   - prompts: one for each image; "" for a model without text.
+    ///   - prompts: one for each image; of empty text for a model without text.
     ///   - seeds: one for each image.
     /// - Throws: `ConfigurationError` if their numbers differ, `TensorError`, or `Cancelled`.
-    func images(_ prompts: [String], seeds: [UInt64], by sampler: Sampler) throws -> ImageBatch {
+    func images(_ prompts: [Prompt], seeds: [UInt64], by sampler: Sampler) throws -> ImageBatch {
         guard !prompts.isEmpty, prompts.count == seeds.count else {
             throw ConfigurationError("\(prompts.count) prompts came with \(seeds.count) seeds; give one of each for every image")
         }
@@ -126,7 +126,7 @@ final class RolloutCollector {
             seeds: prompts.indices.map { seed($0, epoch: epoch.index) }, scores: epoch.rollout.scores)
     }
 
-    private func prompt(_ index: Int, epoch: Int) -> String {
+    private func prompt(_ index: Int, epoch: Int) -> Prompt {
         let number = seeds(.prompt, epoch: epoch, index: index / configuration.imagesPerPrompt)
         return prompts.prompts[Int(number % UInt64(prompts.prompts.count))]
     }
@@ -167,7 +167,7 @@ extension Monitor {
 
 extension PromptSet {
     /// Chooses prompts and seeds that are always the same: spread over the set, or the whole set in turn.
-    func fixedSamples(_ count: Int, _ seeds: Seeds) -> (prompts: [String], seeds: [UInt64]) {
+    func fixedSamples(_ count: Int, _ seeds: Seeds) -> (prompts: [Prompt], seeds: [UInt64]) {
         let chosen = (0..<count).map { count < prompts.count ? prompts[$0 * prompts.count / count] : prompts[$0 % prompts.count] }
         return (chosen, seeds.batch(.evaluation, count: count))
     }

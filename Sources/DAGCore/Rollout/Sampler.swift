@@ -1,6 +1,7 @@
 import Images
 import Models
 import Rewards
+import Support
 import Tensors
 
 /// Draws samples from a diffusion model by DDIM with noise (eta), under classifier-free guidance.
@@ -79,11 +80,11 @@ package struct Sampler {
     ///   - batch: images computed at once.
     ///   - onStep: called after every step of every batch; throws to stop.
     /// - Throws: `NotFiniteError`, `TensorError`, or an error of `onStep`.
-    package func images(_ prompts: [String], seeds: [UInt64], batch: Int = 64, onStep: () throws -> Void = {}) throws -> ImageBatch {
+    package func images(_ prompts: [Prompt], seeds: [UInt64], batch: Int = 64, onStep: () throws -> Void = {}) throws -> ImageBatch {
         let parts = try withoutGradients {
             try stride(from: 0, to: prompts.count, by: batch).map { start in
                 let range = start..<min(start + batch, prompts.count)
-                let conditioning = try model.encode(Array(prompts[range]))
+                let conditioning = try model.encode(prompts[range].map(\.text))
                 return try model.decode(walk(conditioning, seeds: Array(seeds[range])) { _ in try onStep() })
             }
         }
@@ -96,10 +97,10 @@ package struct Sampler {
     ///   KL(P_theta || P_base), nats. Its mean is KL(P_theta || P_base) of whole trajectories.
     /// - Throws: `NotFiniteError`, `TensorError`, or an error of `onStep`.
     func imagesAndDivergences(
-        _ prompts: [String], seeds: [UInt64], onStep: () throws -> Void
+        _ prompts: [Prompt], seeds: [UInt64], onStep: () throws -> Void
     ) throws -> (images: ImageBatch, divergences: [Double]) {
         try withoutGradients {
-            let conditioning = try model.encode(prompts)
+            let conditioning = try model.encode(prompts.map(\.text))
             var total = Tensor.zeros([prompts.count], device: model.device)
             let last = try walk(conditioning, seeds: seeds) { step in
                 try onStep()
@@ -121,11 +122,11 @@ package struct Sampler {
     ///   - onStep: called after every step; throws to stop.
     /// - Throws: `NotFiniteError`, `TensorError`, `RewardError`, or an error of `onStep`.
     func rollOut(
-        _ prompts: [String], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: [Int], reference: Bool = false,
+        _ prompts: [Prompt], seeds: [UInt64], ids: [UInt64], evaluator: RewardEvaluator, lookahead: [Int], reference: Bool = false,
         isPretrained: Bool = false, onStep: () throws -> Void = {}
     ) throws -> UnscoredRollout {
         try withoutGradients {
-            let conditioning = try model.encode(prompts)
+            let conditioning = try model.encode(prompts.map(\.text))
             var rollout = Rollout(prompts: prompts, held: Array(prompts.indices))
             var pending: [PendingReward] = []
             func score(_ images: ImageBatch, heldOut: Bool) throws -> PendingReward {

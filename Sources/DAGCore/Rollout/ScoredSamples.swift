@@ -1,4 +1,5 @@
 import Images
+import Support
 
 /// The final images of an epoch's N trajectories, and their scores.
 package struct ScoredSamples: Sendable {
@@ -6,8 +7,8 @@ package struct ScoredSamples: Sendable {
     package let epoch: Int
     /// N images.
     package let images: ImageBatch
-    /// [N]; empty strings for a model without text.
-    package let prompts: [String]
+    /// [N]; of empty text for a model without text.
+    package let prompts: [Prompt]
     /// [N]: the trajectories' numbers over the run, which rewards are given.
     package let ids: [UInt64]
     /// [N]: seeds of the generators that drew the trajectories' noise.

@@ -1,6 +1,7 @@
 import Foundation
 import Images
 import Rewards
+import Support
 import Tensors
 
 /// The saved state of a run, one safetensors file: adapters, networks, optimisers and rollout are tensors,
@@ -9,6 +10,8 @@ struct Checkpoint: Codable {
     let state: TrainingState
     /// The rewards' fingerprint.
     let rewards: String
+    /// The prompts' fingerprint; nil in a checkpoint of an older version.
+    let prompts: String?
     /// LoRA, flow network and both optimisers.
     let tensors: [String: Tensor]
     /// The trajectories of the epoch under way.
@@ -21,12 +24,13 @@ struct Checkpoint: Codable {
         var version = Checkpoint.version
         let progress: Progress
         let rewards: String
+        let prompts: String?
         let rollout: RolloutRecord?
     }
 
     /// The parts of a rollout that are not tensors, in one object.
     fileprivate struct RolloutRecord: Codable {
-        let prompts: [String]
+        let prompts: [Prompt]
         let scores: RolloutScores
 
         init(_ rollout: Rollout) {
@@ -37,7 +41,7 @@ struct Checkpoint: Codable {
         private enum CodingKeys: CodingKey { case prompts }
 
         init(from decoder: any Decoder) throws {
-            prompts = try decoder.container(keyedBy: CodingKeys.self).decode([String].self, forKey: .prompts)
+            prompts = try decoder.container(keyedBy: CodingKeys.self).decode([Prompt].self, forKey: .prompts)
             scores = try RolloutScores(from: decoder)
         }
 
@@ -72,10 +76,12 @@ struct Checkpoint: Codable {
     /// Gathers the state of a run.
     /// - Throws: `EncodingError`.
     init(
-        _ state: TrainingState, algorithm: some Algorithm, rewards: String, tensors: [String: Tensor], rollout: Rollout?
+        _ state: TrainingState, algorithm: some Algorithm, rewards: String, prompts: String?, tensors: [String: Tensor],
+        rollout: Rollout?
     ) throws {
         self.state = state
         self.rewards = rewards
+        self.prompts = prompts
         self.tensors = tensors
         self.rollout = rollout
         let encoder = JSONEncoder()
@@ -83,7 +89,8 @@ struct Checkpoint: Codable {
         encoder.nonConformingFloatEncodingStrategy = .convertToString(positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
         text = try encoder.encode(
             Record(
-                progress: States(training: state, algorithm: algorithm.state), rewards: rewards, rollout: rollout.map(RolloutRecord.init)))
+                progress: States(training: state, algorithm: algorithm.state), rewards: rewards, prompts: prompts,
+                rollout: rollout.map(RolloutRecord.init)))
     }
 
     /// Returns the checkpoint with the states of some trajectories alone, if it has any.
@@ -186,6 +193,7 @@ struct Checkpoint: Codable {
         }
         state = record.progress
         rewards = record.rewards
+        prompts = record.prompts
         tensors = stored.tensors.filter { !$0.key.hasPrefix("rollout.") && $0.key != Self.checksum }
         rollout = try record.rollout.map {
             Rollout(

@@ -87,8 +87,11 @@ final class RunRecorder {
         state.rewardMoments = evaluator.normalization
         state.metricsLength = output.metricsLength
         if let saved, saved == (state, rollout != nil) { return }
-        try Checkpoint(state, algorithm: learner.algorithm, rewards: evaluator.fingerprint, tensors: learner.tensors, rollout: rollout)
-            .save(to: output)
+        try Checkpoint(
+            state, algorithm: learner.algorithm, rewards: evaluator.fingerprint, prompts: collector.prompts.fingerprint,
+            tensors: learner.tensors, rollout: rollout
+        )
+        .save(to: output)
         for (file, data) in try loras() { try OutputFolder.writeAtomically(data, to: file) }
         saved = (state, rollout != nil)
     }
@@ -124,6 +127,13 @@ final class RunRecorder {
         let checkpoint = try Checkpoint(newestOf: folder, onDamage: monitor.onWarning)
         if let difference = evaluator.difference(from: checkpoint.rewards) {
             throw OutputError("\(setting: "resume") \(folder.url.path): that run was trained with other rewards: \(difference)")
+        }
+        if let then = checkpoint.prompts, then != collector.prompts.fingerprint {
+            throw OutputError(
+                """
+                \(setting: "resume") \(folder.url.path): that run was trained with other prompts or metadata: \(then) then, \
+                \(collector.prompts.fingerprint) now; put \(configuration.prompts) back as it was, or start a new run
+                """)
         }
         if let rollout = checkpoint.rollout {
             let transitions = learner.kernel.transitions

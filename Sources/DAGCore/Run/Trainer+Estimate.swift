@@ -73,7 +73,7 @@ extension Trainer {
         let (prompts, noise) = collector.prompts.fixedSamples(count, seeds)
         let x = Tensor.randn([count] + model.sampleShape, generator: Generator(seed: seeds(.selfCheck))).to(model.device)
         let times = kernel.times(Array(repeating: 0, count: count))
-        let text = try model.encode(prompts)
+        let text = try model.encode(prompts.map(\.text))
         let step = try measure("a step of sampling", count * plan.rowsPerSample) {
             _ = try withoutGradients {
                 try model.denoise(x, times: times, text, guidance: configuration.guidanceScale).guided.isFinite()
@@ -142,7 +142,7 @@ extension Trainer {
     }
 
     /// Makes trajectories that stay where they are, to rehearse an update on.
-    private func rehearsal(_ x: Tensor, _ prompts: [String]) throws -> ScoredEpoch {
+    private func rehearsal(_ x: Tensor, _ prompts: [Prompt]) throws -> ScoredEpoch {
         let transitions = learner.kernel.transitions
         let scores = [Float](repeating: 0, count: prompts.count)
         let zeros = Array(repeating: Tensor.zeros([prompts.count], device: model.device), count: transitions)
@@ -151,6 +151,6 @@ extension Trainer {
         rollout.guided = Array(repeating: x, count: transitions)
         (rollout.logForward, rollout.logReference) = (zeros, zeros)
         rollout.scores = RolloutScores(final: scores, lookahead: Array(repeating: scores, count: transitions))
-        return ScoredEpoch(index: 0, rollout: rollout, conditioning: try model.encode(prompts))
+        return ScoredEpoch(index: 0, rollout: rollout, conditioning: try model.encode(prompts.map(\.text)))
     }
 }

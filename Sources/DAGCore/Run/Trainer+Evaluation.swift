@@ -1,6 +1,7 @@
 import Foundation
 import Images
 import Rewards
+import Support
 import Tensors
 
 extension Trainer {
@@ -37,10 +38,10 @@ extension Trainer {
     /// Draws images with the current adapter and the run's steps, eta and guidance.
     /// Image k is a function of prompt k and seed k alone.
     /// - Parameters:
-    ///   - prompts: one for each image; "" for a model without text.
+    ///   - prompts: one for each image; of empty text for a model without text.
     ///   - seeds: one for each image.
     /// - Throws: `ConfigurationError` if their numbers differ, `TensorError`, `Cancelled`.
-    package func sample(_ prompts: [String], seeds: [UInt64]) throws -> ImageBatch {
+    package func sample(_ prompts: [Prompt], seeds: [UInt64]) throws -> ImageBatch {
         try collector.images(prompts, seeds: seeds, by: collector.sampler)
     }
 

@@ -31,7 +31,7 @@ extension Trainer {
         let unscored = try sampler.rollOut(
             chosen, seeds: noise, ids: (0..<count).map(UInt64.init), evaluator: collector.evaluator, lookahead: [], onStep: onStep)
         let rollout = try unscored.scored()
-        let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: try model.encode(rollout.prompts))
+        let epoch = ScoredEpoch(index: 0, rollout: rollout, conditioning: try model.encode(rollout.prompts.map(\.text)))
         report.append(try checkRatio(epoch))
         if configuration.reweighsTransitions { report.append(try checkRatioRounding(epoch)) }
         let images = try sampler.images(Array(chosen.prefix(4)), seeds: Array(noise.prefix(4)), onStep: onStep)
@@ -135,16 +135,16 @@ extension Trainer {
     private func checkPromptLengths() {
         guard let tokenizer = model.tokenizer else { return }
         for set in configuration.evaluationPrompts.isEmpty ? [collector.prompts] : [collector.prompts, evaluationPrompts] {
-            if let line = tokenizer.cutLine(set.prompts) { monitor.onWarning("\(set.name): \(line)".oneLine) }
+            if let line = tokenizer.cutLine(set.prompts.map(\.text)) { monitor.onWarning("\(set.name): \(line)".oneLine) }
         }
     }
 
     /// Checks that two prompts of different tokens give two embeddings.
     private func checkTextEncoder() throws -> String? {
-        let prompts = collector.prompts.prompts
-        guard let tokenizer = model.tokenizer, let first = prompts.first else { return nil }
+        let texts = collector.prompts.prompts.map(\.text)
+        guard let tokenizer = model.tokenizer, let first = texts.first else { return nil }
         let ids = tokenizer.encode(first)
-        guard let second = prompts.first(where: { tokenizer.encode($0) != ids }), let conditioning = try model.encode([first, second])
+        guard let second = texts.first(where: { tokenizer.encode($0) != ids }), let conditioning = try model.encode([first, second])
         else { return nil }
         let difference = try (conditioning.prompts.select(0, 0) - conditioning.prompts.select(0, 1)).to(.float32).abs().mean().item()
         guard difference > 1e-6 else {

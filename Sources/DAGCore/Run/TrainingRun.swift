@@ -97,6 +97,8 @@ package struct TrainingRun {
         facts["version"] = DAGVersion.text
         facts["libtorch"] = Torch.version
         facts["rewards"] = trainer.collector.evaluator.fingerprint
+        facts["prompts in use"] = trainer.collector.prompts.fingerprint
+        facts["evaluation prompts in use"] = trainer.evaluationPrompts.fingerprint
         facts["precision in use"] = "\(trainer.model.dtype)"
         facts["device in use"] = "\(trainer.model.device)"
         facts["start"] = before == nil ? "a new run" : "a run to continue"

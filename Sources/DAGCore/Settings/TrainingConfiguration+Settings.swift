@@ -41,9 +41,11 @@ extension SettingGroup {
             help: "Text, CSV or JSON file, or a built-in set: \(PromptSet.builtInNames.joined(separator: ", ")).",
             note: """
                 Text has a prompt a line, CSV or TSV a column `prompt` or `Prompts`, JSON a list of strings or of objects with `prompt`, \
-                JSON lines one of these a line. \
+                JSON lines one of these a line. Their other columns and keys are told to rewards as \
+                [metadata](reward-plugins.md#metadata). \
                 The paper's division of published files: `drawbench:FILE.csv`, `hpdv2:FOLDER`, and the held-out prompts of each, \
-                `drawbench-heldout:FILE.csv`, `hpdv2-heldout:FOLDER`. A model without text needs none.
+                `drawbench-heldout:FILE.csv`, `hpdv2-heldout:FOLDER`. A model without text needs none. \
+                A continued run needs the same prompts and metadata.
                 """))
 
     /// The way of training.

@@ -59,7 +59,7 @@ struct EvalCommand: Command {
             let model = try configuration.loadModel(monitor)
             let lora = try adapters(of: model)
             for line in notes(configuration, model) { report("dag-eval: \(line)\n") }
-            if let line = model.tokenizer?.cutLine(prompts.prompts) { report("dag-eval: warning: \(line)\n") }
+            if let line = model.tokenizer?.cutLine(prompts.prompts.map(\.text)) { report("dag-eval: warning: \(line)\n") }
             let sampler = try ScoringSampler(configuration, model: model, evaluator: evaluator)
             let drawn = try sampler.draw(prompts, count: count, hasLoRA: lora != nil)
             progress.clear()

@@ -18,7 +18,9 @@ struct ScoreCommand: Command {
     @Argument(help: "PNG or JPEG files, of any sizes.") var images: [String]
     @Option(help: "What the images should show.") var prompt: String?
     @Option(help: ArgumentHelp("A file of prompts, one for each image: text, CSV, TSV or JSON.", valueName: "file")) var prompts: String?
-    @Option(help: ArgumentHelp("A JSON object for the reward, the same for all images.", valueName: "json")) var metadata = "{}"
+    @Option(
+        help: ArgumentHelp("A JSON object for the reward, for all images whose prompt has none in the file.", valueName: "json"))
+    var metadata = "{}"
     @Flag(help: "Print JSON.") var json = false
 
     mutating func validate() throws {
@@ -35,7 +37,7 @@ struct ScoreCommand: Command {
         if lenient.onFailure == .fail { lenient.onFailure = .drop }  // the table shows which images failed
         let evaluator = try RewardEvaluator([(lenient, lenient.load(opener: openLibrary))])
         let read = try images.map(ImageFile.read)
-        let texts = try promptTexts()
+        let chosen = try chosenPrompts()
         var rows = [Row?](repeating: nil, count: read.count)
         // One batch for each size.
         let groups = Dictionary(grouping: read.indices) { [read[$0].height, read[$0].width] }
@@ -43,8 +45,8 @@ struct ScoreCommand: Command {
             let ids = group.map(UInt64.init)
             let report = try evaluator.score(
                 RewardBatch(
-                    images: ImageBatch(concatenating: group.map { read[$0] }), prompts: group.map { texts[$0] }, sampleIDs: ids,
-                    seeds: ids, metadata: group.map { _ in metadata }))
+                    images: ImageBatch(concatenating: group.map { read[$0] }), prompts: group.map { chosen[$0] }, sampleIDs: ids,
+                    seeds: ids))
             for (place, index) in group.enumerated() {
                 rows[index] = Row(
                     scores: report.objectives.map { $0.scores[place] }, failure: report.failures[place])
@@ -52,7 +54,7 @@ struct ScoreCommand: Command {
         }
         // The queue lets go of the rewards, so that this function ends them, and with them the last that they print.
         evaluator.abandonAndWait()
-        try show(rows.map { $0! }, evaluator.objectiveNames, specification, prompts: texts)
+        try show(rows.map { $0! }, evaluator.objectiveNames, specification, prompts: chosen.map(\.text))
         if specification.onFailure == .fail, rows.contains(where: { $0!.failure != nil }) { throw ExitCode(1) }
     }
 
@@ -64,13 +66,14 @@ struct ScoreCommand: Command {
         let failure: String?
     }
 
-    private func promptTexts() throws -> [String] {
-        guard let prompts else { return images.map { _ in prompt ?? "" } }
+    /// Returns the prompt of each image.
+    private func chosenPrompts() throws -> [Prompt] {
+        guard let prompts else { return images.map { _ in Prompt(prompt ?? "", metadata: metadata) } }
         let found = try PromptFile.read(prompts)
         guard found.count == images.count else {
             throw PromptError("--prompts \(prompts): has \(found.count) prompts for \(images.count) images; give one each")
         }
-        return found
+        return found.map { $0.metadata == "{}" ? Prompt($0.text, metadata: metadata) : $0 }
     }
 
     /// Prints a row for each image.

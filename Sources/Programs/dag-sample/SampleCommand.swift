@@ -71,7 +71,7 @@ struct SampleCommand: Command {
         guard let device = try DeviceChoice(rawValue: device)?.resolve() else {
             throw ConfigurationError("--device must be auto, cpu or cuda, not \(self.device)")
         }
-        let texts = try prompt.map { [$0] } ?? prompts.map { try PromptSet.load($0).prompts } ?? PromptSet.none.prompts
+        let chosen = try prompt.map { [Prompt($0)] } ?? prompts.map { try PromptSet.load($0).prompts } ?? PromptSet.none.prompts
 
         let target = URL(fileURLWithPath: output)
         let isFile = output.hasSuffix(".png")
@@ -87,11 +87,11 @@ struct SampleCommand: Command {
             throw ConfigurationError("this model takes text: give --prompt TEXT or --prompts FILE")
         }
         for note in pipeline.notes { report("dag-sample: \(note)\n") }
-        if let line = pipeline.tokenizer?.cutLine(texts) { report("dag-sample: warning: \(line)\n") }
+        if let line = pipeline.tokenizer?.cutLine(chosen.map(\.text)) { report("dag-sample: warning: \(line)\n") }
         _ = try LoRAAdapters(contentsOf: lora.map(LoRASource.init), attachingTo: pipeline.unet.layers, device: device)
         let kernel = try pipeline.kernel(steps: steps, eta: eta, reduction: .mean)
         let sampler = Sampler(model: pipeline, kernel: kernel, guidance: guidanceScale)
-        let all = texts.flatMap { Array(repeating: $0, count: count) }
+        let all = chosen.flatMap { Array(repeating: $0, count: count) }
         let images: ImageBatch
         do {
             images = try sampler.images(all, seeds: all.indices.map { seed &+ UInt64($0) }, batch: batchSize)

@@ -34,8 +34,8 @@ package struct ScoreFunction {
         var reasons: [Int: String] = [:]
         // One deadline for all parts: the caller waits for the batch.
         let deadline = timeout.map { DispatchTime.now().uptimeNanoseconds + UInt64(max(0, $0) * 1e9) } ?? 0
-        let prompts = BorrowedTexts(batch.prompts)
-        let metadata = BorrowedTexts(batch.metadata)
+        let prompts = BorrowedTexts(batch.prompts.map(\.text))
+        let metadata = BorrowedTexts(batch.prompts.map(\.metadata))
         try prompts.withTexts { prompts in
             try metadata.withTexts { metadata in
                 let largest = largestBatch == 0 ? batch.count : largestBatch

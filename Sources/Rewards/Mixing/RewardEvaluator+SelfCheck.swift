@@ -1,4 +1,5 @@
 import Images
+import Support
 
 extension RewardEvaluator {
     /// Has every reward answer for a few images before a run relies on it: see `Reward.selfCheck`.
@@ -6,7 +7,7 @@ extension RewardEvaluator {
     /// A reward whose failures do not end the run need score only some of them.
     /// - Returns: a line for each reward that cannot score some.
     /// - Throws: `RewardError` that says what to mend; `Cancelled` if the monitor ends the wait.
-    package func selfCheck(images: ImageBatch, prompts: [String]? = nil) throws -> [String] {
+    package func selfCheck(images: ImageBatch, prompts: [Prompt]? = nil) throws -> [String] {
         try terms.indices.compactMap { term in
             var gap: String?
             try terms[term].reward.selfCheck(images: images, prompts: prompts) { batch in

@@ -54,15 +54,24 @@ final class RestartingWorker: @unchecked Sendable {
         return " twice: it \(ends[0]), and in a new process it \(ends[1])"
     }
 
+    /// The most bytes of a batch's prompts and metadata, which are one message; as JSON they may be six times as many.
+    private static let largestTexts = 1 << 27
+
     private func attempt(_ batch: RewardBatch) throws -> RewardResult {
+        let texts = batch.prompts.reduce(0) { $0 + $1.text.utf8.count + $1.metadata.utf8.count }
+        guard texts <= Self.largestTexts else {
+            throw RewardError(
+                "reward \(recipe.name) failed on \(batch.names()): their prompts and metadata have \(texts) bytes, of \(Self.largestTexts) "
+                    + "at most; put what is large into files, and their paths into the metadata")
+        }
         let process = try process ?? successor(batch.isWanted)
         self.process = process
         do {
             try process.share(batch.images)
             let request = WorkerRequest.score(
                 batch: .init(
-                    count: batch.count, height: batch.images.height, width: batch.images.width, prompts: batch.prompts,
-                    metadata: batch.metadata, ids: batch.sampleIDs, seeds: batch.seeds))
+                    count: batch.count, height: batch.images.height, width: batch.images.width, prompts: batch.prompts.map(\.text),
+                    metadata: batch.prompts.map(\.metadata), ids: batch.sampleIDs, seeds: batch.seeds))
             let (answer, data) = try process.call(request, timeout: recipe.timeout, isWanted: batch.isWanted)
             guard let result = answer.result(data, count: batch.count, objectives: recipe.objectives) else {
                 throw WorkerProcess.Ended(reason: "answered something other than scores")

@@ -1,6 +1,7 @@
 import CWorker
 import Foundation
 import Images
+import Support
 
 /// The other side of `WorkerProcess`: serves one library to the host that started this process.
 package enum WorkerServer {
@@ -78,6 +79,6 @@ private struct ImageView {
         return try RewardBatch(
             images: ImageBatch(
                 borrowing: UnsafeRawBufferPointer(start: base, count: needed), count: batch.count, height: batch.height, width: batch.width),
-            prompts: batch.prompts, sampleIDs: batch.ids, seeds: batch.seeds, metadata: batch.metadata)
+            prompts: zip(batch.prompts, batch.metadata).map { Prompt($0, metadata: $1) }, sampleIDs: batch.ids, seeds: batch.seeds)
     }
 }

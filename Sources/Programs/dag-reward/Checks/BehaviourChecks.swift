@@ -79,8 +79,8 @@ extension Checks {
         for (name, colour) in colours {
             let pixels = (0..<2 * 32 * 32).flatMap { _ in colour }
             let batch = try RewardBatch(
-                images: ImageBatch(pixels: pixels, count: 2, height: 32, width: 32), prompts: [name, name], sampleIDs: [0, 1],
-                seeds: [0, 1])
+                images: ImageBatch(pixels: pixels, count: 2, height: 32, width: 32), prompts: [Prompt(name), Prompt(name)],
+                sampleIDs: [0, 1], seeds: [0, 1])
             try score(subject.reward, batch, "a \(name) image")
         }
         return .pass
@@ -95,8 +95,8 @@ extension Checks {
 
     private static func prompts(_ subject: Subject) throws -> CheckOutcome {
         let texts = [
-            "", String(repeating: "a very long prompt, ", count: 500), "ein grünes Haus \u{1F3E0}, 猫", "a NUL\0 inside",
-            "\"quotes\" \\ \n lines",
+            "", Prompt(String(repeating: "a very long prompt, ", count: 500)), "ein grünes Haus \u{1F3E0}, 猫", "a NUL\0 inside",
+            "\"quotes\" \\ \n lines", Prompt("a sign", metadata: #"{"list":[1,{"a":null}],"text":"\u0000 \"ä\""}"#),
         ]
         try score(subject.reward, Samples.batch(0..<texts.count, prompts: texts), "unusual prompts")
         return .pass

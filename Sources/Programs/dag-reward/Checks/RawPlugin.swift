@@ -147,8 +147,8 @@ final class RawPlugin {
                 }
             }
         }
-        let (promptBytes, prompts) = Self.texts(batch.prompts, layout.edge)
-        let (metadataBytes, metadata) = Self.texts(batch.metadata, layout.edge)
+        let (promptBytes, prompts) = Self.texts(batch.prompts.map(\.text), layout.edge)
+        let (metadataBytes, metadata) = Self.texts(batch.prompts.map(\.metadata), layout.edge)
         let ids = GuardedMemory(batch.sampleIDs, edge: layout.edge)
         let seeds = GuardedMemory(batch.seeds, edge: layout.edge)
         let scores = GuardedMemory([UInt32](repeating: DAG_REWARD_UNWRITTEN, count: n * m), edge: layout.edge)

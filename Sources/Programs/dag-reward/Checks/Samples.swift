@@ -1,6 +1,7 @@
 import Foundation
 import Images
 import Rewards
+import Support
 
 /// Images and prompts to try rewards with.
 enum Samples {
@@ -22,7 +23,7 @@ enum Samples {
 
     /// Makes a batch of images.
     /// - Parameter numbers: of the images, which are also their ids.
-    static func batch(_ numbers: some Sequence<Int>, height: Int = 32, width: Int = 32, prompts: [String]? = nil) throws -> RewardBatch {
+    static func batch(_ numbers: some Sequence<Int>, height: Int = 32, width: Int = 32, prompts: [Prompt]? = nil) throws -> RewardBatch {
         let numbers = Array(numbers)
         let ids = numbers.map { UInt64($0) }
         return try RewardBatch(
