@@ -41,8 +41,7 @@ package final class CLIPFolder {
     /// Returns the cosine of each image and its prompt, float32 [n].
     /// - Throws: `TensorError` if an operation failed.
     package func cosines(_ images: HostImages, prompts: [String]) throws -> Tensor {
-        // transformers crops as `CLIPProcessor` does, which rounds the offset down.
-        try cosines(
-            images.clipInput(size: processor.size, normalization: processor.normalization, cropOffset: .down), prompts: prompts)
+        let input = images.clipInput(size: processor.size, normalization: processor.normalization, cropOffset: .down)
+        return try cosines(input, prompts: prompts)
     }
 }

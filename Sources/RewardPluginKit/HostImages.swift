@@ -79,8 +79,10 @@ package struct HostImages {
     /// The short side is resized to `size` by Pillow's bicubic filter, the centre is cropped, and numbers in
     /// [0, 1] are normalised. Up to the last step this equals, to the bit, torchvision's
     /// `Resize(size, BICUBIC), CenterCrop(size), ToTensor(), Normalize(...)` on a Pillow image.
-    /// - Parameter cropOffset: the rounding of half a pixel. torchvision rounds to even; transformers'
-    ///   `CLIPProcessor`, which is the same otherwise, rounds `.down`.
+    /// - Parameters:
+    ///   - normalization: CLIP's mean and deviation if not given.
+    ///   - cropOffset: the rounding of half a pixel. torchvision rounds to even; transformers'
+    ///     `CLIPProcessor`, which is the same otherwise, rounds `.down`.
     package func clipInput(
         size: Int, normalization: ImageNormalization = .clip, cropOffset: FloatingPointRoundingRule = .toNearestOrEven
     ) -> Tensor {
