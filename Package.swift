@@ -47,6 +47,8 @@ let package = Package(
         .library(name: "aesthetic", type: .dynamic, targets: ["AestheticReward"]),
         .library(name: "imagereward", type: .dynamic, targets: ["ImageRewardReward"]),
         .library(name: "hps", type: .dynamic, targets: ["HPSv2Reward"]),
+        .library(name: "pickscore", type: .dynamic, targets: ["PickScoreReward"]),
+        .library(name: "clipscore", type: .dynamic, targets: ["CLIPScoreReward"]),
         .library(name: "cifar_classifier", type: .dynamic, targets: ["CIFARReward"]),
         // For the package in Benchmarks, which sees as much of it as the tests do.
         .library(name: "DAG", targets: ["AnalyticWorld", "DAGCore", "Images", "Models", "Rewards", "Tensors"]),
@@ -126,7 +128,8 @@ let package = Package(
             "CIFARReward", "CIFARClassifier", library: "jansson", exclude: ["weights", "resnet.py", "train_fashion_classifier.py"],
             flags: ["-std=gnu23"]),
         .target(name: "RewardPluginKit", dependencies: ["Models", "Tensors", "CDAGCore"]),
-        neuralReward("Aesthetic"), neuralReward("HPSv2"), neuralReward("ImageReward"),
+        neuralReward("Aesthetic"), neuralReward("CLIPScore"), neuralReward("HPSv2"), neuralReward("ImageReward"),
+        neuralReward("PickScore"),
 
         // Tests.
         .target(name: "TestSupport", dependencies: ["HostileDevice", "Images", "Rewards", "Tensors"], path: "Tests/TestSupport"),

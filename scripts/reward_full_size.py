@@ -1,12 +1,14 @@
 """The neural rewards at their published size against the public Python code: random weights in the published file format, the same images.
 
-    python scripts/reward_full_size.py aesthetic|hps|imagereward [--folder DIR] [--pictures N] [--image-reward DIR]
+    python scripts/reward_full_size.py aesthetic|clipscore|hps|imagereward|pickscore [--folder DIR] [--pictures N] [--image-reward DIR]
 
 Prints the largest difference in score, pictures a second of both in float32 and bfloat16 (alternating, medians), and the peak memory of
-`dag-reward score`. Needs, besides torch: transformers (aesthetic), open_clip_torch (hps), or PyPI's image-reward 1.5 unpacked in
---image-reward with transformers 4.38 (imagereward). The folder takes 2 to 4 GB; one that is not named is removed at the end.
+`dag-reward score`. Needs, besides torch: transformers (aesthetic), open_clip_torch (hps), both (clipscore and pickscore; of the second the
+vocabulary alone), or PyPI's image-reward 1.5 unpacked in --image-reward with transformers 4.38 (imagereward). The folder takes 2 to 4 GB; one
+that is not named is removed at the end.
 """
 import argparse
+import gzip
 import importlib.util
 import json
 import pathlib
@@ -45,6 +47,14 @@ def normalised(image):
 
 def inputs(transform, pictures, dtype):
     return torch.stack([transform(picture) for picture in pictures]).to(dtype)
+
+
+def golden_script(path):
+    """A script of Tests/Goldens as a module."""
+    spec = importlib.util.spec_from_file_location("goldens", ROOT / "Tests/Goldens" / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def head():
@@ -93,12 +103,41 @@ def hps(folder, options):
     return score, dict(weights=folder / "hps.pt", vocabulary=vocabulary)
 
 
+def clip(folder, factor, projection, vision, text):
+    """A CLIP of transformers as it saves one, in which cosines are multiplied by a factor."""
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+    model = CLIPModel(CLIPConfig(
+        vision_config=vision | dict(image_size=224, patch_size=14), text_config=text, projection_dim=projection,
+        logit_scale_init_value=float(numpy.log(factor)))).eval()
+    model.save_pretrained(folder)
+    CLIPImageProcessorPil().save_pretrained(folder)
+    package = importlib.util.find_spec("open_clip").submodule_search_locations[0]
+    lines = gzip.open(pathlib.Path(package, "bpe_simple_vocab_16e6.txt.gz")).read().decode().split("\n")[1 : 49152 - 256 - 2 + 1]
+    golden_script("tokenizer/make_tokenizer_goldens.py").write_files(folder, [tuple(line.split()) for line in lines])
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+
+    def score(pictures, prompts, dtype):
+        model.to(dtype)
+        text = tokenizer(prompts, padding=True, truncation=True, max_length=77, return_tensors="pt")
+        return model(**text, pixel_values=inputs(clip_input, pictures, dtype)).logits_per_image.diag().float()
+
+    return score, dict(weights=folder)
+
+
+def pickscore(folder, options):
+    vision = dict(hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, hidden_act="gelu")
+    text = dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, hidden_act="gelu")
+    return clip(folder, 100, 1024, vision, text)
+
+
+def clipscore(folder, options):
+    vision = dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16)
+    return clip(folder, 100, 768, vision, dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12))
+
+
 def imagereward(folder, options):
-    goldens = ROOT / "Tests/Goldens/rewards/make_imagereward_goldens.py"
-    spec = importlib.util.spec_from_file_location("goldens", goldens)
-    module = importlib.util.module_from_spec(spec)
-    sys.argv = [str(goldens), options.image_reward]
-    spec.loader.exec_module(module)
+    module = golden_script("rewards/make_imagereward_goldens.py")
     vit, med = module.published(options.image_reward)
     from transformers import BertTokenizer
 
@@ -124,7 +163,8 @@ def imagereward(folder, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("reward", choices=["aesthetic", "hps", "imagereward"])
+    rewards = {made.__name__: made for made in (aesthetic, clipscore, hps, imagereward, pickscore)}
+    parser.add_argument("reward", choices=rewards)
     parser.add_argument("--folder", type=pathlib.Path)
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
@@ -132,15 +172,15 @@ def main():
     options = parser.parse_args()
     if options.folder:
         options.folder.mkdir(parents=True, exist_ok=True)
-        return compare(options, options.folder)
+        return compare(rewards[options.reward], options, options.folder)
     with tempfile.TemporaryDirectory() as folder:
-        compare(options, pathlib.Path(folder))
+        compare(rewards[options.reward], options, pathlib.Path(folder))
 
 
-def compare(options, folder):
+def compare(made, options, folder):
     torch.manual_seed(0)
     torch.set_grad_enabled(False)
-    python, settings = {"aesthetic": aesthetic, "hps": hps, "imagereward": imagereward}[options.reward](folder, options)
+    python, settings = made(folder, options)
 
     generator = numpy.random.default_rng(0)
     smooth = generator.integers(0, 256, (options.pictures, 8, 8, 3), dtype=numpy.uint8)

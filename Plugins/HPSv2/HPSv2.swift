@@ -17,28 +17,23 @@ final class HPSv2: NeuralReward {
 
     private static let vocabularyName = "bpe_simple_vocab_16e6.txt.gz"
 
-    private let model: OpenCLIPModel
-    private let tokenizer: CLIPTokenizer
-    private let device: Device
-    private var embeddings = TextCache<Tensor>()
-    private let log: (String) -> Void
-    private var saidCuts = false
+    private let model: CLIPModel
+    private let cosines: CLIPCosines
 
     init(_ settings: NeuralSettings) throws {
-        log = settings.log
         let weights = try settings.file("weights", Self.card.weights)
         let vocabulary = try settings.file(
             "vocabulary", orElse: Self.vocabularyName, beside: weights,
             "open_clip's \(Self.vocabularyName), from https://github.com/openai/CLIP/raw/main/clip/\(Self.vocabularyName)")
-        device = settings.device
-        model = try OpenCLIPModel(weights: weights, dtype: settings.dtype, device: device)
+        model = try CLIPModel(openCLIP: weights, dtype: settings.dtype, device: settings.device)
         let text = model.configuration.text
-        tokenizer = try CLIPTokenizer(openCLIP: vocabulary, maxLength: text.contextLength)
+        let tokenizer = try CLIPTokenizer(openCLIP: vocabulary, maxLength: text.contextLength)
         guard tokenizer.vocabularySize == text.vocabularySize else {
             throw ModelError(
                 "\(vocabulary.path): has \(tokenizer.vocabularySize) tokens, not the \(text.vocabularySize) of \(weights.path): "
                     + "it is another vocabulary, or cut short")
         }
+        cosines = CLIPCosines(model, tokenizer, log: settings.log)
         if model.configuration != .vitH14 {
             settings.log("warning: the scores are not the published ones: \(weights.path) is not HPSv2's ViT-H-14")
         }
@@ -47,19 +42,7 @@ final class HPSv2: NeuralReward {
     var summary: String { "\(model.configuration)" }
 
     func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
-        if !saidCuts, let line = tokenizer.cutLine(prompts) {
-            saidCuts = true
-            log("warning: of a batch, \(line)")
-        }
-        let imageFeatures = try model.imageFeatures(images.longSideInput(size: model.configuration.vision.imageSize).to(device))
-        let textFeatures = try embeddings.values(prompts) { new in
-            let ids = new.map(tokenizer.encode)
-            // The tower is causal, so tokens after the last end token can be left out.
-            let length = ids.map { $0.firstIndex(of: tokenizer.endOfTextID)! + 1 }.max()!
-            let features = try model.textFeatures(ids.map { Array($0.prefix(length)) })
-            return new.indices.map { features.select(0, $0) }
-        }
-        return try (imageFeatures * Tensor.stack(textFeatures, 0)).sum([-1]).array()
+        try cosines(images.longSideInput(size: model.configuration.vision.imageSize), prompts: prompts).array()
     }
 }
 

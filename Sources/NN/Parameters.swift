@@ -55,7 +55,7 @@ package final class ParameterStore {
     /// The scope of keys without a prefix.
     package var root: Scope { Scope(store: self, path: "") }
 
-    fileprivate func parameter(_ key: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
+    fileprivate func parameter(_ key: String, _ shape: [Int], _ initializer: Initializer, _ dtype: DType) -> Tensor {
         guard let checkpoint else {
             let drawn = initializer.tensor(shape, generator: generator).to(device)
             parameters[key] = drawn
@@ -126,8 +126,9 @@ package struct Scope {
     package static func / (scope: Scope, index: Int) -> Scope { scope / String(index) }
 
     /// Returns the parameter `name` of this scope, of exactly this shape.
-    package func parameter(_ name: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
-        store.parameter((self / name).path, shape, initializer)
+    /// - Parameter dtype: its type, if it is not to be the model's.
+    package func parameter(_ name: String, _ shape: [Int], _ initializer: Initializer, dtype: DType? = nil) -> Tensor {
+        store.parameter((self / name).path, shape, initializer, dtype ?? store.dtype)
     }
 }
 

@@ -1,3 +1,4 @@
+import Models
 import Tensors
 
 /// The images of a batch, uint8 RGB, in the host's memory. Valid for the duration of one call.
@@ -37,11 +38,6 @@ package struct HostImages {
         UnsafeRawBufferPointer(start: base + n * imageStride + y * rowStride, count: width * 3)
     }
 
-    /// The mean of each channel that CLIP was trained with.
-    private static let mean: [Float] = [0.48145466, 0.4578275, 0.40821073]
-    /// The standard deviation of each channel that CLIP was trained with.
-    private static let deviation: [Float] = [0.26862954, 0.26130258, 0.27577711]
-
     /// The images as float32 `[count, 3, height, width]` in [0, 1].
     private var tensor: Tensor {
         var values = [Float](repeating: 0, count: count * 3 * height * width)
@@ -73,18 +69,23 @@ package struct HostImages {
         let top = (size - newHeight) / 2
         let left = (size - newWidth) / 2
         let images = resized.pad([left, size - newWidth - left, top, size - newHeight - top])
-        let mean = Tensor(Self.mean, shape: [1, 3, 1, 1])
-        return (images - mean) / Tensor(Self.deviation, shape: [1, 3, 1, 1])
+        let clip = ImageNormalization.clip
+        let mean = Tensor(clip.mean, shape: [1, 3, 1, 1])
+        return (images - mean) / Tensor(clip.deviation, shape: [1, 3, 1, 1])
     }
 
     /// Applies CLIP's preprocessing, float32 `[count, 3, size, size]`, as clip, open_clip and ImageReward do.
     ///
     /// The short side is resized to `size` by Pillow's bicubic filter, the centre is cropped, and numbers in
-    /// [0, 1] are normalised by CLIP's mean and deviation. Up to the last step this equals, to the bit,
-    /// torchvision's `Resize(size, BICUBIC), CenterCrop(size), ToTensor(), Normalize(...)` on a Pillow image.
-    /// - Parameter cropOffset: the rounding of half a pixel. torchvision rounds to even; transformers'
-    ///   `CLIPProcessor`, which is the same otherwise, rounds `.down`.
-    package func clipInput(size: Int, cropOffset: FloatingPointRoundingRule = .toNearestOrEven) -> Tensor {
+    /// [0, 1] are normalised. Up to the last step this equals, to the bit, torchvision's
+    /// `Resize(size, BICUBIC), CenterCrop(size), ToTensor(), Normalize(...)` on a Pillow image.
+    /// - Parameters:
+    ///   - normalization: CLIP's mean and deviation if not given.
+    ///   - cropOffset: the rounding of half a pixel. torchvision rounds to even; transformers'
+    ///     `CLIPProcessor`, which is the same otherwise, rounds `.down`.
+    package func clipInput(
+        size: Int, normalization: ImageNormalization = .clip, cropOffset: FloatingPointRoundingRule = .toNearestOrEven
+    ) -> Tensor {
         let short = min(height, width)
         // The long side is rounded down.
         let newHeight = height == short ? size : height * size / short
@@ -93,7 +94,7 @@ package struct HostImages {
         let left = Int((Double(newWidth - size) / 2).rounded(cropOffset))
         let filter = BicubicFilter(from: (height, width), to: (newHeight, newWidth))
         // A byte has 256 values: look their normalised numbers up.
-        let table = zip(Self.mean, Self.deviation).map { mean, deviation in
+        let table = zip(normalization.mean, normalization.deviation).map { mean, deviation in
             (0...255).map { (Float($0) / 255 - mean) / deviation }
         }
         var values = [Float](repeating: 0, count: count * 3 * size * size)

@@ -38,7 +38,7 @@ package struct RewardCard: Sendable {
     package var source: String
     /// Name and description, with unit and range, of each objective. All are to be maximised.
     package var objectives: [(name: String, description: String)]
-    /// The description of the option `weights`: the file, and where to get it.
+    /// The description of the option `weights`: the file or folder, and where to get it.
     package var weights: String
     /// Key, default and description of the plugin's own options.
     package var options: [(key: String, defaultValue: String, description: String)]

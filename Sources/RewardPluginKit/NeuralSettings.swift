@@ -83,13 +83,15 @@ package struct NeuralSettings {
     }
 
     /// Returns the model folder that an option names, and makes its files part of the fingerprint.
-    /// - Parameter hint: a description of the folder, for messages.
+    /// - Parameters:
+    ///   - hint: a description of the folder, for messages.
+    ///   - others: returns the files of the fingerprint beside the model's own.
     /// - Throws: `RewardPluginError` if the option is empty;
-    ///   `ModelError` if the folder is missing or has no weights.
-    package func folder(_ key: String, _ hint: String) throws -> ModelFolder {
+    ///   `ModelError` if the folder is missing or has no weights; the error of `others`.
+    package func folder(_ key: String, _ hint: String, others: (ModelFolder) throws -> [URL] = { _ in [] }) throws -> ModelFolder {
         let folder = try ModelFolder(url(key, hint))
         if let choice = folder.choice { log(choice) }
-        inputs.files[key] = try folder.files()
+        inputs.files[key] = try folder.files() + others(folder)
         return folder
     }
 

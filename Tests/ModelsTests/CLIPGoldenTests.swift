@@ -8,8 +8,8 @@ import Testing
 
 /// CLIP's towers against transformers and open_clip (rewards/make_clip_goldens.py).
 @Suite struct CLIPGoldenTests {
-    private static let small = OpenCLIPConfiguration(
-        embedding: 24, vision: .init(width: 24, inner: 72, layers: 2, heads: 1, imageSize: 28, patchSize: 14),
+    private static let small = CLIPConfiguration(
+        embedding: 24, activation: .gelu, vision: .init(width: 24, inner: 72, layers: 2, heads: 1, imageSize: 28, patchSize: 14),
         text: .init(contextLength: 12, vocabularySize: 50, layers: 3, width: 16, inner: 64, heads: 1))
 
     private func file(_ name: String) -> URL { goldens.appendingPathComponent("rewards/\(name)") }
@@ -23,9 +23,40 @@ import Testing
         #expect(try difference(model(golden["images"]!.to(device)), expected) < 1e-5)
     }
 
+    /// A whole CLIPModel of transformers.
+    @Test(arguments: [.cpu] + otherDevices) func bothTowers(device: Device) throws {
+        let folder = try ModelFolder(file("clip-vision"))
+        let model = try CLIPModel(folder: folder, device: device)
+        let golden = try tensors("rewards/clip-vision/golden.safetensors")
+        let ids = try (0..<3).map { try golden["ids"]!.select(0, $0).array(Int64.self).map(Int.init) }
+        #expect(try difference(model.imageFeatures(golden["images"]!), golden["image_embeds"]!.normalize()) < 1e-5)
+        #expect(try difference(model.textFeatures(ids), golden["text_embeds"]!.normalize()) < 1e-5)
+        #expect(try abs(model.logitFactor() - golden["logit_scale"]!.array(Float.self)[0]) < 1e-5)
+        #expect(throws: ModelError.self) { try model.textFeatures([[30, 1, 2]]) }  // no end token
+        // The factor is not rounded with the weights.
+        #expect(try CLIPModel(folder: folder, dtype: .bfloat16, device: device).logitFactor() == model.logitFactor())
+    }
+
+    /// Configurations that transformers reads in another way than a CLIP's here, or not at all.
+    @Test(arguments: [
+        (#"{"architectures": ["CLIPTextModel"]}"#, "'CLIPTextModel' is not supported (CLIPModel is)"),
+        (#"{"text_config": {}}"#, "no text_config with vision_config"),
+        (#"{"text_config": {"hidden_act": "gelu"}, "vision_config": {}}"#, "different values of hidden_act"),
+        (#"{"text_config": {"hidden_size": null}, "vision_config": {}}"#, "'text_config.hidden_size' is null"),
+        (#"{"text_config": {"eos_token_id": [2, 3]}, "vision_config": {}}"#, "eos_token_id must be one number"),
+        (#"{"text_config": {"num_attention_heads": 7}, "vision_config": {}}"#, "hidden_size a multiple of num_attention_heads"),
+        (#"{"text_config": {}, "text_config_dict": {"hidden_act": "mish"}, "vision_config": {}}"#, "hidden_act 'mish'"),
+        (#"{"text_config": {}, "vision_config": {}, "projection_dim": 0}"#, "projection_dim 0"),
+    ]) func configurationsThatAreNoCLIPs(config: String, part: String) throws {
+        let folder = try TemporaryFolder()
+        try Data(config.utf8).write(to: folder.url.appendingPathComponent("config.json"))
+        let error = try #require(throws: ModelError.self) { try CLIPModel(folder: ModelFolder(folder.url)) }
+        #expect(error.description.contains("config.json: ") && error.description.contains(part), "\(error)")
+    }
+
     @Test(arguments: ["open_clip_model.safetensors", "checkpoint.pt"], [.cpu] + otherDevices)
     func openCLIPFeatures(name: String, device: Device) throws {
-        let model = try OpenCLIPModel(weights: file("open-clip/\(name)"), device: device)
+        let model = try CLIPModel(openCLIP: file("open-clip/\(name)"), device: device)
         #expect(model.configuration == Self.small)
         let golden = try tensors("rewards/open-clip/golden.safetensors")
         let ids = try (0..<4).map { try golden["ids"]!.select(0, $0).array(Int64.self).map(Int.init) }
@@ -38,7 +69,7 @@ import Testing
 
     @Test func wrongInputs() throws {
         let vision = try CLIPVisionModel(folder: ModelFolder(file("clip-vision")))
-        let model = try OpenCLIPModel(weights: file("open-clip/checkpoint.pt"))
+        let model = try CLIPModel(openCLIP: file("open-clip/checkpoint.pt"))
         for shape in [[1, 3, 28, 27], [1, 1, 28, 28], [3, 28, 28]] {
             let images = Tensor.zeros(shape)
             #expect(throws: ModelError.self) { try vision(images) }
@@ -75,7 +106,7 @@ import Testing
         let folder = try TemporaryFolder()
         let weights = folder.url.appendingPathComponent("open-clip.safetensors")
         try Safetensors.encode(tensors).write(to: weights)
-        do { _ = try OpenCLIPModel(weights: weights) } catch {
+        do { _ = try CLIPModel(openCLIP: weights) } catch {
             let message = "\(error)"
             #expect(message.hasPrefix("\(weights.path): ") && !message.contains("\n"), "\(message)")
             return message
@@ -110,7 +141,7 @@ import Testing
             "token_embedding.weight": [1, 1280], "transformer.resblocks.0.mlp.c_fc.weight": [1, 1280], "text_projection": [1280, 1],
         ]
         let read = CheckpointShapes(tensors: shapes.mapValues { Tensor.zeros($0) }, origin: "file", owner: "open_clip's")
-        let configuration = try OpenCLIPConfiguration(read)
+        let configuration = try CLIPConfiguration(openCLIP: read)
         #expect(configuration.vision.heads == heads && configuration.text.heads == 20)
     }
 }

@@ -6,8 +6,8 @@ import Testing
 @testable import Images
 @testable import Rewards
 
-/// libaesthetic.so, libimagereward.so and libhps.so through the plugin ABI, from bytes to scores, against the
-/// public Python code at small sizes (Tests/Goldens/rewards). The weights are made by the goldens' formula
+/// libaesthetic.so, libimagereward.so, libhps.so, libpickscore.so and libclipscore.so through the plugin ABI, from
+/// bytes to scores, against the public Python code at small sizes (Tests/Goldens/rewards). The weights are made by the goldens' formula
 /// and stored here as safetensors.
 @Suite struct NeuralRewardTests {
     private static let goldens = repository.appendingPathComponent("Tests/Goldens/rewards")
@@ -30,6 +30,13 @@ import Testing
         let prompts: [String]
         let pictures: [[Int]]
         let scores: [Float]
+    }
+
+    private struct CLIP: Decodable {
+        let shapes: [String: [Int]]
+        let pictures: [[Int]]
+        let prompts: [String]
+        let cosines, logits: [Float]
     }
 
     private static func golden<Golden: Decodable>(_ name: String) throws -> Golden {
@@ -58,17 +65,17 @@ import Testing
         try (size + json + data).write(to: file)
     }
 
-    /// Scores pictures of different sizes one by one.
+    /// Scores pictures of different sizes one by one, [n, objectives].
     private static func scores(_ plugin: String, _ sizes: [[Int]], prompts: [String]) throws -> [Float] {
         let reward = try RewardSpecification(plugin).load()
-        return try zip(sizes, prompts).map { size, prompt in
+        return try zip(sizes, prompts).flatMap { size, prompt in
             let pixels = RewardFixture.picture(height: size[0], width: size[1]) { y, x, c in
                 let value: Int = x * x * 7 + y * 31 + x * y * (c + 1) + c * 85
                 return value / 3 % 256
             }
             let scores = try reward.score(RewardFixture.batch([pixels], height: size[0], width: size[1], prompts: [Prompt(prompt)]))
             #expect(scores.failures.isEmpty)
-            return scores.values[0]
+            return scores.values
         }
     }
 
@@ -116,6 +123,74 @@ import Testing
             for (score, expected) in zip(scores, golden.scores) { #expect(abs(score - expected) < 1e-5, "\(scores), \(golden.scores)") }
             let low = try Self.scores("hps,weights=\(weights.path),precision=bf16,threads=2", golden.pictures, prompts: golden.prompts)
             for (score, expected) in zip(low, golden.scores) { #expect(abs(score - expected) < 0.02, "\(low), \(golden.scores)") }
+        }
+    }
+
+    /// Fills a folder with a golden's CLIP as transformers writes it.
+    private static func clip(_ name: String, in folder: URL) throws -> CLIP {
+        for part in ["rewards/\(name)", "tokenizer/files", "tokenizer/inverted"] {
+            let source = repository.appendingPathComponent("Tests/Goldens/\(part)")
+            for file in try FileManager.default.contentsOfDirectory(atPath: source.path) {
+                try FileManager.default.copyItem(at: source.appendingPathComponent(file), to: folder.appendingPathComponent(file))
+            }
+        }
+        let golden: CLIP = try golden("\(name)/golden.json")
+        try write(golden.shapes, to: folder.appendingPathComponent("model.safetensors"))
+        return golden
+    }
+
+    /// Configurations of old and new versions of transformers; prompts that are cut, and with added tokens.
+    @Test(arguments: ["clip-score", "clip-score-2"]) func pickScoreAndCLIPScore(name: String) throws {
+        try withFolder { folder in
+            let golden = try Self.clip(name, in: folder)
+            let options = "weights=\(folder.path),isolation=none"
+            let picks = try Self.scores("pickscore,\(options)", golden.pictures, prompts: golden.prompts)
+            for (score, expected) in zip(picks, golden.logits) { #expect(abs(score - expected) < 1e-5, "\(picks), \(golden.logits)") }
+            let pairs = try Self.scores("clipscore,\(options)", golden.pictures, prompts: golden.prompts)
+            let expected = golden.cosines.flatMap { [100 * $0, $0] }
+            #expect(picks.count == 4 && pairs.count == 8)
+            for (score, expected) in zip(pairs, expected) {
+                #expect(abs(score - expected) < 1e-5 * max(1, expected), "\(pairs), \(expected)")
+            }
+            let low = try Self.scores("clipscore,\(options),precision=bf16", golden.pictures, prompts: golden.prompts)
+            for (score, exact) in zip(low, expected) { #expect(abs(score - exact) < 0.02 * max(1, exact), "\(low), \(expected)") }
+        }
+    }
+
+    /// Parts of a folder that do not fit together are one error that names the file, before anything is scored; what
+    /// they say is part of the fingerprint.
+    @Test func partsOfACLIPThatDoNotFit() throws {
+        try withFolder { folder in
+            _ = try Self.clip("clip-score-2", in: folder)
+            let reward = try RewardSpecification("pickscore,weights=\(folder.path),isolation=none")
+            func load() throws -> String { try reward.load().fingerprint }
+            func changed(_ name: String, _ old: String, _ new: String, _ body: () throws -> Void) throws {
+                let file = folder.appendingPathComponent(name)
+                let text = try String(contentsOf: file, encoding: .utf8)
+                #expect(text.contains(old))
+                try text.replacingOccurrences(of: old, with: new).write(to: file, atomically: true, encoding: .utf8)
+                try body()
+                try text.write(to: file, atomically: true, encoding: .utf8)
+            }
+            let fingerprint = try load()
+            for (name, old, new, part) in [
+                ("config.json", "1687", "1685", "config.json: eos_token_id is not 1687, with which the folder's tokenizer ends a text"),
+                ("processor_config.json", "28", "56", "processor_config.json: makes images of 56 pixels, image_size of"),
+                ("added_tokens.json", #","<cat-toy-2>":1690"#, "", ": its tokenizer has 1690 tokens, vocab_size of"),
+                ("processor_config.json", #""resample": 3"#, #""resample": 2"#, "resample 2 is not supported"),
+            ] {
+                try changed(name, old, new) {
+                    let text = errorMessage(load)
+                    #expect(text.contains(part) && !text.contains("\n"), "\(text)")
+                }
+            }
+            for (name, old, new) in [("processor_config.json", "0.25", "0.35"), ("merges.txt", "#version: 0.2", "#version: 0.3")] {
+                try changed(name, old, new) {
+                    let other = try load()
+                    #expect(other != fingerprint)
+                }
+            }
+            #expect(try load() == fingerprint)
         }
     }
 
@@ -267,6 +342,8 @@ import Testing
             ("hps,weights=HEAD,vocabulary=HEAD", "it is not open_clip's"),
             ("hps,weights=CUT,vocabulary=HEAD", "CUT.pt: cut short; download it again"),
             ("hps,weights=OPENCLIP,vocabulary=HEAD", "head.safetensors is not text, with or without gzip"),
+            ("pickscore", "weights= is missing: folder of yuvalkirstain/PickScore_v1"),
+            ("clipscore,weights=HEAD", "a file; a model is a folder"), ("clipscore,weights=WIDER", "/preprocessor_config.json: missing"),
             ("imagereward,weights=HEAD", "vocab.txt: no such file; put vocab.txt of google-bert/bert-base-uncased"),
             ("imagereward,weights=HEAD,vocabulary=FOLDER", "is a folder; it must be vocab.txt of google-bert"),
             ("imagereward,weights=HEAD,vocabulary=VOCABULARY", "it is not ImageReward's"),

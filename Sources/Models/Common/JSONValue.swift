@@ -31,6 +31,9 @@ package enum JSONValue: Decodable, Equatable, Sendable {
     /// The text, if the value is one.
     package var text: String? { if case .text(let text) = self { text } else { nil } }
 
+    /// The number, if the value is one.
+    package var number: Double? { if case .number(let number) = self { number } else { nil } }
+
     /// Reads an object as Python's json module would.
     /// - Returns: nil if the data are not a JSON object.
     package static func object(in data: Data) -> [String: JSONValue]? {

@@ -57,6 +57,10 @@ package struct CLIPTokenizer: Sendable {
         }
     }
 
+    /// Lists the files of a folder that a tokenizer depends on.
+    /// - Throws: `TokenizerError` if the folder holds no tokenizer.
+    package static func files(folder: URL) throws -> [URL] { try CLIPTokenizerFiles.files(folder) }
+
     /// Reads open_clip's vocabulary. The ids equal those of its `SimpleTokenizer`, except for rare repairs of
     /// text that `OpenCLIPText` lists.
     ///

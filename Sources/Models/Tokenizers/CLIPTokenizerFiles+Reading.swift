@@ -16,6 +16,14 @@ extension CLIPTokenizerFiles {
                 + "name a model folder in diffusers layout or its tokenizer folder")
     }
 
+    /// Lists the files of a tokenizer that are there.
+    /// - Throws: `TokenizerError` if the folder holds no tokenizer.
+    static func files(_ folder: URL) throws -> [URL] {
+        let folder = try tokenizerFolder(folder)
+        let names = ["tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+        return names.map(folder.appendingPathComponent).filter { FileManager.default.fileExists(atPath: $0.path) }
+    }
+
     /// Reads a file's text.
     /// - Throws: `TokenizerError` that ends in `hint`.
     static func text(_ file: URL, hint: String) throws -> String {

@@ -5,17 +5,10 @@ import Tensors
 /// transformers' CLIPVisionModelWithProjection: CLIP's image embeddings, for example those of
 /// openai/clip-vit-large-patch14.
 package final class CLIPVisionModel {
-    /// transformers' CLIPVisionConfig. Files may leave values out; the defaults are transformers' own.
-    private struct Configuration: Decodable {
-        let hiddenSize, intermediateSize, numHiddenLayers, numAttentionHeads, numChannels, imageSize, patchSize, projectionDim: Int?
-        let hiddenAct: String?
-        let layerNormEps: Double?
-    }
-
     /// transformers' CLIPConfig, of which the vision part is used, or a CLIPVisionConfig by itself.
     private struct File: Decodable {
         let architectures: [String]?
-        let visionConfig: Configuration?
+        let visionConfig, visionConfigDict: CLIPVisionConfiguration?
         let projectionDim: Int?
     }
 
@@ -40,29 +33,20 @@ package final class CLIPVisionModel {
         {
             throw ModelError("\(name): '\(architecture)' is not supported (CLIPModel and CLIPVisionModelWithProjection are)")
         }
-        let c = try file.visionConfig ?? folder.decode(Configuration.self)
-        let activationName = c.hiddenAct ?? Activation.quickGELU.rawValue
-        guard let activation = Activation(rawValue: activationName) else {
-            throw ModelError("\(name): hidden_act '\(activationName)' is not supported")
-        }
-        sizes = VisionSizes(
-            width: c.hiddenSize ?? 768, inner: c.intermediateSize ?? 3072, layers: c.numHiddenLayers ?? 12,
-            heads: c.numAttentionHeads ?? 12, imageSize: c.imageSize ?? 224, patchSize: c.patchSize ?? 32)
-        try sizes.validate(name)
-        embeddingSize = (file.visionConfig == nil ? c.projectionDim : file.projectionDim) ?? 512
+        let part = file.visionConfigDict ?? file.visionConfig
+        let c = try part ?? folder.decode(CLIPVisionConfiguration.self)
+        activation = try c.validate(name)
+        sizes = c.sizes
+        embeddingSize = (part == nil ? c.projectionDim : file.projectionDim) ?? 512
         guard embeddingSize > 0 else {
             throw ModelError("\(name): projection_dim \(embeddingSize) is not above zero")
-        }
-        self.activation = activation
-        guard c.numChannels ?? 3 == 3 else {
-            throw ModelError("\(name): num_channels \(c.numChannels!) is not supported (3 is)")
         }
         // Some versions of transformers write the keys without the prefix.
         let store = try folder.parameters(dtype: dtype, device: device) {
             $0.hasPrefix("vision_model.") ? String($0.dropFirst("vision_model.".count)) : $0
         }
         tower = CLIPVisionTower(
-            sizes, embedding: embeddingSize, eps: c.layerNormEps ?? 1e-5, activation, store.root,
+            sizes, embedding: embeddingSize, eps: c.eps, activation, store.root,
             projection: store.root / "visual_projection")
         // A whole CLIPModel has a text tower too, which is not needed.
         try store.finish {

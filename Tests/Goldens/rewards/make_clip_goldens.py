@@ -4,7 +4,7 @@
     python make_clip_goldens.py
 
 Writes beside itself
-    clip-vision/    a whole CLIPModel with a text tower that is to be ignored (quick_gelu), and pictures with their image_embeds
+    clip-vision/    a whole CLIPModel (quick_gelu), pictures with their image_embeds, and ids with their text_embeds
     clip-vision-2/  a CLIPVisionModelWithProjection with exact GELU
     open-clip/      open_clip's CLIP as safetensors and as a training checkpoint, both features, and ids with their end at many places
 
@@ -66,7 +66,13 @@ def transformers_cases():
         embeds = again.visual_projection(again.vision_model(images).pooler_output)
         if case == "clip-vision-2":
             assert torch.equal(embeds, again(images).image_embeds)
-        save(folder / "golden.safetensors", images=images, image_embeds=embeds)
+            save(folder / "golden.safetensors", images=images, image_embeds=embeds)
+            continue
+        ids = torch.randint(1, 30, (3, 8), generator=torch.Generator().manual_seed(2))
+        for row, end in enumerate([7, 4, 1]):
+            ids[row, 0], ids[row, end], ids[row, end + 1:] = 30, 31, 31  # the first of several ends counts
+        texts = again.text_projection(again.text_model(ids).pooler_output)
+        save(folder / "golden.safetensors", images=images, image_embeds=embeds, ids=ids, text_embeds=texts, logit_scale=again.logit_scale.exp())
 
 
 def open_clip_case():

@@ -1,0 +1,47 @@
+import Models
+import Tensors
+
+/// A CLIP with its tokenizer and its preprocessing, from a folder as transformers saves them.
+package final class CLIPFolder {
+    /// The model.
+    package let model: CLIPModel
+    private let processor: CLIPImageProcessor
+    private let cosines: CLIPCosines
+
+    /// Loads the folder that the option `weights` names.
+    /// - Parameter hint: a description of the folder, for messages.
+    /// - Throws: `RewardPluginError`, `ModelError`, `TensorFileError` or `TokenizerError`, one line that names the option
+    ///   or the file.
+    package init(_ settings: NeuralSettings, _ hint: String) throws {
+        let folder = try settings.folder("weights", hint) { folder in
+            try [CLIPImageProcessor(folder: folder).file] + CLIPTokenizer.files(folder: folder.url)
+        }
+        processor = try CLIPImageProcessor(folder: folder)
+        model = try CLIPModel(folder: folder, dtype: settings.dtype, device: settings.device)
+        let configuration = folder.url.appendingPathComponent("config.json").path
+        let vision = model.configuration.vision
+        let text = model.configuration.text
+        guard processor.size == vision.imageSize else {
+            throw ModelError(
+                "\(processor.file.path): makes images of \(processor.size) pixels, image_size of \(configuration) is \(vision.imageSize)")
+        }
+        let tokenizer = try CLIPTokenizer(folder: folder.url, maxLength: text.contextLength)
+        guard tokenizer.vocabularySize == text.vocabularySize else {
+            throw ModelError(
+                "\(folder.url.path): its tokenizer has \(tokenizer.vocabularySize) tokens, vocab_size of \(configuration) is "
+                    + "\(text.vocabularySize): it is another model's, or cut short")
+        }
+        guard model.isEnd(tokenizer.endOfTextID) else {
+            throw ModelError(
+                "\(configuration): eos_token_id is not \(tokenizer.endOfTextID), with which the folder's tokenizer ends a text")
+        }
+        cosines = CLIPCosines(model, tokenizer, log: settings.log)
+    }
+
+    /// Returns the cosine of each image and its prompt, float32 [n].
+    /// - Throws: `TensorError` if an operation failed.
+    package func cosines(_ images: HostImages, prompts: [String]) throws -> Tensor {
+        let input = images.clipInput(size: processor.size, normalization: processor.normalization, cropOffset: .down)
+        return try cosines(input, prompts: prompts)
+    }
+}
