@@ -42,6 +42,7 @@ package struct AnalyticWorld {
         configuration.gradientAccumulationSteps = 1
         // The flow has to be ahead of the policy, which otherwise follows its errors.
         configuration.loraRank = 64
+        configuration.loraTargets = "to_q,to_k,to_v"
         configuration.learningRate = 3e-4
         configuration.flowLearningRate = 5e-3
         configuration.weightDecay = 0

@@ -33,7 +33,7 @@ package final class MixtureNetwork: DenoisingNetwork {
         logWeights = Tensor(mixture.components.map { Float(log($0.weight)) })
         variance = mixture.deviation * mixture.deviation
         let store = ParameterStore(seed: 1, device: .cpu)
-        // Names of attention projections, for adapters attach to those.
+        // Names of attention projections, to which adapters attach by default.
         perceptronLayers = [
             Linear(17, width, store.root / "first" / "to_q"), Linear(width, width, store.root / "second" / "to_k"),
             Linear(width, 1, store.root / "last" / "to_v"),
