@@ -124,7 +124,7 @@ extension SettingGroup {
             help: "Layers that the LoRA adapts: names, or ends of names, of linear layers and convolutions.",
             note: """
                 peft's `target_modules`; the default is attention, as in the paper. `...,conv1,conv2` adapts the convolutions of the \
-                residual blocks too, which [models of pixels gain from](results.md).
+                residual blocks too.
                 """),
         Setting(
             "init_lora", \.initLora, default: "none", placeholder: "file",
