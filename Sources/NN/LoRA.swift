@@ -26,12 +26,9 @@ package final class LoRA {
 package struct LoRASource: Sendable {
     let file: URL
     let weight: Double
-    /// The text that it was read from.
-    package let text: String
 
     /// - Parameter text: `FILE`, or `FILE=WEIGHT`. A file that has the whole text as its name is that file.
     package init(_ text: String) {
-        self.text = text
         let parts = text.split(separator: "=", omittingEmptySubsequences: false)
         if parts.count > 1, let weight = Double(parts.last!), weight.isFinite, !FileManager.default.fileExists(atPath: text) {
             file = URL(fileURLWithPath: parts.dropLast().joined(separator: "="))

@@ -11,7 +11,9 @@ import Testing
 /// Training on a device that is not the CPU: a tensor made in the wrong place fails here, not on a user's GPU.
 @Suite(.enabled(if: !otherDevices.isEmpty, "needs a GPU, or a libtorch without CUDA")) struct DeviceTests {
     private static let configurations: [TrainingConfiguration] = [
-        smallConfiguration { ($0.target, $0.gradientCheckpointing) = (.anchored, true) },
+        smallConfiguration {
+            ($0.target, $0.gradientCheckpointing, $0.loraTargets, $0.emaDecay) = (.anchored, true, "to_q,conv1,conv2", 0.5)
+        },
         smallConfiguration { ($0.algorithm, $0.forwardLooking, $0.predictionDecoder) = (.dagKL, .current, tinyDecoder) },
         smallConfiguration { ($0.algorithm, $0.logProb) = (.dagTB, .sum) },
         smallConfiguration { ($0.algorithm, $0.guidanceScale, $0.evaluationSteps) = (.dagSubTB, 1, 1) },

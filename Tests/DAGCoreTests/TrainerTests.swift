@@ -409,10 +409,19 @@ import Testing
         #expect(try Data(contentsOf: output.lora) == first.learner.lora.encoded() && average(first) != first.learner.lora.encoded())
 
         let other = try TemporaryFolder()
-        let third = try trainer(averaging { $0.initLora = output.averagedLora.path }, other)
+        let third = try trainer(
+            averaging {
+                $0.initLora = output.averagedLora.path
+                $0.target = .anchored
+            }, other)
         try third.start()
         #expect(try third.evaluate().rewardMean == first.evaluate().rewardMean)
         #expect(try third.learner.lora.encoded() == average(first))
+        // The pretrained model is the one without it, from the first epoch on.
+        try third.rollOut()
+        try third.score()
+        let rollout = try #require(third.rollout)
+        #expect(try difference(rollout.logReference[0], rollout.logForward[0]) > 0)
 
         func refusal(_ change: @escaping (inout TrainingConfiguration) -> Void) throws -> String {
             let trainer = try trainer(

@@ -23,11 +23,12 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
-from typing import Any
+from typing import Any, TypeVar
 
 from ._errors import BY_STATUS, DagError
 
 API_VERSION = 1
+_Handle = TypeVar("_Handle", bound="Handle")
 
 
 class Text(Structure):
@@ -276,6 +277,31 @@ def default_config() -> dict[str, Any]:
 def failure(status: int, message: bytes) -> DagError:
     """The exception for a status other than DAG_OK."""
     return BY_STATUS.get(status, DagError)(message.decode(errors="replace"))
+
+
+class Handle:
+    """An object of the library. It ends by `close`, by `with`, or when it is forgotten."""
+
+    #: "trainer" or "scorer".
+    _kind: str
+    _handle: c_void_p
+
+    def close(self) -> None:
+        if getattr(self, "_handle", None):
+            check(getattr(library(), f"dag_{self._kind}_destroy")(self._handle))
+            self._handle = c_void_p()
+
+    def __enter__(self: _Handle) -> _Handle:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except Exception:  # at the interpreter's end
+            pass
 
 
 def check(status: int) -> None:

@@ -14,8 +14,10 @@ from . import _arguments as arguments
 from . import _library as c
 
 
-class LoadedReward:
+class LoadedReward(c.Handle):
     """A reward that is ready to score: see `load_reward`. Calls from several threads wait for each other."""
+
+    _kind = "scorer"
 
     #: The reward's name.
     name: str
@@ -74,21 +76,7 @@ class LoadedReward:
 
     def close(self) -> None:
         """Ends the reward's process. May be called again."""
-        if getattr(self, "_handle", None):
-            c.check(c.library().dag_scorer_destroy(self._handle))
-            self._handle = ctypes.c_void_p()
-
-    def __enter__(self) -> LoadedReward:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        try:
-            self.close()
-        except Exception:  # at the interpreter's end
-            pass
+        super().close()
 
 
 def load_reward(specification: str | os.PathLike[str]) -> LoadedReward:

@@ -78,7 +78,7 @@ class Epoch:
         return self.steps[-1] if self.steps else {}
 
 
-class Trainer:
+class Trainer(c.Handle):
     """Post-trains a diffusion model so that it samples in proportion to a reward.
 
     All settings are those of dag-train's YAML file (docs/configuration.md, `dagcore.default_config()`), in a mapping or as keywords.
@@ -98,6 +98,8 @@ class Trainer:
         address. None: this process alone, whatever launched it.
     :param settings: settings again, which win.
     """
+
+    _kind = "trainer"
 
     def __init__(
         self,
@@ -302,22 +304,8 @@ class Trainer:
 
     def close(self) -> None:
         """Frees the model and ends the rewards' processes; unsaved progress is lost. May be called again."""
-        if getattr(self, "_handle", None):
-            c.check(c.library().dag_trainer_destroy(self._handle))
-            self._handle = ctypes.c_void_p()
-            _open_trainers.discard(self)
-
-    def __enter__(self) -> Trainer:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        try:
-            self.close()
-        except Exception:  # at the interpreter's end
-            pass
+        super().close()
+        _open_trainers.discard(self)
 
 
 _open_trainers: weakref.WeakSet[Trainer] = weakref.WeakSet()
