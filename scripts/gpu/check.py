@@ -114,6 +114,10 @@ def training(check):
             "--gradient-accumulation-steps", 4, *needs.get(algorithm, ()))
         keys = ("reward_mean", "loss", "ratio_deviation", "clip_fraction", "effective_share", "transitions_per_second")
         check.note(f"{name} metrics", [{key: line[key] for key in keys if key in line} for line in lines[-2:]])
+    check.train(
+        "tiny-sd convolutions", "convolutions", "--model", TINY, "--prompts", "tiny-sd", "--reward-plugin", "libwarmth.so", "--epochs", 2,
+        "--steps", 10, "--sample-batch-size", 64, "--batches-per-epoch", 1, "--train-batch-size", 8, "--gradient-accumulation-steps", 4,
+        "--precision", "bf16", "--lora-targets", "to_q,to_k,to_v,to_out.0,conv1,conv2", "--ema-decay", 0.9)
     words = ["--run", check.work / "tiny-sd-dag-replay", "--beta", 50, "--modes", "red,orange,yellow", "--count", 16]
     said = check.run("tiny-sd dag-eval", "dag-eval", *words)
     check.note("tiny-sd dag-eval says", said and said.splitlines())
@@ -228,12 +232,25 @@ def reward(check):
     epoch(check, "ddpo with aesthetic on the card", "--reward-plugin", f"libaesthetic.so,{options},device={check.device}", "--algorithm", "ddpo")
 
 
+def clip(check):
+    from reward_full_size import clipscore
+
+    folder = check.work / "clipscore"
+    folder.mkdir()
+    clipscore(folder, None)
+    lines = check.train(
+        "tiny-sd with clipscore on the card", "clipscore-run", "--model", TINY, "--prompts", "tiny-sd", "--algorithm", "ddpo", "--epochs", 2,
+        "--steps", 10, "--sample-batch-size", 64, "--batches-per-epoch", 1, "--train-batch-size", 8, "--gradient-accumulation-steps", 4,
+        "--reward-plugin", f"libclipscore.so,weights={folder},device={check.device}")
+    check.note("tiny-sd with clipscore, rewards", [line["reward_mean"] for line in lines])
+
+
 def processes(check):
     reward = ("--reward-plugin", "libjpeg_compressibility.so")
     epoch(check, "dag-db in two processes", *reward, "--processes", 2)
 
 
-STEPS = (parity, training, epochs, estimate, processes, reward, size, speed, failures)
+STEPS = (parity, training, epochs, estimate, processes, reward, clip, size, speed, failures)
 
 
 def main():

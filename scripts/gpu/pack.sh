@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 torch=${TORCH:-2.11.0} python=${PYTHON:-python3} build=.build-gpu kit=.build-gpu/kit
-programs=(dag-train dag-sample dag-eval dag-reward dag-reward-worker libjpeg_compressibility.so libwarmth.so libaesthetic.so)
+programs=(dag-train dag-sample dag-eval dag-reward dag-reward-worker libjpeg_compressibility.so libwarmth.so libaesthetic.so libclipscore.so)
 
 # Headers and the two libraries to link with. Their CUDA dependencies, several GB, are on the other machine.
 if [[ ! -f $build/torch-$torch/lib/libtorch_cpu.so ]]; then
@@ -31,7 +31,8 @@ strip --strip-unneeded "$kit"/bin/*
 for file in "$kit"/bin/*; do ldd "$file" 2>/dev/null || true; done | awk '/=> \// { print $1, $3 }' | sort -u |
     grep -vE '^lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|gomp|c10|torch_cpu)\.' |
     while read -r name path; do cp -L "$path" "$kit/lib/$name"; done
-"$python" -m pip download -q --no-deps --only-binary=:all: diffusers==0.42.1 peft==0.21.2 importlib_metadata==10.2.0 zipp==4.1.2 -d $kit/wheels
+"$python" -m pip download -q --no-deps --only-binary=:all: diffusers==0.42.1 peft==0.21.2 importlib_metadata==10.2.0 zipp==4.1.2 \
+    open_clip_torch==3.3.0 -d $kit/wheels
 cp scripts/gpu/run.sh .gpu/
 tar -C $build -cf - kit | xz -T0 -6 >.gpu/kit.tar.xz
 du -sh .gpu
