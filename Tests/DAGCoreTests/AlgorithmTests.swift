@@ -63,7 +63,7 @@ import Testing
         #expect(try forward.grad!.array(Float.self) == [0, 0, 0])
         #expect(try now.grad!.array(Float.self) == delta.map { 2 * $0 })
         for tensor in [forward, now, next] { tensor.clearGrad() }
-        let ddpo = DDPO(clipRange: 0.1, usesPromptStatistics: false)
+        let ddpo = DDPO(clipRange: 0.1, comparison: .epoch)
         ddpo.state.advantages = [1, -1, 2]
         let loss = try ddpo.loss(transitions)
         #expect(loss.metrics == ["clip_fraction": [0, 0, 0]])
@@ -79,6 +79,19 @@ import Testing
         try surrogate.loss(advantage: Tensor([1, -1, 1, -1] as [Float]), ratio: ratio).sum().backward()
         #expect(try ratio.grad!.array(Float.self) == [0, 1, -1, 0])
         #expect(try surrogate.clipped(Tensor([1.3, 1.1, 0.7, 1] as [Float])) == [1, 0, 1, 0])
+    }
+
+    /// GRPO's advantages are those of each prompt's scores in the epoch: a hard prompt's best image gains as much as an easy one's.
+    @Test func groupAdvantages() {
+        let grpo = DDPO(clipRange: 0.1, comparison: .group)
+        let prompts: [Prompt] = ["easy", "hard", "easy", "hard", "easy", "alone", "equal", "equal", "hard"]
+        #expect(grpo.prepareEpoch(scores: [10, 1, 12, 3, .nan, 7, 5, 5, 2], prompts: prompts) == nil)
+        let two = Float(0.5).squareRoot()
+        let expected: [Float] = [-1, -1, 1, 1, 0, 0, 0, 0, 0]
+        for (k, (found, sign)) in zip(grpo.state.advantages, expected).enumerated() {
+            // Of two scores each is the unbiased deviation's inverse root from the mean; of 1, 2, 3 the ends are one deviation.
+            #expect(abs(found - sign * (k % 2 == 0 ? two : 1)) < 1e-6, "\(k)")
+        }
     }
 
     @Test func promptStatisticsWaitForEnoughRewards() {

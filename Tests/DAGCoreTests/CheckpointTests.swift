@@ -40,7 +40,7 @@ import Testing
             let scores = try #require(checkpoint.rollout).scores
             #expect(scores.dropped == 1 && scores.imputed == 1 && scores.firstFailure == "it failed")
             #expect(scores.objectives.map(\.name) == ["a/score", "b/score"] && scores.objectives[1].scores == [1])
-            let ddpo = DDPO(clipRange: 1, usesPromptStatistics: true)
+            let ddpo = DDPO(clipRange: 1, comparison: .promptHistory)
             try checkpoint.restore(ddpo)
             #expect(ddpo.state.advantages == [0.5])
             let single = FlowStates(transitions: 1, spacing: 1)
@@ -52,7 +52,7 @@ import Testing
     @Test func whatIsReadIsWritten() throws {
         try withFolder { folder in
             let old = try Checkpoint(newestOf: write(Self.first, in: folder.appendingPathComponent("old")))
-            let ddpo = DDPO(clipRange: 1, usesPromptStatistics: true)
+            let ddpo = DDPO(clipRange: 1, comparison: .promptHistory)
             try old.restore(ddpo)
             let output = OutputFolder(folder.appendingPathComponent("new").path)
             try output.prepare()
@@ -66,7 +66,7 @@ import Testing
             let new = try Checkpoint(newestOf: output)
             #expect(new.state == old.state && new.rollout?.scores.objectives.map(\.name) == old.rollout?.scores.objectives.map(\.name))
             #expect(new.rollout?.prompts == [prompt] && new.prompts == "one" && old.prompts == nil)
-            let restored = DDPO(clipRange: 1, usesPromptStatistics: true)
+            let restored = DDPO(clipRange: 1, comparison: .promptHistory)
             try new.restore(restored)
             #expect(restored.state.advantages == [0.5] && restored.state.promptStatistics == ddpo.state.promptStatistics)
         }
@@ -79,7 +79,7 @@ import Testing
             let output = OutputFolder(folder.appendingPathComponent("new").path)
             try output.prepare()
             try Checkpoint(
-                old.state, algorithm: DDPO(clipRange: 1, usesPromptStatistics: true), rewards: old.rewards, prompts: nil,
+                old.state, algorithm: DDPO(clipRange: 1, comparison: .promptHistory), rewards: old.rewards, prompts: nil,
                 tensors: old.tensors, rollout: old.rollout
             ).save(to: output)
             let name = try #require(FileManager.default.contentsOfDirectory(atPath: output.checkpoints.path).first)

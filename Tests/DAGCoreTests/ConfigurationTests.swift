@@ -97,7 +97,7 @@ import Testing
         ("bta: 5\n", "unknown key 'bta'; did you mean beta? known are algorithm,"),
         ("learning-rate: 1\n", "did you mean learning_rate?"), ("colour: red\n", "unknown key 'colour'; known are algorithm,"),
         ("beta: much\n", "run.yaml: beta: 'much' is not a finite number, zero or more"),
-        ("algorithm: grpo\n", "algorithm: 'grpo' is not one of dag-db, dag-kl"), ("- a\n", "mapping"), ("", "mapping"),
+        ("algorithm: ppo\n", "algorithm: 'ppo' is not one of dag-db, dag-kl"), ("- a\n", "mapping"), ("", "mapping"),
         ("beta: [1\n", "run.yaml"), ("steps: 2.5\n", "steps: '2.5' is not a whole number, from 1 to 1000000"),
         ("steps: '4'\n", "steps: '4'"),
         ("steps: [4]\n", "steps: a list is not a whole number"), ("seed: -1\n", "seed: '-1'"),
@@ -224,6 +224,9 @@ import Testing
                 "does not divide into prompts of --images-per-prompt 3",
                 { $0.imagesPerPrompt = 3 }
             ),
+            ("grpo compares the images of a prompt in an epoch: --images-per-prompt", { $0.algorithm = .grpo }),
+            ("--base-kl-coefficient is for ddpo and grpo; dag-db", { $0.baseKlCoefficient = 0.1 }),
+            ("--target anchored is for the dag algorithms; grpo", { ($0.algorithm, $0.target, $0.imagesPerPrompt) = (.grpo, .anchored, 2) }),
             (
                 "--target anchored",
                 {
@@ -242,7 +245,7 @@ import Testing
     @Test func aRunKeepsWhatItsCheckpointDependsOn() throws {
         let mayChange: Set = [
             "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "lr_scheduler", "lr_warmup_steps",
-            "kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "replay_buffer_size", "subtb_lambda",
+            "kl_coefficient", "base_kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "replay_buffer_size", "subtb_lambda",
             "timestep_fraction", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device", "max_rows_per_pass",
             "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts", "evaluation_steps", "sample_every",
             "checkpoint_every",

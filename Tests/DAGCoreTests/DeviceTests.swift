@@ -18,6 +18,7 @@ import Testing
         smallConfiguration { ($0.algorithm, $0.logProb) = (.dagTB, .sum) },
         smallConfiguration { ($0.algorithm, $0.guidanceScale, $0.evaluationSteps) = (.dagSubTB, 1, 1) },
         smallConfiguration { ($0.algorithm, $0.perPromptStatistics) = (.ddpo, true) },
+        smallConfiguration { ($0.algorithm, $0.imagesPerPrompt, $0.baseKlCoefficient) = (.grpo, 2, 0.1) },
         smallConfiguration { ($0.model, $0.prompts) = (tinyDDPM, "") },
         smallConfiguration { ($0.algorithm, $0.imagesPerPrompt) = (.dagVarGrad, 2) },
         smallConfiguration { ($0.algorithm, $0.target, $0.replayUpdates) = (.dagReplay, .anchored, 2) },

@@ -18,6 +18,7 @@ import Testing
         configuration { ($0.algorithm, $0.forwardLooking, $0.predictionDecoder) = (.dagKL, .current, tinyDecoder) },
         configuration { ($0.algorithm, $0.target, $0.guidanceScale) = (.dagTB, .anchored, 1) },
         configuration { ($0.algorithm, $0.sampleBatchSize, $0.batchesPerEpoch, $0.imagesPerPrompt) = (.ddpo, 4, 3, 2) },
+        configuration { ($0.algorithm, $0.imagesPerPrompt, $0.baseKlCoefficient, $0.timestepFraction) = (.grpo, 2, 0.1, 0.5) },
         configuration { ($0.model, $0.prompts, $0.gradientCheckpointing) = (tinyDDPM, "", true) },
         configuration { $0.flowEvery = 2 },
         configuration { ($0.algorithm, $0.timestepFraction, $0.target) = (.dagDB, 0.5, .anchored) },

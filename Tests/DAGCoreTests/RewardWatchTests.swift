@@ -44,11 +44,13 @@ import Testing
         func advice(_ algorithm: AlgorithmName, _ target: Target) -> String {
             smallConfiguration { ($0.algorithm, $0.target) = (algorithm, target) }.restraints
         }
-        for algorithm in AlgorithmName.allCases where algorithm != .ddpo {
+        for algorithm in AlgorithmName.allCases where algorithm.usesBeta {
             #expect(advice(algorithm, .reward) == "A smaller beta, the anchored target or fewer epochs")
             #expect(advice(algorithm, .anchored) == "A smaller beta or fewer epochs")
         }
-        #expect(advice(.ddpo, .reward) == "A smaller learning rate, a smaller clip range or fewer epochs")
+        for algorithm in [AlgorithmName.ddpo, .grpo] {
+            #expect(advice(algorithm, .reward) == "A larger base KL coefficient, a smaller learning rate or fewer epochs")
+        }
     }
 
     /// Equal scores are told of once until they differ again, by what they mean to the algorithm.

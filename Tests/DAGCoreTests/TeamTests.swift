@@ -206,6 +206,9 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
         Case(testDescription: "ddpo, per-prompt statistics, half of the transitions") {
             ($0.algorithm, $0.perPromptStatistics, $0.timestepFraction) = (.ddpo, true, 0.5)
         },
+        Case(testDescription: "grpo, drop", reward: specification("on_failure=drop"), failing: 6) {
+            ($0.algorithm, $0.imagesPerPrompt, $0.baseKlCoefficient) = (.grpo, 4, 0.1)
+        },
     ]
 
     /// Four groups of three trajectories an optimiser step, and batches of three everywhere.

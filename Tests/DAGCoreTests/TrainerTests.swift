@@ -211,6 +211,32 @@ import Testing
     }
 
     /// Two epochs, a stop and two more give the bytes of four; so does a stop in the middle of an epoch.
+    /// The divergence in the loss of a fresh epoch's step, which has all transitions, is the epoch's `base_kl`, and its weight keeps
+    /// the policy near the pretrained model.
+    @Test(arguments: [LogProbabilityReduction.mean, .sum]) func divergenceFromThePretrainedModel(reduction: LogProbabilityReduction) throws {
+        func steps(_ coefficient: Double) throws -> (numbers: [StepMetrics], dimensions: Double) {
+            let folder = try TemporaryFolder()
+            let trainer = try trainer(
+                smallConfiguration {
+                    ($0.algorithm, $0.imagesPerPrompt, $0.baseKlCoefficient, $0.logProb) = (.grpo, 4, coefficient, reduction)
+                    ($0.steps, $0.epochs, $0.learningRate, $0.clipRange, $0.gradientAccumulationSteps) = (3, 3, 3e-3, 1, 2)
+                }, folder)
+            var numbers: [StepMetrics] = []
+            trainer.onStep = { numbers.append($0) }
+            try trainer.run()
+            return (numbers, reduction == .sum ? 1 : Double(trainer.model.sampleShape.reduce(1, *)))
+        }
+        let free = try steps(1e-9)
+        #expect(free.numbers.count == 3 && free.numbers[0].algorithmMetrics["base_kl_term"] == 0)
+        for step in free.numbers {
+            let term = try #require(step.algorithmMetrics["base_kl_term"])
+            #expect(abs(term * free.dimensions * 3 - step.baseDivergence) < 1e-3 * step.baseDivergence + 1e-6)
+        }
+        guard reduction == .mean else { return }
+        let (far, near) = (free.numbers[2].baseDivergence, try steps(100).numbers[2].baseDivergence)
+        #expect(near < 0.9 * far, "\(near) beside \(far)")
+    }
+
     @Test(.slow, arguments: [(AlgorithmName.dagDB, ""), (.dagKL, tinyDecoder), (.dagReplay, ""), (.ddpo, "")])
     func resumingIsBitExact(algorithm: AlgorithmName, predictionDecoder: String) throws {
         let configuration = smallConfiguration {

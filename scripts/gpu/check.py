@@ -105,8 +105,10 @@ def parity(check):
 
 
 def training(check):
-    needs = {"dag-vargrad": ("--images-per-prompt", 4), "dag-replay": ("--target", "anchored")}
-    for algorithm in ("dag-db", "dag-kl", "dag-tb", "dag-subtb", "dag-vargrad", "dag-replay", "ddpo"):
+    needs = {
+        "dag-vargrad": ("--images-per-prompt", 4), "dag-replay": ("--target", "anchored"),
+        "grpo": ("--images-per-prompt", 8, "--base-kl-coefficient", 0.1)}
+    for algorithm in ("dag-db", "dag-kl", "dag-tb", "dag-subtb", "dag-vargrad", "dag-replay", "ddpo", "grpo"):
         name = f"tiny-sd {algorithm}"
         lines = check.train(
             name, name.replace(" ", "-"), "--model", TINY, "--prompts", "tiny-sd", "--reward-plugin", "libwarmth.so", "--algorithm", algorithm,

@@ -10,12 +10,13 @@ package enum AlgorithmName: String, SettingChoice {
     case dagVarGrad = "dag-vargrad"
     case dagReplay = "dag-replay"
     case ddpo
+    case grpo
 
     /// Whether the loss weighs transitions by the importance ratio, and clips it.
-    var clipsRatio: Bool { self == .dagKL || self == .ddpo }
+    var clipsRatio: Bool { self == .dagKL || !usesBeta }
 
     /// Whether it samples in proportion to exp(beta s); else it maximises the score.
-    package var usesBeta: Bool { self != .ddpo }
+    package var usesBeta: Bool { self != .ddpo && self != .grpo }
 
     /// Whether it trains a state flow, and so decodes and scores predicted data.
     var learnsFlow: Bool { [.dagDB, .dagKL, .dagTB, .dagSubTB].contains(self) }
@@ -28,7 +29,7 @@ package enum AlgorithmName: String, SettingChoice {
         switch self {
         case .dagDB, .dagKL, .dagSubTB: FlowStates(transitions: transitions, spacing: configuration.flowEvery)
         case .dagTB: FlowStates(transitions: transitions, spacing: transitions)
-        case .dagVarGrad, .dagReplay, .ddpo: FlowStates(transitions: transitions, spacing: nil)
+        case .dagVarGrad, .dagReplay, .ddpo, .grpo: FlowStates(transitions: transitions, spacing: nil)
         }
     }
 
@@ -51,7 +52,8 @@ package enum AlgorithmName: String, SettingChoice {
                 DetailedBalanceKL(flow: try newFlow(), flowStates, coefficient: configuration.klCoefficient, clipRange: clipRange))
         case .dagVarGrad: return .transitions(VarGrad(flowStates, team: team))
         case .dagReplay: return .replay(Replay(capacity: configuration.replayBufferSize))
-        case .ddpo: return .transitions(DDPO(clipRange: clipRange, usesPromptStatistics: configuration.perPromptStatistics))
+        case .ddpo: return .transitions(DDPO(clipRange: clipRange, comparison: configuration.perPromptStatistics ? .promptHistory : .epoch))
+        case .grpo: return .transitions(DDPO(clipRange: clipRange, comparison: .group))
         }
     }
 }

@@ -1,9 +1,20 @@
 import Support
 import Tensors
 
-/// DDPO-IS (Black et al. 2023), the baseline: loss = max(-A rho, -A clip(rho, 1 - c, 1 + c)),
-/// where A is the normalised score of the final image: (s - mean) / deviation, clipped to [-5, 5].
+/// DDPO-IS (Black et al. 2023) and GRPO (Shao et al. 2024; for diffusion Liu et al. 2025, Xue et al. 2025), the
+/// baselines: loss = max(-A rho, -A clip(rho, 1 - c, 1 + c)), where A is the normalised score of the final
+/// image: (s - mean) / deviation, clipped to [-5, 5].
 final class DDPO: TransitionAlgorithm {
+    /// The scores whose mean and deviation normalise a score.
+    enum Comparison {
+        /// All of the epoch.
+        case epoch
+        /// The newest of the prompt: see `PromptStatistics`.
+        case promptHistory
+        /// Those of the prompt in the epoch: GRPO.
+        case group
+    }
+
     struct State: Codable {
         /// Normalised score of each trajectory of the epoch under way, [N].
         var advantages: [Float] = []
@@ -13,20 +24,25 @@ final class DDPO: TransitionAlgorithm {
     var state = State()
     let trainedFlow: (any FlowNetwork)? = nil
     private let surrogate: ClippedSurrogate
-    private let usesPromptStatistics: Bool
+    private let comparison: Comparison
 
-    init(clipRange: Double, usesPromptStatistics: Bool) {
+    init(clipRange: Double, comparison: Comparison) {
         surrogate = ClippedSurrogate(clipRange: clipRange)
-        self.usesPromptStatistics = usesPromptStatistics
+        self.comparison = comparison
     }
 
     func prepareEpoch(scores: [Float], prompts: [Prompt]) -> String? {
-        guard usesPromptStatistics else {
+        switch comparison {
+        case .epoch:
             state.advantages = PromptStatistics.epochAdvantages(scores)
             return nil
+        case .promptHistory:
+            state.advantages = state.promptStatistics.advantages(scores, prompts: prompts)
+            return state.promptStatistics.shortage(prompts)
+        case .group:
+            state.advantages = PromptStatistics.groupAdvantages(scores, prompts: prompts)
+            return nil
         }
-        state.advantages = state.promptStatistics.advantages(scores, prompts: prompts)
-        return state.promptStatistics.shortage(prompts)
     }
 
     func loss(_ transitions: Transitions) throws -> Loss {
@@ -70,6 +86,15 @@ struct PromptStatistics: Codable, Equatable {
     static func epochAdvantages(_ epoch: [Float]) -> [Float] {
         let moments = Moments(epoch)
         return epoch.map { normalized($0, moments) }
+    }
+
+    /// Normalises scores over those of the same prompt in the epoch; 0 for NaN, and for a prompt's only score.
+    static func groupAdvantages(_ epoch: [Float], prompts: [Prompt]) -> [Float] {
+        var advantages = [Float](repeating: 0, count: epoch.count)
+        for places in Dictionary(grouping: epoch.indices, by: { prompts[$0] }).values {
+            for (place, advantage) in zip(places, epochAdvantages(places.map { epoch[$0] })) { advantages[place] = advantage }
+        }
+        return advantages
     }
 
     private static func normalized(_ score: Float, _ moments: Moments) -> Float {

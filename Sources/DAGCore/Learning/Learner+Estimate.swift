@@ -7,7 +7,7 @@ extension Learner {
     var rowsOfPass: Int {
         let rows = model.rowsPerSample(guidance: configuration.guidanceScale)
         switch method {
-        case .transitions: return configuration.trainBatchSize * fullPass.count * rows
+        case .transitions: return (configuration.baseKlCoefficient > 0 ? 2 : 1) * configuration.trainBatchSize * fullPass.count * rows
         case .replay: return 2 * replayBlocks[0].count * rows
         }
     }

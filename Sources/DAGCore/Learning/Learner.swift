@@ -237,6 +237,11 @@ final class Learner {
             values = values + distance * configuration.unetRegularization
             metrics["regularization"] = try distance.detach().array()
         }
+        if configuration.baseKlCoefficient > 0 {
+            let divergence = batch.baseDivergence(guided, guidance: configuration.guidanceScale, configuration.logProbReduction)
+            values = values + divergence * configuration.baseKlCoefficient
+            metrics["base_kl_term"] = try divergence.detach().array()
+        }
         return Pass(
             weightedLoss: values * transitions.weight, transitions: transitions, metrics: metrics, scores: scores, report: report)
     }

@@ -62,6 +62,14 @@ struct TransitionBatch {
     /// log P_F of a guided output, float32 [n].
     func logForward(_ guided: Tensor) -> Tensor { kernel.logForward(guided, x: x, next: next, steps: stepNumbers) }
 
+    /// KL(P_F || P_base) of each step, float32 [n], differentiable in the guided output: in nats, or divided by
+    /// the dimensions where log-densities are means over these.
+    func baseDivergence(_ guided: Tensor, guidance: Double, _ reduction: LogProbabilityReduction) -> Tensor {
+        let base = withoutGradients { model.withoutAdapters { denoise(guidance: guidance).guided } }
+        let divergence = kernel.divergence(guided, from: base, x: x, steps: stepNumbers)
+        return reduction == .sum ? divergence : divergence / Double(model.sampleShape.reduce(1, *))
+    }
+
     /// log of the kernel that balances P_F, float32 [n]: P_B, or the base model's P_F for an anchored target.
     func logBackward(_ target: Target) -> Tensor {
         switch target {

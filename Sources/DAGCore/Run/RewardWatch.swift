@@ -108,7 +108,7 @@ struct RewardWatch: Codable, Equatable {
 extension TrainingConfiguration {
     /// The settings, of those with an effect in this run, that keep the policy nearer to the pretrained model.
     var restraints: String {
-        guard algorithm.usesBeta else { return "A smaller learning rate, a smaller clip range or fewer epochs" }
+        guard algorithm.usesBeta else { return "A larger base KL coefficient, a smaller learning rate or fewer epochs" }
         return target == .anchored ? "A smaller beta or fewer epochs" : "A smaller beta, the anchored target or fewer epochs"
     }
 }

@@ -78,9 +78,13 @@ extension SettingGroup {
             help: "Optimiser steps over which both learning rates grow from 0."),
         Setting("kl_coefficient", \.klCoefficient, in: .zeroOrMore, onResume: .mayChange, help: "Weight of the policy term (dag-kl)."),
         Setting(
+            "base_kl_coefficient", \.baseKlCoefficient, in: .zeroOrMore, onResume: .mayChange,
+            help: "Weight of a step's KL divergence from the pretrained model in the loss (ddpo, grpo); 0: off.",
+            note: "It takes one more U-Net evaluation a trained transition: see [grpo](algorithms/grpo.md)."),
+        Setting(
             "unet_regularization", \.unetRegularization, in: .zeroOrMore, onResume: .mayChange,
             help: "Weight of the squared distance to the rollout's U-Net output (DAG); 0: off."),
-        Setting("clip_range", \.clipRange, in: .aboveZero, onResume: .mayChange, help: "Bound of the importance ratio (dag-kl, ddpo)."),
+        Setting("clip_range", \.clipRange, in: .aboveZero, onResume: .mayChange, help: "Bound of the importance ratio (dag-kl, ddpo, grpo)."),
         Setting(
             "forward_looking", \.forwardLooking,
             help: "When predicted data is scored (DAG): while sampling, or with the weights of each optimiser step.",
@@ -167,7 +171,7 @@ extension SettingGroup {
         Setting("steps", \.steps, in: .from(1), help: "Denoising steps."),
         Setting(
             "timestep_fraction", \.timestepFraction, in: .aboveZero(to: 1), onResume: .mayChange,
-            help: "Share of each trajectory's transitions that is trained on, others for each group (dag-db, dag-kl, ddpo).",
+            help: "Share of each trajectory's transitions that is trained on, others for each group (dag-db, dag-kl, ddpo, grpo).",
             note: "An update takes that share of the time; see [the choice](algorithms/README.md#a-share-of-the-transitions)."),
         Setting(
             "eta", \.eta, in: .aboveZero(because: "without noise there is no density to train"),
@@ -187,7 +191,7 @@ extension SettingGroup {
             "precision", \.precision,
             help: "Type that the frozen networks compute in.",
             note: """
-                `auto` is bf16 on CUDA and on CPUs that multiply it in hardware, but fp32 for dag-replay, and for dag-kl and ddpo with \
+                `auto` is bf16 on CUDA and on CPUs that multiply it in hardware, but fp32 for dag-replay, and for dag-kl, ddpo and grpo with \
                 several optimiser steps an epoch: bf16 rounds their importance ratios by more than the clip range. LoRA \
                 weights, kernels and losses are float32.
                 """),

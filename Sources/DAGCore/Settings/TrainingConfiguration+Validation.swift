@@ -26,7 +26,7 @@ extension TrainingConfiguration {
             throw ConfigurationError(
                 """
                 \(setting: "timestep_fraction") below 1 is for sums over transitions: dag-db and dag-kl with \
-                \(setting: "flow_every") 1, and ddpo; a balance of several transitions needs all of them, and \
+                \(setting: "flow_every") 1, ddpo and grpo; a balance of several transitions needs all of them, and \
                 \(setting: "replay_updates") says how many dag-replay trains on
                 """)
         }
@@ -39,8 +39,8 @@ extension TrainingConfiguration {
         }
         guard algorithm.reaches(target) else {
             let remedy: Message =
-                algorithm == .ddpo
-                ? "anchored is for the dag algorithms; ddpo maximises the score"
+                !algorithm.usesBeta
+                ? "anchored is for the dag algorithms; \(algorithm.rawValue) maximises the score"
                 : "\(target.rawValue) is not what dag-replay can reach: its weights are those of the pretrained model; use anchored"
             throw ConfigurationError("\(setting: "target") \(remedy)")
         }
@@ -55,6 +55,17 @@ extension TrainingConfiguration {
                 (\(setting: "train_batch_size") x \(setting: "gradient_accumulation_steps")): \(setting: "images_per_prompt") must be at \
                 least 2 and divide it, not \(imagesPerPrompt)
                 """)
+        }
+        if algorithm == .grpo, !prompts.isEmpty, imagesPerPrompt < 2 {
+            throw ConfigurationError(
+                """
+                grpo compares the images of a prompt in an epoch: \(setting: "images_per_prompt") must be at least 2, and better 8 or more
+                """)
+        }
+        if algorithm.usesBeta, baseKlCoefficient > 0 {
+            let remedy: Message =
+                "\(algorithm.rawValue) stays near the pretrained model by \(setting: "target") anchored, or by \(setting: "unet_regularization")"
+            throw ConfigurationError("\(setting: "base_kl_coefficient") is for ddpo and grpo; \(remedy)")
         }
         let epoch: Message =
             """

@@ -69,9 +69,11 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var lrWarmupSteps = 0
     /// Weight k of DAG-KL's policy term.
     package var klCoefficient = 1.0
+    /// Weight of KL(P_theta || P_base) of a step in DDPO and GRPO.
+    package var baseKlCoefficient = 0.0
     /// Weight lambda of the squared distance to the rollout's guided output.
     package var unetRegularization = 1.0
-    /// Bound c of the importance ratio in DAG-KL and DDPO.
+    /// Bound c of the importance ratio in DAG-KL, DDPO and GRPO.
     package var clipRange = 1e-4
     /// The time at which predicted data is scored.
     package var forwardLooking = ForwardLooking.rollout
