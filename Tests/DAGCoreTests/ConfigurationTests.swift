@@ -226,7 +226,10 @@ import Testing
             ),
             ("grpo compares the images of a prompt in an epoch: --images-per-prompt", { $0.algorithm = .grpo }),
             ("--base-kl-coefficient is for ddpo and grpo; dag-db", { $0.baseKlCoefficient = 0.1 }),
-            ("--target anchored is for the dag algorithms; grpo", { ($0.algorithm, $0.target, $0.imagesPerPrompt) = (.grpo, .anchored, 2) }),
+            (
+                "--target anchored is for the dag algorithms; grpo",
+                { ($0.algorithm, $0.target, $0.imagesPerPrompt) = (.grpo, .anchored, 2) }
+            ),
             (
                 "--target anchored",
                 {
@@ -245,7 +248,8 @@ import Testing
     @Test func aRunKeepsWhatItsCheckpointDependsOn() throws {
         let mayChange: Set = [
             "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "lr_scheduler", "lr_warmup_steps",
-            "kl_coefficient", "base_kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "replay_buffer_size", "subtb_lambda",
+            "kl_coefficient", "base_kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "replay_buffer_size",
+            "subtb_lambda",
             "timestep_fraction", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device", "max_rows_per_pass",
             "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts", "evaluation_steps", "sample_every",
             "checkpoint_every",

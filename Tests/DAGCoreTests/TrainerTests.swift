@@ -213,7 +213,8 @@ import Testing
     /// Two epochs, a stop and two more give the bytes of four; so does a stop in the middle of an epoch.
     /// The divergence in the loss of a fresh epoch's step, which has all transitions, is the epoch's `base_kl`, and its weight keeps
     /// the policy near the pretrained model.
-    @Test(arguments: [LogProbabilityReduction.mean, .sum]) func divergenceFromThePretrainedModel(reduction: LogProbabilityReduction) throws {
+    @Test(arguments: [LogProbabilityReduction.mean, .sum]) func divergenceFromThePretrainedModel(reduction: LogProbabilityReduction) throws
+    {
         func steps(_ coefficient: Double) throws -> (numbers: [StepMetrics], dimensions: Double) {
             let folder = try TemporaryFolder()
             let trainer = try trainer(

@@ -84,7 +84,8 @@ extension SettingGroup {
         Setting(
             "unet_regularization", \.unetRegularization, in: .zeroOrMore, onResume: .mayChange,
             help: "Weight of the squared distance to the rollout's U-Net output (DAG); 0: off."),
-        Setting("clip_range", \.clipRange, in: .aboveZero, onResume: .mayChange, help: "Bound of the importance ratio (dag-kl, ddpo, grpo)."),
+        Setting(
+            "clip_range", \.clipRange, in: .aboveZero, onResume: .mayChange, help: "Bound of the importance ratio (dag-kl, ddpo, grpo)."),
         Setting(
             "forward_looking", \.forwardLooking,
             help: "When predicted data is scored (DAG): while sampling, or with the weights of each optimiser step.",
