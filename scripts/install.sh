@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Copies what `make build` built, and what it needs at run time, to where users look for it. `make install` runs this.
 #
-#   scripts/install.sh PREFIX              programs, libdagcore.so, plugins, headers, pkg-config file, shell completions
+#   scripts/install.sh PREFIX              programs, libdagcore.so, plugins, headers, files for pkg-config and CMake, templates, shell completions
 #   scripts/install.sh --uninstall PREFIX  removes exactly those again, and the folders made for them if nothing else is in them
 #   scripts/install.sh --flat FOLDER       libdagcore.so with plugins and all that they need in one folder, for the Python wheel
 #
@@ -122,10 +122,15 @@ if [[ $flat == yes ]]; then
     exit
 fi
 
-# --- Headers, pkg-config, completions --------------------------------------------------------------------------------------
+# --- Headers, templates, pkg-config, CMake, completions --------------------------------------------------------------------------------------
 ln -sf libdagcore.so.1 "$library/libdagcore.so"
 installed+=(lib/libdagcore.so)
 for header in dag_reward.h dagcore.h; do put 644 "include/$header" "include/$header"; done
+for language in c cpp go python rust swift; do
+    while read -r file; do put 644 "examples/plugins/$language/$file" "share/dag/reward-templates/$language/$file"; done \
+        < <(cd "examples/plugins/$language" && find . -name .build -prune -o -name target -prune -o -name __pycache__ -prune \
+            -o -type f ! -name '*.so' ! -name '*.resolved' ! -name Cargo.lock -printf '%P\n')
+done
 folder lib/pkgconfig
 cat >"$library/pkgconfig/dagcore.pc" <<PC
 prefix=$prefix
@@ -139,7 +144,26 @@ Version: $version
 Cflags: -I\${includedir}
 Libs: -L\${libdir} -ldagcore -Wl,-rpath,\${libdir}
 PC
-installed+=(lib/pkgconfig/dagcore.pc)
+cat >"$library/pkgconfig/dag-reward.pc" <<PC
+prefix=$prefix
+includedir=\${prefix}/include
+rewarddir=\${prefix}/lib/dag/rewards
+
+Name: dag-reward
+Description: The header of reward plugins, and the folder where dag-train finds them
+Version: $version
+Cflags: -I\${includedir}
+PC
+installed+=(lib/pkgconfig/dagcore.pc lib/pkgconfig/dag-reward.pc)
+put 644 scripts/DagRewardConfig.cmake lib/cmake/DagReward/DagRewardConfig.cmake
+put 644 examples/plugins/cpp/exports.map lib/cmake/DagReward/exports.map
+cat >"$library/cmake/DagReward/DagRewardConfigVersion.cmake" <<CMAKE
+set(PACKAGE_VERSION $version)
+if(PACKAGE_FIND_VERSION VERSION_LESS_EQUAL PACKAGE_VERSION AND PACKAGE_FIND_VERSION_MAJOR EQUAL ${version%%.*})
+    set(PACKAGE_VERSION_COMPATIBLE TRUE)
+endif()
+CMAKE
+installed+=(lib/cmake/DagReward/DagRewardConfigVersion.cmake)
 for program in dag-train dag-sample dag-eval dag-reward; do
     complete() { # shell, place
         folder "$(dirname "$2")"

@@ -40,6 +40,22 @@ package enum InstalledFiles {
         return found
     }
 
+    /// Returns the folder with a template of a reward for each language, and dag_reward.h: of the installation,
+    /// or of the repository that the program was built in.
+    /// - Throws: `RewardError` if they are neither here nor there.
+    package static func rewardTemplates() throws -> (templates: URL, header: URL) {
+        let places = homes.flatMap { home in
+            [("../share/dag/reward-templates", "../include"), ("../../../examples/plugins", "../../../include")].map { templates, include in
+                (home.appendingPathComponent(templates).standardized, home.appendingPathComponent("\(include)/dag_reward.h").standardized)
+            }
+        }
+        guard let found = places.first(where: { FileManager.default.fileExists(atPath: $0.0.path) }) else {
+            throw RewardError(
+                "the templates are missing, looked for in \(places.map(\.0.path).joined(separator: ", ")); install them with make install")
+        }
+        return found
+    }
+
     /// Returns a path that stays right when this program changes its folder. Links are not resolved: the
     /// interpreter of a virtual environment is one.
     static func absolute(_ path: String) -> String {

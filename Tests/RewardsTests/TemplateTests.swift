@@ -6,13 +6,53 @@ import Testing
 @testable import Images
 @testable import Rewards
 
-/// The templates of examples/plugins: each is copied out of the repository, built as its README says, run as
-/// a user would, in a worker process, and compared with the same score computed here. A template whose
+/// The templates of examples/plugins: each is copied out of the repository, by hand or by `dag-reward new`, built as its README says,
+/// run as a user would, in a worker process, and compared with the same score computed here. A template whose
 /// toolchain is not installed is reported as skipped.
 @Suite struct TemplateTests {
     @Test(.programs("cc", "make")) func c() throws {
         try Template.build("c", ["make"], product: "libbrightness.so") { library in
             try Template.expect(library) { picture in picture.values.reduce(0, +) / Double(picture.values.count) / 255 }
+        }
+    }
+
+    /// In no language is anything left of the template's name, of the repository's layout or of what was built there.
+    @Test(arguments: ["c", "cpp", "go", "python", "rust", "swift"]) func newRewards(language: String) throws {
+        let words = [
+            "c": "brightness", "cpp": "Colourfulness", "go": "ymmetry", "python": "my_reward", "rust": "libdetail", "swift": "oughness",
+        ]
+        try withFolder { temporary in
+            func new(_ name: String) throws -> Outcome {
+                try Shell.run(["dag-reward", "new", name, "--language", language], in: temporary)
+            }
+            let first = try new("soft_glow")
+            #expect(first.status == 0 && first.output.contains("dag-reward check ./"), "\(first.output)")
+            let folder = temporary.appendingPathComponent("soft_glow")
+            let paths = FileManager.default.enumerator(atPath: folder.path)?.compactMap { $0 as? String } ?? []
+            #expect(paths.contains("README.md") && !paths.contains { $0.contains(words[language]!) || $0.hasSuffix(".so") })
+            for path in paths {
+                guard let text = try? String(contentsOf: folder.appendingPathComponent(path), encoding: .utf8) else { continue }
+                for trace in [words[language]!, "../../..", "/path/to/dag", "Copy this"] {
+                    #expect(!text.contains(trace), "\(path): \(trace)")
+                }
+            }
+            // What is there stays.
+            let second = try new("soft_glow")
+            #expect(second.status == 1 && second.output.contains("soft_glow is there already"), "\(second.output)")
+            #expect(try new("Soft-Glow").status == 2)
+        }
+    }
+
+    @Test(.programs("cc", "make")) func aNewRewardIsChecked() throws {
+        try withFolder { temporary in
+            for command in [
+                ["dag-reward", "new", "glow", "--language", "c"], ["make", "-C", "glow"], ["dag-reward", "check", "glow/libglow.so"],
+            ] {
+                let step = try Shell.run(command, in: temporary)
+                #expect(step.status == 0 && !step.output.contains("WARN"), "\(step.output)")
+            }
+            let info = try Shell.run(["dag-reward", "info", "glow/libglow.so"], in: temporary)
+            #expect(info.output.hasPrefix("glow 1.0.0") && info.output.contains("  glow"), "\(info.output)")
         }
     }
 
@@ -176,13 +216,20 @@ private enum Template {
     ) throws {
         try withFolder { temporary in
             let copy = temporary.appendingPathComponent("mine")
-            try FileManager.default.copyItem(at: folder.appendingPathComponent(language), to: copy)
-            // Build products in the repository are not copied.
-            for built in [".build", "target"] + (product.hasSuffix(".so") ? [product] : []) {
-                try? FileManager.default.removeItem(at: copy.appendingPathComponent(built))
+            var include: [String: String] = [:]
+            if let edit {
+                let name = String(product.split(separator: "/").last!.dropFirst("lib".count).dropLast(".so".count))
+                let new = try Shell.run(["dag-reward", "new", name, "--language", language, "--folder", copy.path], in: temporary)
+                try #require(new.status == 0, "\(new.output)")
+                try replace(edit.old, by: edit.new, in: copy)
+            } else {
+                try FileManager.default.copyItem(at: folder.appendingPathComponent(language), to: copy)
+                // Build products in the repository are not copied.
+                for built in [".build", "target"] + (product.hasSuffix(".so") ? [product] : []) {
+                    try? FileManager.default.removeItem(at: copy.appendingPathComponent(built))
+                }
+                include = ["DAG_INCLUDE": repository.appendingPathComponent("include").path]
             }
-            if let edit { try replace(edit.old, by: edit.new, in: copy) }
-            let include = ["DAG_INCLUDE": repository.appendingPathComponent("include").path]
             let built = try Shell.run(command, in: copy, environment: include)
             try #require(built.status == 0, "\(built.output)")
             let path = copy.appendingPathComponent(product).path

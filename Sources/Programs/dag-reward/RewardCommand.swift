@@ -17,9 +17,10 @@ struct RewardCommand: Command {
               dag-reward score libhps.so,weights=HPS_v2.1_compressed.pt image.jpg --prompt "a red boot"
               dag-reward info ./my_reward.py
               dag-reward list
+              dag-reward new my_reward --language c
               dag-reward check ./libmine.so
             """,
-        version: DAGVersion.text, subcommands: [ScoreCommand.self, InfoCommand.self, ListCommand.self, CheckCommand.self])
+        version: DAGVersion.text, subcommands: [ScoreCommand.self, InfoCommand.self, ListCommand.self, NewCommand.self, CheckCommand.self])
 
     mutating func execute() throws { throw CleanExit.helpRequest(self) }
 }

@@ -1,0 +1,20 @@
+# Reward plugins of dag-train, in C or C++. After find_package(DagReward):
+#
+#   dag_add_reward(NAME source...)     makes libNAME.so, which exports what dag-train looks for and nothing else
+#   DagReward_REWARD_DIR               the folder where dag-train finds plugins by name, to install(TARGETS NAME DESTINATION ...) into
+#   DagReward::header                  the header alone, dag_reward.h
+get_filename_component(DagReward_PREFIX "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+set(DagReward_REWARD_DIR "${DagReward_PREFIX}/lib/dag/rewards")
+set(DagReward_EXPORTS "${CMAKE_CURRENT_LIST_DIR}/exports.map")
+
+if(NOT TARGET DagReward::header)
+    add_library(DagReward::header INTERFACE IMPORTED)
+    set_target_properties(DagReward::header PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${DagReward_PREFIX}/include")
+endif()
+
+function(dag_add_reward name)
+    add_library(${name} MODULE ${ARGN})
+    set_target_properties(${name} PROPERTIES PREFIX lib C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+    target_link_libraries(${name} PRIVATE DagReward::header)
+    target_link_options(${name} PRIVATE "LINKER:--version-script=${DagReward_EXPORTS}")
+endfunction()
