@@ -162,6 +162,9 @@ set(PACKAGE_VERSION $version)
 if(PACKAGE_FIND_VERSION VERSION_LESS_EQUAL PACKAGE_VERSION AND PACKAGE_FIND_VERSION_MAJOR EQUAL ${version%%.*})
     set(PACKAGE_VERSION_COMPATIBLE TRUE)
 endif()
+if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+    set(PACKAGE_VERSION_EXACT TRUE)
+endif()
 CMAKE
 installed+=(lib/cmake/DagReward/DagRewardConfigVersion.cmake)
 for program in dag-train dag-sample dag-eval dag-reward; do

@@ -40,9 +40,9 @@ package enum InstalledFiles {
         return found
     }
 
-    /// Returns the folder with a template of a reward for each language, and dag_reward.h: of the installation,
-    /// or of the repository that the program was built in.
-    /// - Throws: `RewardError` if they are neither here nor there.
+    /// Returns the folder with a template of a reward for each language, and dag_reward.h: of the installation, or
+    /// of the repository that the program was built in.
+    /// - Throws: `RewardError` if there are no templates in either.
     package static func rewardTemplates() throws -> (templates: URL, header: URL) {
         let places = homes.flatMap { home in
             [("../share/dag/reward-templates", "../include"), ("../../../examples/plugins", "../../../include")].map { templates, include in

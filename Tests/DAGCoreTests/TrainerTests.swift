@@ -210,9 +210,8 @@ import Testing
         #expect(abs(losses[0] - losses[1]) < 1e-3 * losses[0])
     }
 
-    /// Two epochs, a stop and two more give the bytes of four; so does a stop in the middle of an epoch.
-    /// The divergence in the loss of a fresh epoch's step, which has all transitions, is the epoch's `base_kl`, and its weight keeps
-    /// the policy near the pretrained model.
+    /// The divergence in the loss of an epoch's first step, which has all transitions, is the epoch's `base_kl`,
+    /// and its weight keeps the policy near the pretrained model.
     @Test(arguments: [LogProbabilityReduction.mean, .sum]) func divergenceFromThePretrainedModel(reduction: LogProbabilityReduction) throws
     {
         func steps(_ coefficient: Double) throws -> (numbers: [StepMetrics], dimensions: Double) {
@@ -238,6 +237,7 @@ import Testing
         #expect(near < 0.9 * far, "\(near) beside \(far)")
     }
 
+    /// Two epochs, a stop and two more give the bytes of four; so does a stop in the middle of an epoch.
     @Test(.slow, arguments: [(AlgorithmName.dagDB, ""), (.dagKL, tinyDecoder), (.dagReplay, ""), (.ddpo, "")])
     func resumingIsBitExact(algorithm: AlgorithmName, predictionDecoder: String) throws {
         let configuration = smallConfiguration {

@@ -6,9 +6,9 @@ import Testing
 @testable import Images
 @testable import Rewards
 
-/// The templates of examples/plugins: each is copied out of the repository, by hand or by `dag-reward new`, built as its README says,
-/// run as a user would, in a worker process, and compared with the same score computed here. A template whose
-/// toolchain is not installed is reported as skipped.
+/// The templates of examples/plugins: each is copied out of the repository, by hand and, under another name, by
+/// `dag-reward new`, built as its README says, run as a user would, in a worker process, and compared with the
+/// same score computed here. A template whose toolchain is not installed is reported as skipped.
 @Suite struct TemplateTests {
     @Test(.programs("cc", "make")) func c() throws {
         try Template.build("c", ["make"], product: "libbrightness.so") { library in
@@ -16,43 +16,43 @@ import Testing
         }
     }
 
-    /// In no language is anything left of the template's name, of the repository's layout or of what was built there.
-    @Test(arguments: ["c", "cpp", "go", "python", "rust", "swift"]) func newRewards(language: String) throws {
-        let words = [
-            "c": "brightness", "cpp": "Colourfulness", "go": "ymmetry", "python": "my_reward", "rust": "libdetail", "swift": "oughness",
-        ]
+    /// Nothing is left of the template's name, of the repository's layout or of what was built there.
+    @Test(arguments: [
+        "c": "brightness", "cpp": "Colourfulness|libcolourf|\"colourf|colourfulness.cpp", "go": "[Ss]ymmetry",
+        "python": "sharpness\"|my_reward",
+        "rust": "Detail|libdetail|\"detail", "swift": "Roughness|roughness\"",
+    ]) func newRewards(language: String, names: String) throws {
+        let traces = try Regex(names + "|\\.\\./\\.\\.|/path/to/dag|Copy this|examples/")
         try withFolder { temporary in
             func new(_ name: String) throws -> Outcome {
                 try Shell.run(["dag-reward", "new", name, "--language", language], in: temporary)
             }
-            let first = try new("soft_glow")
-            #expect(first.status == 0 && first.output.contains("dag-reward check ./"), "\(first.output)")
-            let folder = temporary.appendingPathComponent("soft_glow")
-            let paths = FileManager.default.enumerator(atPath: folder.path)?.compactMap { $0 as? String } ?? []
-            #expect(paths.contains("README.md") && !paths.contains { $0.contains(words[language]!) || $0.hasSuffix(".so") })
-            for path in paths {
-                guard let text = try? String(contentsOf: folder.appendingPathComponent(path), encoding: .utf8) else { continue }
-                for trace in [words[language]!, "../../..", "/path/to/dag", "Copy this"] {
-                    #expect(!text.contains(trace), "\(path): \(trace)")
+            // Names that are words of the template's comments.
+            for name in ["soft_glow", "noise", "image", "drop"] {
+                let made = try new(name)
+                #expect(made.status == 0 && made.output.contains("dag-reward check ./"), "\(made.output)")
+                let folder = temporary.appendingPathComponent(name)
+                let paths = FileManager.default.enumerator(atPath: folder.path)?.compactMap { $0 as? String } ?? []
+                #expect(paths.contains("README.md") && !paths.contains { $0.hasSuffix(".so") || $0.contains(traces) })
+                for path in paths {
+                    guard let text = try? String(contentsOf: folder.appendingPathComponent(path), encoding: .utf8) else { continue }
+                    if let trace = text.firstMatch(of: traces) { Issue.record("\(path): \(trace.0)") }
                 }
             }
-            // What is there stays.
-            let second = try new("soft_glow")
-            #expect(second.status == 1 && second.output.contains("soft_glow is there already"), "\(second.output)")
-            #expect(try new("Soft-Glow").status == 2)
-        }
-    }
-
-    @Test(.programs("cc", "make")) func aNewRewardIsChecked() throws {
-        try withFolder { temporary in
-            for command in [
-                ["dag-reward", "new", "glow", "--language", "c"], ["make", "-C", "glow"], ["dag-reward", "check", "glow/libglow.so"],
-            ] {
-                let step = try Shell.run(command, in: temporary)
-                #expect(step.status == 0 && !step.output.contains("WARN"), "\(step.output)")
+            // What is there stays, if only a link to nowhere.
+            let link = temporary.appendingPathComponent("link")
+            try FileManager.default.createSymbolicLink(at: link, withDestinationURL: temporary.appendingPathComponent("nowhere"))
+            for name in ["soft_glow", "link"] {
+                let second = try new(name)
+                #expect(second.status == 1 && second.output.contains("\(name) is there already"), "\(second.output)")
             }
-            let info = try Shell.run(["dag-reward", "info", "glow/libglow.so"], in: temporary)
-            #expect(info.output.hasPrefix("glow 1.0.0") && info.output.contains("  glow"), "\(info.output)")
+            #expect(try FileManager.default.destinationOfSymbolicLink(atPath: link.path).hasSuffix("nowhere"))
+            #expect(try new("Soft-Glow").status == 2)
+            let type = ["cpp": "moments", "go": "sample", "rust": "batch", "swift": "any"][language]
+            if let type {
+                let refused = try new(type)
+                #expect(refused.status == 1 && refused.output.contains("choose another name than \(type)"), "\(refused.output)")
+            }
         }
     }
 
@@ -67,8 +67,8 @@ import Testing
             try Template.expect(library, "crop=1", Self.colourfulness)
             // Of 9 rows and 12 columns, half: 2 rows and 2 columns go on either side.
             try Template.expect(library, "crop=0.5") { Self.colourfulness($0.cropped(rows: 2, columns: 2)) }
-            #expect(Template.error(library, "crop=2") == "reward colourfulness cannot be made: crop must be above 0 and at most 1")
-            #expect(Template.error(library, "crop=1x") == "reward colourfulness cannot be made: crop=1x is not a number")
+            #expect(Template.error(library, "crop=2") == "reward soft_glow cannot be made: crop must be above 0 and at most 1")
+            #expect(Template.error(library, "crop=1x") == "reward soft_glow cannot be made: crop=1x is not a number")
         }
         try Template.build("cpp", ["make"], product: "libcolourfulness.so", replacing: fault) { library in
             #expect(Template.error(library) == "reward colourfulness failed on samples 1 to 3: seeded")
@@ -80,7 +80,7 @@ import Testing
         let fault = ("let picture = batch.picture(n);", "let picture = batch.picture(n); if n == 1 { panic!(\"seeded {n}\"); }")
         try Template.build("rust", command, product: product) { library in
             for bins in [64, 7] { try Template.expect(library, "bins=\(bins)") { Self.entropy($0, bins: bins) } }
-            #expect(Template.error(library, "bins=1") == "reward detail cannot be made: bins=1 is not a whole number from 2 to 256")
+            #expect(Template.error(library, "bins=1") == "reward soft_glow cannot be made: bins=1 is not a whole number from 2 to 256")
         }
         try Template.build("rust", command, product: product, replacing: fault) { library in
             #expect(Template.error(library) == "reward detail cannot score sample 2: panic: seeded 1")
@@ -91,7 +91,7 @@ import Testing
         let fault = ("half := picture.Width / 2", "half := picture.Width / 2; if sample.Prompt == \"fault\" { panic(\"seeded\") }")
         try Template.build("go", ["make"], product: "libsymmetry.so") { library in
             try Template.expect(library, "contrast=2", Self.symmetry)
-            #expect(Template.error(library, "contrast=0") == "reward symmetry cannot be made: contrast=0 is not a number from 1 to 100")
+            #expect(Template.error(library, "contrast=0") == "reward soft_glow cannot be made: contrast=0 is not a number from 1 to 100")
         }
         try Template.build("go", ["make"], product: "libsymmetry.so", replacing: fault) { library in
             try Template.expect(library, "contrast=2", Self.symmetry)
@@ -111,7 +111,7 @@ import Testing
             }
             #expect(try RewardSpecification(library).open().description.objectives.map(\.direction) == [.minimize])
             #expect(
-                Template.error(library, "threshold=-1") == "reward roughness cannot be made: threshold=-1 is not a number from 0 to 1")
+                Template.error(library, "threshold=-1") == "reward soft_glow cannot be made: threshold=-1 is not a number from 0 to 1")
         }
         try Template.build("swift", command, product: product, replacing: fault) { library in
             #expect(
@@ -127,7 +127,7 @@ import Testing
             try Template.expect(file, "\(python),limit=10") { Self.sharpness($0) / 10 }
             try Template.expect(file, python) { min(1, Self.sharpness($0) / 0.05) }
             let text = Template.error(file, "\(python),limit=0")
-            #expect(text.hasPrefix("reward sharpness cannot be made: ValueError: limit=0.0 is not above 0"), "\(text)")
+            #expect(text.hasPrefix("reward soft_glow cannot be made: ValueError: limit=0.0 is not above 0"), "\(text)")
         }
     }
 
@@ -207,8 +207,9 @@ private struct Picture {
 private enum Template {
     static let folder = repository.appendingPathComponent("examples/plugins")
 
-    /// Copies a template out of the repository, changes its source if asked to, builds it, and hands over
-    /// what came out. One that was not changed passes `dag-reward check` without a warning.
+    /// Makes a reward out of a template, builds it, and hands over what came out: by `dag-reward new`, under another
+    /// name, and then it passes `dag-reward check` without a warning; or by copying it out of the repository, and
+    /// then its source is changed.
     /// - Parameter settings: those that the reward needs, with a comma before.
     static func build(
         _ language: String, _ command: [String], product: String, replacing edit: (old: String, new: String)? = nil,
@@ -216,19 +217,17 @@ private enum Template {
     ) throws {
         try withFolder { temporary in
             let copy = temporary.appendingPathComponent("mine")
-            var include: [String: String] = [:]
+            var (product, include): (String, [String: String]) = (product, [:])
             if let edit {
-                let name = String(product.split(separator: "/").last!.dropFirst("lib".count).dropLast(".so".count))
-                let new = try Shell.run(["dag-reward", "new", name, "--language", language, "--folder", copy.path], in: temporary)
-                try #require(new.status == 0, "\(new.output)")
-                try replace(edit.old, by: edit.new, in: copy)
-            } else {
                 try FileManager.default.copyItem(at: folder.appendingPathComponent(language), to: copy)
                 // Build products in the repository are not copied.
-                for built in [".build", "target"] + (product.hasSuffix(".so") ? [product] : []) {
-                    try? FileManager.default.removeItem(at: copy.appendingPathComponent(built))
-                }
+                for built in [".build", "target", product] { try? FileManager.default.removeItem(at: copy.appendingPathComponent(built)) }
                 include = ["DAG_INCLUDE": repository.appendingPathComponent("include").path]
+                try replace(edit.old, by: edit.new, in: copy)
+            } else {
+                product = product.replacing(/lib\w+\.so/, with: "libsoft_glow.so").replacing("my_reward", with: "soft_glow_reward")
+                let new = try Shell.run(["dag-reward", "new", "soft_glow", "--language", language, "--folder", copy.path], in: temporary)
+                try #require(new.status == 0, "\(new.output)")
             }
             let built = try Shell.run(command, in: copy, environment: include)
             try #require(built.status == 0, "\(built.output)")
@@ -240,6 +239,8 @@ private enum Template {
             if edit == nil {
                 let check = try Shell.run(["dag-reward", "check", path + settings], in: temporary)
                 #expect(check.status == 0 && !check.output.contains("WARN"), "\(check.output)")
+                let info = try Shell.run(["dag-reward", "info", path + settings], in: temporary)
+                #expect(info.output.hasPrefix("soft_glow 1.0.0: ") && info.output.contains("\n  soft_glow  "), "\(info.output)")
             }
             try body(path)
         }

@@ -10,13 +10,14 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = """--reward-plugin jpeg_compressibility,normalize=true --epochs 2 --steps 3 --batches-per-epoch 2 --sample-batch-size 3
     --train-batch-size 3 --gradient-accumulation-steps 1 --precision fp32 --learning-rate 1e-3 --seed 1 --threads 1 --sample-every 2"""
 DDPM, SD = f"--model {ROOT}/models/tiny-ddpm", f"--model {ROOT}/models/tiny-sd --prompts tiny-sd"
-# Together all algorithms, both kinds of model, and every kind of file and line.
+# Most algorithms, both kinds of model, and every kind of file and line.
 RUNS = {
     "dag-db": f"{DDPM} --algorithm dag-db --evaluation-samples 2",
     "dag-kl": f"{DDPM} --algorithm dag-kl --forward-looking current",
     "dag-tb": f"{DDPM} --algorithm dag-tb --target anchored",
     "dag-subtb": f"{DDPM} --algorithm dag-subtb",
     "ddpo": f"{SD} --algorithm ddpo --per-prompt-statistics true",
+    "grpo": f"{SD} --algorithm grpo --images-per-prompt 3 --base-kl-coefficient 0.1",
 }
 
 

@@ -473,16 +473,19 @@ def test_the_programs_in_c_and_swift_make_the_same_lora(tmp_path, expected):
 
 
 def test_a_reward_is_built_by_cmake(tmp_path):
-    """What `dag-reward new` of the installed copy makes, by the five lines of docs/reward-plugins.md, is checked and found by its name."""
+    """What `dag-reward new` of the installed copy makes, by the lines of docs/reward-plugins.md."""
     run(PREFIX / "bin/dag-reward", "new", "bright", "--language", "c", "--folder", tmp_path / "bright")
     page = (ROOT / "docs/reward-plugins.md").read_text()
-    (tmp_path / "bright/CMakeLists.txt").write_text(page.split("```cmake\n")[1].split("```")[0].replace("${DagReward_REWARD_DIR}", "rewards"))
+    version = run(PREFIX / "bin/dag-reward", "--version").strip()
+    lines = page.split("```cmake\n")[1].split("```")[0].replace("find_package(DagReward", f"find_package(DagReward {version} EXACT")
+    (tmp_path / "bright/CMakeLists.txt").write_text(lines)
     cmake = Path(sys.executable).with_name("cmake")
-    run(cmake, "-S", tmp_path / "bright", "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={PREFIX}", f"-DCMAKE_INSTALL_PREFIX={tmp_path}")
+    run(cmake, "-S", tmp_path / "bright", "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={PREFIX}")
     run(cmake, "--build", tmp_path / "build")
-    run(cmake, "--install", tmp_path / "build")
-    run(PREFIX / "bin/dag-reward", "check", "bright", DAG_REWARD_PATH=str(tmp_path / "rewards"))
-    exported = run("nm", "-D", "--defined-only", tmp_path / "rewards/libbright.so").split()
+    run(cmake, "--install", tmp_path / "build", DESTDIR=str(tmp_path / "root"))
+    rewards = Path(f"{tmp_path}/root{PREFIX}/lib/dag/rewards")
+    run(PREFIX / "bin/dag-reward", "check", "bright", DAG_REWARD_PATH=str(rewards))
+    exported = run("nm", "-D", "--defined-only", rewards / "libbright.so").split()
     assert exported[2::3] == ["dag_reward_entry"], exported
     for question, answer in [("--cflags", f"-I{PREFIX}/include"), ("--variable=rewarddir", f"{PREFIX}/lib/dag/rewards")]:
         assert run("pkg-config", question, "dag-reward", PKG_CONFIG_PATH=f"{PREFIX}/lib/pkgconfig").strip() == answer

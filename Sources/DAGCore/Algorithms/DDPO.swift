@@ -1,9 +1,9 @@
 import Support
 import Tensors
 
-/// DDPO-IS (Black et al. 2023) and GRPO (Shao et al. 2024; for diffusion Liu et al. 2025, Xue et al. 2025), the
-/// baselines: loss = max(-A rho, -A clip(rho, 1 - c, 1 + c)), where A is the normalised score of the final
-/// image: (s - mean) / deviation, clipped to [-5, 5].
+/// The baselines DDPO-IS (Black et al. 2023) and GRPO (Shao et al. 2024; for diffusion Liu et al. 2025):
+/// loss = max(-A rho, -A clip(rho, 1 - c, 1 + c)), where A is the normalised score of the final image:
+/// (s - mean) / deviation, clipped to [-5, 5].
 final class DDPO: TransitionAlgorithm {
     /// The scores whose mean and deviation normalise a score.
     enum Comparison {
@@ -41,7 +41,11 @@ final class DDPO: TransitionAlgorithm {
             return state.promptStatistics.shortage(prompts)
         case .group:
             state.advantages = PromptStatistics.groupAdvantages(scores, prompts: prompts)
-            return nil
+            let all = Set(prompts).count
+            let equal = all - Set(zip(prompts, state.advantages).filter { $0.1 != 0 }.map(\.0)).count
+            guard all > 1, equal > 0 else { return nil }
+            return "\(equal) of the epoch's \(all) prompts gave all their images the same score: nothing is learned from these. "
+                + "More images per prompt, or a reward that tells them apart, teach more"
         }
     }
 
@@ -88,7 +92,7 @@ struct PromptStatistics: Codable, Equatable {
         return epoch.map { normalized($0, moments) }
     }
 
-    /// Normalises scores over those of the same prompt in the epoch; 0 for NaN, and for a prompt's only score.
+    /// Normalises scores over those of the same prompt in the epoch; 0 for NaN and for a prompt's only score.
     static func groupAdvantages(_ epoch: [Float], prompts: [Prompt]) -> [Float] {
         var advantages = [Float](repeating: 0, count: epoch.count)
         for places in Dictionary(grouping: epoch.indices, by: { prompts[$0] }).values {

@@ -38,7 +38,9 @@ extension Learner {
                     try self.pass(batch, epoch, laterScores: scores)
                 }
             }
-            (loss, operations) = (pass.weightedLoss, forward * passes)
+            // Of the pretrained model's pass, where there is one, there are no gradients.
+            let policy = configuration.baseKlCoefficient > 0 ? forward / 2 : forward
+            (loss, operations) = (pass.weightedLoss, forward + policy * (passes - 1))
         case .replay(let replay):
             try keep(epoch.rollout)
             let draw = replay.draw(configuration.trainBatchSize, steps: kernel.transitions, beta: 0, Seeds(0))

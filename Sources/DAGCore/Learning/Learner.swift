@@ -197,7 +197,9 @@ final class Learner {
         guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
             let rates: Message =
                 usesFlow
-                ? "\(setting: "learning_rate"), \(setting: "flow_learning_rate") or \(setting: "beta")" : "\(setting: "learning_rate")"
+                ? "\(setting: "learning_rate"), \(setting: "flow_learning_rate") or \(setting: "beta")"
+                : configuration.baseKlCoefficient > 0
+                    ? "\(setting: "learning_rate") or \(setting: "base_kl_coefficient")" : "\(setting: "learning_rate")"
             let precision: Message = model.dtype == .float32 ? "" : ", or use \(setting: "precision") fp32"
             throw NotFiniteError("loss or gradient is not finite in step \(step): lower \(rates)\(precision)")
         }

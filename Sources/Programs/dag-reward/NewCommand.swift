@@ -7,7 +7,7 @@ struct NewCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "new", abstract: "Makes a folder with a reward of your own that builds and passes the checks.",
         discussion: """
-            It scores something simple; its README.md says what to change. The reward is told apart by NAME: it is the library's and the objective's too.
+            It scores something simple; its README.md says what to change. NAME becomes the name of the reward, of its file and of its objective.
             """)
 
     @Argument(help: "The reward's name: lower-case letters, digits and underscores.") var name: String
@@ -22,18 +22,24 @@ struct NewCommand: Command {
 
     mutating func execute() throws {
         let folder = URL(fileURLWithPath: folder ?? name)
-        guard (try? folder.checkResourceIsReachable()) != true else {
-            throw RewardError("\(folder.relativePath) is there already; choose another --folder")
-        }
         let files = try language.files(name: name, InstalledFiles.rewardTemplates())
+        let manager = FileManager.default
+        do {
+            try manager.createDirectory(at: folder.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try manager.createDirectory(at: folder, withIntermediateDirectories: false)
+        } catch CocoaError.fileWriteFileExists {
+            throw RewardError("\(folder.relativePath) is there already; choose another --folder")
+        } catch {
+            throw RewardError("\(folder.relativePath) cannot be made: \(error.localizedDescription)")
+        }
         do {
             for (path, data) in files {
                 let file = folder.appendingPathComponent(path)
-                try FileManager.default.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+                try manager.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
                 try data.write(to: file)
             }
         } catch {
-            try? FileManager.default.removeItem(at: folder)
+            try? manager.removeItem(at: folder)
             throw RewardError("\(folder.relativePath) cannot be made: \(error.localizedDescription)")
         }
         let product = language.product(name)
@@ -75,7 +81,7 @@ enum Language: String, ExpressibleByArgument, CaseIterable {
     func product(_ name: String) -> String {
         switch self {
         case .c, .cpp, .go: "lib\(name).so"
-        case .python: "\(name).py"
+        case .python: "\(name)_reward.py"  // a file called as a module would be imported in its place
         case .rust: "target/release/lib\(name).so"
         case .swift: ".build/release/lib\(name).so"
         }
@@ -86,15 +92,17 @@ enum Language: String, ExpressibleByArgument, CaseIterable {
     /// - Throws: `RewardError` if a file cannot be read, or the name means something in the template already.
     func files(name: String, _ installed: (templates: URL, header: URL)) throws -> [String: Data] {
         let template = installed.templates.appendingPathComponent(rawValue)
+        let renamesType = name != word && ![.c, .python].contains(self)
         let type = name.split(separator: "_").map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
-        // The name where it is one: it may be an ordinary word too.
+        // The template's name where it is one: it may be an ordinary word too.
         let names = [
             ("lib\(word)", "lib\(name)"), ("\"\(word)\"", "\"\(name)\""), ("\(word).c", "\(name).c"),
             ("module \(word)\n", "module \(name)\n"),
-            (word.capitalized, type), ("my_reward", name),
+            (word.capitalized, type), ("my_reward", "\(name)_reward"),
         ]
-        // The header comes along.
+        // The header comes along, the configurations of examples/ do not.
         let places = [
+            ("--config examples/configs/tiny-sd-warmth.yaml ", "--model FOLDER --prompts FILE "),
             ("../../../include", "."), ("DAG_INCLUDE=/path/to/dag/include", ""), ("make \n", "make\n"), ("     swift", "    swift"),
             ("Copy this folder anywhere.\n", ""),
             (
@@ -103,12 +111,19 @@ enum Language: String, ExpressibleByArgument, CaseIterable {
             ),
         ]
         var files: [String: Data] = [:]
-        for path in try sources(of: template) {
+        let paths = sources(of: template)
+        guard paths.contains("README.md"), paths.count > 1 else {
+            throw RewardError("\(template.path) is missing or cannot be read; install it again, by make install")
+        }
+        for path in paths {
             guard let text = try? String(contentsOf: template.appendingPathComponent(path), encoding: .utf8) else {
                 throw RewardError("\(template.appendingPathComponent(path).path) cannot be read")
             }
-            if type != word.capitalized, text.contains(try Regex("\\b\(type)\\b")) {
-                throw RewardError("the template in \(rawValue) has something called \(type); choose another name than \(name)")
+            if renamesType, !path.hasSuffix(".md") {
+                let code = text.replacing(/\/\/.*/, with: "")
+                guard code.ranges(of: try Regex("\\b\(type)\\b")).isEmpty, !["Any", "Self", "Type"].contains(type) else {
+                    throw RewardError("\(type) means something in a reward in \(rawValue); choose another name than \(name)")
+                }
             }
             func renamed(_ text: String) -> String { names.reduce(text) { $0.replacingOccurrences(of: $1.0, with: $1.1) } }
             files[renamed(path)] = Data(places.reduce(renamed(text)) { $0.replacingOccurrences(of: $1.0, with: $1.1) }.utf8)
@@ -121,7 +136,7 @@ enum Language: String, ExpressibleByArgument, CaseIterable {
     }
 
     /// The template's files without what was built.
-    private func sources(of template: URL) throws -> [String] {
+    private func sources(of template: URL) -> [String] {
         let names = FileManager.default.enumerator(atPath: template.path)?.compactMap { $0 as? String } ?? []
         let built: Set = [".build", "target", "Package.resolved", "Cargo.lock", "__pycache__"]
         return names.filter { path in

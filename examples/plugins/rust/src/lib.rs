@@ -21,7 +21,7 @@ impl Reward for Detail {
         license: c"Apache-2.0",
         source: c"Shannon 1948",
         objectives: &[Objective::maximize(
-            c"entropy",
+            c"detail",
             c"0 to 1; a plain picture has 0",
         )],
         options: &[OptionInfo::new(
