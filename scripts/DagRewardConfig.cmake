@@ -1,8 +1,8 @@
 # Reward plugins of dag-train, in C or C++. After find_package(DagReward):
 #
-#   dag_add_reward(NAME source...)     makes libNAME.so, which exports what dag-train looks for and nothing else
-#   DagReward_REWARD_DIR               the folder where dag-train finds plugins by name, to install(TARGETS NAME DESTINATION ...) into
-#   DagReward::header                  the header alone, dag_reward.h
+#   dag_add_reward(NAME source...)   makes libNAME.so, which exports what dag-train looks for and nothing else
+#   DagReward_REWARD_DIR             is where dag-train finds plugins by name: the DESTINATION to install them to
+#   DagReward::header                is the header alone, dag_reward.h
 get_filename_component(DagReward_PREFIX "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 set(DagReward_REWARD_DIR "${DagReward_PREFIX}/lib/dag/rewards")
 set(DagReward_EXPORTS "${CMAKE_CURRENT_LIST_DIR}/exports.map")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Copies what `make build` built, and what it needs at run time, to where users look for it. `make install` runs this.
 #
-#   scripts/install.sh PREFIX              programs, libdagcore.so, plugins, headers, files for pkg-config and CMake, templates, shell completions
+#   scripts/install.sh PREFIX              programs, libdagcore.so, plugins, headers, templates of rewards, shell completions,
+#                                          files for pkg-config and CMake
 #   scripts/install.sh --uninstall PREFIX  removes exactly those again, and the folders made for them if nothing else is in them
 #   scripts/install.sh --flat FOLDER       libdagcore.so with plugins and all that they need in one folder, for the Python wheel
 #
@@ -122,7 +123,7 @@ if [[ $flat == yes ]]; then
     exit
 fi
 
-# --- Headers, templates, pkg-config, CMake, completions --------------------------------------------------------------------------------------
+# --- Headers, templates, pkg-config, CMake, completions --------------------------------------------------------------------
 ln -sf libdagcore.so.1 "$library/libdagcore.so"
 installed+=(lib/libdagcore.so)
 for header in dag_reward.h dagcore.h; do put 644 "include/$header" "include/$header"; done

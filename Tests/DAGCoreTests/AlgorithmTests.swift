@@ -86,14 +86,14 @@ import Testing
         let grpo = DDPO(clipRange: 0.1, comparison: .group)
         let prompts: [Prompt] = ["easy", "hard", "easy", "hard", "easy", "alone", "equal", "equal", "hard"]
         let warning = grpo.prepareEpoch(scores: [10, 1, 12, 3, .nan, 7, 5, 5, 2], prompts: prompts)
-        #expect(warning?.hasPrefix("2 of the epoch's 4 prompts gave all their images the same score") == true)
+        #expect(warning?.hasPrefix("the images of 2 of the epoch's 4 prompts all have the same score") == true)
         let two = Float(0.5).squareRoot()
         let expected: [Float] = [-1, -1, 1, 1, 0, 0, 0, 0, 0]
         for (k, (found, sign)) in zip(grpo.state.advantages, expected).enumerated() {
             // Of two scores each is 1/sqrt(2) deviations from the mean; of 1, 2, 3 the ends are one.
             #expect(abs(found - sign * (k % 2 == 0 ? two : 1)) < 1e-6, "\(k)")
         }
-        #expect(grpo.prepareEpoch(scores: [1, 2, 3, 4], prompts: ["easy", "easy", "hard", "hard"]) == nil)
+        #expect(grpo.prepareEpoch(scores: [1, 2, 3, 4, .nan], prompts: ["easy", "easy", "hard", "hard", "dropped"]) == nil)
     }
 
     @Test func promptStatisticsWaitForEnoughRewards() {

@@ -249,10 +249,9 @@ import Testing
         let mayChange: Set = [
             "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "lr_scheduler", "lr_warmup_steps",
             "kl_coefficient", "base_kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "replay_buffer_size",
-            "subtb_lambda",
-            "timestep_fraction", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device", "max_rows_per_pass",
-            "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts", "evaluation_steps", "sample_every",
-            "checkpoint_every",
+            "subtb_lambda", "timestep_fraction", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device",
+            "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts",
+            "evaluation_steps", "sample_every", "checkpoint_every",
         ]
         let old = smallConfiguration()
         try old.validate(continuing: old)

@@ -19,8 +19,7 @@ import Testing
     /// Nothing is left of the template's name, of the repository's layout or of what was built there.
     @Test(arguments: [
         "c": "brightness", "cpp": "Colourfulness|libcolourf|\"colourf|colourfulness.cpp", "go": "[Ss]ymmetry",
-        "python": "sharpness\"|my_reward",
-        "rust": "Detail|libdetail|\"detail", "swift": "Roughness|roughness\"",
+        "python": "sharpness\"|my_reward", "rust": "Detail|libdetail|\"detail", "swift": "Roughness|roughness\"",
     ]) func newRewards(language: String, names: String) throws {
         let traces = try Regex(names + "|\\.\\./\\.\\.|/path/to/dag|Copy this|examples/")
         try withFolder { temporary in
@@ -48,10 +47,11 @@ import Testing
             }
             #expect(try FileManager.default.destinationOfSymbolicLink(atPath: link.path).hasSuffix("nowhere"))
             #expect(try new("Soft-Glow").status == 2)
-            let type = ["cpp": "moments", "go": "sample", "rust": "batch", "swift": "any"][language]
-            if let type {
-                let refused = try new(type)
-                #expect(refused.status == 1 && refused.output.contains("choose another name than \(type)"), "\(refused.output)")
+            // Of another type, of the language, and of another file.
+            for taken in ["cpp": ["moments"], "go": ["sample"], "rust": ["batch"], "swift": ["any", "plugin"]][language, default: []] {
+                let refused = try new(taken)
+                #expect(refused.status == 1 && refused.output.contains("choose another name than \(taken)"), "\(refused.output)")
+                #expect(!FileManager.default.fileExists(atPath: temporary.appendingPathComponent(taken).path))
             }
         }
     }

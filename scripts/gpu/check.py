@@ -243,7 +243,7 @@ def clip(check):
     lines = check.train(
         "tiny-sd with clipscore on the card", "clipscore-run", "--model", TINY, "--prompts", "tiny-sd", "--algorithm", "ddpo", "--epochs", 2,
         "--steps", 10, "--sample-batch-size", 64, "--batches-per-epoch", 1, "--train-batch-size", 8, "--gradient-accumulation-steps", 4,
-        "--reward-plugin", f"libclipscore.so,weights={folder},device={check.device}")
+        "--reward-plugin", f"libclipscore.so,weights={folder},objective=cosine,device={check.device}")
     check.note("tiny-sd with clipscore, rewards", [line["reward_mean"] for line in lines])
 
 

@@ -41,10 +41,10 @@ final class DDPO: TransitionAlgorithm {
             return state.promptStatistics.shortage(prompts)
         case .group:
             state.advantages = PromptStatistics.groupAdvantages(scores, prompts: prompts)
-            let all = Set(prompts).count
+            let all = Set(zip(prompts, scores).filter { !$0.1.isNaN }.map(\.0)).count
             let equal = all - Set(zip(prompts, state.advantages).filter { $0.1 != 0 }.map(\.0)).count
             guard all > 1, equal > 0 else { return nil }
-            return "\(equal) of the epoch's \(all) prompts gave all their images the same score: nothing is learned from these. "
+            return "the images of \(equal) of the epoch's \(all) prompts all have the same score: nothing is learned from these prompts. "
                 + "More images per prompt, or a reward that tells them apart, teach more"
         }
     }

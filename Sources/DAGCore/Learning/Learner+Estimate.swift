@@ -7,7 +7,7 @@ extension Learner {
     var rowsOfPass: Int {
         let rows = model.rowsPerSample(guidance: configuration.guidanceScale)
         switch method {
-        case .transitions: return (configuration.baseKlCoefficient > 0 ? 2 : 1) * configuration.trainBatchSize * fullPass.count * rows
+        case .transitions: return configuration.evaluationsPerTransition * configuration.trainBatchSize * fullPass.count * rows
         case .replay: return 2 * replayBlocks[0].count * rows
         }
     }
@@ -38,8 +38,8 @@ extension Learner {
                     try self.pass(batch, epoch, laterScores: scores)
                 }
             }
-            // Of the pretrained model's pass, where there is one, there are no gradients.
-            let policy = configuration.baseKlCoefficient > 0 ? forward / 2 : forward
+            // Of the pretrained model there are no gradients.
+            let policy = forward / Double(configuration.evaluationsPerTransition)
             (loss, operations) = (pass.weightedLoss, forward + policy * (passes - 1))
         case .replay(let replay):
             try keep(epoch.rollout)

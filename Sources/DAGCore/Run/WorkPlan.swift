@@ -49,8 +49,7 @@ struct WorkPlan {
             // The policy, and the pretrained model.
             work.trainedRows = 2 * configuration.replayUpdates * configuration.trajectoriesPerUpdate * rowsPerSample
         } else {
-            // The policy, and the pretrained model where the loss has its divergence.
-            work.trainedRows = (configuration.baseKlCoefficient > 0 ? 2 : 1) * count * transitionsPerTrajectory * rowsPerSample
+            work.trainedRows = configuration.evaluationsPerTransition * count * transitionsPerTrajectory * rowsPerSample
         }
         // The distance to the pretrained model, at some steps of some trajectories.
         work.sampledRows += min(8, count) * min(8, transitions) * rowsPerSample

@@ -175,6 +175,10 @@ package struct TrainingConfiguration: Equatable, Sendable {
     /// The reduction in use: weights of whole trajectories are made of true densities.
     package var logProbReduction: LogProbabilityReduction { algorithm == .dagReplay ? .sum : logProb }
 
+    /// Evaluations of the network for a transition that is trained on: the policy, and where the loss has its
+    /// divergence from it the pretrained model.
+    var evaluationsPerTransition: Int { baseKlCoefficient > 0 ? 2 : 1 }
+
     /// Whether transitions are weighed by importance ratios other than 1: the first step of an epoch has the
     /// weights of the rollout.
     var reweighsTransitions: Bool { algorithm.clipsRatio && updatesPerEpoch > 1 }

@@ -97,8 +97,7 @@ enum Language: String, ExpressibleByArgument, CaseIterable {
         // The template's name where it is one: it may be an ordinary word too.
         let names = [
             ("lib\(word)", "lib\(name)"), ("\"\(word)\"", "\"\(name)\""), ("\(word).c", "\(name).c"),
-            ("module \(word)\n", "module \(name)\n"),
-            (word.capitalized, type), ("my_reward", "\(name)_reward"),
+            ("module \(word)\n", "module \(name)\n"), (word.capitalized, type), ("my_reward", "\(name)_reward"),
         ]
         // The header comes along, the configurations of examples/ do not.
         let places = [
@@ -126,6 +125,9 @@ enum Language: String, ExpressibleByArgument, CaseIterable {
                 }
             }
             func renamed(_ text: String) -> String { names.reduce(text) { $0.replacingOccurrences(of: $1.0, with: $1.1) } }
+            guard files[renamed(path)] == nil else {
+                throw RewardError("\(renamed(path)) is another file of a reward in \(rawValue); choose another name than \(name)")
+            }
             files[renamed(path)] = Data(places.reduce(renamed(text)) { $0.replacingOccurrences(of: $1.0, with: $1.1) }.utf8)
         }
         if ![.python, .rust].contains(self) {
