@@ -44,7 +44,7 @@ demo: setup
 	@output=runs/demo; n=2; while [ -e "$$output" ]; do output=runs/demo-$$n; n=$$((n + 1)); done; \
 	echo "==> Training; the output goes to $$output"; \
 	$(BIN)/dag-train --config examples/configs/tiny-sd-warmth.yaml --output "$$output" && \
-	echo "==> Done. Look at the images in $$output/samples: epoch-0 is before training."
+	echo "==> Done. Open $$output/report.html: curves, and images before and after."
 
 check:
 	scripts/setup.sh --lint $(SETUP_FLAGS)

@@ -39,6 +39,7 @@ let package = Package(
         .executable(name: "dag-train", targets: ["dag-train"]),
         .executable(name: "dag-sample", targets: ["dag-sample"]),
         .executable(name: "dag-eval", targets: ["dag-eval"]),
+        .executable(name: "dag-report", targets: ["dag-report"]),
         .executable(name: "dag-reward", targets: ["dag-reward"]),
         .executable(name: "dag-reward-worker", targets: ["dag-reward-worker"]),
         .library(name: "dagcore", type: .dynamic, targets: ["CABI"]),
@@ -60,6 +61,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+        .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0"),
     ],
     targets: [
         // The tensor engine: libtorch behind a C shim.
@@ -88,11 +90,15 @@ let package = Package(
         .systemLibrary(name: "CFFI", path: "Sources/C/CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
         .target(name: "CFunctionReward", dependencies: ["Images", "Rewards", "CFFI"]),
 
+        // Event files, which TensorBoard and others show.
+        .target(
+            name: "TensorBoard", dependencies: [.product(name: "SwiftProtobuf", package: "swift-protobuf")], exclude: ["events.proto"]),
+
         // The trainer.
         .target(
             name: "DAGCore",
-            dependencies: ["Support", "CFunctionReward", "Images", "Models", "NN", "Rewards", "Tensors", "Yams"],
-            resources: [.embedInCode("Prompts/Resources")]),
+            dependencies: ["Support", "CFunctionReward", "Images", "Models", "NN", "Rewards", "TensorBoard", "Tensors", "Yams"],
+            resources: [.embedInCode("Prompts/Resources"), .embedInCode("Report/Resources")]),
 
         // The trainer as a C library: include/dagcore.h.
         // -fmodules: without it clang refuses the header of another target in C++20.
@@ -117,6 +123,7 @@ let package = Package(
         program("dag-train", ["Support", "Commands", "CommandSettings", "DAGCore", "Rewards", "Yams", argumentParser]),
         program(
             "dag-eval", ["Support", "Commands", "CommandSettings", "DAGCore", "Images", "Models", "NN", "Tensors", argumentParser]),
+        program("dag-report", ["Support", "Commands", "DAGCore", argumentParser]),
         program("dag-sample", ["Support", "Commands", "DAGCore", "Images", "Models", "NN", "Rewards", argumentParser]),
         program("dag-reward", ["Support", "Commands", "CFunctionReward", "Images", "Rewards", "CDAGCore", "CWorker", argumentParser]),
         program("dag-reward-worker", ["CFunctionReward", "Rewards"]),
@@ -155,7 +162,7 @@ let package = Package(
         .testTarget(name: "CABITests", dependencies: ["TestSupport", "Support", "CABI", "CDAGCore", "CABIFixtures"]),
         .testTarget(
             name: "CommandLineTests",
-            dependencies: ["TestSupport", "Support", "Tensors", "dag-train", "dag-sample", "dag-eval", "dag-reward"]),
+            dependencies: ["TestSupport", "Support", "Tensors", "dag-train", "dag-sample", "dag-eval", "dag-report", "dag-reward"]),
     ],
     cxxLanguageStandard: .cxx20
 )

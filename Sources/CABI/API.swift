@@ -256,7 +256,7 @@ public func dag_trainer_sample(
 public func dag_trainer_evaluate(_ trainer: OpaquePointer!, _ json: UnsafeMutablePointer<UnsafePointer<CChar>?>!) -> Int32 {
     call(on: trainer) { trainer in
         try lend(trainer, "evaluation", to: json) {
-            try trainer.work { String(decoding: try $0.evaluate().json(epoch: $0.epochsDone), as: UTF8.self) }
+            try trainer.work { String(decoding: try $0.evaluate().json(), as: UTF8.self) }
         }
     }
 }

@@ -129,7 +129,7 @@ package final class Trainer {
                 try warnOfFailures(rollout.scores)
                 try learner.keep(rollout)
                 let warning = learner.algorithm.prepareEpoch(scores: rollout.scores.final, prompts: rollout.prompts)
-                recorder.observe(rollout.scores, warning, &state).forEach(monitor.onWarning)
+                recorder.observe(rollout.scores, warning, &state).forEach(monitor.warn)
                 try train(on: rollout, start: start)
             }
         } catch {
@@ -149,17 +149,17 @@ package final class Trainer {
         let metrics = try team.together("update") {
             try monitor.throwIfCancelled()
             let sums = try learner.step(epoch, update: state.update, step: state.step)
-            if let warning = state.watch.observe(sums) { monitor.onWarning("step \(state.step): \(warning)") }
+            if let warning = state.watch.observe(sums) { monitor.warn("step \(state.step): \(warning)") }
             state.update += 1
             state.step += 1
             let metrics = recorder.metrics(sums, epoch, summary, state)
             if state.update == configuration.updatesPerEpoch {
-                recorder.observe(epoch, summary, &state).forEach(monitor.onWarning)
+                recorder.observe(epoch, summary, &state).forEach(monitor.warn)
                 state.epoch += 1
                 state.update = 0
                 stage = .trained
             }
-            try recorder.append(metrics.json())
+            try recorder.append(metrics, epoch: epoch.index, step: state.step)
             return metrics
         }
         onStep(metrics)
@@ -195,7 +195,7 @@ package final class Trainer {
                 throw TeamError("\(error); \(wayBack)")
             }
             do { try save() } catch {
-                monitor.onWarning("training since the newest checkpoint is not saved: \(ErrorReport.line(for: error, .key))")
+                monitor.warn("training since the newest checkpoint is not saved: \(ErrorReport.line(for: error, .key))")
             }
             throw error
         }
@@ -233,7 +233,7 @@ package final class Trainer {
             throw TrainingError("all \(count) trajectories of epoch \(state.epoch) were dropped: \(failure)")
         }
         let what = shortfall(dropped: scores.dropped, of: "\(count) trajectories", imputed: scores.imputed)
-        monitor.onWarning("epoch \(state.epoch): \(what): \(failure)")
+        monitor.warn("epoch \(state.epoch): \(what): \(failure)")
     }
 
     /// Fills the fresh adapters with those that a new run is to start from.

@@ -28,21 +28,5 @@ extension ImageBatch {
 
     /// Returns means over blocks, [rows, columns, 3] in 0...1:
     /// 8 rows and columns, or fewer if the image has fewer.
-    package func thumbnail(_ index: Int) -> [Double] {
-        let rows = min(8, height)
-        let columns = min(8, width)
-        return withUnsafeBytes { bytes in
-            let start = index * bytesPerImage
-            return (0..<rows).flatMap { row in
-                (0..<columns).flatMap { column in
-                    (0..<3).map { channel in
-                        let ys = row * height / rows..<(row + 1) * height / rows
-                        let xs = column * width / columns..<(column + 1) * width / columns
-                        let sum = ys.reduce(0) { sum, y in xs.reduce(sum) { $0 + Int(bytes[start + (y * width + $1) * 3 + channel]) } }
-                        return Double(sum) / Double(ys.count * xs.count * 255)
-                    }
-                }
-            }
-        }
-    }
+    package func thumbnail(_ index: Int) -> [Double] { blockMeans(index, rows: min(8, height), columns: min(8, width)).map { $0 / 255 } }
 }

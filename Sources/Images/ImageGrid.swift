@@ -36,4 +36,32 @@ package enum ImageGrid {
         }
         return try ImageBatch(pixels: pixels, count: 1, height: height, width: width)
     }
+
+    /// Takes a sheet of `compose` apart. Images that were enlarged there stay enlarged.
+    ///
+    /// - Parameters:
+    ///   - count: the number of images in the sheet, in rows of `columns`.
+    ///   - padding: the number of pixels around and between them.
+    /// - Throws: `ImageError` if a sheet of this size cannot hold them.
+    package static func tiles(of sheet: ImageBatch, columns: Int, count: Int, padding: Int = 2) throws -> ImageBatch {
+        let rows = (count + columns - 1) / columns
+        let height = (sheet.height - padding) / rows - padding
+        let width = (sheet.width - padding) / columns - padding
+        guard sheet.count == 1, height > 0, width > 0, (height + padding) * rows + padding == sheet.height,
+            (width + padding) * columns + padding == sheet.width
+        else { throw ImageError("\(sheet.height) x \(sheet.width) pixels are no sheet of \(rows) rows and \(columns) columns") }
+        var pixels: [UInt8] = []
+        pixels.reserveCapacity(count * height * width * 3)
+        sheet.withUnsafeBytes { bytes in
+            for index in 0..<count {
+                let top = index / columns * (height + padding) + padding
+                let left = index % columns * (width + padding) + padding
+                for y in top..<top + height {
+                    let start = (y * sheet.width + left) * 3
+                    pixels.append(contentsOf: bytes[start..<start + width * 3])
+                }
+            }
+        }
+        return try ImageBatch(pixels: pixels, count: count, height: height, width: width)
+    }
 }

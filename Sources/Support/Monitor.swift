@@ -18,7 +18,7 @@ package final class Monitor: @unchecked Sendable {
     package var onProgress: (_ phase: Phase, _ done: Int, _ total: Int) -> Void = { _, _, _ in }
     /// Receives lines about checks that passed and files that were written.
     package var onNote: (String) -> Void = { _ in }
-    /// Receives lines about problems that do not end the work.
+    /// Receives lines about problems that do not end the work: see `warn`.
     package var onWarning: (String) -> Void = { _ in }
     /// Decides on the working thread whether to stop, beside `cancel`.
     package var shouldStop: () -> Bool = { false }
@@ -27,6 +27,7 @@ package final class Monitor: @unchecked Sendable {
     package var othersStop: @Sendable () -> Bool = { false }
 
     private let isRequested = Atomic(false)
+    private let warnings = Mutex<[String]>([])
     private var latest = (phase: Phase.sampling, done: 0, total: 0)
 
     /// A monitor without handlers.
@@ -43,6 +44,20 @@ package final class Monitor: @unchecked Sendable {
 
     /// - Throws: `Cancelled` if the work is to end.
     package func throwIfCancelled() throws { if isCancelled { throw Cancelled() } }
+
+    /// Reports a problem that does not end the work, and keeps the line for `takeWarnings`.
+    package func warn(_ line: String) {
+        warnings.withLock { $0.append(line) }
+        onWarning(line)
+    }
+
+    /// Returns the warnings since the last call.
+    package func takeWarnings() -> [String] {
+        warnings.withLock { lines in
+            defer { lines = [] }
+            return lines
+        }
+    }
 
     /// Reports progress.
     package func report(_ phase: Phase, _ done: Int, of total: Int) {

@@ -106,6 +106,8 @@ import Testing
         #expect(dropped == [1, 1])
         let lines = try String(contentsOf: folder.url.appendingPathComponent("run/metrics.jsonl"), encoding: .utf8)
         #expect(lines.contains(#""dropped":1"#) && lines.contains(#""imputed":0"#))
+        let warning = try JSONSerialization.jsonObject(with: Data(lines.prefix { $0 != "\n" }.utf8)) as? [String: Any]
+        #expect(warning?["warning"] as? String == warnings[0] && warning?["epoch"] as? Int == 0)
     }
 
     @Test func imputedScoresAreCounted() throws {

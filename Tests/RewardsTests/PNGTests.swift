@@ -42,4 +42,39 @@ import Testing
         #expect(try ImageGrid.compose(batch, columns: 9, padding: 0)[0] == (0..<3).flatMap { batch[$0] })
         #expect(errorMessage { try ImageGrid.compose(batch, columns: 0) }.contains("0 columns"))
     }
+
+    @Test func aSheetIsTakenApart() throws {
+        let batch = try ImageBatch(pixels: (0..<5 * 4 * 3 * 3).map { UInt8($0) }, count: 5, height: 4, width: 3)
+        #expect(try ImageGrid.tiles(of: ImageGrid.compose(batch, columns: 2), columns: 2, count: 5) == batch)
+        let enlarged = try ImageGrid.tiles(of: ImageGrid.compose(batch, columns: 3, scale: 2), columns: 3, count: 5)
+        #expect(enlarged.height == 8 && enlarged.width == 6 && enlarged[4][0] == batch[4][0] && enlarged[4].last == batch[4].last)
+        #expect(errorMessage { try ImageGrid.tiles(of: ImageGrid.compose(batch, columns: 2), columns: 4, count: 16) }.contains("no sheet"))
+        #expect(errorMessage { try ImageGrid.tiles(of: batch, columns: 1, count: 1) }.contains("no sheet"))
+    }
+
+    @Test func reductionKeepsMeansAndProportions() throws {
+        // The left half is black, the right one white.
+        let row = [UInt8](repeating: 0, count: 6 * 3) + [UInt8](repeating: 255, count: 6 * 3)
+        let image = try ImageBatch(pixels: (0..<8).flatMap { _ in row }, count: 1, height: 8, width: 12)
+        let small = try image.reduced(toFit: 3)
+        #expect(small.height == 2 && small.width == 3)
+        #expect(Array(small[0].prefix(9)) == [0, 0, 0, 128, 128, 128, 255, 255, 255])
+        #expect(try image.reduced(toFit: 12) == image)
+        #expect(try image.reduced(toFit: 1)[0] == [128, 128, 128])
+    }
+
+    @Test func jpegIsNear() throws {
+        try withFolder { folder in
+            // Two smooth pictures, of which the second is written.
+            let pixels = (0..<2 * 20 * 30).flatMap { (place: Int) -> [UInt8] in
+                [UInt8(place % 30 * 8), UInt8(place / 30 % 20 * 12), place < 600 ? 0 : 200]
+            }
+            let batch = try ImageBatch(pixels: pixels, count: 2, height: 20, width: 30)
+            let file = folder.appendingPathComponent("x.jpg")
+            try JPEG.encode(batch, index: 1, quality: 95).write(to: file)
+            #expect(try ImageFile.read(file.path).difference(from: batch.picking([1])) < 3)
+            let tooWide = try ImageBatch(pixels: [UInt8](repeating: 0, count: 70_000 * 3), count: 1, height: 1, width: 70_000)
+            #expect(errorMessage { try JPEG.encode(tooWide, quality: 90) }.contains("Maximum supported image dimension is 65500 pixels"))
+        }
+    }
 }

@@ -83,3 +83,36 @@ uint8_t *dag_jpeg_decode(const uint8_t *bytes, size_t count, int *height, int *w
     jpeg_destroy_decompress(&codec);
     return pixels;
 }
+
+uint8_t *dag_jpeg_encode(const uint8_t *pixels, int height, int width, int quality, size_t *count, char *message) {
+    struct jpeg_compress_struct codec = {0};
+    jump_on_error error = {.message = message};
+    unsigned char *volatile bytes = NULL;
+    unsigned long length = 0;
+    codec.err = jpeg_std_error(&error.base);
+    error.base.error_exit = jump;
+    if (setjmp(error.target)) {
+        // Only now does `bytes` point to the buffer that has grown meanwhile.
+        if (codec.dest) codec.dest->term_destination(&codec);
+        jpeg_destroy_compress(&codec);
+        free(bytes);
+        return NULL;
+    }
+    jpeg_create_compress(&codec);
+    jpeg_mem_dest(&codec, (unsigned char **)&bytes, &length);
+    codec.image_height = (JDIMENSION)height;
+    codec.image_width = (JDIMENSION)width;
+    codec.input_components = 3;
+    codec.in_color_space = JCS_RGB;
+    jpeg_set_defaults(&codec);
+    jpeg_set_quality(&codec, quality, TRUE);
+    jpeg_start_compress(&codec, TRUE);
+    while (codec.next_scanline < codec.image_height) {
+        JSAMPROW row = (JSAMPROW)pixels + (size_t)codec.next_scanline * (size_t)width * 3;
+        jpeg_write_scanlines(&codec, &row, 1);
+    }
+    jpeg_finish_compress(&codec);
+    jpeg_destroy_compress(&codec);
+    *count = length;
+    return bytes;
+}

@@ -17,7 +17,7 @@ extension Learner {
     func step(_ replay: Replay, epoch: Int, update: Int, step: Int) throws -> StepSums {
         let (size, group) = (configuration.trajectoriesPerUpdate, configuration.trainBatchSize)
         let seeds = Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update))
-        let draw = try replay.draw(size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch), seeds)
+        let draw = replay.draw(size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch), seeds)
         return try optimize(groups: size / group, passes: replayBlocks.count, kept: size, step: step) { place, passes in
             for block in replayBlocks {
                 try passes.next()

@@ -190,7 +190,7 @@ final class Learner {
         }
         if let failure = sums.firstFailure {
             let what = shortfall(dropped: kept - counted, of: "\(kept) transitions", imputed: sums.imputed)
-            monitor.onWarning("step \(step): \(what): \(failure)")
+            monitor.warn("step \(step): \(what): \(failure)")
         }
         sums.policyGradNorm = try policyOptimizer.clipGradients(maxNorm: configuration.maxGradNorm)
         sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0

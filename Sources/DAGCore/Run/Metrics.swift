@@ -2,8 +2,35 @@ import Foundation
 import Rewards
 import Support
 
-/// The report of one optimiser step: a line of metrics.jsonl.
-package struct StepMetrics: Sendable {
+/// What a line of metrics.jsonl holds.
+package protocol MetricsLine: Sendable {
+    /// Numbers and texts by their keys.
+    var values: [String: Any] { get }
+}
+
+extension MetricsLine {
+    /// Returns the line: JSON with sorted keys. A number that is not finite is null.
+    /// - Throws: an error of `JSONSerialization`.
+    package func json() throws -> Data {
+        // JSON has no NaN: a diverged run says null.
+        let finite = values.mapValues { value -> Any in (value as? Double).map { $0.isFinite } == false ? NSNull() : value }
+        return try JSONSerialization.data(withJSONObject: finite, options: [.sortedKeys, .withoutEscapingSlashes]) + Data("\n".utf8)
+    }
+
+    /// The numbers under the tags of TensorBoard, which groups them by what stands before the first slash.
+    var scalars: [String: Double] {
+        var scalars: [String: Double] = [:]
+        for (key, value) in values where !["epoch", "step"].contains(key) {
+            guard let number = value as? Double ?? (value as? Int).map(Double.init) else { continue }
+            let own = key.hasPrefix("evaluation_") ? "evaluation/\(key.dropFirst("evaluation_".count))" : "train/\(key)"
+            scalars[key.contains("/") ? key : own] = number
+        }
+        return scalars
+    }
+}
+
+/// The report of one optimiser step.
+package struct StepMetrics: MetricsLine {
     /// Epoch and optimiser step of the run, from zero.
     package let epoch, step: Int
     /// The trained score of the epoch's final images, without normalisation.
@@ -33,9 +60,7 @@ package struct StepMetrics: Sendable {
     /// Transitions trained a second since the epoch began, sampling included.
     package let transitionsPerSecond: Double
 
-    /// Returns the line for metrics.jsonl: JSON with sorted keys.
-    /// - Throws: an error of `JSONSerialization`.
-    package func json() throws -> Data {
+    package var values: [String: Any] {
         var object: [String: Any] = [
             "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "diversity": diversity,
             "base_kl": baseDivergence, "loss": loss, "policy_grad_norm": policyGradNorm,
@@ -46,12 +71,14 @@ package struct StepMetrics: Sendable {
         object["ratio_deviation"] = ratioDeviation
         object.merge(algorithmMetrics) { first, _ in first }
         for (name, mean) in objectives { object["reward/" + name] = mean }
-        return try metricsLine(object)
+        return object
     }
 }
 
 /// Scores of images of fixed prompts and seeds.
-package struct Evaluation: Sendable {
+package struct Evaluation: MetricsLine {
+    /// Epochs done before the evaluation.
+    package let epoch: Int
     /// Number of images.
     package let count: Int
     /// The trained score, without normalisation.
@@ -61,7 +88,8 @@ package struct Evaluation: Sendable {
     /// Mean of each objective of each reward.
     package let objectives: [String: Double]
 
-    init(_ report: RewardReport, of evaluator: RewardEvaluator) {
+    init(_ report: RewardReport, of evaluator: RewardEvaluator, epoch: Int) {
+        self.epoch = epoch
         let moments = Moments(evaluator.total(report.objectives))
         count = report.reward.count
         scored = report.reward.count { !$0.isNaN }
@@ -70,26 +98,26 @@ package struct Evaluation: Sendable {
         objectives = means(report.objectives)
     }
 
-    /// Returns the line for metrics.jsonl.
-    /// - Parameter epoch: epochs done before the evaluation.
-    /// - Throws: an error of `JSONSerialization`.
-    package func json(epoch: Int) throws -> Data {
+    package var values: [String: Any] {
         var object: [String: Any] = [
             "epoch": epoch, "evaluation_samples": count, "evaluation_scored": scored, "evaluation_reward_mean": rewardMean,
             "evaluation_reward_std": rewardStd,
         ]
         for (name, mean) in objectives { object["evaluation/" + name] = mean }
-        return try metricsLine(object)
+        return object
     }
+}
+
+/// A line about a problem that did not end the run.
+struct Warning: MetricsLine {
+    /// Epochs done before it.
+    let epoch: Int
+    let text: String
+
+    var values: [String: Any] { ["epoch": epoch, "warning": text] }
 }
 
 /// Returns the mean of each objective by its name, without images that have no score.
 func means(_ objectives: [ObjectiveScores]) -> [String: Double] {
     Dictionary(objectives.map { ($0.name, Moments($0.scores).mean) }) { first, _ in first }
-}
-
-private func metricsLine(_ object: [String: Any]) throws -> Data {
-    // JSON has no NaN: a diverged run says null.
-    let finite = object.mapValues { value -> Any in (value as? Double).map { $0.isFinite } == false ? NSNull() : value }
-    return try JSONSerialization.data(withJSONObject: finite, options: [.sortedKeys, .withoutEscapingSlashes]) + Data("\n".utf8)
 }

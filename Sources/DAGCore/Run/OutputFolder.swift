@@ -1,5 +1,6 @@
 import Foundation
 import Support
+import TensorBoard
 import Tensors
 
 /// A file or folder that cannot be written or read.
@@ -11,7 +12,8 @@ package struct OutputError: MessageError {
     package init(_ message: Message) { self.message = message }
 }
 
-/// The folder of a run: pytorch_lora_weights.safetensors, metrics.jsonl, samples/, checkpoints/, config.yaml.
+/// The folder of a run: pytorch_lora_weights.safetensors, report.html, metrics.jsonl, tensorboard/, samples/,
+/// checkpoints/, config.yaml.
 package struct OutputFolder: Sendable {
     /// The folder.
     package let url: URL
@@ -22,9 +24,20 @@ package struct OutputFolder: Sendable {
     package init(_ path: String) { url = URL(fileURLWithPath: path) }
 
     var metrics: URL { url.appendingPathComponent("metrics.jsonl") }
+    /// The page that shows the run.
+    package var page: URL { url.appendingPathComponent("report.html") }
     var samples: URL { url.appendingPathComponent("samples") }
     /// Returns the file of the sample sheet N epochs into training.
     func sampleSheet(epoch: Int) -> URL { samples.appendingPathComponent("epoch-\(epoch).png") }
+    /// Prompts and seeds of the sample sheets, a JSON object a line.
+    var samplePrompts: URL { samples.appendingPathComponent("prompts.jsonl") }
+    /// The epochs, in order, after which there is a sample sheet.
+    var sampledEpochs: [Int] {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: samples.path)) ?? []
+        return names.compactMap { $0.wholeMatch(of: /epoch-([0-9]{1,9})\.png/).flatMap { Int($0.1) } }.sorted()
+    }
+    /// Event files, one of each start of the run.
+    var tensorBoard: URL { url.appendingPathComponent("tensorboard") }
     var checkpoints: URL { url.appendingPathComponent("checkpoints") }
     /// The settings of the run.
     package var configuration: URL { url.appendingPathComponent("config.yaml") }
@@ -83,7 +96,9 @@ package struct OutputFolder: Sendable {
     /// Returns whether a file is what an interrupted write of a run leaves behind.
     private func isUnfinished(_ name: String) -> Bool {
         name.hasSuffix(".tmp")
-            && [".config.yaml.", ".\(Self.loraName).", ".\(Self.averageName).", ".epoch-", ".writable."].contains(where: name.hasPrefix)
+            && [
+                ".config.yaml.", ".\(Self.loraName).", ".\(Self.averageName).", ".epoch-", ".prompts.jsonl.", ".report.html.", ".writable.",
+            ].contains(where: name.hasPrefix)
     }
 
     /// Removes the unfinished files of writes that were interrupted. The folder has been claimed.
@@ -118,6 +133,15 @@ package struct OutputFolder: Sendable {
         try Self.writeAtomically(Data(settings.yaml().utf8), to: configuration)
     }
 
+    /// Reads metrics.jsonl; nothing if there is none yet.
+    /// - Throws: `OutputError`.
+    func readMetrics() throws -> String {
+        guard FileManager.default.fileExists(atPath: metrics.path) else { return "" }
+        do { return String(decoding: try Data(contentsOf: metrics), as: UTF8.self) } catch {
+            throw OutputError("\(metrics.path): cannot be read (\(reason(error)))")
+        }
+    }
+
     /// Appends a line to metrics.jsonl.
     /// - Throws: `OutputError`.
     func append(_ line: Data) throws {
@@ -133,6 +157,17 @@ package struct OutputFolder: Sendable {
             }
         } catch {
             throw OutputError("\(metrics.path): cannot be written (\(reason(error)))")
+        }
+    }
+
+    /// Writes what TensorBoard is to show.
+    /// - Throws: `OutputError`.
+    func write(_ events: EventFile) throws {
+        do {
+            try FileManager.default.createDirectory(at: tensorBoard, withIntermediateDirectories: true)
+            try events.write()
+        } catch {
+            throw OutputError("\(events.url.path): cannot be written (\(reason(error)))")
         }
     }
 

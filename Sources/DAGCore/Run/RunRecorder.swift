@@ -2,9 +2,11 @@ import Foundation
 import Images
 import Rewards
 import Support
+import TensorBoard
 import Tensors
 
-/// Records a run in its folder: metrics, checkpoints and sample sheets. Finds what a user is to be warned of.
+/// Records a run in its folder: metrics, for TensorBoard too, checkpoints, sample sheets and the page. Finds what a
+/// user is to be warned of.
 final class RunRecorder {
     let output: OutputFolder
     private let configuration: TrainingConfiguration
@@ -15,6 +17,11 @@ final class RunRecorder {
     private var saved: (state: TrainingState, hasRollout: Bool)?
     /// Lines of metrics.jsonl that are still to be written.
     private var unwritten: [Data] = []
+    private let page: RunPage
+    /// Made at the first line, when it is known whether the run is a new one.
+    private var events: EventFile?
+    /// Optimiser steps done when this process began.
+    private var firstStep = 0
 
     init(
         _ configuration: TrainingConfiguration, output: OutputFolder, collector: RolloutCollector, learner: Learner, team: Team
@@ -24,6 +31,7 @@ final class RunRecorder {
         self.collector = collector
         self.learner = learner
         self.team = team
+        page = RunPage(output, configuration)
     }
 
     private var evaluator: RewardEvaluator { collector.evaluator }
@@ -52,11 +60,18 @@ final class RunRecorder {
         return state.watch.observe(watched, advice: configuration.restraints).map { "epoch \(epoch.index): \($0)" }
     }
 
-    /// Writes the checkpoint and the sample sheet that are due after the newest epoch.
+    /// Writes the checkpoint and the sample sheet that are due after the newest epoch, and the page.
     /// - Throws: `OutputError`, `TensorError`, or `Cancelled`.
     func record(_ state: TrainingState) throws {
         if isDue(every: configuration.checkpointEvery, state) { try save(state, rollout: nil) }
-        if isDue(every: configuration.sampleEvery, state) { try saveSamples(epoch: state.epoch) }
+        if isDue(every: configuration.sampleEvery, state) { try saveSamples(state) }
+        try writePage()
+    }
+
+    /// Writes report.html, on rank 0.
+    /// - Throws: `OutputError`.
+    func writePage() throws {
+        if team.isLeader { try OutputFolder.writeAtomically(page.html(), to: output.page) }
     }
 
     /// Returns whether the newest epoch's sample sheet or the finished run's adapter is missing: the run may
@@ -82,7 +97,7 @@ final class RunRecorder {
         let rollout = try rollout?.gathered(by: team)
         guard team.isLeader else { return }
         // Without its metrics a step counts as not made: a resumed run makes it again.
-        try writeMetrics()
+        try writeMetrics(epoch: state.epoch)
         var state = state
         state.rewardMoments = evaluator.normalization
         state.metricsLength = output.metricsLength
@@ -115,16 +130,17 @@ final class RunRecorder {
         try learner.restore(checkpoint.tensors)
         try checkpoint.restore(learner.algorithm)
         evaluator.normalization = checkpoint.state.rewardMoments
+        firstStep = checkpoint.state.step
         guard team.isLeader else { return checkpoint }
         if output.metricsLength < checkpoint.state.metricsLength {
-            monitor.onWarning("\(output.metrics.path) is shorter than it was at the checkpoint: lines of steps before it are missing")
+            monitor.warn("\(output.metrics.path) is shorter than it was at the checkpoint: lines of steps before it are missing")
         }
         try output.truncateMetrics(to: checkpoint.state.metricsLength)
         return checkpoint
     }
 
     private func newestCheckpoint(of folder: OutputFolder) throws -> Checkpoint {
-        let checkpoint = try Checkpoint(newestOf: folder, onDamage: monitor.onWarning)
+        let checkpoint = try Checkpoint(newestOf: folder, onDamage: monitor.warn)
         if let difference = evaluator.difference(from: checkpoint.rewards) {
             throw OutputError("\(setting: "resume") \(folder.url.path): that run was trained with other rewards: \(difference)")
         }
@@ -148,19 +164,36 @@ final class RunRecorder {
         return checkpoint
     }
 
-    /// Appends a line to metrics.jsonl, after those that could not be written before, on rank 0.
-    /// - Throws: `OutputError`; the line is then written before the next one, or before the next checkpoint.
-    func append(_ line: Data) throws {
+    /// Appends a line to metrics.jsonl, after warnings and after lines that could not be written before, and what
+    /// TensorBoard shows of it to its event file, on rank 0.
+    /// - Parameters:
+    ///   - epoch: epochs done before the line.
+    ///   - step: optimiser steps done, with that of the line.
+    /// - Throws: `OutputError`; what could not be written is written before the next line, or before the next checkpoint.
+    func append(_ line: some MetricsLine, epoch: Int, step: Int) throws {
         guard team.isLeader else { return }
-        unwritten.append(line)
-        try writeMetrics()
+        unwritten.append(try line.json())
+        let events = eventFile(step: step)
+        events.add(line.scalars, step: step)
+        try writeMetrics(epoch: epoch)
+        try output.write(events)
     }
 
-    private func writeMetrics() throws {
+    private func writeMetrics(epoch: Int) throws {
+        unwritten = try monitor.takeWarnings().map { try Warning(epoch: epoch, text: $0).json() } + unwritten
         while let line = unwritten.first {
             try output.append(line)
             unwritten.removeFirst()
         }
+    }
+
+    private func eventFile(step: Int) -> EventFile {
+        if let events { return events }
+        // What a continued run has drawn and evaluated at its checkpoint stays, what came after is made anew.
+        let new = EventFile(in: output.tensorBoard, outdating: firstStep == 0 ? 0 : firstStep + 1)
+        new.add(text: "| setting | value |\n|---|---|\n" + configuration.markdownRows, tag: "settings", step: step)
+        events = new
+        return new
     }
 
     /// Makes the metrics of an optimiser step.
@@ -179,19 +212,29 @@ final class RunRecorder {
             transitionsPerSecond: Double(trained) / summary.start.duration(to: .now).seconds)
     }
 
-    /// Number of images of a sample sheet.
-    static let sheetSize = 16
-
-    /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds.
+    /// Writes samples/epoch-N.png, a sheet of fixed prompts and seeds, and with the first one these.
     /// - Throws: `OutputError`, `TensorError`, or `Cancelled`.
-    func saveSamples(epoch: Int) throws {
-        let (prompts, seeds) = collector.prompts.fixedSamples(Self.sheetSize, Seeds(configuration.seed))
+    func saveSamples(_ state: TrainingState) throws {
+        let (prompts, seeds) = collector.prompts.fixedSamples(SampleSheet.count, Seeds(configuration.seed))
         let batches = try learner.withAverage {
             try team.map("sample sheet", Array(prompts.indices).chunks(of: configuration.sampleBatchSize)) { places in
                 try collector.images(places.map { prompts[$0] }, seeds: places.map { seeds[$0] }, by: collector.evaluationSampler)
             }
         }
         guard team.isLeader else { return }
-        try ImageBatch(concatenating: batches).writeSheet(columns: 4, to: output.sampleSheet(epoch: epoch))
+        if !FileManager.default.fileExists(atPath: output.samplePrompts.path) {
+            let lines = try zip(prompts, seeds).map {
+                try JSONEncoder().encode(SampleSheet.Entry(prompt: $0.text, seed: $1)) + Data("\n".utf8)
+            }
+            try OutputFolder.writeAtomically(Data(lines.joined()), to: output.samplePrompts)
+        }
+        let sheet = output.sampleSheet(epoch: state.epoch)
+        try ImageBatch(concatenating: batches).writeSheet(columns: SampleSheet.columns, to: sheet)
+        let tiles = try SampleSheet.Tiles(sheet)
+        let events = eventFile(step: state.step)
+        events.add(
+            image: tiles.jpeg, height: SampleSheet.count / SampleSheet.columns * tiles.height, width: SampleSheet.columns * tiles.width,
+            tag: "samples", step: state.step)
+        try output.write(events)
     }
 }

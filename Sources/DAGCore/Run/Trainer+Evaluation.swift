@@ -25,13 +25,14 @@ extension Trainer {
                 RewardBatch(images: images, prompts: chosen, sampleIDs: places.map(UInt64.init), seeds: noise))
         }
         let report = RewardReport(concatenating: reports)
-        let evaluation = Evaluation(report, of: collector.evaluator)
+        let evaluation = Evaluation(report, of: collector.evaluator, epoch: state.epoch)
         if let failure = report.firstFailure {
             let what = shortfall(
                 dropped: evaluation.count - evaluation.scored, of: "\(evaluation.count) images", imputed: report.imputed)
-            monitor.onWarning("evaluation: \(what): \(failure)")
+            monitor.warn("evaluation: \(what): \(failure)")
         }
-        try recorder.append(evaluation.json(epoch: state.epoch))
+        try recorder.append(evaluation, epoch: state.epoch, step: state.step)
+        try recorder.writePage()
         return evaluation
     }
 
@@ -47,7 +48,12 @@ extension Trainer {
 
     /// Writes samples/epoch-N.png: a sheet of fixed prompts and seeds, N epochs into training.
     /// - Throws: `OutputError`, `TensorError`, `Cancelled`.
-    package func saveSamples() throws { try team.together("save samples") { try recorder.saveSamples(epoch: state.epoch) } }
+    package func saveSamples() throws {
+        try team.together("save samples") {
+            try recorder.saveSamples(state)
+            try recorder.writePage()
+        }
+    }
 
     /// A line that describes the run.
     package var summary: String {

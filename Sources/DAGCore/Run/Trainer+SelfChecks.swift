@@ -35,7 +35,7 @@ extension Trainer {
         report.append(try checkRatio(epoch))
         if configuration.reweighsTransitions { report.append(try checkRatioRounding(epoch)) }
         let images = try sampler.images(Array(chosen.prefix(4)), seeds: Array(noise.prefix(4)), onStep: onStep)
-        for gap in try collector.evaluator.selfCheck(images: images, prompts: Array(chosen.prefix(4))) { monitor.onWarning(gap) }
+        for gap in try collector.evaluator.selfCheck(images: images, prompts: Array(chosen.prefix(4))) { monitor.warn(gap) }
         report.append("rewards answer sanely: \(collector.evaluator.objectiveNames.joined(separator: ", "))")
         if !configuration.predictionDecoder.isEmpty {
             report.append(try comparePredictionDecoder(unscored.samples, rollout, seeds: noise))
@@ -121,7 +121,7 @@ extension Trainer {
         let apart = Moments(scores.map { abs($0 - $1) }).mean
         let deviation = Moments(rollout.scores.final).deviation
         if apart > deviation / 2, deviation > 0 {
-            monitor.onWarning(
+            monitor.warn(
                 "\(configuration.predictionDecoder): scores of its images differ from those of the model's own by more than half of "
                     + "their deviation from image to image: is it a decoder for this model's latents?")
         }
@@ -135,7 +135,7 @@ extension Trainer {
     private func checkPromptLengths() {
         guard let tokenizer = model.tokenizer else { return }
         for set in configuration.evaluationPrompts.isEmpty ? [collector.prompts] : [collector.prompts, evaluationPrompts] {
-            if let line = tokenizer.cutLine(set.prompts.map(\.text)) { monitor.onWarning("\(set.name): \(line)".oneLine) }
+            if let line = tokenizer.cutLine(set.prompts.map(\.text)) { monitor.warn("\(set.name): \(line)".oneLine) }
         }
     }
 

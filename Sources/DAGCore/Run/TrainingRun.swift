@@ -86,7 +86,7 @@ package struct TrainingRun {
             if before != nil, team.isLeader { try output.truncateMetrics(to: 0) }
         }
         if let before {
-            if let warning = configuration.betaFall(since: before, trainer) { monitor.onWarning(warning) }
+            if let warning = configuration.betaFall(since: before, trainer) { monitor.warn(warning) }
         }
         return trainer
     }

@@ -66,7 +66,7 @@ struct WorkPlan {
     }
 
     /// A sample sheet.
-    var sheet: Work { images(RunRecorder.sheetSize, steps: evaluationSteps) }
+    var sheet: Work { images(SampleSheet.count, steps: evaluationSteps) }
 
     /// An evaluation.
     var evaluation: Work {

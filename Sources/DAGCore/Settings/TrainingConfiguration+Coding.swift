@@ -15,6 +15,11 @@ extension TrainingConfiguration: Encodable {
         try Yams.serialize(node: Node(Self.settings.map { (Node($0.key), $0.node(of: self)) }))
     }
 
+    /// The settings as rows of a table in Markdown.
+    var markdownRows: String {
+        Self.settings.map { "| \($0.key) | \($0.text(of: self).replacing("|", with: "\\|")) |\n" }.joined()
+    }
+
     /// Returns the settings as a JSON object with sorted keys.
     /// - Throws: `EncodingError`.
     package func json() throws -> String {

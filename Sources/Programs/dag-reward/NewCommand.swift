@@ -143,8 +143,9 @@ enum Language: String, ExpressibleByArgument, CaseIterable {
         let built: Set = [".build", "target", "Package.resolved", "Cargo.lock", "__pycache__"]
         return names.filter { path in
             var isFolder: ObjCBool = false
-            FileManager.default.fileExists(atPath: template.appendingPathComponent(path).path, isDirectory: &isFolder)
-            return !isFolder.boolValue && !path.hasSuffix(".so") && built.isDisjoint(with: path.split(separator: "/").map(String.init))
+            let exists = FileManager.default.fileExists(atPath: template.appendingPathComponent(path).path, isDirectory: &isFolder)
+            return exists && !isFolder.boolValue && !path.hasSuffix(".so")
+                && built.isDisjoint(with: path.split(separator: "/").map(String.init))
         }
     }
 }
