@@ -14,10 +14,10 @@ let torchLibraries: [LinkerSetting] = [
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 /// A reward plugin in C, in Plugins/<folder>; it exports its entry and nothing else.
-func cReward(_ name: String, _ folder: String, library: String? = nil, exclude: [String] = [], flags: [String] = []) -> Target {
+func cReward(_ name: String, _ folder: String, libraries: [String] = [], exclude: [String] = [], flags: [String] = []) -> Target {
     .target(
         name: name, dependencies: ["CDAGCore"], path: "Plugins/\(folder)", exclude: exclude, publicHeadersPath: ".",
-        cSettings: [.unsafeFlags(["-fvisibility=hidden"] + flags)], linkerSettings: library.map { [.linkedLibrary($0)] } ?? [])
+        cSettings: [.unsafeFlags(["-fvisibility=hidden"] + flags)], linkerSettings: libraries.map { .linkedLibrary($0) })
 }
 
 /// A reward plugin on libtorch, in Plugins/<name>; it exports its entry and nothing else.
@@ -45,6 +45,7 @@ let package = Package(
         .library(name: "dagcore", type: .dynamic, targets: ["CABI"]),
         .library(name: "jpeg_compressibility", type: .dynamic, targets: ["JPEGReward"]),
         .library(name: "warmth", type: .dynamic, targets: ["WarmthReward"]),
+        .library(name: "http", type: .dynamic, targets: ["HTTPReward"]),
         .library(name: "aesthetic", type: .dynamic, targets: ["AestheticReward"]),
         .library(name: "imagereward", type: .dynamic, targets: ["ImageRewardReward"]),
         .library(name: "hps", type: .dynamic, targets: ["HPSv2Reward"]),
@@ -129,10 +130,11 @@ let package = Package(
         program("dag-reward-worker", ["CFunctionReward", "Rewards"]),
 
         // Reward plugins: nothing but the C ABI connects them with the trainer.
-        cReward("JPEGReward", "JPEG", library: "jpeg"),
+        cReward("JPEGReward", "JPEG", libraries: ["jpeg"]),
+        cReward("HTTPReward", "HTTP", libraries: ["curl", "jansson", "png"], flags: ["-std=gnu23"]),
         cReward("WarmthReward", "Warmth"),
         cReward(
-            "CIFARReward", "CIFARClassifier", library: "jansson", exclude: ["weights", "resnet.py", "train_fashion_classifier.py"],
+            "CIFARReward", "CIFARClassifier", libraries: ["jansson"], exclude: ["weights", "resnet.py", "train_fashion_classifier.py"],
             flags: ["-std=gnu23"]),
         .target(name: "RewardPluginKit", dependencies: ["Models", "Tensors", "CDAGCore"]),
         neuralReward("Aesthetic"), neuralReward("CLIPScore"), neuralReward("HPSv2"), neuralReward("ImageReward"),

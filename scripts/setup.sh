@@ -71,7 +71,7 @@ note "$swift_version"
 # --- System packages -----------------------------------------------------------------------------------------------------
 say "System packages"
 python=${PYTHON:-python3}
-packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libffi-dev libutf8proc-dev zlib1g-dev pkg-config make g++ patchelf)
+packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libcurl4-openssl-dev libffi-dev libutf8proc-dev zlib1g-dev pkg-config make g++ patchelf)
 # What the tests compare the plugin ABI with, Tesseract, which they use as a reward, a browser for the pages, and a launcher of several
 # processes.
 if [[ $with_python == yes ]]; then packages+=(abigail-tools tesseract-ocr chromium openmpi-bin iproute2); fi
