@@ -40,6 +40,7 @@ let package = Package(
         .executable(name: "dag-sample", targets: ["dag-sample"]),
         .executable(name: "dag-eval", targets: ["dag-eval"]),
         .executable(name: "dag-report", targets: ["dag-report"]),
+        .executable(name: "dag-lora", targets: ["dag-lora"]),
         .executable(name: "dag-reward", targets: ["dag-reward"]),
         .executable(name: "dag-reward-worker", targets: ["dag-reward-worker"]),
         .library(name: "dagcore", type: .dynamic, targets: ["CABI"]),
@@ -124,6 +125,7 @@ let package = Package(
         program("dag-train", ["Support", "Commands", "CommandSettings", "DAGCore", "Rewards", "Yams", argumentParser]),
         program(
             "dag-eval", ["Support", "Commands", "CommandSettings", "DAGCore", "Images", "Models", "NN", "Tensors", argumentParser]),
+        program("dag-lora", ["Support", "Commands", "DAGCore", "Models", "NN", "Tensors", argumentParser]),
         program("dag-report", ["Support", "Commands", "DAGCore", argumentParser]),
         program("dag-sample", ["Support", "Commands", "DAGCore", "Images", "Models", "NN", "Rewards", argumentParser]),
         program("dag-reward", ["Support", "Commands", "CFunctionReward", "Images", "Rewards", "CDAGCore", "CWorker", argumentParser]),
@@ -164,7 +166,9 @@ let package = Package(
         .testTarget(name: "CABITests", dependencies: ["TestSupport", "Support", "CABI", "CDAGCore", "CABIFixtures"]),
         .testTarget(
             name: "CommandLineTests",
-            dependencies: ["TestSupport", "Support", "Tensors", "dag-train", "dag-sample", "dag-eval", "dag-report", "dag-reward"]),
+            dependencies: [
+                "TestSupport", "Support", "Tensors", "dag-train", "dag-sample", "dag-eval", "dag-report", "dag-lora", "dag-reward",
+            ]),
     ],
     cxxLanguageStandard: .cxx20
 )

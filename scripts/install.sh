@@ -74,7 +74,7 @@ if [[ $flat == yes ]]; then
     worker=dag-reward-worker rewards=.
 else
     worker=libexec/dag/dag-reward-worker rewards=lib/dag/rewards
-    for program in dag-train dag-sample dag-eval dag-report dag-reward; do binary "$binaries/$program" "bin/$program"; done
+    for program in dag-train dag-sample dag-eval dag-report dag-lora dag-reward; do binary "$binaries/$program" "bin/$program"; done
 fi
 binary "$binaries/dag-reward-worker" "$worker"
 binary "$binaries/libdagcore.so" "$(under "$library/libdagcore.so.1")"
@@ -168,7 +168,7 @@ if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
 endif()
 CMAKE
 installed+=(lib/cmake/DagReward/DagRewardConfigVersion.cmake)
-for program in dag-train dag-sample dag-eval dag-report dag-reward; do
+for program in dag-train dag-sample dag-eval dag-report dag-lora dag-reward; do
     complete() { # shell, place
         folder "$(dirname "$2")"
         "$binaries/$program" --generate-completion-script "$1" >"$destination/$2"

@@ -71,13 +71,14 @@ void pickle_add_json(bytes *self, const json_t *value) {
 enum {
     MOST_VALUES = 1 << 17,   // of the stack, and of the memo
     MOST_CONTAINERS = 1000,  // and so the deepest nesting, which is freed by recursion
+    MOST_COPIED = 1 << 20,   // values of lists and dictionaries that are there more than once
     MARK_DEPTH = 256,
 };
 
 typedef struct reader {
     const uint8_t *data, *end;
     json_t **stack, **memo;
-    size_t count, memo_count, containers;
+    size_t count, memo_count, containers, copied;
     size_t marks[MARK_DEPTH];
     size_t mark_count;
     const char *reason;
@@ -231,9 +232,14 @@ static bool remember(reader *self, uint64_t place) {
     return true;
 }
 
+// Pushes what has been remembered; a list or dictionary as a copy, so that none can come to be inside itself.
 static bool recall(reader *self, uint64_t place) {
-    if (place >= self->memo_count || !self->memo[place]) return fail(self, damaged);
-    return push(self, json_incref(self->memo[place]));
+    json_t *value = place < self->memo_count ? self->memo[place] : NULL;
+    if (!value) return fail(self, damaged);
+    bool is_container = json_is_array(value) || json_is_object(value);
+    if (!is_container) return push(self, json_incref(value));
+    self->copied += json_is_array(value) ? json_array_size(value) : json_object_size(value);
+    return self->copied <= MOST_COPIED ? push_container(self, json_copy(value)) : fail(self, "repeats itself too often");
 }
 
 static bool step(reader *self, uint8_t code) {

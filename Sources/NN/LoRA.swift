@@ -14,6 +14,19 @@ package final class LoRA {
     /// The factor of the adapter's output: alpha / rank.
     let scale: Double
 
+    /// What the adapter adds to the layer's weight, in its shape; float32.
+    package var update: Tensor {
+        let (rank, outputs) = (a.size(0), b.size(0))
+        let product = b.reshape([outputs, rank]).matmul(a.reshape([rank, a.count / rank]))
+        return (product * scale).reshape([outputs] + a.shape.dropFirst())
+    }
+
+    /// B as it has to be for the adapter to be as strong with another alpha.
+    fileprivate func b(for alpha: Double) -> Tensor {
+        let b = b.detach()
+        return alpha == self.alpha ? b : b * (self.alpha / alpha)
+    }
+
     init(a: Tensor, b: Tensor, alpha: Double) {
         self.a = a
         self.b = b
@@ -160,18 +173,56 @@ package struct LoRATargetError: Error, CustomStringConvertible {
     }
 }
 
+/// The names of a LoRA file's tensors.
+package enum LoRANames: String, CaseIterable, Sendable {
+    /// Those of kohya's scripts, which diffusers, ComfyUI and most others load.
+    case kohya
+    /// Those of diffusers' `save_lora_weights`, with the settings of peft's LoraConfig in the metadata.
+    case diffusers
+}
+
 extension LoRAAdapters {
-    /// Encodes a safetensors file that both diffusers' `load_lora_weights` and ComfyUI load: kohya's names,
-    /// and one `alpha` for each layer.
+    /// Encodes a safetensors file. Under kohya's names each layer has an `alpha`, the same for all: of several, diffusers
+    /// takes the most frequent for every layer. Under the names of diffusers alpha is the rank, which is what readers
+    /// without the metadata assume. Where an adapter's own is another, its B is scaled.
     /// - Throws: `TensorError` if an operation on tensors failed before.
-    package func encoded() throws -> Data {
+    package func encoded(_ names: LoRANames = .kohya) throws -> Data {
         var tensors: [String: Tensor] = [:]
-        for (key, lora) in adapters {
-            let stem = "lora_unet_" + key.replacing(".", with: "_")
-            tensors[stem + ".lora_down.weight"] = lora.a.detach()
-            tensors[stem + ".lora_up.weight"] = lora.b.detach()
-            tensors[stem + ".alpha"] = Tensor.full([], lora.alpha)
+        var metadata = ["format": "pt"]
+        switch names {
+        case .kohya:
+            let alpha = Self.mostFrequent(adapters.values.map(\.alpha).filter { $0 != 0 }) ?? 1
+            for (key, lora) in adapters {
+                let stem = "lora_unet_" + key.replacing(".", with: "_")
+                tensors[stem + ".lora_down.weight"] = lora.a.detach()
+                tensors[stem + ".lora_up.weight"] = lora.b(for: alpha)
+                tensors[stem + ".alpha"] = Tensor.full([], alpha)
+            }
+        case .diffusers:
+            for (key, lora) in adapters {
+                tensors["unet.\(key).lora_A.weight"] = lora.a.detach()
+                tensors["unet.\(key).lora_B.weight"] = lora.b(for: Double(lora.a.size(0)))
+            }
+            metadata["lora_adapter_metadata"] = try peftSettings
         }
-        return try Safetensors.encode(tensors, metadata: ["format": "pt"])
+        return try Safetensors.encode(tensors, metadata: metadata)
+    }
+
+    /// The settings of peft's LoraConfig, as JSON: the most frequent rank, and those of other layers.
+    private var peftSettings: String {
+        get throws {
+            let ranks = adapters.mapValues { $0.a.size(0) }
+            let usual = Self.mostFrequent(Array(ranks.values)) ?? 1
+            let others = ranks.filter { $0.value != usual }
+            let settings: [String: Any] = [
+                "unet.r": usual, "unet.lora_alpha": usual, "unet.rank_pattern": others, "unet.alpha_pattern": others,
+                "unet.target_modules": ranks.keys.sorted(),
+            ]
+            return String(decoding: try JSONSerialization.data(withJSONObject: settings, options: [.sortedKeys]), as: UTF8.self)
+        }
+    }
+
+    private static func mostFrequent<Value: Hashable & Comparable>(_ values: [Value]) -> Value? {
+        Dictionary(grouping: values) { $0 }.mapValues(\.count).max { ($0.value, $0.key) < ($1.value, $1.key) }?.key
     }
 }

@@ -360,7 +360,7 @@ import Testing
     }
 
     @Test func help() throws {
-        for program in ["dag-train", "dag-sample", "dag-eval", "dag-report"] {
+        for program in ["dag-train", "dag-sample", "dag-eval", "dag-report", "dag-lora"] {
             let help = try run(program, ["--help"])
             #expect(help.status == 0 && help.out.contains("EXAMPLES"))
             #expect(try run(program, ["--version"]).out.contains(DAGVersion.text))

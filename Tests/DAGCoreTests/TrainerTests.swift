@@ -430,7 +430,9 @@ import Testing
         let second = try trainer(averaging(), folder)
         try second.resume(from: output)
         for trainer in [first, second] { try trainer.runEpoch() }
-        func average(_ trainer: Trainer) throws -> Data { try #require(trainer.learner.average).inPlace(trainer.learner.lora.encoded) }
+        func average(_ trainer: Trainer) throws -> Data {
+            try #require(trainer.learner.average).inPlace { try trainer.learner.lora.encoded() }
+        }
         #expect(try average(first) == average(second))
         #expect(try Data(contentsOf: output.averagedLora) == average(first))
         #expect(try Data(contentsOf: output.lora) == first.learner.lora.encoded() && average(first) != first.learner.lora.encoded())

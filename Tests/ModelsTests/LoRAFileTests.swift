@@ -91,7 +91,8 @@ import Testing
         #expect(message(withAlpha).contains("layers have an alpha"))
     }
 
-    /// Some layers only, feed-forward layers, ranks and alphas that differ; and written again as they were.
+    /// Some layers only, feed-forward layers, ranks and alphas that differ; and written again under either names, as strong as they
+    /// were, and all with one alpha or with that of their rank.
     @Test func someLayersOfTheirOwnRanks() throws {
         let key = Self.layer.replacing("attn2.to_q", with: "ff.net.0.proj")
         let shapes = try #require(layers[key]).adapterShapes(rank: 1)
@@ -107,10 +108,18 @@ import Testing
         try withFolder { folder in
             let file = folder.appendingPathComponent("lora.safetensors")
             try Safetensors.encode(tensors).write(to: file)
-            let copy = folder.appendingPathComponent("copy.safetensors")
-            try LoRAAdapters(contentsOf: file, attachingTo: layers, device: .cpu).encoded().write(to: copy)
-            let again = try LoRAAdapters(contentsOf: copy, attachingTo: layers, device: .cpu).adapters
-            #expect(again.mapValues(\.scale) == adapters.mapValues(\.scale))
+            let original = try LoRAAdapters(contentsOf: file, attachingTo: layers, device: .cpu)
+            for names in LoRANames.allCases {
+                let copy = folder.appendingPathComponent("\(names).safetensors")
+                try original.encoded(names).write(to: copy)
+                let again = try LoRAAdapters(contentsOf: copy, attachingTo: layers, device: .cpu).adapters
+                for (layer, lora) in again {
+                    let (old, new): ([Float], [Float]) = try (#require(original.adapters[layer]).update.array(), lora.update.array())
+                    #expect(zip(old, new).allSatisfy { abs($0 - $1) <= 1e-6 * (1 + abs($0)) }, "\(names), \(layer)")
+                    #expect(lora.scale == (names == .kohya ? 3 / Double(lora.a.size(0)) : 1))
+                }
+                #expect(again.count == 2)
+            }
         }
         // Without any alpha, each layer has the strength 1.
         #expect(try read(tensors.filter { !$0.key.hasSuffix("alpha") }).values.allSatisfy { $0.scale == 1 })

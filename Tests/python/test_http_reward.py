@@ -236,7 +236,10 @@ def test_pickles_that_are_refused(tmp_path):
     whole = pickle.dumps({"outputs": [1.0, 2.0, 3.0]})
     both = pickle.dumps({"outputs": [1.0] * 3, "scores": [1.0] * 3})
     deep = b"\x80\x03N" + b"\x85" * 100000 + b"."
+    endless = []
+    endless.append(endless)
     cases = [
+        (pickle.dumps({"outputs": endless}), "the answer has 1 scores for 3 images"),
         (pickle.dumps({"outputs": [1.0, 2.0]}), "the answer has 2 scores for 3 images"),
         (pickle.dumps({"outputs": [1.0, float("nan"), 3.0]}), "score 1 is no finite number"),
         (pickle.dumps({"outputs": [1.0, None, 3.0]}), "score 1 is no finite number"),

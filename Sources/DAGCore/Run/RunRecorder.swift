@@ -115,7 +115,7 @@ final class RunRecorder {
     private func loras() throws -> [(file: URL, data: Data)] {
         let trained = (output.lora, try learner.lora.encoded())
         guard let average = learner.average else { return [trained] }
-        return [trained, (output.averagedLora, try average.inPlace(learner.lora.encoded))]
+        return [trained, (output.averagedLora, try average.inPlace({ try learner.lora.encoded() }))]
     }
 
     /// Restores learner, reward statistics and metrics.jsonl from the newest checkpoint of `folder`, which

@@ -102,19 +102,26 @@ package struct ModelFolder {
     /// - Parameter renaming: maps a stored key to the current one.
     /// - Throws: `ModelError` if files are missing, `TensorFileError` if one is damaged.
     package func parameters(dtype: DType, device: Device, renaming: (String) -> String = { $0 }) throws -> ParameterStore {
-        let file = try weights()
-        var tensors: [String: Tensor] = [:]
-        var unsupported: [String: String] = [:]
-        for part in try tensorFiles(file) {
-            let content = try TensorFile(contentsOf: part)
-            tensors.merge(content.tensors) { first, _ in first }
-            unsupported.merge(content.unsupported) { first, _ in first }
-        }
+        let (tensors, unsupported) = try tensors()
         func renamed<Value>(_ values: [String: Value]) -> [String: Value] {
             Dictionary(values.map { (renaming($0.key), $0.value) }, uniquingKeysWith: { first, _ in first })
         }
         return ParameterStore(
-            checkpoint: renamed(tensors), origin: file.path, dtype: dtype, device: device, unsupported: renamed(unsupported))
+            checkpoint: renamed(tensors), origin: try weights().path, dtype: dtype, device: device, unsupported: renamed(unsupported))
+    }
+
+    /// Reads the weights under the names and in the types that they are stored in.
+    /// - Returns: the tensors, and the types of those that cannot be used here, by their names.
+    /// - Throws: as `parameters`.
+    package func tensors() throws -> (tensors: [String: Tensor], unsupported: [String: String]) {
+        var tensors: [String: Tensor] = [:]
+        var unsupported: [String: String] = [:]
+        for part in try tensorFiles(weights()) {
+            let content = try TensorFile(contentsOf: part)
+            tensors.merge(content.tensors) { first, _ in first }
+            unsupported.merge(content.unsupported) { first, _ in first }
+        }
+        return (tensors, unsupported)
     }
 
     /// Lists the files that determine the model: `config.json` and those with tensors.

@@ -24,11 +24,14 @@ package final class UNet: DenoisingNetwork {
     private let upBlocks: [UpBlock]
     private let normOut: GroupNorm
 
+    /// Returns the key of a stored weight: older files name the layers of attention otherwise.
+    package static func currentKey(_ stored: String) -> String { SpatialAttention.currentKey(stored) }
+
     /// Loads configuration and weights, frozen, from a folder in diffusers layout.
     /// - Throws: `ModelError` or `TensorFileError` that names the file and what is missing or not supported.
     package convenience init(folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
         let configuration = try UNetConfiguration.read(folder)
-        let store = try folder.parameters(dtype: dtype, device: device, renaming: SpatialAttention.currentKey)
+        let store = try folder.parameters(dtype: dtype, device: device, renaming: Self.currentKey)
         self.init(configuration, dtype: dtype, store)
         try store.finish()
     }
