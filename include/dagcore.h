@@ -108,7 +108,7 @@ typedef struct dag_callback {
 DAG_EXPORT int32_t dag_trainer_add_callback(dag_trainer *trainer, const dag_callback *callback);
 
 /// Phases, for `dag_observer.progress`.
-enum { DAG_SAMPLING = 1, DAG_TRAINING = 2, DAG_EVALUATING = 3 };
+enum { DAG_SAMPLING = 1, DAG_TRAINING = 2, DAG_EVALUATING = 3, DAG_LOADING = 4 };
 /// Levels of a line, for `dag_observer.log`.
 enum { DAG_LOG_NOTE = 1, DAG_LOG_WARNING = 2 };
 

@@ -31,6 +31,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
         monitor.onProgress = { [unowned self] phase, done, total in
             let phase =
                 switch phase {
+                case .loading: DAG_LOADING
                 case .sampling: DAG_SAMPLING
                 case .training: DAG_TRAINING
                 case .evaluating: DAG_EVALUATING

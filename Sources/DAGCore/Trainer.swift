@@ -32,7 +32,7 @@ package final class Trainer {
     private enum Stage {
         case idle
         /// There are trajectories; the last batch may still be in scoring.
-        case sampled(PendingRollout, start: ContinuousClock.Instant)
+        case sampled(PendingRollout, start: EpochStart)
         case scored(ScoredEpoch, EpochSummary)
         /// All optimiser steps are done; a checkpoint or sample sheet may have to be written.
         case trained
@@ -112,7 +112,7 @@ package final class Trainer {
         guard state.epoch < configuration.epochs else {
             throw OrderError("all \(configuration.epochs) epochs are done; to train on, resume with more epochs")
         }
-        let start = ContinuousClock.now
+        let start = EpochStart(collector.evaluator)
         let pending = try team.together("roll out") { try collector.rollOut(epoch: state.epoch, lookahead: learner.lookahead) }
         stage = .sampled(pending, start: start)
     }
@@ -212,7 +212,7 @@ package final class Trainer {
 
     /// Makes scored trajectories those that `update` trains on.
     /// - Throws: `TensorError`.
-    private func train(on rollout: Rollout, start: ContinuousClock.Instant) throws {
+    private func train(on rollout: Rollout, start: EpochStart) throws {
         let epoch = ScoredEpoch(index: state.epoch, rollout: rollout, conditioning: try model.encode(rollout.prompts.map(\.text)))
         // An update takes the most memory, and needs no text but this.
         model.releaseTextEncoder()
@@ -243,7 +243,7 @@ package final class Trainer {
     /// Continues from the newest checkpoint of `folder`, which rank 0 reads.
     /// - Throws: `OutputError` if there is none or it is another run's, `TensorFileError`, `TensorError`.
     package func resume(from folder: OutputFolder) throws {
-        let start = ContinuousClock.now
+        let start = EpochStart(collector.evaluator)
         try team.together("resume") {
             let checkpoint = try recorder.restore(from: folder)
             state = checkpoint.state

@@ -12,7 +12,7 @@ package struct Cancelled: Error {
 /// work begins and called on the working thread; `cancel` may be called on any thread.
 package final class Monitor: @unchecked Sendable {
     /// A kind of work.
-    package enum Phase: String, Sendable { case sampling, training, evaluating }
+    package enum Phase: String, Sendable { case loading, sampling, training, evaluating }
 
     /// Receives the phase and how many of its parts are done.
     package var onProgress: (_ phase: Phase, _ done: Int, _ total: Int) -> Void = { _, _, _ in }

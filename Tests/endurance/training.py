@@ -52,8 +52,11 @@ class Run:
     def result(self):
         """What the run has to show, but for times."""
         metrics = [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        # What a run that was cut off warns of is its own.
+        metrics = [line for line in metrics if "warning" not in line]
         for line in metrics:
-            line.pop("transitions_per_second", None)
+            for key in ("transitions_per_second", "scoring_share"):
+                line.pop(key, None)
         files = ["pytorch_lora_weights.safetensors", *(f"samples/epoch-{epoch}.png" for epoch in (0, 2))]
         return {"metrics.jsonl": metrics, **{name: (self.folder / name).read_bytes() for name in files}}
 

@@ -24,7 +24,7 @@ from ._errors import BusyError, Cancelled, DagError
 from ._rewards import Reward, Score
 
 _LOG = logging.getLogger("dagcore")
-_PHASES = {1: "sampling", 2: "training", 3: "evaluating"}
+_PHASES = {1: "sampling", 2: "training", 3: "evaluating", 4: "loading"}
 #: "launched", or rank, count, host and port.
 Team = str | tuple[int, int, str, int]
 
@@ -92,7 +92,7 @@ class Trainer(c.Handle):
     :param config: settings.
     :param rewards: functions, `dagcore.Reward`s, or what --reward-plugin takes, such as "libwarmth.so,weight=0.5" or a path.
     :param output: the folder of the run, new or empty.
-    :param progress: called with the phase ("sampling", "training", "evaluating"), how much is done and of how much.
+    :param progress: called with the phase ("loading", "sampling", "training", "evaluating"), how much is done and of how much.
     :param team: the processes that share the work, each of which makes this trainer and the same calls in the same order, but for `sample`:
         "launched" for those that torchrun, mpirun or srun has started, or (rank, count, host, port), where rank 0's machine has the
         address. None: this process alone, whatever launched it.

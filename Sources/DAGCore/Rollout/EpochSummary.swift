@@ -11,8 +11,22 @@ struct EpochSummary {
     /// KL(P_theta || P_base), nats: see `Sampler.baseDivergences`.
     let baseDivergence: Double
     /// The time and the update at which this process began with the epoch, for the speed.
-    let start: ContinuousClock.Instant
+    let start: EpochStart
     let firstUpdate: Int
+}
+
+/// The moment at which this process began with an epoch.
+struct EpochStart {
+    private let instant = ContinuousClock.now
+    private let secondsWaited: Double
+
+    init(_ evaluator: RewardEvaluator) { secondsWaited = evaluator.secondsWaited }
+
+    /// Seconds since then.
+    var seconds: Double { instant.duration(to: .now).seconds }
+
+    /// Returns the share of the time since then in which training waited for scores.
+    func scoringShare(_ evaluator: RewardEvaluator) -> Double { (evaluator.secondsWaited - secondsWaited) / max(seconds, 1e-9) }
 }
 
 extension PromptSet {

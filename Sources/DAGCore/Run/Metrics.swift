@@ -59,6 +59,8 @@ package struct StepMetrics: MetricsLine {
     package let imputed: Int
     /// Transitions trained a second since the epoch began, sampling included.
     package let transitionsPerSecond: Double
+    /// The share of that time in which training waited for scores, 0 to 1.
+    package let scoringShare: Double
 
     package var values: [String: Any] {
         var object: [String: Any] = [
@@ -67,6 +69,7 @@ package struct StepMetrics: MetricsLine {
             "flow_grad_norm": flowGradNorm, "beta": beta, "trajectories": trajectories,
             "dropped": dropped, "dropped_transitions": droppedTransitions, "imputed": imputed,
             "transitions_per_second": (transitionsPerSecond * 10).rounded() / 10,
+            "scoring_share": (scoringShare * 1000).rounded() / 1000,
         ]
         object["ratio_deviation"] = ratioDeviation
         object.merge(algorithmMetrics) { first, _ in first }

@@ -209,7 +209,7 @@ final class RunRecorder {
             policyGradNorm: sums.policyGradNorm, flowGradNorm: sums.flowGradNorm, beta: configuration.beta(epoch: epoch.index),
             trajectories: (epoch.index + 1) * configuration.trajectoriesPerEpoch, dropped: scores.dropped,
             droppedTransitions: sums.droppedTransitions, imputed: scores.imputed + sums.imputed,
-            transitionsPerSecond: Double(trained) / summary.start.duration(to: .now).seconds)
+            transitionsPerSecond: Double(trained) / summary.start.seconds, scoringShare: summary.start.scoringShare(evaluator))
     }
 
     /// Writes samples/epoch-N.png, a sheet of fixed prompts and seeds, and with the first one these.

@@ -122,7 +122,9 @@ extension TrainingConfiguration {
     ) throws -> Trainer {
         let prompts = try loadPrompts()
         let evaluationPrompts = try evaluationPrompts.isEmpty ? nil : PromptSet.load(evaluationPrompts)
+        monitor.report(.loading, 0, of: 2)
         let evaluator = try loadRewards(beside: rewards, monitor: monitor)
+        monitor.report(.loading, 1, of: 2)
         return try Trainer(
             self, model: loadModel(monitor), evaluator: evaluator, prompts: prompts, evaluationPrompts: evaluationPrompts,
             output: output, team: team)

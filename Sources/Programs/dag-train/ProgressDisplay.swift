@@ -38,11 +38,11 @@ final class ProgressDisplay {
         if m.epoch != lastEpoch, lastEpoch >= 0 { epochEnd = newest }
         newest = (m.step + 1, start.duration(to: .now).seconds)
         let text = String(
-            format: "epoch %3d  step %d/%d  reward %@ ± %@  loss %.4g  %.0f transitions/s%@", m.epoch, newest.done, total,
-            Self.score(m.rewardMean), Self.score(m.rewardStd), m.loss, m.transitionsPerSecond, timeLeft)
+            format: "epoch %3d  step %d/%d  reward %@ ± %@  loss %.4g  %.0f transitions/s, %.0f%% scoring%@", m.epoch, newest.done, total,
+            Self.score(m.rewardMean), Self.score(m.rewardStd), m.loss, m.transitionsPerSecond, 100 * m.scoringShare, timeLeft)
         if isTerminal {
             if m.epoch != lastEpoch, lastEpoch >= 0 { line(latest) }
-            write("\r\u{1B}[K" + text)
+            rewrite(text)
         } else if m.epoch != lastEpoch {
             write(text + "\n")
         }
@@ -56,11 +56,16 @@ final class ProgressDisplay {
         return "  \(Self.clock(newest.done == total ? 0 : max(0, all - newest.seconds))) left"
     }
 
-    /// Shows how far sampling or evaluating has come; on a terminal only.
+    /// Shows how far a kind of work has come; on a terminal only.
     func progress(_ phase: Monitor.Phase, _ done: Int, _ total: Int) {
         guard isTerminal else { return }
-        write("\r\u{1B}[K\(latest)  [\(phase.rawValue) \(100 * done / max(1, total))%]")
+        let share = min(1, Double(done) / Double(max(1, total)))
+        let filled = Int(share * Double(Self.barWidth))
+        let bar = String(repeating: "#", count: filled) + String(repeating: "-", count: Self.barWidth - filled)
+        rewrite("[\(bar)] \(phase.rawValue) \(Int(share * 100))%  \(latest)")
     }
+
+    private static let barWidth = 20
 
     /// Shows the evaluations before and after training as a table.
     func finish(before: Evaluation?, after: Evaluation?) {
@@ -74,6 +79,13 @@ final class ProgressDisplay {
         row("reward, mean", before?.rewardMean, after.rewardMean)
         row("reward, standard deviation", before?.rewardStd, after.rewardStd)
         for (name, mean) in after.objectives.sorted(by: { $0.key < $1.key }) { row(name, before?.objectives[name], mean) }
+    }
+
+    /// Replaces the line that does not stay by the beginning of a text: of a line that wraps only the end could be replaced.
+    private func rewrite(_ text: String) {
+        var size = winsize()
+        let columns = ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 1 ? Int(size.ws_col) : 80
+        write("\r\u{1B}[K" + text.prefix(columns - 1))
     }
 
     /// Writes to standard output; a reader that has gone away (`dag-train | head`) does not end the training.

@@ -1,4 +1,5 @@
 import Dispatch
+import Support
 
 /// A batch that is being scored on an evaluator's queue.
 package final class PendingReward: @unchecked Sendable {
@@ -42,6 +43,8 @@ package final class PendingReward: @unchecked Sendable {
     /// The evaluator's monitor is told ten times a second.
     /// - Throws: `RewardError` of a reward; `Cancelled` if the monitor ends the wait.
     package func wait() throws -> RewardReport {
+        let start = ContinuousClock.now
+        defer { evaluator.addWaiting(start.duration(to: .now).seconds) }
         while true {
             while group.wait(timeout: .now() + 0.1) == .timedOut { try evaluator.monitor.reportWaiting() }
             if let result { return try result.get() }

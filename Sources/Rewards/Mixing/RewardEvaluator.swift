@@ -17,10 +17,13 @@ package final class RewardEvaluator: @unchecked Sendable {
 
     let terms: [RewardTerm]
     private let queue = DispatchQueue(label: "dag.rewards")
-    /// Guards `generation` and `moments`.
+    /// Guards `generation`, `waited` and `moments`.
     let lock = NSLock()
     /// Counts the calls of `abandon`; batches of an earlier generation are no longer wanted.
     private var generation = 0
+    private var waited = 0.0
+    /// Seconds for which callers have waited for scores so far.
+    package var secondsWaited: Double { lock.withLock { waited } }
     /// Statistics of each term's trained objective.
     var moments: [RunningMoments]
 
@@ -67,6 +70,9 @@ package final class RewardEvaluator: @unchecked Sendable {
     package func submit(_ batch: RewardBatch, heldOut: Bool = true) -> PendingReward {
         PendingReward(batch, by: terms.indices.filter { heldOut || !terms[$0].isHeldOut }, of: self)
     }
+
+    /// Adds to the seconds for which callers have waited.
+    func addWaiting(_ seconds: Double) { lock.withLock { waited += seconds } }
 
     /// Waits for a batch; if that ends early, abandons everything that is being scored.
     func finish(_ pending: PendingReward) throws -> RewardReport {

@@ -22,6 +22,7 @@ const meanings = {
   dropped_transitions: "transitions without a score",
   imputed: "scores that were assumed",
   transitions_per_second: "trained, sampling included",
+  scoring_share: "share of the time in which training waited for rewards",
 };
 /** Keys that are the same for all optimiser steps of an epoch. */
 const isOfEpoch = (key) =>
