@@ -20,12 +20,16 @@ func cReward(_ name: String, _ folder: String, libraries: [String] = [], exclude
         cSettings: [.unsafeFlags(["-fvisibility=hidden"] + flags)], linkerSettings: libraries.map { .linkedLibrary($0) })
 }
 
+/// For plugins with parts that export symbols of their own: the entry and nothing else stays visible.
+let exportsOneSymbol = LinkerSetting.unsafeFlags([
+    "-Xlinker", "--version-script=\(Context.packageDirectory)/Plugins/reward.map", "-use-ld=lld",
+])
+
 /// A reward plugin on libtorch, in Plugins/<name>; it exports its entry and nothing else.
 func neuralReward(_ name: String) -> Target {
-    let exports = Context.packageDirectory + "/Plugins/reward.map"
-    return .target(
+    .target(
         name: "\(name)Reward", dependencies: ["RewardPluginKit", "Models", "NN", "Tensors", "CDAGCore"], path: "Plugins/\(name)",
-        linkerSettings: [.unsafeFlags(["-Xlinker", "--version-script=\(exports)", "-use-ld=lld"])])
+        linkerSettings: [exportsOneSymbol])
 }
 
 /// A program, in Sources/Programs/<name>.
@@ -133,7 +137,10 @@ let package = Package(
 
         // Reward plugins: nothing but the C ABI connects them with the trainer.
         cReward("JPEGReward", "JPEG", libraries: ["jpeg"]),
-        cReward("HTTPReward", "HTTP", libraries: ["curl", "jansson", "png"], flags: ["-std=gnu23"]),
+        .target(
+            name: "HTTPReward", dependencies: ["CDAGCore", "CImageFiles"], path: "Plugins/HTTP", publicHeadersPath: ".",
+            cSettings: [.unsafeFlags(["-fvisibility=hidden", "-std=gnu23"])],
+            linkerSettings: [.linkedLibrary("curl"), .linkedLibrary("jansson"), .linkedLibrary("png"), exportsOneSymbol]),
         cReward("WarmthReward", "Warmth"),
         cReward(
             "CIFARReward", "CIFARClassifier", libraries: ["jansson"], exclude: ["weights", "resnet.py", "train_fashion_classifier.py"],

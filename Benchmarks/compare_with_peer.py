@@ -55,6 +55,8 @@ def ours(folder):
     last = {}
     for text in open(folder / "run/metrics.jsonl"):
         step = json.loads(text)
+        if "loss" not in step:  # a warning
+            continue
         last[step["epoch"]] = step["transitions_per_second"]
     result["speed"] = statistics.mean(v for epoch, v in last.items() if epoch > 0)
     return result

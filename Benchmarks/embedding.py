@@ -26,7 +26,7 @@ SETTINGS = {
 def epoch_seconds(folder):
     """Seconds of each epoch, sampling, scoring and training."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [32 * 10 / line["transitions_per_second"] for line in lines]
+    return [32 * 10 / line["transitions_per_second"] for line in lines if "loss" in line]
 
 
 def main():

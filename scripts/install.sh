@@ -118,7 +118,7 @@ for file in "${ours[@]}"; do
 done
 if [[ $flat == yes ]]; then
     # What other distributions may have in other versions; C and C++ run-time libraries are everywhere.
-    mapfile -t system < <(ldd "${ours[@]}" | awk '$1 ~ /^lib(png|jpeg|ffi|jansson|utf8proc|z)/ { print $3 }' | sort -u)
+    mapfile -t system < <(ldd "${ours[@]}" | awk '$1 ~ /^lib(png[0-9]*|jpeg|ffi|jansson|utf8proc|z)\.so/ { print $3 }' | sort -u)
     for file in "${system[@]}"; do put 644 "$file" "${file##*/}"; done
     exit
 fi

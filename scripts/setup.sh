@@ -74,7 +74,10 @@ python=${PYTHON:-python3}
 packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libcurl4-openssl-dev libffi-dev libutf8proc-dev zlib1g-dev pkg-config make g++ patchelf)
 # What the tests compare the plugin ABI with, Tesseract, which they use as a reward, a browser for the pages, and a launcher of several
 # processes.
-if [[ $with_python == yes ]]; then packages+=(abigail-tools tesseract-ocr chromium openmpi-bin iproute2); fi
+if [[ $with_python == yes ]]; then
+    packages+=(abigail-tools tesseract-ocr openmpi-bin iproute2)
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
+fi
 # What the classifiers and models of the study are trained on, and compared with.
 if [[ $with_study == yes ]]; then packages+=(dataset-fashion-mnist); fi
 command -v git >/dev/null || packages+=(git)

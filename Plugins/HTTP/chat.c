@@ -1,11 +1,7 @@
 #include <ctype.h>
 #include <math.h>
 
-#include <jansson.h>
-
 #include "protocol.h"
-
-static const char yes_or_no[] = "Does this image show: {prompt}? Answer Yes or No.";
 
 // The length of a placeholder, {prompt} or {metadata.KEY}, that begins here; 0: there is none. Other braces are text.
 static size_t placeholder(const char *text) {
@@ -36,7 +32,7 @@ int32_t chat_make(chat *self, const dag_reward_config *config, dag_reward_error 
     if (!self->is_probability && strcmp(answer, "number") != 0)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "answer=%s is not one of yes, number", answer);
     if (!*model) return dag_reward_fail(error, DAG_REWARD_INVALID, "model is missing: the name of the model as the server knows it");
-    if (!self->is_probability && strcmp(question, yes_or_no) == 0)
+    if (!self->is_probability && strcmp(question, YES_OR_NO) == 0)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "answer=number needs a question that asks for a number, question=\"...\"");
     if (self->is_probability && *marker) return dag_reward_fail(error, DAG_REWARD_INVALID, "marker is for answer=number: leave it out");
     int32_t status = check_question(question, error);
@@ -62,19 +58,20 @@ void chat_free(chat *self) {
 
 // Adds a value of the sample's metadata. Returns false if there is none, or it is neither text nor number.
 static bool add_metadata(bytes *text, const json_t *metadata, const char *key, size_t length) {
-    json_t *value = json_object_getn(metadata, key, length);
-    if (json_is_string(value)) {
-        bytes_add(text, json_string_value(value), json_string_length(value));
-        return true;
-    }
-    char *number = json_is_number(value) ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
+    char *name = strndup(key, length);
+    json_t *value = name ? json_object_get(metadata, name) : NULL;
+    free(name);
+    // 15 digits: 0.1 is 0.1.
+    char *number = json_is_number(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)) : NULL;
+    if (json_is_string(value)) bytes_add(text, json_string_value(value), json_string_length(value));
     if (number) bytes_add_text(text, number);
+    bool is_there = json_is_string(value) || number;
     free(number);
-    return number != NULL;
+    return is_there;
 }
 
 static bool fill_question(const chat *self, const sample *sample, bytes *text, verdict *verdict) {
-    json_t *metadata = json_loadb(sample->metadata->data, sample->metadata->size, 0, NULL);
+    json_t *metadata = read_metadata(sample->metadata);
     bool is_whole = true;
     for (const char *c = self->question; *c && is_whole;) {
         size_t length = placeholder(c);
@@ -100,7 +97,7 @@ bool chat_ask(const chat *self, const sample *sample, bytes *body, verdict *verd
     bool is_whole = fill_question(self, sample, &text, verdict);
     if (is_whole) {
         bytes_add_text(&image, "data:image/png;base64,");
-        bytes_add_base64(&image, sample->png->data, sample->png->size);
+        bytes_add_base64(&image, sample->file->data, sample->file->size);
         json_t *picture = json_pack("{s:s, s:{s:s%}}", "type", "image_url", "image_url", "url", image.data, image.size);
         json_t *question = json_pack("{s:s, s:s%}", "type", "text", "text", text.data ? (char *)text.data : "", text.size);
         json_t *request = json_pack("{s:s, s:[{s:s, s:[o, o]}], s:i, s:i}", "model", self->model, "messages", "role", "user", "content",

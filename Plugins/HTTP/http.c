@@ -1,7 +1,8 @@
-// Rewards behind HTTP: each image goes as PNG to a server that somebody runs, which may be a vision-language model behind an
+// Rewards behind HTTP: each image goes to a server that somebody runs, which may be a vision-language model behind an
 // OpenAI-compatible chat endpoint (vLLM, SGLang, OpenAI), or one of flow_grpo's reward servers.
 #include <png.h>
 
+#include "cimagefiles.h"
 #include "protocol.h"
 
 typedef struct instance {
@@ -9,7 +10,7 @@ typedef struct instance {
     bool is_chat;
     chat chat;
     pickled pickled;
-    char fingerprint[4096];
+    char fingerprint[1000];
 } instance;
 
 // Options, with what they are for: "" for both protocols.
@@ -19,14 +20,14 @@ static const struct {
     {"", "url", "", "the server: for openai up to /v1, such as http://127.0.0.1:8000/v1; for flow_grpo all of it"},
     {"", "protocol", "openai", "openai (chat completions with images: vLLM, SGLang and others) or flow_grpo (pickles)"},
     {"openai", "model", "", "the model's name as the server knows it"},
-    {"openai", "question", "Does this image show: {prompt}? Answer Yes or No.",
-        "what is asked about each image; {prompt} and {metadata.KEY} are filled in"},
+    {"openai", "question", YES_OR_NO, "what is asked about each image; {prompt} and {metadata.KEY} are filled in"},
     {"openai", "answer", "yes", "yes: the score is the probability of Yes against No; number: the answer's number"},
     {"openai", "marker", "", "the text before the number, such as Final Score: ; without one the answer has to be a number alone"},
     {"openai", "lowest", "0", "least number that is taken for an answer"},
     {"openai", "highest", "10", "largest number that is taken for an answer"},
     {"openai", "max_tokens", "16", "length of an answer with a number, tokens"},
     {"flow_grpo", "result", "", "the key of the list of scores in the answer; by default outputs or scores, whichever is there"},
+    {"flow_grpo", "jpeg_quality", "75", "of the images, 1 to 100; 75 is what flow_grpo sends"},
     {"flow_grpo", "only_strict", "true", "true or false, for GenEval's server"},
     {"", "key_env", "", "the environment variable that has the key, which goes into the header Authorization"},
     {"", "ca_file", "", "PEM file of the authorities to trust, instead of the system's"},
@@ -57,20 +58,28 @@ static int32_t check_protocol(const dag_reward_config *config, const char *proto
     return DAG_REWARD_OK;
 }
 
-// Writes what scores depend on, by words key=value. A server's model may change behind its address; nothing can tell.
+// FNV-1a, 64 bits.
+static uint64_t hash(const char *text) {
+    uint64_t value = 0xcbf29ce484222325;
+    for (; *text; text++) value = (value ^ (uint8_t)*text) * 0x100000001b3;
+    return value;
+}
+
+// Writes what scores depend on, by words key=value; texts by their hash, since the host has room for 1000 characters.
+// A server's model may change behind its address; nothing can tell.
 static int32_t describe(instance *self, const dag_reward_config *config, dag_reward_error *error) {
     size_t used = 0;
     for (size_t k = 0; k < OPTIONS; k++) {
-        const char *key = settings[k].key;
+        const char *key = settings[k].key, *value = dag_reward_value(config, key);
         bool counts =
             strcmp(key, "protocol") == 0 || (*settings[k].protocol && (strcmp(settings[k].protocol, "openai") == 0) == self->is_chat);
         if (!counts) continue;
-        char *value = curl_easy_escape(NULL, dag_reward_value(config, key), 0);
-        if (!value) return dag_reward_fail(error, DAG_REWARD_MEMORY, "out of memory");
+        char hashed[17];
+        snprintf(hashed, sizeof hashed, "%016llx", (unsigned long long)hash(value));
+        bool is_text = strlen(value) > 40 || strpbrk(value, " \t\n+=");
         size_t room = sizeof self->fingerprint - used;
-        int length = snprintf(self->fingerprint + used, room, "%s%s=%s", used ? " " : "", key, value);
-        curl_free(value);
-        if (length < 0 || (size_t)length >= room) return dag_reward_fail(error, DAG_REWARD_INVALID, "%s is too long", key);
+        int length = snprintf(self->fingerprint + used, room, "%s%s=%s", used ? " " : "", key, is_text ? hashed : value);
+        if (length < 0 || (size_t)length >= room) return dag_reward_fail(error, DAG_REWARD_INTERNAL, "%s is too long", key);
         used += (size_t)length;
     }
     return DAG_REWARD_OK;
@@ -98,7 +107,7 @@ static int32_t create(const dag_reward_host *host, const dag_reward_config *conf
     return status;
 }
 
-static bool encode(const dag_reward_images *images, uint32_t n, bytes *file) {
+static bool encode_png(const dag_reward_images *images, uint32_t n, bytes *file) {
     png_image image = {.version = PNG_IMAGE_VERSION,
         .width = images->width,
         .height = images->height,
@@ -112,6 +121,16 @@ static bool encode(const dag_reward_images *images, uint32_t n, bytes *file) {
         png_image_write_to_memory(&image, file->data, &size, 0, dag_reward_pixel(images, n, 0, 0), (png_int_32)images->strides[1], NULL);
     file->size = made ? size : 0;
     return made;
+}
+
+static bool encode_jpeg(const dag_reward_images *images, uint32_t n, int quality, bytes *file) {
+    char message[256];
+    bytes pixels = {0};
+    for (uint32_t y = 0; y < images->height; y++) bytes_add(&pixels, dag_reward_pixel(images, n, y, 0), (size_t)images->width * 3);
+    if (!pixels.failed) file->data = dag_jpeg_encode(pixels.data, (int)images->height, (int)images->width, quality, &file->size, message);
+    file->capacity = file->size;
+    bytes_free(&pixels);
+    return file->data != NULL;
 }
 
 static void ask_about_each(instance *self, const dag_reward_batch *batch, const sample *samples, verdict *verdicts, transfer *transfers) {
@@ -141,7 +160,8 @@ static int32_t score(void *pointer, const dag_reward_batch *batch, const dag_rew
     transfer *transfers = calloc(count, sizeof *transfers);
     bool made = files && samples && verdicts && transfers;
     for (uint32_t n = 0; made && n < count; n++) {
-        made = encode(batch->images, n, &files[n]);
+        made =
+            self->is_chat ? encode_png(batch->images, n, &files[n]) : encode_jpeg(batch->images, n, self->pickled.jpeg_quality, &files[n]);
         samples[n] = (sample){&files[n], &batch->prompts[n], &batch->metadata[n]};
     }
     if (made && self->is_chat) ask_about_each(self, batch, samples, verdicts, transfers);
@@ -149,9 +169,7 @@ static int32_t score(void *pointer, const dag_reward_batch *batch, const dag_rew
     for (uint32_t n = 0; made && n < count; n++) {
         result->statuses[n] = verdicts[n].status;
         result->scores[n] = verdicts[n].score;
-        if (verdicts[n].status == DAG_REWARD_OK || *error->message) continue;
-        client_hide_key(&self->client, verdicts[n].message);
-        dag_reward_fail(error, 0, "%s", verdicts[n].message);
+        if (verdicts[n].status != DAG_REWARD_OK && !*error->message) dag_reward_fail(error, 0, "%s", verdicts[n].message);
     }
     for (size_t n = 0; n < count; n++) {
         if (files) bytes_free(&files[n]);

@@ -8,6 +8,10 @@ int32_t pickled_make(pickled *self, const dag_reward_config *config, dag_reward_
     self->only_strict = strcmp(only_strict, "true") == 0;
     if (!self->only_strict && strcmp(only_strict, "false") != 0)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "only_strict=%s is not true or false", only_strict);
+    double quality;
+    int32_t status = dag_reward_number(config, "jpeg_quality", 1, 100, &quality, error);
+    if (status != DAG_REWARD_OK) return status;
+    self->jpeg_quality = (int)quality;
     self->result = strdup(dag_reward_value(config, "result"));
     return self->result ? DAG_REWARD_OK : dag_reward_fail(error, DAG_REWARD_MEMORY, "out of memory");
 }
@@ -21,7 +25,7 @@ void pickled_ask(const pickled *self, const sample *samples, size_t count, bytes
     pickle_open_dictionary(body);
     add_key(body, "images");
     pickle_open_list(body);
-    for (size_t k = 0; k < count; k++) pickle_add_bytes(body, samples[k].png->data, samples[k].png->size);
+    for (size_t k = 0; k < count; k++) pickle_add_bytes(body, samples[k].file->data, samples[k].file->size);
     pickle_close_list(body);
     add_key(body, "prompts");
     pickle_open_list(body);
@@ -30,7 +34,10 @@ void pickled_ask(const pickled *self, const sample *samples, size_t count, bytes
     add_key(body, "meta_datas");
     pickle_open_list(body);
     for (size_t k = 0; k < count; k++) {
-        json_t *metadata = json_loadb(samples[k].metadata->data, samples[k].metadata->size, JSON_ALLOW_NUL, NULL);
+        json_t *metadata = read_metadata(samples[k].metadata);
+        // GenEval's server looks for the prompt here.
+        if (metadata && !json_object_get(metadata, "prompt"))
+            json_object_set_new(metadata, "prompt", json_stringn(samples[k].prompt->data, samples[k].prompt->size));
         if (metadata) pickle_add_json(body, metadata);
         else body->failed = true;
         json_decref(metadata);

@@ -1,12 +1,20 @@
 // What is said to a server, and how its answers are read.
 #pragma once
+#include <jansson.h>
+
 #include "transfer.h"
 
 // An image, with what a server is told beside it.
 typedef struct sample {
-    const bytes *png;
+    const bytes *file;  // PNG or JPEG
     const dag_reward_text *prompt, *metadata;
 } sample;
+
+// Reads metadata. Where an integer is too large for 64 bits, all numbers become real ones. Returns NULL if memory is out.
+static inline json_t *read_metadata(const dag_reward_text *text) {
+    json_t *object = json_loadb(text->data, text->size, JSON_ALLOW_NUL, NULL);
+    return object ? object : json_loadb(text->data, text->size, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+}
 
 // A score, or a status and a message.
 typedef struct verdict {
@@ -22,6 +30,9 @@ __attribute__((format(printf, 3, 4))) static inline void refuse(verdict *verdict
     va_end(arguments);
     verdict->status = status;
 }
+
+// The question that is asked if the user has none.
+#define YES_OR_NO "Does this image show: {prompt}? Answer Yes or No."
 
 // An OpenAI-compatible chat endpoint: a question about each image.
 typedef struct chat {
@@ -40,6 +51,7 @@ void chat_read(const chat *self, const bytes *answer, verdict *verdict);
 // The servers of flow_grpo: all images at once, as a pickle.
 typedef struct pickled {
     bool only_strict;
+    int jpeg_quality;
     char *result;  // the key of the scores, or "" for outputs or scores
 } pickled;
 

@@ -1,3 +1,5 @@
+// For memmem.
+#define _GNU_SOURCE
 #include "transfer.h"
 
 #include <ctype.h>
@@ -19,7 +21,7 @@ static double now(void) {
 static void initialise(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
 
 // Checks the address: http or https, and no password in it, since settings are written to files.
-static int32_t check_url(const char *url, dag_reward_error *error) {
+static int32_t check_url(const char *url, const char *path, dag_reward_error *error) {
     if (*url == '\0')
         return dag_reward_fail(error, DAG_REWARD_INVALID, "url is missing: the server's address, such as url=http://127.0.0.1:8000/v1");
     CURLU *parsed = curl_url();
@@ -28,11 +30,17 @@ static int32_t check_url(const char *url, dag_reward_error *error) {
     if (is_url) curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
     if (is_url) curl_url_get(parsed, CURLUPART_USER, &user, 0);
     int32_t status = DAG_REWARD_OK;
-    if (!scheme || (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
+    bool is_http = scheme && (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0);
+    if (!is_http && strchr(url, '@'))  // there may be a password in it
+        status = dag_reward_fail(error, DAG_REWARD_INVALID, "url is not an address that begins with http:// or https://");
+    else if (!is_http)
         status = dag_reward_fail(error, DAG_REWARD_INVALID, "url=%s is not an address that begins with http:// or https://", url);
     else if (user)
         status = dag_reward_fail(error, DAG_REWARD_INVALID,
             "url has a name or password in it, which would be written to config.yaml; put the key into the environment, key_env=NAME");
+    else if (*path && strpbrk(url, "?#"))
+        status =
+            dag_reward_fail(error, DAG_REWARD_INVALID, "url=%s has a ? or #: give the part before it, to which %s is added", url, path);
     curl_free(scheme);
     curl_free(user);
     curl_url_cleanup(parsed);
@@ -75,7 +83,7 @@ int32_t client_make(client *self, const dag_reward_config *config, const char *p
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, initialise);
     const char *url = dag_reward_value(config, "url"), *ca_file = dag_reward_value(config, "ca_file");
-    int32_t status = check_url(url, error);
+    int32_t status = check_url(url, path, error);
     if (status == DAG_REWARD_OK) status = dag_reward_number(config, "request_timeout", 0.1, 86400, &self->request_timeout, error);
     if (status == DAG_REWARD_OK) status = whole(config, "retries", 0, 100, &self->retries, error);
     if (status == DAG_REWARD_OK) status = whole(config, "concurrency", 1, 256, &self->concurrency, error);
@@ -114,13 +122,12 @@ void client_free(client *self) {
     *self = (client){0};
 }
 
-void client_hide_key(const client *self, char *line) {
-    if (!self->key) return;
-    size_t length = strlen(self->key);
-    size_t stars = length < 3 ? length : 3;
-    for (char *found = line; (found = strstr(found, self->key)) != NULL; found += stars) {
-        memset(found, '*', stars);
-        memmove(found + stars, found + length, strlen(found + length) + 1);
+// Replaces the key in an answer, so that no message can quote it.
+static void hide_key(const client *self, bytes *answer) {
+    size_t length = self->key ? strlen(self->key) : 0;
+    for (uint8_t *found = answer->data; length && found;) {
+        found = memmem(found, answer->size - (size_t)(found - answer->data), self->key, length);
+        if (found) memset(found, '*', length);
     }
 }
 
@@ -150,7 +157,10 @@ static bool start(client *self, transfer *request, double timeout) {
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);  // images and keys go nowhere but to the address that was given
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 10000L);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(timeout * 1000) + 1);
-    if (self->ca_file) curl_easy_setopt(easy, CURLOPT_CAINFO, self->ca_file);
+    if (self->ca_file) {
+        curl_easy_setopt(easy, CURLOPT_CAINFO, self->ca_file);
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);  // or the system's would be trusted beside it
+    }
     if (curl_multi_add_handle(self->multi, easy) == CURLM_OK) return true;
     self->idle[self->idle_count++] = easy;
     request->easy = NULL;
@@ -164,12 +174,11 @@ static void take_back(client *self, transfer *request) {
 }
 
 // Ends a request with a message.
-__attribute__((format(printf, 4, 5))) static void finish(const client *self, transfer *request, int32_t status, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static void finish(transfer *request, int32_t status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(request->message, sizeof request->message, format, arguments);
     va_end(arguments);
-    client_hide_key(self, request->message);
     request->status = status;
     request->is_done = true;
 }
@@ -201,6 +210,10 @@ static bool may_pass(CURLcode code) {
 
 // Waits before another try, or ends the request if there has been the last one.
 __attribute__((format(printf, 4, 5))) static void fail(const client *self, transfer *request, double pause, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(request->reason, sizeof request->reason, format, arguments);
+    va_end(arguments);
     request->failures++;
     if (request->failures <= self->retries) {
         // 0.5, 1, 2, 4, 8, 8... seconds, or what the server asks for.
@@ -208,15 +221,11 @@ __attribute__((format(printf, 4, 5))) static void fail(const client *self, trans
         request->not_before = now() + (pause > 0 ? pause : usual);
         return;
     }
-    char reason[200];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(reason, sizeof reason, format, arguments);
-    va_end(arguments);
-    finish(self, request, DAG_REWARD_IO, "%s (%d %s)", reason, request->failures, request->failures == 1 ? "try" : "tries");
+    finish(request, DAG_REWARD_IO, "%s (%d %s)", request->reason, request->failures, request->failures == 1 ? "try" : "tries");
 }
 
 static void judge(const client *self, transfer *request, CURL *easy, CURLcode code) {
+    hide_key(self, &request->answer);
     long answered = 0;
     curl_off_t pause = 0;
     char *elsewhere = NULL;
@@ -224,22 +233,21 @@ static void judge(const client *self, transfer *request, CURL *easy, CURLcode co
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &answered);
     curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &pause);
     curl_easy_getinfo(easy, CURLINFO_REDIRECT_URL, &elsewhere);
-    if (code == CURLE_WRITE_ERROR && request->is_too_long)
-        return finish(self, request, DAG_REWARD_IO, "%s sends more than 16 MB", self->url);
+    if (code == CURLE_WRITE_ERROR && request->is_too_long) return finish(request, DAG_REWARD_IO, "%s sends more than 16 MB", self->url);
     if (code != CURLE_OK && may_pass(code)) return fail(self, request, 0, "%s: %s", self->url, curl_easy_strerror(code));
-    if (code != CURLE_OK) return finish(self, request, DAG_REWARD_IO, "%s: %s", self->url, curl_easy_strerror(code));
+    if (code != CURLE_OK) return finish(request, DAG_REWARD_IO, "%s: %s", self->url, curl_easy_strerror(code));
     if (answered / 100 == 2) {
         request->status = DAG_REWARD_OK;
         request->is_done = true;
         return;
     }
     if (answered / 100 == 3)
-        return finish(self, request, DAG_REWARD_IO, "%s sends to %s, which is not followed; set url to where the server is", self->url,
+        return finish(request, DAG_REWARD_IO, "%s sends to %s, which is not followed; set url to where the server is", self->url,
             elsewhere ? elsewhere : "another place");
     quote(&request->answer, line);
     if (answered == 408 || answered == 429 || answered >= 500)
         return fail(self, request, (double)pause, "%s answers %ld: %s", self->url, answered, line);
-    finish(self, request, DAG_REWARD_INVALID, "%s answers %ld: %s", self->url, answered, line);
+    finish(request, DAG_REWARD_INVALID, "%s answers %ld: %s", self->url, answered, line);
 }
 
 void client_post_all(client *self, transfer *transfers, size_t count, uint64_t deadline) {
@@ -251,14 +259,15 @@ void client_post_all(client *self, transfer *transfers, size_t count, uint64_t d
             if (request->is_done) continue;
             if (time >= end) {
                 if (request->easy) take_back(self, request);
-                finish(self, request, DAG_REWARD_DEADLINE, "%s has not answered before the batch's time was over (timeout=)", self->url);
+                finish(request, DAG_REWARD_DEADLINE, "%s had not answered when the batch's time (timeout=) was over%s%s", self->url,
+                    *request->reason ? "; before: " : "", request->reason);
             } else if (request->body.failed) {
-                finish(self, request, DAG_REWARD_MEMORY, "out of memory");
+                finish(request, DAG_REWARD_MEMORY, "out of memory");
             } else if (!request->easy && request->not_before > time) {
                 if (request->not_before < wake) wake = request->not_before;
             } else if (!request->easy && self->idle_count > 0) {
                 double timeout = end - time < self->request_timeout ? end - time : self->request_timeout;
-                if (!start(self, request, timeout)) finish(self, request, DAG_REWARD_MEMORY, "out of memory");
+                if (!start(self, request, timeout)) finish(request, DAG_REWARD_MEMORY, "out of memory");
             }
         }
         int running = 0, queued = 0;

@@ -26,6 +26,7 @@ typedef struct transfer {
     // The work of client_post_all.
     CURL *easy;
     int failures;
+    char reason[200];  // of the newest failure
     double not_before;
     bool is_done, is_too_long;
 } transfer;
@@ -37,6 +38,3 @@ void client_free(client *self);
 // Posts all bodies, and fills in answers or statuses and messages.
 // deadline: CLOCK_MONOTONIC nanoseconds; 0: none.
 void client_post_all(client *self, transfer *transfers, size_t count, uint64_t deadline);
-
-// The key in a line that somebody may read becomes "***".
-void client_hide_key(const client *self, char *line);

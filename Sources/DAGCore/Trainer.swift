@@ -189,6 +189,7 @@ package final class Trainer {
         do { try body() } catch {
             let isNotFinite = error is NotFiniteError
             if ((try? team.exchange("not finite", isNotFinite)) ?? [isNotFinite]).contains(true) {
+                try? recorder.writeWarnings(state)
                 // A checkpoint of these weights would take the place of one that can go on.
                 let wayBack = Checkpoint.wayBack(from: state, in: recorder.output)
                 if let error = error as? NotFiniteError { throw NotFiniteError("\(error.message); \(wayBack)") }

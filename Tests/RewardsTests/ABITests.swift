@@ -134,7 +134,8 @@ import Testing
         }
     }
 
-    @Test(arguments: ["jpeg_compressibility", "warmth", "cifar_classifier", "hps"]) func shippedPluginsExportOneFunction(name: String)
+    @Test(arguments: ["jpeg_compressibility", "warmth", "cifar_classifier", "hps", "http"])
+    func shippedPluginsExportOneFunction(name: String)
         throws
     {
         let path = URL(fileURLWithPath: try RewardSpecification(name).path()).path

@@ -62,7 +62,9 @@ class Run:
 
     def leftovers(self):
         """Files that no run is to leave behind."""
-        known = r"config\.yaml|metrics\.jsonl|pytorch_lora_weights\.safetensors|samples/epoch-\d+\.png|checkpoints/epoch-\d+-step-\d+\.safetensors"
+        known = (
+            r"config\.yaml|metrics\.jsonl|report\.html|pytorch_lora_weights\.safetensors|samples/(epoch-\d+\.png|prompts\.jsonl)"
+            r"|checkpoints/epoch-\d+-step-\d+\.safetensors|tensorboard/events\.out\.tfevents\.[^/]+")
         names = [str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()]
         return sorted(name for name in names if not re.fullmatch(known, name))
 

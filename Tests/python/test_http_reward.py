@@ -26,8 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PREFIX = os.environ["DAG_PREFIX"]
 rng = numpy.random.default_rng(7)
 IMAGES = [rng.integers(0, 256, (6, 9, 3), dtype=numpy.uint8) for _ in range(3)]
+SMOOTH = [numpy.linspace(0, 200 + k, 24 * 16 * 3).reshape(24, 16, 3).astype(numpy.uint8) for k in range(3)]
 PROMPTS = ['a "red" fox\nat night', "ein Bär 🐻", ""]
-METADATA = [{"text": "OPEN", "n": 3}, {"text": "", "n": 0.5}, {"text": "x"}]
+METADATA = [{"text": "OPEN\0", "n": 3}, {"text": "", "n": 0.1}, {"text": "x", "prompt": "its own", "big": 2**70, "one": 1}]
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -137,7 +138,7 @@ def test_probability_of_yes():
     """Every image is asked about once, as it is, with its own prompt; the score is P(Yes) / (P(Yes) + P(No))."""
     def answer(server, handler, body):
         text = question_and_image(body)[1]
-        p = {"3": 0.9, "0.5": 0.25}[text.rsplit(" ", 1)[1]]
+        p = {"3": 0.9, "0.1": 0.25}[text.rsplit(" ", 1)[1]]
         return completion(logprobs={" yes": numpy.log(p * 0.5), "Yes": numpy.log(p * 0.3), "No": numpy.log((1 - p) * 0.8), "Well": -2})
 
     with serving(answer) as server:
@@ -210,16 +211,24 @@ def test_pickles(protocol):
         data = pickle.loads(body)
         assert list(data) == ["images", "prompts", "meta_datas", "only_strict"]
         assert [type(image) for image in data["images"]] == [bytes] * 3
-        assert all((picture(a) == b).all() for a, b in zip(data["images"], IMAGES, strict=True))
-        assert data["prompts"] == PROMPTS and data["meta_datas"] == METADATA and data["only_strict"] is True
+        # As its servers read them.
+        opened = [Image.open(io.BytesIO(image), formats=["jpeg"]) for image in data["images"]]
+        for image, original in zip(opened, SMOOTH, strict=True):
+            jpeg = io.BytesIO()
+            Image.fromarray(original).save(jpeg, format="JPEG")
+            assert (numpy.asarray(image) == picture(jpeg.getvalue())).all()
+        assert data["prompts"] == PROMPTS and data["only_strict"] is True
+        # GenEval's looks for the prompt in the metadata.
+        assert data["meta_datas"] == [{"prompt": prompt, **metadata} for prompt, metadata in zip(PROMPTS, METADATA, strict=True)]
         shared = [0.25, -3, 1e-9]
         reply = {"scores": shared, "again": shared, "rewards": (1, 2), "group_rewards": {"two": [True, None], 5: {"x": "y"}}}
         return 200, {}, pickle.dumps({**reply, "long": "x" * 70000, "big": 2**70, "many": list(range(-5, 3000))}, protocol=protocol)
 
     with serving(answer) as server:
-        assert scores(f"libhttp.so,url={server.url}/score,protocol=flow_grpo") == pytest.approx([0.25, -3, 1e-9])
+        found = scores(f"libhttp.so,url={server.url}/score,protocol=flow_grpo", SMOOTH)
+        assert found == pytest.approx([0.25, -3, 1e-9])
         assert server.requests[0][0] == "/score"
-        assert "no list `nothing`" in error(f"libhttp.so,url={server.url},protocol=flow_grpo,result=nothing")
+        assert "no list `nothing`" in error(f"libhttp.so,url={server.url},protocol=flow_grpo,result=nothing", images=SMOOTH)
 
 
 class Trap:
@@ -316,9 +325,14 @@ def test_hangs():
     with serving(answer) as server:
         start = time.monotonic()
         assert "Timeout was reached (1 try)" in error(chat(server, request_timeout=0.3, retries=0))
-        assert "has not answered before the batch's time was over" in error(chat(server, timeout=1.5))
+        assert "had not answered when the batch's time (timeout=) was over" in error(chat(server, timeout=1.5))
         release.set()
         assert time.monotonic() - start < 25
+
+
+def test_retry_after_the_end():
+    with serving(lambda *_: (429, {"Retry-After": "3600"}, b"full")) as server:
+        assert "was over; before: " in (found := error(chat(server, timeout=1.5))) and "answers 429: full" in found
 
 
 def test_redirects_are_not_followed():
@@ -357,9 +371,12 @@ def test_the_key(monkeypatch):
         assert {headers["Authorization"] for _, headers, _ in server.requests} == {"Bearer sk-Secret123"}
     with serving(lambda *_: (401, {}, b"sk-Secret123 is wrong, sk-Secret123!")) as server:
         found = error(chat(server, key_env="JUDGE_KEY"))
-        assert "answers 401: *** is wrong, ***!" in found and "Secret" not in found
-    with serving(lambda *_: completion("sk-Secret123")) as server:
-        assert "Secret" not in error(chat(server, key_env="JUDGE_KEY"))
+        assert "answers 401: ************ is wrong, ************!" in found and "Secret" not in found
+    for length in range(60, 260, 3):  # where a message ends within the key
+        with serving(lambda *_, length=length: (401, {}, b"x" * length + b"sk-Secret123")) as server:
+            assert "sk-" not in error(chat(server, key_env="JUDGE_KEY"))
+    with serving(lambda *_: completion("x" * 70 + " sk-Secret123")) as server:
+        assert "sk-" not in error(chat(server, key_env="JUDGE_KEY"))
     assert "key_env=NO_SUCH: there is no such variable" in error("libhttp.so,url=http://x,model=m,key_env=NO_SUCH")
     monkeypatch.setenv("JUDGE_KEY", "two words")
     assert "has white space" in error("libhttp.so,url=http://x,model=m,key_env=JUDGE_KEY")
@@ -384,6 +401,8 @@ def test_certificates(tmp_path):
     ("url=ftp://x,model=m", "url=ftp://x is not an address that begins with http:// or https://"),
     ("url=nothing at all,model=m", "is not an address"),
     ("url=http://me:secret@x,model=m", "url has a name or password in it"),
+    ("url=htp://me:secret@x,model=m", "url is not an address"),
+    ("url=http://x/v1?version=2,model=m", "url=http://x/v1?version=2 has a ? or #"),
     ("url=http://x", "model is missing"),
     ("url=http://x,model=m,protocol=grpc", "protocol=grpc is not one of openai, flow_grpo"),
     ("url=http://x,model=m,protocol=flow_grpo", "model is for protocol=openai: leave it out"),
@@ -403,6 +422,29 @@ def test_certificates(tmp_path):
 def test_settings_that_are_refused(settings, message):
     found = error(f"libhttp.so,{settings}")
     assert message in found and "secret" not in found
+
+
+def test_settings_that_a_run_may_change(tmp_path):
+    """Address, retries and concurrency are not what scores depend on, however long the question is; the question is."""
+    def fingerprint(**settings):
+        done = subprocess.run(
+            [Path(os.environ["DAG_BIN"]).resolve() / "dag-train", "--model", ROOT / "models/tiny-sd", "--prompts", "tiny-sd", "--epochs", "1",
+             "--steps", "2", "--sample-batch-size", "2", "--batches-per-epoch", "1", "--train-batch-size", "2", "--gradient-accumulation-steps",
+             "1", "--sample-every", "0", *settings.pop("where"), "--reward-plugin",
+             f"{PREFIX}/lib/dag/rewards/libhttp.so" + "".join(f',{key}="{value}"' for key, value in settings.items())],
+            capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    long = "Is this {prompt}? " * 200
+    judged = {"model": "m", "answer": "number", "question": long}
+    run = tmp_path / "run"
+    with serving(lambda _, __, body: completion(str(float(question_and_image(body)[2].mean()) / 100))) as server:
+        assert fingerprint(where=["--output", run], url=server.url, **judged) == (0, "")
+    with serving(lambda _, __, body: completion(str(float(question_and_image(body)[2].mean()) / 100))) as server:
+        other = {"url": server.url, "concurrency": 2, "retries": 1, **judged}
+        assert fingerprint(where=["--resume", run, "--epochs", "2"], **other)[0] == 0
+        status, message = fingerprint(where=["--resume", run, "--epochs", "3"], **{**other, "question": long + "Really?"})
+        assert status == 1 and "question=" in message and "trained with other rewards" in message
 
 
 def test_training_with_a_judge(tmp_path):

@@ -97,7 +97,7 @@ def test_convert(names, lora, tmp_path):
     expect_equal(image(with_lora(again)), merged)
 
 
-@pytest.mark.parametrize("stored", ["fp32", "fp16", "sharded"])
+@pytest.mark.parametrize("stored", ["fp32", "fp16", "sharded", "linked"])
 def test_merge(stored, tmp_path):
     """The merged model draws what the model with the LoRA does, in diffusers and here; weights keep their types, other files their bytes."""
     dtype = torch.float16 if stored == "fp16" else torch.float32
@@ -107,11 +107,15 @@ def test_merge(stored, tmp_path):
     # As the cache of the hub has it.
     (source / "unet/config.json").rename(tmp_path / "blob")
     (source / "unet/config.json").symlink_to(tmp_path / "blob")
+    if stored == "linked":
+        (source / "unet").rename(tmp_path / "elsewhere")
+        (source / "unet").symlink_to(tmp_path / "elsewhere")
     file = strong(LORA, tmp_path)
     merged = made("merge", "--model", source, "--lora", f"{file}=0.8", "--output", tmp_path / "merged")
     (tmp_path / "blob").rename(tmp_path / "moved")
     assert [path.name for path in sorted((merged / "unet").iterdir())] == ["config.json", "diffusion_pytorch_model.safetensors"]
     assert {tensor.dtype for tensor in load_file(merged / "unet/diffusion_pytorch_model.safetensors").values()} == {dtype}
+    assert not any(path.is_symlink() for path in merged.rglob("*"))
     for path in source.rglob("*"):
         if path.is_file() and path.parent.name != "unet":
             assert (merged / path.relative_to(source)).read_bytes() == path.read_bytes()
@@ -125,6 +129,13 @@ def test_merge(stored, tmp_path):
     from PIL import Image
 
     expect_equal(np.asarray(Image.open(tmp_path / "x.png").convert("RGB")).astype(int), image(pipeline(merged)), most=3)
+
+
+def test_a_link_into_the_model(tmp_path):
+    pipeline().save_pretrained(tmp_path / "model")
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    done = dag_lora("merge", "--model", tmp_path / "model", "--lora", LORA, "--output", tmp_path / "link/merged")
+    assert done.returncode == 2 and "lies in the model's folder" in done.stderr
 
 
 def test_what_is_refused(tmp_path):

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 BIN = Path(os.environ["DAG_BIN"]).resolve()
 RUN = Path(os.environ["DAG_RUN"]).resolve()
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 
 
 def report(*arguments):
@@ -142,6 +142,36 @@ def test_what_cannot_be_shown_is_said(run, tmp_path):
     assert "exact, beta 50" in dom and "0.25 ± 0.01" in dom and '<p class="warning">too few</p>' in dom
 
 
+def test_other_prompts(run, tmp_path):
+    """Images of other prompts have rows and captions of their own, and the first sheet is called what it is."""
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    (other / "samples/epoch-0.png").unlink()
+    (other / "samples/prompts.jsonl").write_text("".join(json.dumps({"prompt": f"a fox {k}", "seed": k}) + "\n" for k in range(16)))
+    Image.new("RGB", Image.open(other / "samples/epoch-2.png").size).save(other / "samples/epoch-1.png")
+    assert report(run, other, "--output", tmp_path / "both.html").returncode == 0
+    dom = drawn(tmp_path / "both.html", tmp_path)
+    assert dom.count('class="tile"') == 64 and dom.count(", before training") == 16 and dom.count(", after epoch 1") == 16
+    assert re.findall(r"<figcaption>(a fox .*?)</figcaption>", dom) == [f"a fox {k}" for k in range(16)]
+
+
+def test_awkward_numbers(run, tmp_path):
+    """Curves that are flat but for rounding, have gaps, or end within an epoch; sections with files that make no sense."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    for k, line in enumerate(steps):
+        line.update(reward_mean=0.7 + (k % 2) * 1.2e-16, reward_std=0, diversity=None, base_kl=0 if k else 5e-324, loss=1e300 * (-1) ** k)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in steps[:-1]))
+    (run / "evaluation").mkdir()
+    (run / "evaluation/evaluation.json").write_text("{}")
+    assert report(run).returncode == 0
+    dom = drawn(run / "report.html", tmp_path)
+    assert "1 of 2 epochs" in dom and "dag-train --resume" in dom
+    assert 'data-key="loss"' in dom and 'data-key="diversity"' not in dom and "evaluation.json cannot be shown" in dom
+    (run / "metrics.jsonl").unlink()
+    assert report(run).returncode == 0
+    assert "No optimiser step has been made yet." in drawn(run / "report.html", tmp_path)
+
+
 def test_folders_without_a_run(tmp_path):
     refused = report(tmp_path)
     assert refused.returncode == 2 and refused.stderr == f"dag-report: {tmp_path}: no run there (config.yaml is missing)\n"
@@ -177,4 +207,4 @@ def test_event_files(run):
     assert len(list((run / "tensorboard").iterdir())) == 2
     read, lines = expect_metrics()
     assert [image.step for image in read.Images("samples")] == [0, 3 * updates]
-    assert "all 3 epochs done" not in (run / "report.html").read_text() and '"epochs":3' in (run / "report.html").read_text()
+    assert "all 3 epochs done" in drawn(run / "report.html", run)

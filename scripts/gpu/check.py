@@ -75,12 +75,13 @@ class Check:
         return done.stdout if done and (fails or done.returncode == 0) else None
 
     def train(self, name, output, *words, **more):
-        """Runs dag-train. Returns the lines of metrics.jsonl."""
+        """Runs dag-train. Returns the lines of metrics.jsonl but for warnings."""
         folder = self.work / output
         words = ("--device", self.device, "--sample-every", 0, "--output", folder, *words)
         if self.run(name, "dag-train", *words, **more) is None:
             return []
-        return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [line for line in lines if "warning" not in line]
 
     @property
     def sd15(self):

@@ -14,6 +14,8 @@ package final class RunPage {
         /// The command that goes on with it.
         let resume: String
         let epochs: Int
+        /// Optimiser steps of an epoch.
+        let updates: Int
         let settings: [Group]
         /// metrics.jsonl.
         let metrics: String
@@ -51,8 +53,9 @@ package final class RunPage {
     private static let mostSheets = 40
 
     private let runs: [(folder: OutputFolder, configuration: TrainingConfiguration)]
-    /// Sheets that a page has shown already, by file and time.
+    /// The sheets that the newest page shows, by file and time.
     private var known: [String: SampleSheet.Tiles] = [:]
+    private var used: Set<String> = []
 
     /// The page of a run whose settings are known.
     init(_ folder: OutputFolder, _ configuration: TrainingConfiguration) { runs = [(folder, configuration)] }
@@ -75,7 +78,9 @@ package final class RunPage {
         }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        used = []
         let data = try encoder.encode(Page(version: DAGVersion.text, runs: runs.map(shown)))
+        known = known.filter { used.contains($0.key) }
         // Between the tags of a script only "<" can be taken for the page's own.
         let json = String(decoding: data, as: UTF8.self).replacing("<", with: "\\u003c")
         let page = String(decoding: PackageResources.report_html, as: UTF8.self)
@@ -94,7 +99,7 @@ package final class RunPage {
         let name = folder.url.standardizedFileURL.lastPathComponent
         return Run(
             name: names.count { $0 == name } > 1 ? path : name, algorithm: configuration.algorithm.rawValue, model: configuration.model,
-            resume: "dag-train --resume \(Self.shellWord(path))", epochs: configuration.epochs,
+            resume: "dag-train --resume \(Self.shellWord(path))", epochs: configuration.epochs, updates: configuration.updatesPerEpoch,
             settings: SettingGroup.all.map { group in
                 Group(
                     title: group.title,
@@ -151,6 +156,7 @@ package final class RunPage {
     private func tiles(of sheet: URL) throws -> SampleSheet.Tiles {
         let time = try FileManager.default.attributesOfItem(atPath: sheet.path)[.modificationDate] as? Date
         let key = "\(sheet.path) \(time?.timeIntervalSince1970 ?? 0)"
+        used.insert(key)
         if let tiles = known[key] { return tiles }
         let tiles = try SampleSheet.Tiles(sheet)
         known[key] = tiles

@@ -22,10 +22,13 @@ enum SampleSheet {
         let jpeg: Data
 
         /// Reads a sheet.
-        /// - Throws: `ImageError` that names the file.
+        /// - Throws: `ImageError` or `OutputError` that names the file.
         init(_ sheet: URL) throws {
-            let sheet = try ImageFile.read(sheet.path)
-            let images = try ImageGrid.tiles(of: sheet, columns: columns, count: count).reduced(toFit: Self.side)
+            let image = try ImageFile.read(sheet.path)
+            let images: ImageBatch
+            do { images = try ImageGrid.tiles(of: image, columns: columns, count: count).reduced(toFit: Self.side) } catch {
+                throw OutputError("\(sheet.path): \("\(error)")")
+            }
             height = images.height
             width = images.width
             jpeg = try JPEG.encode(ImageGrid.compose(images, columns: columns, padding: 0), quality: 85)

@@ -98,6 +98,7 @@ final class RunRecorder {
         guard team.isLeader else { return }
         // Without its metrics a step counts as not made: a resumed run makes it again.
         try writeMetrics(epoch: state.epoch)
+        if let events { try output.write(events) }
         var state = state
         state.rewardMoments = evaluator.normalization
         state.metricsLength = output.metricsLength
@@ -171,7 +172,7 @@ final class RunRecorder {
     ///   - step: optimiser steps done, with that of the line.
     /// - Throws: `OutputError`; what could not be written is written before the next line, or before the next checkpoint.
     func append(_ line: some MetricsLine, epoch: Int, step: Int) throws {
-        guard team.isLeader else { return }
+        guard team.isLeader else { return _ = monitor.takeWarnings() }
         unwritten.append(try line.json())
         let events = eventFile(step: step)
         events.add(line.scalars, step: step)
@@ -185,6 +186,14 @@ final class RunRecorder {
             try output.append(line)
             unwritten.removeFirst()
         }
+    }
+
+    /// Writes the warnings so far, and the page with them: for a run that ends without another checkpoint.
+    /// - Throws: `OutputError`.
+    func writeWarnings(_ state: TrainingState) throws {
+        guard team.isLeader else { return }
+        try writeMetrics(epoch: state.epoch)
+        try writePage()
     }
 
     private func eventFile(step: Int) -> EventFile {

@@ -19,12 +19,14 @@ struct MergeCommand: Command {
     @Option(help: ArgumentHelp("The folder to write; it must not exist yet.", valueName: "dir")) var output: String
 
     func execute() throws {
-        let target = URL(fileURLWithPath: output).standardizedFileURL
+        // The folder above it exists; links on the way to it may lead into the model.
+        let named = URL(fileURLWithPath: output).standardizedFileURL
+        let target = named.deletingLastPathComponent().resolvingSymlinksInPath().appendingPathComponent(named.lastPathComponent)
         guard !FileManager.default.fileExists(atPath: target.path) else {
             throw ConfigurationError("\(setting: "output") \(output): exists already; choose another name")
         }
-        let source = URL(fileURLWithPath: options.model).standardizedFileURL.resolvingSymlinksInPath()
-        guard !(target.path + "/").hasPrefix(source.path + "/") else {
+        let source = URL(fileURLWithPath: options.model).standardizedFileURL
+        guard !(target.path + "/").hasPrefix(source.resolvingSymlinksInPath().path + "/") else {
             throw ConfigurationError("\(setting: "output") \(output): lies in the model's folder; choose a place outside it")
         }
         let (parts, adapters) = try options.load()
@@ -35,9 +37,11 @@ struct MergeCommand: Command {
         let unfinished = target.deletingLastPathComponent().appendingPathComponent(".\(target.lastPathComponent).\(getpid()).tmp")
         defer { try? files.removeItem(at: unfinished) }
         do {
-            try Self.copy(source, to: unfinished, without: parts.unet.url.standardizedFileURL.resolvingSymlinksInPath())
-            let unet = parts.unet.url.standardizedFileURL.resolvingSymlinksInPath().path.dropFirst(source.path.count)
-            let file = URL(fileURLWithPath: unfinished.path + unet).appendingPathComponent("diffusion_pytorch_model.safetensors")
+            // In the folder itself or one below it, whatever that is a link to.
+            let unet = parts.unet.url.standardizedFileURL
+            try Self.copy(source, to: unfinished, without: unet)
+            let place = unet.path == source.path ? unfinished : unfinished.appendingPathComponent(unet.lastPathComponent)
+            let file = place.appendingPathComponent("diffusion_pytorch_model.safetensors")
             try OutputFolder.writeAtomically(weights, to: file)
             try files.moveItem(at: unfinished, to: target)
         } catch let error as OutputError {
@@ -74,13 +78,13 @@ struct MergeCommand: Command {
     private static func copy(_ source: URL, to target: URL, without unet: URL) throws {
         let files = FileManager.default
         try files.createDirectory(at: target, withIntermediateDirectories: false)
-        for name in try files.contentsOfDirectory(atPath: source.path).sorted() {
+        for name in try files.contentsOfDirectory(atPath: source.resolvingSymlinksInPath().path).sorted() {
             let item = source.appendingPathComponent(name).resolvingSymlinksInPath()
             var isFolder: ObjCBool = false
             guard files.fileExists(atPath: item.path, isDirectory: &isFolder) else { continue }
             if isFolder.boolValue {
                 try copy(source.appendingPathComponent(name), to: target.appendingPathComponent(name), without: unet)
-            } else if source.resolvingSymlinksInPath() != unet || !isWeights(name) {
+            } else if source.path != unet.path || !isWeights(name) {
                 try files.copyItem(at: item, to: target.appendingPathComponent(name))
             }
         }

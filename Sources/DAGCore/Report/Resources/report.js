@@ -26,7 +26,7 @@ const meanings = {
 };
 /** Keys that are the same for all optimiser steps of an epoch. */
 const isOfEpoch = (key) =>
-  ["reward_mean", "diversity", "base_kl", "beta", "dropped", "imputed"].includes(key) || key.startsWith("reward/");
+  ["reward_mean", "diversity", "base_kl", "beta", "dropped"].includes(key) || key.startsWith("reward/");
 const axes = {
   epoch: { label: "epoch", of: (line) => line.epoch + line.part },
   step: { label: "optimiser step", of: (line) => line.step },
@@ -50,15 +50,20 @@ function read(run, place) {
   run.warnings = [...new Set(lines.filter((line) => "warning" in line).map((line) => line.warning))];
   if (broken) run.problems.push(`${broken} lines of metrics.jsonl are no JSON and are left out`);
   const last = run.steps.at(-1);
-  run.done = last ? last.epoch + 1 : 0;
+  const isEpochDone = last && (last.step + 1) % run.updates === 0;
+  run.done = last ? last.epoch + (isEpochDone ? 1 : 0) : 0;
   // The part of its epoch that was done before a step.
-  const ofEpoch = Map.groupBy(run.steps, (line) => line.epoch);
-  for (const steps of ofEpoch.values()) steps.forEach((line, k) => (line.part = k / steps.length));
+  for (let k = 0; k < run.steps.length; ) {
+    const next = run.steps.findIndex((line, place) => place > k && line.epoch !== run.steps[k].epoch);
+    const end = next < 0 ? run.steps.length : next;
+    for (let place = k; place < end; place += 1) run.steps[place].part = (place - k) / (end - k);
+    k = end;
+  }
   for (const line of run.evaluations) {
-    const next = run.steps.find((step) => step.epoch >= line.epoch);
+    const previous = run.steps.findLast((step) => step.epoch < line.epoch);
     line.part = 0;
-    line.step = next ? next.step : last ? last.step + 1 : 0;
-    line.trajectories = next ? next.trajectories : last ? last.trajectories : 0;
+    line.step = previous ? previous.step + 1 : 0;
+    line.trajectories = previous ? previous.trajectories : 0;
   }
   if (run.evaluation !== undefined) {
     try {
@@ -103,7 +108,8 @@ function ticks(low, high, count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= rough);
   const result = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k += 1) result.push(k * step);
+  const first = Math.ceil(low / step - 1e-9);
+  for (let k = 0; k <= 2 * count && (first + k) * step <= high + step * 1e-9; k += 1) result.push((first + k) * step);
   return result;
 }
 
@@ -129,7 +135,9 @@ function chart(key, curves, axis) {
   const isLogarithmic =
     /loss|residual|norm|kl|deviation/.test(key) && Math.min(...positive) > 0 && Math.max(...positive) / Math.min(...positive) > 100;
   if (!isLogarithmic) {
-    const margin = high > low ? (high - low) * 0.06 : 0.1 * Math.abs(high) || 1;
+    // Of values that differ by rounding alone no axis could be drawn.
+    const isFlat = high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high));
+    const margin = isFlat ? 0.1 * Math.abs(high) || 1 : (high - low) * 0.06;
     low = low >= 0 && low - margin < 0 ? 0 : low - margin;
     high += margin;
   }
@@ -266,18 +274,30 @@ function figures(run) {
   ];
 }
 
-function images(page) {
-  const runs = page.runs.filter((run) => run.samples);
-  if (!runs.length) return [];
+/** Runs whose sheets show the same prompts and seeds, together. */
+function comparable(runs) {
+  const groups = new Map();
+  for (const run of runs.filter((candidate) => candidate.samples)) {
+    const seed = run.settings.flatMap((group) => group.settings).find((setting) => setting.key === "seed")?.value;
+    const key = JSON.stringify([run.model, run.samples.prompts, seed]);
+    groups.set(key, [...(groups.get(key) ?? []), run]);
+  }
+  return [...groups.values()];
+}
+
+function images(runs, isOnly) {
   const epochs = [...new Set(runs.flatMap((run) => run.samples.sheets.map((sheet) => sheet.epoch)))].sort((a, b) => a - b);
   const url = (run, sheet) => (sheet.url ??= `url(data:image/jpeg;base64,${sheet.jpeg})`);
   const { samples } = runs[0];
+  const earliest = samples.sheets[0].epoch;
+  const before = earliest === 0 ? "before training" : `after epoch ${earliest}`;
   const rows = Math.ceil(samples.count / samples.columns);
   const tile = (run, label, k) =>
     element("div", { class: "tile", color: run ? run.color : "var(--quiet)", role: "img", "aria-label": label, "data-tile": k });
   const groups = Array.from({ length: samples.count }, (_, k) => {
-    const tiles = [tile(undefined, "before training", k), ...runs.map((run) => tile(run, run.name, k))];
-    return element("figure", {}, element("div", { class: "pair" }, tiles), element("figcaption", {}, samples.prompts[k] ?? ""));
+    const prompt = samples.prompts[k] ?? "";
+    const tiles = [tile(undefined, `${prompt}, ${before}`, k), ...runs.map((run) => tile(run, `${prompt}, ${run.name}`, k))];
+    return element("figure", {}, element("div", { class: "pair" }, tiles), element("figcaption", {}, prompt));
   });
   const place = (node, run, sheet) => {
     const [column, row] = [node.dataset.tile % samples.columns, Math.floor(node.dataset.tile / samples.columns)];
@@ -290,8 +310,8 @@ function images(page) {
   function show(k) {
     shown.textContent = `after epoch ${epochs[k]}`;
     for (const group of groups) {
-      const [before, ...after] = group.querySelectorAll(".tile");
-      place(before, runs[0], runs[0].samples.sheets[0]);
+      const [first, ...after] = group.querySelectorAll(".tile");
+      place(first, runs[0], samples.sheets[0]);
       after.forEach((node, r) => {
         const sheets = runs[r].samples.sheets;
         place(node, runs[r], sheets.findLast((sheet) => sheet.epoch <= epochs[k]) ?? sheets[0]);
@@ -305,10 +325,11 @@ function images(page) {
   });
   show(initial);
   const width = 5.2 * (runs.length + 1);
+  const names = isOnly ? "" : `: ${runs.map((run) => run.name).join(", ")}`;
   return [
-    element("h2", {}, "The same prompts and seeds, before and after"),
+    element("h2", {}, `The same prompts and seeds, before and after${names}`),
     element("div", { class: "controls" }, element("label", {}, "epoch"), slider, shown),
-    element("p", { class: "legend" }, element("span", {}, element("span", { class: "swatch", color: "var(--quiet)" }), "before training"),
+    element("p", { class: "legend" }, element("span", {}, element("span", { class: "swatch", color: "var(--quiet)" }), before),
       runs.map((run) => element("span", {}, swatch(run), runs.length > 1 ? run.name : "after"))),
     element("div", { class: `images ${samples.width < 128 ? "small" : ""}`, style: `--group: min(100%, ${width}rem)` }, groups),
   ];
@@ -394,12 +415,24 @@ function settings(page) {
 const page = JSON.parse(document.getElementById("data").textContent);
 page.runs.forEach(read);
 const several = page.runs.length > 1;
+const groups = comparable(page.runs);
+
+/** A section's elements; where a file has something that cannot be drawn, a line about that. */
+function section(name, make) {
+  try {
+    return make();
+  } catch (error) {
+    return [element("p", { class: "warning" }, `${name} cannot be shown: ${error.message}`)];
+  }
+}
+
 document.getElementById("page").append(
-  ...heading(page),
-  ...page.runs.map((run) => element("div", { class: "figures" }, several ? element("p", {}, swatch(run), run.name) : "", figures(run))),
-  ...images(page),
-  ...curves(page),
-  ...page.runs.flatMap((run) => reference(run, several)),
-  ...warnings(page),
-  ...settings(page),
+  ...section("The heading", () => heading(page)),
+  ...page.runs.map((run) =>
+    element("div", { class: "figures" }, several ? element("p", {}, swatch(run), run.name) : "", section("Figures", () => figures(run)))),
+  ...groups.flatMap((runs) => section("Images", () => images(runs, groups.length === 1))),
+  ...section("Curves", () => curves(page)),
+  ...page.runs.flatMap((run) => section("evaluation.json", () => reference(run, several))),
+  ...section("Warnings", () => warnings(page)),
+  ...section("Settings", () => settings(page)),
   element("p", { class: "quiet" }, `Made by dag-train ${page.version} from the run's folder.`));
