@@ -29,7 +29,7 @@ help:
 	@echo 'make install    copy all that was built, and what it needs, to PREFIX (/usr/local); make uninstall removes it'
 	@echo 'make wheel      a Python wheel with libdagcore.so and all that it needs, in python/dist'
 	@echo 'make lint       check style: Swift, Python, shell, C and C++;  make format repairs what can be repaired'
-	@echo 'make docs-tables  write the tables of docs/configuration.md from the settings'
+	@echo 'make docs-tables  write the tables of docs from the settings and the shipped rewards'
 	@echo 'make clean      remove what was built (libtorch, .venv and runs stay)'
 
 setup:
@@ -98,7 +98,7 @@ format:
 	scripts/lint.sh --repair
 
 docs-tables:
-	DAG_WRITE_DOCS=1 swift test $(SWIFT_FLAGS) --disable-xctest --filter ConfigurationTests/documentation
+	DAG_WRITE_DOCS=1 swift test $(SWIFT_FLAGS) --disable-xctest --filter 'ConfigurationTests/documentation|GalleryTests'
 
 clean:
 	rm -rf .build

@@ -27,7 +27,7 @@ enum SampleSheet {
             let image = try ImageFile.read(sheet.path)
             let images: ImageBatch
             do { images = try ImageGrid.tiles(of: image, columns: columns, count: count).reduced(toFit: Self.side) } catch {
-                throw OutputError("\(sheet.path): \("\(error)")")
+                throw OutputError("\(sheet.path): \(String(describing: error))")
             }
             height = images.height
             width = images.width
