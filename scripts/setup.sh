@@ -76,7 +76,8 @@ packages=(libopenblas-dev libpng-dev libjpeg-dev libjansson-dev libcurl4-openssl
 # processes.
 if [[ $with_python == yes ]]; then
     packages+=(abigail-tools tesseract-ocr openmpi-bin iproute2)
-    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
+    # Without any font Chromium ends at once.
+    command -v chromium chromium-browser google-chrome >/dev/null || packages+=(chromium fonts-dejavu-core)
 fi
 # What the classifiers and models of the study are trained on, and compared with.
 if [[ $with_study == yes ]]; then packages+=(dataset-fashion-mnist); fi

@@ -31,8 +31,8 @@ def drawn(page, tmp_path, anchor="", script=""):
     copy = tmp_path / "shown.html"
     copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
     done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/chromium", "--virtual-time-budget=2000",
-         "--dump-dom", f"file://{copy}{anchor}"],
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path}/chromium",
+         "--virtual-time-budget=2000", "--dump-dom", f"file://{copy}{anchor}"],
         capture_output=True, text=True, check=True, timeout=120)
     return re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL)
 
