@@ -97,7 +97,7 @@ def test_epochs_metrics_and_pictures(tmp_path, expected):
         with pytest.raises(dagcore.OrderError, match="no optimiser step yet"):
             _ = trainer.metrics
         epochs = list(trainer)
-        assert [epoch.index for epoch in epochs] == [0, 1] and phases == {"sampling", "training"}
+        assert [epoch.index for epoch in epochs] == [0, 1] and phases == {"loading", "sampling", "training"}
         samples = epochs[1].samples
         assert samples.images.shape == (8, 32, 32, 3) and samples.epoch == 1 and list(samples.sample_ids) == list(range(8, 16))
         numpy.testing.assert_array_equal(samples.rewards, redness(samples.images, None, None))
