@@ -14,10 +14,10 @@ let torchLibraries: [LinkerSetting] = [
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 /// A reward plugin in C, in Plugins/<folder>; it exports its entry and nothing else.
-func cReward(_ name: String, _ folder: String, libraries: [String] = [], exclude: [String] = [], flags: [String] = []) -> Target {
+func cReward(_ name: String, _ folder: String, library: String? = nil, exclude: [String] = [], flags: [String] = []) -> Target {
     .target(
         name: name, dependencies: ["CDAGCore"], path: "Plugins/\(folder)", exclude: exclude, publicHeadersPath: ".",
-        cSettings: [.unsafeFlags(["-fvisibility=hidden"] + flags)], linkerSettings: libraries.map { .linkedLibrary($0) })
+        cSettings: [.unsafeFlags(["-fvisibility=hidden"] + flags)], linkerSettings: library.map { [.linkedLibrary($0)] } ?? [])
 }
 
 /// For plugins with parts that export symbols of their own: the entry and nothing else stays visible.
@@ -136,14 +136,14 @@ let package = Package(
         program("dag-reward-worker", ["CFunctionReward", "Rewards"]),
 
         // Reward plugins: nothing but the C ABI connects them with the trainer.
-        cReward("JPEGReward", "JPEG", libraries: ["jpeg"]),
+        cReward("JPEGReward", "JPEG", library: "jpeg"),
         .target(
             name: "HTTPReward", dependencies: ["CDAGCore", "CImageFiles"], path: "Plugins/HTTP", publicHeadersPath: ".",
             cSettings: [.unsafeFlags(["-fvisibility=hidden", "-std=gnu23"])],
             linkerSettings: [.linkedLibrary("curl"), .linkedLibrary("jansson"), .linkedLibrary("png"), exportsOneSymbol]),
         cReward("WarmthReward", "Warmth"),
         cReward(
-            "CIFARReward", "CIFARClassifier", libraries: ["jansson"], exclude: ["weights", "resnet.py", "train_fashion_classifier.py"],
+            "CIFARReward", "CIFARClassifier", library: "jansson", exclude: ["weights", "resnet.py", "train_fashion_classifier.py"],
             flags: ["-std=gnu23"]),
         .target(name: "RewardPluginKit", dependencies: ["Models", "Tensors", "CDAGCore"]),
         neuralReward("Aesthetic"), neuralReward("CLIPScore"), neuralReward("HPSv2"), neuralReward("ImageReward"),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes Sources/TensorBoard/events.pb.swift of events.proto beside it, with the protoc-gen-swift of the swift-protobuf that
-# Package.swift names. Needs protoc (Debian: protobuf-compiler). Building the generator takes some minutes: what it makes is committed.
+# Package.swift names. Needs protoc (Debian: protobuf-compiler). What it makes is committed, so that a build needs neither.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

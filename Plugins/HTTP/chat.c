@@ -27,7 +27,6 @@ static int32_t check_question(const char *question, dag_reward_error *error) {
 int32_t chat_make(chat *self, const dag_reward_config *config, dag_reward_error *error) {
     const char *model = dag_reward_value(config, "model"), *question = dag_reward_value(config, "question");
     const char *answer = dag_reward_value(config, "answer"), *marker = dag_reward_value(config, "marker");
-    double max_tokens;
     self->is_probability = strcmp(answer, "yes") == 0;
     if (!self->is_probability && strcmp(answer, "number") != 0)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "answer=%s is not one of yes, number", answer);
@@ -38,11 +37,11 @@ int32_t chat_make(chat *self, const dag_reward_config *config, dag_reward_error 
     int32_t status = check_question(question, error);
     if (status == DAG_REWARD_OK) status = dag_reward_number(config, "lowest", -1e9, 1e9, &self->lowest, error);
     if (status == DAG_REWARD_OK) status = dag_reward_number(config, "highest", -1e9, 1e9, &self->highest, error);
-    if (status == DAG_REWARD_OK) status = dag_reward_number(config, "max_tokens", 1, 100000, &max_tokens, error);
+    if (status == DAG_REWARD_OK) status = read_whole(config, "max_tokens", 1, 100000, &self->max_tokens, error);
     if (status != DAG_REWARD_OK) return status;
     if (self->lowest >= self->highest)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "lowest=%g is not below highest=%g", self->lowest, self->highest);
-    self->max_tokens = self->is_probability ? 1 : (int)max_tokens;
+    if (self->is_probability) self->max_tokens = 1;
     self->model = strdup(model);
     self->question = strdup(question);
     self->marker = strdup(marker);

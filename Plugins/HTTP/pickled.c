@@ -8,10 +8,8 @@ int32_t pickled_make(pickled *self, const dag_reward_config *config, dag_reward_
     self->only_strict = strcmp(only_strict, "true") == 0;
     if (!self->only_strict && strcmp(only_strict, "false") != 0)
         return dag_reward_fail(error, DAG_REWARD_INVALID, "only_strict=%s is not true or false", only_strict);
-    double quality;
-    int32_t status = dag_reward_number(config, "jpeg_quality", 1, 100, &quality, error);
+    int32_t status = read_whole(config, "jpeg_quality", 1, 100, &self->jpeg_quality, error);
     if (status != DAG_REWARD_OK) return status;
-    self->jpeg_quality = (int)quality;
     self->result = strdup(dag_reward_value(config, "result"));
     return self->result ? DAG_REWARD_OK : dag_reward_fail(error, DAG_REWARD_MEMORY, "out of memory");
 }

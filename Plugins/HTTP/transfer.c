@@ -47,7 +47,7 @@ static int32_t check_url(const char *url, const char *path, dag_reward_error *er
     return status;
 }
 
-static int32_t whole(const dag_reward_config *config, const char *key, double low, double high, int *number, dag_reward_error *error) {
+int32_t read_whole(const dag_reward_config *config, const char *key, double low, double high, int *number, dag_reward_error *error) {
     double value;
     int32_t status = dag_reward_number(config, key, low, high, &value, error);
     if (status != DAG_REWARD_OK) return status;
@@ -85,8 +85,8 @@ int32_t client_make(client *self, const dag_reward_config *config, const char *p
     const char *url = dag_reward_value(config, "url"), *ca_file = dag_reward_value(config, "ca_file");
     int32_t status = check_url(url, path, error);
     if (status == DAG_REWARD_OK) status = dag_reward_number(config, "request_timeout", 0.1, 86400, &self->request_timeout, error);
-    if (status == DAG_REWARD_OK) status = whole(config, "retries", 0, 100, &self->retries, error);
-    if (status == DAG_REWARD_OK) status = whole(config, "concurrency", 1, 256, &self->concurrency, error);
+    if (status == DAG_REWARD_OK) status = read_whole(config, "retries", 0, 100, &self->retries, error);
+    if (status == DAG_REWARD_OK) status = read_whole(config, "concurrency", 1, 256, &self->concurrency, error);
     if (status == DAG_REWARD_OK) status = read_key(self, dag_reward_value(config, "key_env"), error);
     if (status != DAG_REWARD_OK) return status;
 

@@ -31,6 +31,9 @@ typedef struct transfer {
     bool is_done, is_too_long;
 } transfer;
 
+// Reads an option as a whole number from low to high.
+int32_t read_whole(const dag_reward_config *config, const char *key, double low, double high, int *number, dag_reward_error *error);
+
 // Makes a client. Options: url, key_env, ca_file, request_timeout, retries, concurrency.
 int32_t client_make(client *self, const dag_reward_config *config, const char *path, const char *content_type, dag_reward_error *error);
 void client_free(client *self);

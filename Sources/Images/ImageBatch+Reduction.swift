@@ -1,7 +1,8 @@
 extension ImageBatch {
     /// Returns the images no larger than `side` pixels in either direction, in their proportions: means over
     /// blocks. Images that are small enough stay as they are.
-    /// - Parameter side: at least 1.
+    /// - Parameter side: pixels, at least 1.
+    /// - Throws: `ImageError` as `init(pixels:count:height:width:)`.
     package func reduced(toFit side: Int) throws -> ImageBatch {
         let longest = max(height, width)
         guard longest > side else { return self }

@@ -44,6 +44,7 @@ package enum ImageGrid {
     ///   - padding: the number of pixels around and between them.
     /// - Throws: `ImageError` if a sheet of this size cannot hold them.
     package static func tiles(of sheet: ImageBatch, columns: Int, count: Int, padding: Int = 2) throws -> ImageBatch {
+        guard columns > 0, count > 0 else { throw ImageError("\(count) images in \(columns) columns are no sheet") }
         let rows = (count + columns - 1) / columns
         let height = (sheet.height - padding) / rows - padding
         let width = (sheet.width - padding) / columns - padding

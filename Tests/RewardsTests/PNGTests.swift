@@ -49,6 +49,7 @@ import Testing
         let enlarged = try ImageGrid.tiles(of: ImageGrid.compose(batch, columns: 3, scale: 2), columns: 3, count: 5)
         #expect(enlarged.height == 8 && enlarged.width == 6 && enlarged[4][0] == batch[4][0] && enlarged[4].last == batch[4].last)
         #expect(errorMessage { try ImageGrid.tiles(of: ImageGrid.compose(batch, columns: 2), columns: 4, count: 16) }.contains("no sheet"))
+        #expect(errorMessage { try ImageGrid.tiles(of: batch, columns: 0, count: 0) }.contains("no sheet"))
         #expect(errorMessage { try ImageGrid.tiles(of: batch, columns: 1, count: 1) }.contains("no sheet"))
     }
 

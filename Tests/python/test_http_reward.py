@@ -414,6 +414,8 @@ def test_certificates(tmp_path):
     ("url=http://x,model=m,question={pormpt}?", "question has {pormpt}; what it can have is {prompt} and {metadata.KEY}"),
     ("url=http://x,model=m,question={metadata.}?", "question has {metadata.}"),
     ("url=http://x,model=m,lowest=3,highest=3", "lowest=3 is not below highest=3"),
+    ("url=http://x,model=m,max_tokens=1.5", "max_tokens=1.5 is not a whole number"),
+    ("url=http://x,protocol=flow_grpo,jpeg_quality=75.5", "jpeg_quality=75.5 is not a whole number"),
     ("url=http://x,model=m,retries=1.5", "retries=1.5 is not a whole number"),
     ("url=http://x,model=m,concurrency=0", "concurrency=0 is not a number from 1 to 256"),
     ("url=http://x,model=m,request_timeout=0", "request_timeout=0 is not a number"),

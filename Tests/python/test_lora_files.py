@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -126,8 +127,6 @@ def test_merge(stored, tmp_path):
         [BIN / "dag-sample", "--model", merged, "--prompt", "a tee on a blue background", "--seed", "3", "--steps", "8", "--precision", "fp32",
          "--output", tmp_path / "x.png"], capture_output=True, text=True, check=True)
     assert here.returncode == 0
-    from PIL import Image
-
     expect_equal(np.asarray(Image.open(tmp_path / "x.png").convert("RGB")).astype(int), image(pipeline(merged)), most=3)
 
 

@@ -126,12 +126,14 @@ def test_texts_are_texts(run, tmp_path):
 
 def test_what_cannot_be_shown_is_said(run, tmp_path):
     (run / "samples/epoch-1.png").write_bytes(b"no picture")
+    (run / "samples/prompts.jsonl").write_text("{")
     with (run / "metrics.jsonl").open("a") as lines:
         lines.write('{"epoch":2,"loss"\n')
     assert report(run).returncode == 0
     dom = drawn(run / "report.html", tmp_path)
     warnings = re.findall(r'<p class="warning">(.*?)</p>', dom)
     assert any("epoch-1.png: neither a PNG nor a JPEG file" in line for line in warnings)
+    assert any("prompts.jsonl" in line for line in warnings)
     assert "1 lines of metrics.jsonl are no JSON and are left out" in warnings
     (run / "evaluation").mkdir()
     numbers = {"mode/red": {"value": 0.25, "standard_error": 0.01}, "reward": {"value": 0.5, "standard_error": 0.02}}

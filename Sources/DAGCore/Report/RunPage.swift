@@ -146,8 +146,11 @@ package final class RunPage {
             } catch { problems.append("\(error)") }
         }
         guard let first else { return nil }
+        var prompts: [Prompt] = []
         // Runs of older versions have no such file.
-        let prompts = (try? PromptFile.read(folder.samplePrompts.path)) ?? []
+        if FileManager.default.fileExists(atPath: folder.samplePrompts.path) {
+            do { prompts = try PromptFile.read(folder.samplePrompts.path) } catch { problems.append("\(error)") }
+        }
         return Samples(
             columns: SampleSheet.columns, count: SampleSheet.count, height: first.height, width: first.width,
             prompts: prompts.map(\.text), sheets: sheets)

@@ -1,15 +1,24 @@
 import Foundation
 import Images
+import Support
 
 /// The sheets that show what becomes of the same prompts and seeds in training: samples/epoch-N.png.
 enum SampleSheet {
     /// Numbers of images, and of images in a row.
     static let count = 16, columns = 4
 
-    /// A line of samples/prompts.jsonl: what an image of every sheet is drawn from.
-    struct Entry: Encodable {
+    /// A line of samples/prompts.jsonl.
+    private struct Entry: Encodable {
         let prompt: String
         let seed: UInt64
+    }
+
+    /// Returns samples/prompts.jsonl: what the images of every sheet are drawn from, in their order.
+    /// - Throws: `EncodingError`.
+    static func list(_ prompts: [Prompt], _ seeds: [UInt64]) throws -> Data {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return try Data(zip(prompts, seeds).map { try encoder.encode(Entry(prompt: $0.text, seed: $1)) + Data("\n".utf8) }.joined())
     }
 
     /// The images of a sheet as large as fits a page, one beside the other without a gap.
@@ -19,6 +28,7 @@ enum SampleSheet {
 
         /// Of an image, pixels.
         let height, width: Int
+        /// A JPEG file.
         let jpeg: Data
 
         /// Reads a sheet.

@@ -232,10 +232,7 @@ final class RunRecorder {
         }
         guard team.isLeader else { return }
         if !FileManager.default.fileExists(atPath: output.samplePrompts.path) {
-            let lines = try zip(prompts, seeds).map {
-                try JSONEncoder().encode(SampleSheet.Entry(prompt: $0.text, seed: $1)) + Data("\n".utf8)
-            }
-            try OutputFolder.writeAtomically(Data(lines.joined()), to: output.samplePrompts)
+            try OutputFolder.writeAtomically(SampleSheet.list(prompts, seeds), to: output.samplePrompts)
         }
         let sheet = output.sampleSheet(epoch: state.epoch)
         try ImageBatch(concatenating: batches).writeSheet(columns: SampleSheet.columns, to: sheet)
