@@ -692,7 +692,9 @@ assert dagcore.library_path().startswith({str(tmp_path)!r})
 with dagcore.Trainer(json.loads({json.dumps(SMALL)!r}), rewards=[redness], output={str(tmp_path / "run")!r}) as trainer:
     trainer.run()
 """
-    subprocess.run([python, "-c", code], check=True, env={"PATH": "/usr/bin:/bin"})
+    # Sums depend on the number of threads in their last bits.
+    threads = {key: value for key, value in os.environ.items() if key == "OMP_NUM_THREADS"}
+    subprocess.run([python, "-c", code], check=True, env={"PATH": "/usr/bin:/bin", **threads})
     assert (tmp_path / "run/pytorch_lora_weights.safetensors").read_bytes() == expected
 
 
