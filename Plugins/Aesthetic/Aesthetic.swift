@@ -42,7 +42,7 @@ final class Aesthetic: NeuralReward {
 
     /// Crops as `CLIPProcessor` does, which DDPO and DAG use:
     /// on images that are not square it rounds the offset down.
-    func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
+    func score(_ images: BorrowedImages, prompts: [String]) throws -> [Float] {
         try head(clip(images.clipInput(size: clip.imageSize, cropOffset: .down).to(device)).normalize()).array()
     }
 }

@@ -23,7 +23,7 @@ final class CLIPScore: NeuralReward {
 
     var summary: String { "\(clip.model.configuration)" }
 
-    func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
+    func score(_ images: BorrowedImages, prompts: [String]) throws -> [Float] {
         try clip.cosines(images, prompts: prompts).array().flatMap { [$0 < 0 ? 0 : 100 * $0, $0] }
     }
 }

@@ -41,7 +41,7 @@ final class HPSv2: NeuralReward {
 
     var summary: String { "\(model.configuration)" }
 
-    func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
+    func score(_ images: BorrowedImages, prompts: [String]) throws -> [Float] {
         try cosines(images.longSideInput(size: model.configuration.vision.imageSize), prompts: prompts).array()
     }
 }

@@ -46,7 +46,7 @@ final class ImageReward: NeuralReward {
 
     var summary: String { "\(model)" }
 
-    func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
+    func score(_ images: BorrowedImages, prompts: [String]) throws -> [Float] {
         let length = ImageRewardModel.promptLength
         if !saidCuts,
             let line = CutTexts.line(

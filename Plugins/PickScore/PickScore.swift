@@ -27,7 +27,7 @@ final class PickScore: NeuralReward {
 
     var summary: String { "\(clip.model.configuration)" }
 
-    func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
+    func score(_ images: BorrowedImages, prompts: [String]) throws -> [Float] {
         try clip.cosines(images, prompts: prompts).array().map { factor * $0 }
     }
 }

@@ -5,7 +5,7 @@ import Tensors
 package final class CLIPFolder {
     /// The model.
     package let model: CLIPModel
-    private let processor: CLIPImageProcessor
+    private let processor: ImageProcessor
     private let cosines: CLIPCosines
 
     /// Loads the folder that the option `weights` names.
@@ -14,17 +14,14 @@ package final class CLIPFolder {
     ///   or the file.
     package init(_ settings: NeuralSettings, _ hint: String) throws {
         let folder = try settings.folder("weights", hint) { folder in
-            try [CLIPImageProcessor(folder: folder).file] + CLIPTokenizer.files(folder: folder.url)
+            try [ImageProcessor(folder: folder).file] + CLIPTokenizer.files(folder: folder.url)
         }
-        processor = try CLIPImageProcessor(folder: folder)
+        processor = try ImageProcessor(folder: folder)
         model = try CLIPModel(folder: folder, dtype: settings.dtype, device: settings.device)
         let configuration = folder.url.appendingPathComponent("config.json").path
         let vision = model.configuration.vision
         let text = model.configuration.text
-        guard processor.size == vision.imageSize else {
-            throw ModelError(
-                "\(processor.file.path): makes images of \(processor.size) pixels, image_size of \(configuration) is \(vision.imageSize)")
-        }
+        try processor.validate(imageSize: vision.imageSize, of: configuration)
         let tokenizer = try CLIPTokenizer(folder: folder.url, maxLength: text.contextLength)
         guard tokenizer.vocabularySize == text.vocabularySize else {
             throw ModelError(
@@ -40,8 +37,7 @@ package final class CLIPFolder {
 
     /// Returns the cosine of each image and its prompt, float32 [n].
     /// - Throws: `TensorError` if an operation failed.
-    package func cosines(_ images: HostImages, prompts: [String]) throws -> Tensor {
-        let input = images.clipInput(size: processor.size, normalization: processor.normalization, cropOffset: .down)
-        return try cosines(input, prompts: prompts)
+    package func cosines(_ images: BorrowedImages, prompts: [String]) throws -> Tensor {
+        try cosines(images.input(processor), prompts: prompts)
     }
 }

@@ -19,7 +19,7 @@ package protocol NeuralReward: AnyObject {
     /// - Returns: scores `[n, objectives]`, row-major.
     /// - Throws: `TensorError` if memory runs out, whereupon the
     ///   kit tries fewer images; any other error fails the batch.
-    func score(_ images: HostImages, prompts: [String]) throws -> [Float]
+    func score(_ images: BorrowedImages, prompts: [String]) throws -> [Float]
 }
 
 /// A plugin's description of itself, as in `dag_reward_info`.

@@ -1,5 +1,6 @@
 import CDAGCore
 import Foundation
+import Models
 import Tensors
 
 /// Implements a plugin's only exported function, `dag_reward_entry`, for a `NeuralReward`.
@@ -52,7 +53,7 @@ private final class Instance {
     func score(_ batch: dag_reward_batch, _ result: dag_reward_result) throws {
         let source = batch.images.pointee
         guard source.height > 0, source.width > 0 else { throw RewardPluginError("the images are empty") }
-        let images = HostImages(
+        let images = BorrowedImages(
             base: source.data!, count: Int(batch.count), height: Int(source.height), width: Int(source.width),
             imageStride: Int(source.strides.0), rowStride: Int(source.strides.1))
         let prompts = (0..<images.count).map { index in

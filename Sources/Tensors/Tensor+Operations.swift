@@ -211,8 +211,13 @@ extension Tensor {
     package func embedding(_ indices: Tensor) -> Tensor { Tensor.combine(self, indices, ct_embedding) }
     /// Nearest-neighbour resizing of `self` [B, C, H, W].
     package func upsampleNearest(height: Int, width: Int) -> Tensor { map { ct_upsample_nearest($0, Int64(height), Int64(width)) } }
-    /// Bicubic resizing of float `self` [B, C, H, W] with antialiasing (torchvision's `resize` of a tensor).
-    package func resizeBicubic(height: Int, width: Int) -> Tensor { map { ct_resize_bicubic($0, Int64(height), Int64(width)) } }
+    /// Bicubic resizing of float `self` [B, C, H, W], with antialiasing as torchvision's `resize` of a tensor, or without
+    /// as `torch.nn.functional.interpolate`.
+    package func resizeBicubic(height: Int, width: Int, antialias: Bool = true) -> Tensor {
+        map { ct_resize_bicubic($0, Int64(height), Int64(width), antialias) }
+    }
+    /// The symmetric square root of a symmetric matrix [N, N] that has no negative eigenvalues but by rounding.
+    package func matrixSquareRoot() -> Tensor { map(ct_matrix_square_root) }
     /// A contiguous tensor of elements of `self`, which has
     /// one dimension. An element beyond its end is an error.
     func strided(_ sizes: [Int], _ strides: [Int], offset: Int) -> Tensor {

@@ -301,6 +301,26 @@ import Testing
         #expect(try abs(number("lora", "base_kl") - distance) < 1e-3 * distance && abs(number("base", "reward") - reward) < 1e-3)
     }
 
+    /// Features by a CLIP of the user's, in tables and files.
+    @Test func evaluationByFeatures() throws {
+        let clip = folder.appendingPathComponent("clip")
+        try FileManager.default.createDirectory(at: clip, withIntermediateDirectories: true)
+        for name in ["config.json", "model.safetensors"] {
+            let source = repository.appendingPathComponent("Tests/Goldens/rewards/clip-vision-2/\(name)")
+            try FileManager.default.copyItem(at: source, to: clip.appendingPathComponent(name))
+        }
+        _ = try write(#"{"size": 28, "crop_size": 28}"#, to: "clip/preprocessor_config.json")
+        let place = folder.appendingPathComponent("features")
+        let outcome = try evaluate(["--features", clip.path, "--beta", "1", "--output", place.path])
+        #expect(outcome.status == 0 && outcome.out.contains("features of CLIP, a ViT of 2 layers"), "\(outcome)")
+        let json = try JSONSerialization.jsonObject(with: Data(contentsOf: place.appendingPathComponent("evaluation.json")))
+        let base = try #require((json as? [String: Any])?["base"] as? [String: Any])
+        let diversity = try #require((base["feature_diversity"] as? [String: Any])?["value"] as? Double)
+        #expect(diversity > 0 && diversity < 2 && base["frechet_distance_of_halves"] as? Double ?? 0 > 0, "\(base)")
+        let reference = try #require(((json as? [String: Any])?["reference"] as? [[String: Any]])?.first)
+        #expect(reference["frechet_distance"] as? Double ?? 0 > 0)
+    }
+
     /// Ctrl-C ends an evaluation, even while a reward hangs.
     @Test(.timeLimit(.minutes(5))) func evaluationsStop() throws {
         let once = folder.appendingPathComponent("once").path
@@ -326,6 +346,7 @@ import Testing
             (["--run", folder.path, "--config", settings], 2, "give either --config or --run, not both"),
             (["--output", "/proc/nowhere"], 1, "--output /proc/nowhere: is no folder that can be written"),
             (["--lora", settings], 1, settings), (["--model", "nowhere"], 1, "nowhere"),
+            (["--features", tinySD + "/unet"], 1, "tiny-sd/unet/preprocessor_config.json: missing"),
         ]
         for (arguments, status, culprit) in refusals {
             let output = arguments.contains("--output") ? [] : ["--output", place.path]

@@ -125,6 +125,55 @@ import Testing
         #expect(abs(own.diversity.value - images.images.diversity(groups: ["", "", ""])) < 1e-12)
     }
 
+    /// Cosine distances of weighted images' features, which are not their own lengths', by their definition.
+    @Test func featureDiversityByHand() throws {
+        var (images, evaluator) = try scored([[Float(log(2.0))], [0], [0], [0]], prompts: ["a", "a", "a", "b"])
+        #expect(WeightedImages(images, beta: 1, prompts: ["a"], evaluator: evaluator, modes: nil).featureDiversity == nil)
+        images.features = ImageFeatures([[3, 0], [0, 5], [-1, 0], [9, 9]], network: "none")
+        let weighted = WeightedImages(images, beta: 1, prompts: ["a"], evaluator: evaluator, modes: nil)
+        // Distances 1 and 2 of pairs with the weights 1/8 each, and 1 with 1/16.
+        let expected: Double = (1 / 8.0 + 2 / 8.0 + 1 / 16.0) / (5 / 16.0)
+        #expect(abs((weighted.featureDiversity?.value ?? .nan) - expected) < 1e-6)
+        let own = WeightedImages(images, beta: 0, prompts: ["a"], evaluator: evaluator, modes: nil)
+        #expect(abs((own.featureDiversity?.value ?? .nan) - 4 / 3.0) < 1e-12)
+    }
+
+    /// Against numpy's covariances and eigenvalues of their product (Tests/Goldens/features).
+    @Test func frechetDistances() throws {
+        let golden = try #require(try json("features/frechet.json") as? [String: Any])
+        let one = try #require(golden["one"] as? [[Double]])
+        let other = try #require(golden["other"] as? [[Double]])
+        let a = FeatureDistribution(one, weights: one.map { _ in 1 / Double(one.count) })
+        let b = FeatureDistribution(other, weights: try #require(golden["weights"] as? [Double]))
+        let expected = try #require(golden["distance"] as? Double)
+        #expect(try abs(a.frechetDistance(to: b) - expected) < 1e-9 && abs(b.frechetDistance(to: a) - expected) < 1e-9)
+        #expect(try a.frechetDistance(to: a) < 1e-6)
+        // Fewer images than numbers of a feature: covariances without an inverse.
+        let flat = FeatureDistribution([[1, 0, 0], [-1, 0, 0]], weights: [0.5, 0.5])
+        let wide = FeatureDistribution([[3, 1, 0], [-3, 1, 0]], weights: [0.5, 0.5])
+        #expect(try abs(flat.frechetDistance(to: wide) - (1 + 2 + 18 - 2 * 6)) < 1e-6)
+    }
+
+    /// Each prompt counts the same, and halves of the images have all prompts.
+    @Test func distancesOfReports() throws {
+        let prompts: [Prompt] = (0..<60).map { $0 % 3 == 0 ? "a" : "b" }
+        var (images, evaluator) = try scored((0..<60).map { [Float($0) / 60] }, prompts: prompts)
+        let random = try Tensor.randn([60 * 4], generator: Generator(seed: 1)).array(Float.self).map(Double.init)
+        images.features = ImageFeatures((0..<60).map { Array(random[4 * $0..<4 * $0 + 4]) }, network: "a network")
+        var lora = images
+        lora.features = ImageFeatures((0..<60).map { place in random[4 * place..<4 * place + 4].map { $0 + 2 } }, network: "a network")
+        let report = try EvaluationReport(base: images, lora: lora, betas: [0, 1], evaluator: evaluator, modes: nil)
+        // All features shifted by 2 in each of 4 numbers.
+        #expect(abs((report.lora?["frechet_distance"]?.value ?? .nan) - 16) < 1e-6)
+        #expect(abs(report.references[0]["frechet_distance"]?.value ?? .nan) < 1e-6)
+        #expect((report.references[1]["frechet_distance"]?.value ?? 0) > 1e-3)
+        #expect((report.base["frechet_distance_of_halves"]?.value ?? 0) > 1e-3 && report.base["frechet_distance"] == nil)
+        #expect(report.keys.contains("feature_diversity"))
+        let json = try #require(
+            try JSONSerialization.jsonObject(with: report.json(smallConfiguration())) as? [String: Any])
+        #expect(json["features"] as? String == "a network")
+    }
+
     @Test func modesByHand() throws {
         // red, blue, blue, none of them; weights 1/8, 1/8, 2/8, 4/8, and 25/256, 25/256, 58/256, 148/256 corrected.
         let rows: [[Float]] = [[0, 1, 0], [0, 0, 1], [Float(log(2.0)), 0.2, 0.7], [Float(log(4.0)), 0.5, 0.1]]

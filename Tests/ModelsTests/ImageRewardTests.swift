@@ -30,26 +30,6 @@ import Testing
         try WordPieceTokenizer(vocabulary: folder.appendingPathComponent(vocabulary), added: ["[DEC]", "[ENC]"])
     }
 
-    /// Returns weights with the numbers of `by_formula`.
-    private static func weights(_ shapes: [String: [Int]]) -> [String: Tensor] {
-        var tensors: [String: Tensor] = [:]
-        for (index, name) in shapes.keys.sorted().enumerated() {
-            let shape = shapes[name]!
-            let count = shape.reduce(1, *)
-            let isNorm = ["norm1.weight", "norm2.weight", "norm.weight", "LayerNorm.weight"].contains(where: name.hasSuffix)
-            let fanIn = Double(shape.dropFirst().reduce(1, *))
-            let values = (0..<count).map { place -> Float in
-                let noise = sin(12.9898 * Double(place) + 78.233 * Double(index)) * 43758.5453
-                let value = noise - noise.rounded(.down) - 0.5
-                if isNorm { return Float(1 + 0.2 * value) }
-                if name.contains("embed"), !name.contains("proj") { return Float(2 * value) }
-                return Float(shape.count > 1 ? value * (12 / fanIn).squareRoot() : value)
-            }
-            tensors[name] = Tensor(values, shape: shape)
-        }
-        return tensors
-    }
-
     /// Runs `body` with a file of these weights.
     private static func withFile<Result>(_ tensors: [String: Tensor], _ body: (URL) throws -> Result) throws -> Result {
         let folder = try TemporaryFolder()
@@ -60,7 +40,7 @@ import Testing
 
     @Test(arguments: [.cpu] + otherDevices) func scoresAreThoseOfThePublishedCode(device: Device) throws {
         let golden = try Self.golden()
-        let model = try Self.withFile(Self.weights(golden.shapes)) { try ImageRewardModel(weights: $0, device: device) }
+        let model = try Self.withFile(weightsByFormula(golden.shapes)) { try ImageRewardModel(weights: $0, device: device) }
         #expect(model.imageSize == 32)
         let pixels = (0..<4 * 3 * 32 * 32).map { Float(sin(0.1 * Double($0))) }
         let images = Tensor(pixels, shape: [4, 3, 32, 32])
@@ -86,7 +66,7 @@ import Testing
     /// Other tensors in a file are accepted, as by the published
     /// code; those of BLIP's training are not reported.
     @Test func othersTensorsAreReadOver() throws {
-        var tensors = Self.weights(try Self.golden().shapes)
+        var tensors = weightsByFormula(try Self.golden().shapes)
         for name in ["something.else", "blip.text_proj.weight"] { tensors[name] = Tensor.zeros([1]) }
         let model = try Self.withFile(tensors) { try ImageRewardModel(weights: $0) }
         #expect(model.unused == ["something.else"] && !model.isPublished)
@@ -95,7 +75,7 @@ import Testing
     @Test(.slow) func wrongFilesAreNamed() throws {
         let golden = try Self.golden()
         func problem(_ change: (inout [String: Tensor]) -> Void) throws -> String {
-            var tensors = Self.weights(golden.shapes)
+            var tensors = weightsByFormula(golden.shapes)
             change(&tensors)
             return try Self.withFile(tensors) { file in
                 do { _ = try ImageRewardModel(weights: file) } catch { return "\(error)" }

@@ -26,7 +26,7 @@ import Testing
 
         var summary: String { "nothing" }
 
-        func score(_ images: HostImages, prompts: [String]) throws -> [Float] {
+        func score(_ images: BorrowedImages, prompts: [String]) throws -> [Float] {
             Self.calls.append((images.count, Torch.threads))
             if let most = Int(fails), images.count > most { try Self.runOutOfMemory() }
             return Array(repeating: 1, count: images.count)

@@ -141,8 +141,17 @@ ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal) {
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width) {
     return tensor([&] { return at::upsample_nearest2d(borrow(x), {height, width}); });
 }
-ct_tensor ct_resize_bicubic(ct_tensor x, int64_t height, int64_t width) {
-    return tensor([&] { return at::_upsample_bicubic2d_aa(borrow(x), {height, width}, false); });
+ct_tensor ct_resize_bicubic(ct_tensor x, int64_t height, int64_t width, bool antialias) {
+    return tensor([&] {
+        if (antialias) return at::_upsample_bicubic2d_aa(borrow(x), {height, width}, false);
+        return at::upsample_bicubic2d(borrow(x), {height, width}, false);
+    });
+}
+ct_tensor ct_matrix_square_root(ct_tensor x) {
+    return tensor([&] {
+        auto [values, vectors] = at::linalg_eigh(borrow(x));
+        return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)).matmul(vectors.mT());
+    });
 }
 ct_tensor ct_as_strided(ct_tensor base, const int64_t *sizes, const int64_t *strides, int rank, int64_t offset) {
     return tensor([&] { return borrow(base).as_strided(dims(sizes, rank), dims(strides, rank), offset).contiguous(); });

@@ -22,7 +22,7 @@ package struct EvaluationReport {
     }
 
     /// The pretrained model.
-    package let base: Column
+    package private(set) var base: Column
     /// The references, one for each beta.
     package let references: [Column]
     /// The LoRA; nil if there is none.
@@ -42,19 +42,35 @@ package struct EvaluationReport {
     ///   - base: images of the pretrained model.
     ///   - lora: images of a LoRA for the same prompts and seeds.
     ///   - evaluator: the one that scored them.
-    /// - Throws: `RewardError` if there are not two images of any prompt that have a score.
+    /// - Throws: `RewardError` if there are not two images of any prompt that have a score; `TensorError` if a distance of
+    ///   features cannot be computed.
     package init(base: ScoredImages, lora: ScoredImages?, betas: [Double], evaluator: RewardEvaluator, modes: Modes?) throws {
         let (prompts, gaps) = try Self.countedPrompts([base] + (lora.map { [$0] } ?? []))
         func weighted(_ images: ScoredImages, beta: Double) -> WeightedImages {
             WeightedImages(images, beta: beta, prompts: prompts, evaluator: evaluator, modes: modes)
         }
         self.base = Column(name: "pretrained", images: weighted(base, beta: 0))
+        let features = self.base.images.featureDistribution()
+        func frechetDistance(_ images: WeightedImages) throws -> [(key: String, value: Estimate)] {
+            guard let features, let others = images.featureDistribution() else { return [] }
+            return [("frechet_distance", Estimate(try features.frechetDistance(to: others)))]
+        }
+        // Images of a prompt take turns, so that both halves have all prompts.
+        if let one = self.base.images.featureDistribution(where: { $0 % 2 == 0 }),
+            let other = self.base.images.featureDistribution(where: { $0 % 2 == 1 })
+        {
+            self.base.numbers.append(("frechet_distance_of_halves", Estimate(try one.frechetDistance(to: other))))
+        }
         var own = lora.map { Column(name: "LoRA", images: weighted($0, beta: 0)) }
-        if let images = own?.images { own?.numbers.append(("base_kl", images.pathDivergence)) }
+        if let images = own?.images {
+            own?.numbers.append(("base_kl", images.pathDivergence))
+            own?.numbers += try frechetDistance(images)
+        }
         self.lora = own
-        references = betas.map { beta in
+        references = try betas.map { beta in
             let images = weighted(base, beta: beta)
             var column = Column(name: "beta \(beta.shortText)", images: images)
+            column.numbers += try frechetDistance(images)
             column.numbers += [
                 ("effective_images", Estimate(images.effectiveImages)), ("effective_share", Estimate(images.effectiveShare)),
                 ("base_kl", images.divergence), ("log_z", images.logZ),
@@ -135,6 +151,7 @@ extension EvaluationReport.Column {
         self.name = name
         self.images = images
         numbers = [("reward", images.reward), ("diversity", images.diversity)]
+        if let diversity = images.featureDiversity { numbers.append(("feature_diversity", diversity)) }
         numbers += (images.shares ?? []).map { ("mode/" + $0.name, $0.share) }
         if let entropy = images.modeEntropy { numbers.append(("mode_entropy", entropy)) }
         numbers += images.objectives.map { ("reward/" + $0.name, $0.mean) }
@@ -158,6 +175,7 @@ extension EvaluationReport {
             }, "warnings": warnings,
         ]
         object["lora"] = lora?.json
+        object["features"] = base.images.scored.features?.network
         return try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes])
             + Data("\n".utf8)
     }

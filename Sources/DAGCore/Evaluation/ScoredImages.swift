@@ -14,6 +14,8 @@ package struct ScoredImages: Sendable {
     package let divergences: [Double]
     /// Thumbnails of the images, [N][rows * columns * 3]: see `ImageBatch.thumbnail`.
     let thumbnails: [[Double]]
+    /// Features of the images, if there is a network for them.
+    package var features: ImageFeatures?
 
     /// - Parameter divergences: one for each image; 0 for those of the pretrained model.
     package init(images: ImageBatch, prompts: [Prompt], report: RewardReport, divergences: [Double]) {

@@ -90,14 +90,34 @@ package struct WeightedImages {
 
     /// How much images of the same prompt differ: `ImageBatch.diversity`, of the weighted images.
     package var diversity: Estimate {
-        let square = average { group, weights in
-            let thumbnails = group.map { scored.thumbnails[$0] }
-            var distances = [Double](repeating: 0, count: group.count)
-            for place in thumbnails[0].indices {
-                let mean = zip(thumbnails, weights.weights).reduce(0) { $0 + $1.1 * $1.0[place] }
-                for k in distances.indices {
-                    let difference = thumbnails[k][place] - mean
-                    distances[k] += difference * difference / Double(thumbnails[k].count)
+        let square = meanSquaredDistance(scored.thumbnails)
+        func perNumber(_ x: Double) -> Double { x / Double(scored.thumbnails[0].count) }
+        let diversity = perNumber(square.value).squareRoot()
+        return Estimate(diversity, standardError: square.standardError.map { perNumber($0) / (2 * diversity) })
+    }
+
+    /// Mean cosine distance 1 - cos of the features of two images of the same prompt; nil without features.
+    package var featureDiversity: Estimate? {
+        scored.features.map { features in
+            // Of vectors of length one, half the squared distance is the cosine distance.
+            let square = meanSquaredDistance(features.directions)
+            return Estimate(square.value / 2, standardError: square.standardError.map { $0 / 2 })
+        }
+    }
+
+    /// Estimates the mean squared distance of two different images of the same prompt, each drawn by its weight.
+    /// - Parameter vectors: one for each image, of one length.
+    private func meanSquaredDistance(_ vectors: [[Double]]) -> Estimate {
+        average { group, weights in
+            let size = vectors[group[0]].count
+            var mean = [Double](repeating: 0, count: size)
+            for (image, weight) in zip(group, weights.weights) {
+                for place in 0..<size { mean[place] += weight * vectors[image][place] }
+            }
+            let distances = group.map { image in
+                (0..<size).reduce(0.0) { sum, place in
+                    let difference = vectors[image][place] - mean[place]
+                    return sum + difference * difference
                 }
             }
             // Twice the variance, without the pairs of an image with itself; unknown if one image has all
@@ -109,8 +129,22 @@ package struct WeightedImages {
                 value: factor * variance,
                 influences: zip(distances, weights.weights).map { factor * Double(weights.count) * $1 * ($0 - variance) })
         }
-        let diversity = square.value.squareRoot()
-        return Estimate(diversity, standardError: square.standardError.map { $0 / (2 * diversity) })
+    }
+
+    /// Mean and covariance of the features of all images, where each prompt counts the same; nil without features.
+    /// - Parameter isCounted: whether an image counts, by its place in its prompt's.
+    func featureDistribution(where isCounted: (_ place: Int) -> Bool = { _ in true }) -> FeatureDistribution? {
+        scored.features.map { features in
+            var vectors: [[Double]] = []
+            var shares: [Double] = []
+            for (group, weights) in zip(groups, weights) {
+                let counted = group.indices.filter(isCounted)
+                let sum = counted.reduce(0) { $0 + weights.weights[$1] } * Double(groups.count)
+                vectors += counted.map { features.vectors[group[$0]] }
+                shares += counted.map { weights.weights[$0] / sum }
+            }
+            return FeatureDistribution(vectors, weights: shares)
+        }
     }
 
     /// Shares of the modes, in their order; nil if no modes were named.

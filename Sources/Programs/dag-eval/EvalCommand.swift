@@ -58,15 +58,26 @@ struct EvalCommand: Command {
             let modes = try options.modes.map { try Modes($0, of: evaluator.objectiveNames) }
             let model = try configuration.loadModel(monitor)
             let lora = try adapters(of: model)
+            let extractor = try options.features.map { folder in
+                try FeatureExtractor(folder: ModelFolder(URL(fileURLWithPath: folder)), device: model.device)
+            }
             for line in notes(configuration, model) { report("dag-eval: \(line)\n") }
             if let line = model.tokenizer?.cutLine(prompts.prompts.map(\.text)) { report("dag-eval: warning: \(line)\n") }
             let sampler = try ScoringSampler(configuration, model: model, evaluator: evaluator)
+            func withFeatures(_ images: ScoredImages) throws -> ScoredImages {
+                var images = images
+                images.features = try extractor.map { try ImageFeatures(of: images.images, $0, batch: 16, monitor: monitor) }
+                return images
+            }
             let drawn = try sampler.draw(prompts, count: count, hasLoRA: lora != nil)
+            let base = try withFeatures(drawn.base)
+            let own = try drawn.lora.map(withFeatures)
             progress.clear()
-            let evaluation = try EvaluationReport(base: drawn.base, lora: drawn.lora, betas: betas, evaluator: evaluator, modes: modes)
+            let evaluation = try EvaluationReport(base: base, lora: own, betas: betas, evaluator: evaluator, modes: modes)
 
             let texts = "\(prompts.name), \(prompts.prompts.count) prompts x \(count) images"
-            say("\(configuration.model): \(texts), \(configuration.steps) steps\n")
+            let network = extractor.map { ", features of \($0.summary)" } ?? ""
+            say("\(configuration.model): \(texts), \(configuration.steps) steps\(network)\n")
             say(ReportTable(evaluation).text)
             for line in evaluation.warnings { report("dag-eval: warning: \(line)\n") }
             if let folder {
@@ -177,6 +188,12 @@ struct EvaluationOptions: ParsableArguments {
             images of none are other.
             """, valueName: "[name=]objective,..."))
     var modes: String?
+    @Option(
+        help: ArgumentHelp(
+            """
+            A folder of CLIP or DINOv2 as transformers saves it: adds the diversity and the Frechet distance of its features.
+            """, valueName: "dir"))
+    var features: String?
     @Option(help: ArgumentHelp("Images of each prompt. (default: 1024 in all, at least 16 of each)", valueName: "n"))
     var count: Int?
     @Option(help: ArgumentHelp("Folder for tables (JSON, CSV), plot and images (HTML, PNG).", valueName: "dir"))

@@ -117,7 +117,8 @@ ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double ep
 // Queries, keys, values [B, heads, L, D].
 ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, bool causal);
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width);
-ct_tensor ct_resize_bicubic(ct_tensor x, int64_t height, int64_t width);
+ct_tensor ct_resize_bicubic(ct_tensor x, int64_t height, int64_t width, bool antialias);
+ct_tensor ct_matrix_square_root(ct_tensor x);
 // A contiguous view of the elements of `base`, copied if
 // need be. A view that reaches beyond them is an error.
 ct_tensor ct_as_strided(ct_tensor base, const int64_t *sizes, const int64_t *strides, int rank, int64_t offset);

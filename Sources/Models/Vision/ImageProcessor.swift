@@ -10,17 +10,21 @@ package struct ImageNormalization: Equatable, Sendable {
         mean: [0.48145466, 0.4578275, 0.40821073], deviation: [0.26862954, 0.26130258, 0.27577711])
 }
 
-/// The settings of transformers' CLIPImageProcessor, from a model's folder. Values that ask for other steps than
-/// these are refused: resize the short side, crop the centre, normalise.
-package struct CLIPImageProcessor {
-    /// The height and width of the images, in pixels.
+/// The settings of transformers' CLIPImageProcessor or BitImageProcessor, from a model's folder. Values that ask for
+/// other steps than these are refused: resize the short side, crop the centre, normalise.
+package struct ImageProcessor {
+    /// The length to which the short side is resized, in pixels.
     package let size: Int
+    /// The height and width of what is cropped, in pixels; at most `size`.
+    package let cropSize: Int
     /// The mean and the deviation of the last step.
     package let normalization: ImageNormalization
     /// The file of the settings.
     package let file: URL
 
-    private static let classes = ["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor"]
+    private static let classes = [
+        "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor", "BitImageProcessor", "BitImageProcessorFast",
+    ]
     /// Only these values, which are transformers' defaults: Pillow's bicubic filter is number 3.
     private static let fixed = ReferenceDefaults(
         [:],
@@ -49,7 +53,7 @@ package struct CLIPImageProcessor {
         let name = file.path
         for key in ["image_processor_type", "feature_extractor_type"] {
             guard let type = object[key], type != .null, !Self.classes.contains(type.text ?? "") else { continue }
-            throw ModelError("\(name): \(key) \(type) is not supported (\(Self.classes[0]) is)")
+            throw ModelError("\(name): \(key) \(type) is not supported (CLIPImageProcessor and BitImageProcessor are)")
         }
         try Self.fixed.validate(name, object)
         for (key, value) in object.sorted(by: { $0.key < $1.key })
@@ -57,15 +61,24 @@ package struct CLIPImageProcessor {
             throw ModelError("\(name): \(key) \(value) is not supported")
         }
         size = try Self.side(object, "size", ["shortest_edge"], name)
-        let crop = try Self.side(object, "crop_size", ["height", "width"], name)
-        guard size == crop else {
-            throw ModelError("\(name): a crop_size (\(crop)) that is not the size (\(size)) is not supported")
+        cropSize = try Self.side(object, "crop_size", ["height", "width"], name)
+        guard cropSize <= size else {
+            throw ModelError("\(name): a crop_size (\(cropSize)) above the size (\(size)) is not supported")
         }
         normalization = ImageNormalization(
             mean: try Self.channels(object, "image_mean", name) ?? ImageNormalization.clip.mean,
             deviation: try Self.channels(object, "image_std", name) ?? ImageNormalization.clip.deviation)
         guard normalization.deviation.allSatisfy({ $0 > 0 }) else {
             throw ModelError("\(name): image_std must be above zero")
+        }
+    }
+
+    /// Checks that a model takes what is cropped.
+    /// - Parameter configuration: the model's file, for the message.
+    /// - Throws: `ModelError`.
+    package func validate(imageSize: Int, of configuration: String) throws {
+        guard cropSize == imageSize else {
+            throw ModelError("\(file.path): makes images of \(cropSize) pixels, image_size of \(configuration) is \(imageSize)")
         }
     }
 

@@ -3,7 +3,7 @@ import Tensors
 import TestSupport
 import Testing
 
-@testable import RewardPluginKit
+@testable import Models
 
 /// Against torchvision, transformers and hpsv2 (Tests/Goldens/rewards/make_preprocessing_goldens.py):
 /// checksums over every pixel.
@@ -70,7 +70,7 @@ import Testing
             }
         }
         let input = memory.withUnsafeBytes {
-            HostImages(
+            BorrowedImages(
                 base: $0.baseAddress!, count: 2, height: golden.height, width: golden.width, imageStride: padded * golden.height,
                 rowStride: padded
             ).clipInput(size: golden.size, cropOffset: cropOffset)
@@ -91,7 +91,7 @@ import Testing
     /// An image whose long side fits already.
     @Test(arguments: [(8, 5), (5, 8), (8, 8)]) func longSideInputIsSquare(height: Int, width: Int) throws {
         let input = [UInt8](repeating: 255, count: height * width * 3).withUnsafeBytes {
-            HostImages(base: $0.baseAddress!, count: 1, height: height, width: width, imageStride: 0, rowStride: width * 3)
+            BorrowedImages(base: $0.baseAddress!, count: 1, height: height, width: width, imageStride: 0, rowStride: width * 3)
                 .longSideInput(size: 8)
         }
         #expect(input.shape == [1, 3, 8, 8])
@@ -103,7 +103,7 @@ import Testing
     @Test(arguments: 0..<11) func longSideInputIsHPSv2s(index: Int) throws {
         let golden = Self.cases[index]
         let input = Self.image(golden.height, golden.width).withUnsafeBytes {
-            HostImages(
+            BorrowedImages(
                 base: $0.baseAddress!, count: 1, height: golden.height, width: golden.width, imageStride: 0, rowStride: golden.width * 3
             ).longSideInput(size: golden.size)
         }

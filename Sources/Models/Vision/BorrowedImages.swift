@@ -1,8 +1,7 @@
-import Models
 import Tensors
 
-/// The images of a batch, uint8 RGB, in the host's memory. Valid for the duration of one call.
-package struct HostImages {
+/// Images of equal size, uint8 RGB, in memory that is another's: it has to stay as it is while they are used.
+package struct BorrowedImages {
     /// The number of images.
     package let count: Int
     /// The height of an image in pixels.
@@ -12,7 +11,7 @@ package struct HostImages {
     private let base: UnsafeRawPointer
     private let imageStride, rowStride: Int
 
-    /// Borrows the host's memory.
+    /// Borrows memory.
     /// - Parameters:
     ///   - base: the first byte of the first image.
     ///   - imageStride: the number of bytes from one image to the next.
@@ -27,8 +26,8 @@ package struct HostImages {
     }
 
     /// Returns a range of the images.
-    func part(_ range: Range<Int>) -> HostImages {
-        HostImages(
+    package func part(_ range: Range<Int>) -> BorrowedImages {
+        BorrowedImages(
             base: base + range.lowerBound * imageStride, count: range.count, height: height, width: width, imageStride: imageStride,
             rowStride: rowStride)
     }
@@ -74,41 +73,50 @@ package struct HostImages {
         return (images - mean) / Tensor(clip.deviation, shape: [1, 3, 1, 1])
     }
 
-    /// Applies CLIP's preprocessing, float32 `[count, 3, size, size]`, as clip, open_clip and ImageReward do.
+    /// Applies CLIP's preprocessing, float32 `[count, 3, crop, crop]`, as clip, open_clip and ImageReward do.
     ///
     /// The short side is resized to `size` by Pillow's bicubic filter, the centre is cropped, and numbers in
     /// [0, 1] are normalised. Up to the last step this equals, to the bit, torchvision's
-    /// `Resize(size, BICUBIC), CenterCrop(size), ToTensor(), Normalize(...)` on a Pillow image.
+    /// `Resize(size, BICUBIC), CenterCrop(crop), ToTensor(), Normalize(...)` on a Pillow image.
     /// - Parameters:
+    ///   - crop: at most `size`, which it is if not given.
     ///   - normalization: CLIP's mean and deviation if not given.
     ///   - cropOffset: the rounding of half a pixel. torchvision rounds to even; transformers'
     ///     `CLIPProcessor`, which is the same otherwise, rounds `.down`.
     package func clipInput(
-        size: Int, normalization: ImageNormalization = .clip, cropOffset: FloatingPointRoundingRule = .toNearestOrEven
+        size: Int, crop: Int? = nil, normalization: ImageNormalization = .clip,
+        cropOffset: FloatingPointRoundingRule = .toNearestOrEven
     ) -> Tensor {
         let short = min(height, width)
+        let crop = crop ?? size
         // The long side is rounded down.
         let newHeight = height == short ? size : height * size / short
         let newWidth = width == short ? size : width * size / short
-        let top = Int((Double(newHeight - size) / 2).rounded(cropOffset))
-        let left = Int((Double(newWidth - size) / 2).rounded(cropOffset))
+        let top = Int((Double(newHeight - crop) / 2).rounded(cropOffset))
+        let left = Int((Double(newWidth - crop) / 2).rounded(cropOffset))
         let filter = BicubicFilter(from: (height, width), to: (newHeight, newWidth))
         // A byte has 256 values: look their normalised numbers up.
         let table = zip(normalization.mean, normalization.deviation).map { mean, deviation in
             (0...255).map { (Float($0) / 255 - mean) / deviation }
         }
-        var values = [Float](repeating: 0, count: count * 3 * size * size)
+        var values = [Float](repeating: 0, count: count * 3 * crop * crop)
         for n in 0..<count {
             let resized = filter.apply { row(n, $0) }
-            for y in 0..<size {
-                for x in 0..<size {
+            for y in 0..<crop {
+                for x in 0..<crop {
                     let source = ((top + y) * newWidth + left + x) * 3
                     for channel in 0..<3 {
-                        values[((n * 3 + channel) * size + y) * size + x] = table[channel][Int(resized[source + channel])]
+                        values[((n * 3 + channel) * crop + y) * crop + x] = table[channel][Int(resized[source + channel])]
                     }
                 }
             }
         }
-        return Tensor(values, shape: [count, 3, size, size])
+        return Tensor(values, shape: [count, 3, crop, crop])
+    }
+
+    /// Applies the preprocessing of a model's folder, float32 `[count, 3, cropSize, cropSize]`.
+    package func input(_ processor: ImageProcessor) -> Tensor {
+        clipInput(
+            size: processor.size, crop: processor.cropSize, normalization: processor.normalization, cropOffset: .down)
     }
 }

@@ -4,14 +4,14 @@ import Testing
 
 @testable import Models
 
-/// The settings of CLIP's preprocessing, as several versions of transformers write them.
-@Suite struct CLIPImageProcessorTests {
-    private func read(_ preprocessor: String?, processor: String? = nil) throws -> CLIPImageProcessor {
+/// The settings of preprocessing, as several versions of transformers write them.
+@Suite struct ImageProcessorTests {
+    private func read(_ preprocessor: String?, processor: String? = nil) throws -> ImageProcessor {
         let folder = try TemporaryFolder()
         for (name, text) in [("preprocessor_config.json", preprocessor), ("processor_config.json", processor)] {
             try text.map { try Data($0.utf8).write(to: folder.url.appendingPathComponent(name)) }
         }
-        return try CLIPImageProcessor(folder: ModelFolder(folder.url))
+        return try ImageProcessor(folder: ModelFolder(folder.url))
     }
 
     @Test func defaultsAreTransformers() throws {
@@ -22,6 +22,9 @@ import Testing
     @Test func sizesAreNumbersOrObjects() throws {
         #expect(try read(#"{"size": 28, "crop_size": {"height": 28, "width": 28}}"#).size == 28)
         #expect(try read(#"{"size": {"shortest_edge": 28, "height": null}, "crop_size": 28}"#).size == 28)
+        // As DINOv2's.
+        let other = try read(#"{"size": {"shortest_edge": 256}, "image_processor_type": "BitImageProcessor"}"#)
+        #expect(other.size == 256 && other.cropSize == 224)
     }
 
     /// transformers 5 prefers its own file, if that has such a part.
@@ -42,7 +45,7 @@ import Testing
         (#"{"size": {"height": 224, "width": 224}}"#, "size {"), (#"{"size": {"shortest_edge": 224, "longest_edge": 300}}"#, "size {"),
         (#"{"crop_size": {"height": 224, "width": 200}}"#, "crop_size {"), (#"{"size": 0.5}"#, "size 0.5"),
         (#"{"size": null}"#, "size null"),
-        (#"{"size": 256}"#, "a crop_size (224) that is not the size (256)"), (#"{"size": 9000, "crop_size": 9000}"#, "size 9000"),
+        (#"{"size": 200}"#, "a crop_size (224) above the size (200)"), (#"{"size": 9000, "crop_size": 9000}"#, "size 9000"),
         (#"{"image_mean": 0.5}"#, "image_mean 0.5"), (#"{"image_mean": [0.5, 0.5]}"#, "image_mean [0.5, 0.5]"),
         (#"{"image_std": [0.5, 0.5, "x"]}"#, "image_std [0.5, 0.5, \"x\"]"),
         (#"{"image_std": [0.5, 0.5, 0]}"#, "image_std must be above zero"),
