@@ -188,6 +188,21 @@ import Testing
         #expect(adapter.scale == 2 && adapter.a.shape == [2, 4, 3, 3] && adapter.b.shape.suffix(3) == [2, 1, 1])
     }
 
+    /// ComfyUI has a weight for every layer that can be adapted, convolutions too, and no two for one
+    /// (Tests/Goldens/make_comfyui_names.py).
+    @Test func comfyUIReadsAllNames() throws {
+        let known = try #require(try json("comfyui_names.json") as? [String: String])
+        let adapters = try LoRAAdapters(
+            rank: 1, alpha: 1, targets: Array(Set(layers.keys)), seed: 0, attachingTo: layers, device: .cpu)
+        let folder = try TemporaryFolder()
+        let file = folder.url.appendingPathComponent("lora.safetensors")
+        try adapters.encoded().write(to: file)
+        let names = Set(try Safetensors(contentsOf: file).tensors.keys.map { String($0.prefix { $0 != "." }) })
+        #expect(names.count == layers.count && names.contains("lora_unet_up_blocks_0_upsamplers_0_conv"))
+        #expect(names.subtracting(known.keys) == [])
+        #expect(Set(names.compactMap { known[$0] }).count == names.count)
+    }
+
     /// Every other format is named.
     @Test(arguments: [
         ("base_model.model.\(layer).lora_A.weight", "peft's own names"), ("lora_unet_x.hada_w1_a", "LoHa"),
