@@ -91,7 +91,7 @@ let package = Package(
         .target(name: "CWorker", path: "Sources/C/CWorker"),
         .target(
             name: "Rewards", dependencies: ["Support", "Images", "CDAGCore", "CWorker"],
-            resources: [.embedInCode("Python/scores.py"), .embedInCode("Python/worker.py")]),
+            resources: [.embedInCode("Python/packages.py"), .embedInCode("Python/scores.py"), .embedInCode("Python/worker.py")]),
         // Functions of C libraries as rewards, called by their prototypes.
         .systemLibrary(name: "CFFI", path: "Sources/C/CFFI", pkgConfig: "libffi", providers: [.apt(["libffi-dev"])]),
         .target(name: "CFunctionReward", dependencies: ["Images", "Rewards", "CFFI"]),

@@ -78,8 +78,12 @@ else
 fi
 binary "$binaries/dag-reward-worker" "$worker"
 binary "$binaries/libdagcore.so" "$(under "$library/libdagcore.so.1")"
-for plugin in "$binaries"/lib*.so; do
-    if nm -D --defined-only "$plugin" | grep -q ' T dag_reward_entry$'; then binary "$plugin" "$rewards/${plugin##*/}"; fi
+scripts/manifests.sh "$binaries"
+for manifest in "$binaries"/lib*.json; do
+    plugin=${manifest%.json}.so
+    if [[ ! -f $plugin ]]; then continue; fi  # of a plugin that is no more
+    binary "$plugin" "$rewards/${plugin##*/}"
+    put 644 "$manifest" "$rewards/${manifest##*/}"
 done
 
 # --- What that needs: Swift's run-time libraries, and a libtorch of its own name ---------------------------------------------
@@ -127,7 +131,7 @@ fi
 ln -sf libdagcore.so.1 "$library/libdagcore.so"
 installed+=(lib/libdagcore.so)
 for header in dag_reward.h dagcore.h; do put 644 "include/$header" "include/$header"; done
-for language in c cpp go python rust swift; do
+for language in c cpp go python rust swift wheel; do
     while read -r file; do put 644 "examples/plugins/$language/$file" "share/dag/reward-templates/$language/$file"; done \
         < <(cd "examples/plugins/$language" && find . -name .build -prune -o -name target -prune -o -name __pycache__ -prune \
             -o -type f ! -name '*.so' ! -name '*.resolved' ! -name Cargo.lock -printf '%P\n')

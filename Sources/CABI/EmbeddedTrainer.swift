@@ -108,7 +108,7 @@ final class EmbeddedTrainer: @unchecked Sendable {
 
     func addPlugin(_ specification: String) throws {
         try checkNotStarted()
-        _ = try RewardSpecification(specification).path()
+        _ = try RewardSpecification(specification).locate()
         run.configuration.rewardPlugin.append(specification)
     }
 

@@ -63,7 +63,7 @@ package enum InstalledFiles {
     }
 
     /// Returns the program that a shell would find; its name alone if there is none.
-    static func program(_ name: String) -> String {
+    package static func program(_ name: String) -> String {
         guard !name.contains("/") else { return absolute(name) }
         let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")
         return folders.lazy.map { absolute("\($0)/\(name)") }.first(where: FileManager.default.isExecutableFile(atPath:)) ?? name

@@ -97,7 +97,7 @@ package struct RewardDescription: Sendable, Equatable, Codable {
     /// Validates that names can be keys, and that options can be given and are not the host's own.
     /// - Parameter subject: whose they are, at the start of messages.
     /// - Throws: `RewardError`.
-    func validateNames(_ subject: String) throws {
+    package func validateNames(_ subject: String) throws {
         for (kind, name) in [("reward", name)] + objectives.map({ ("objective", $0.name) }) where !Self.isName(name) {
             throw RewardError("\(subject) calls its \(kind) `\(name)`, which is not lower-case words joined by _")
         }

@@ -12,10 +12,12 @@ extension RewardSpecification {
         case python
     }
 
-    /// The kind of library that the specification names.
-    package var kind: Kind {
-        if library.hasPrefix("c:") { return .cLibrary }
-        return library.hasSuffix(".py") ? .python : .plugin
+    /// The library that a specification names.
+    package struct Location: Sendable, Equatable {
+        /// An absolute path, or the name of a C library.
+        package let path: String
+        /// How it is opened.
+        package let kind: Kind
     }
 
     /// Opens a library in this process.
@@ -29,10 +31,14 @@ extension RewardSpecification {
     ///     CFunctionReward knows C libraries too.
     /// - Throws: `RewardError`.
     package func open(monitor: Monitor = Monitor(), opener: Opener = openPlugin) throws -> any RewardFactory {
-        let path = try path()
-        guard isIsolated else { return try opener(path, kind) }
+        let location = try locate()
+        guard isIsolated || location.kind != .python else {
+            throw RewardError("reward \(library): a Python reward has a process of its own; leave isolation=none out")
+        }
+        guard isIsolated else { return try opener(location.path, location.kind) }
         return try IsolatedLibrary(
-            name: URL(fileURLWithPath: path).lastPathComponent, program: program(path), count: workers, timeout: timeout, monitor: monitor)
+            name: URL(fileURLWithPath: location.path).lastPathComponent, program: program(location), count: workers, timeout: timeout,
+            monitor: monitor)
     }
 
     /// Opens the library and loads the model: a reward that is ready to score.
@@ -52,39 +58,84 @@ extension RewardSpecification {
     }
 
     /// The program that serves the reward in a process of its own.
-    private func program(_ path: String) throws -> WorkerProcess.Program {
-        guard kind == .python else {
-            return WorkerProcess.Program(path: try InstalledFiles.worker(), arguments: [kind.rawValue, path])
+    private func program(_ location: Location) throws -> WorkerProcess.Program {
+        guard location.kind == .python else {
+            return WorkerProcess.Program(path: try InstalledFiles.worker(), arguments: [location.kind.rawValue, location.path])
         }
         let source = String(decoding: PackageResources.scores_py + PackageResources.worker_py, as: UTF8.self)
-        return WorkerProcess.Program(path: InstalledFiles.program(python), arguments: ["-u", "-c", source, path])
+        return WorkerProcess.Program(
+            path: InstalledFiles.program(python ?? Self.defaultPython), arguments: ["-u", "-c", source, location.path])
     }
 
-    /// Returns the file to open, as an absolute path, or the name of a C library.
+    /// The interpreter where none is named: that of the environment variable `DAG_PYTHON`, which `dagcore` sets to the Python
+    /// that it runs in, or `python3`.
+    package static var defaultPython: String { ProcessInfo.processInfo.environment["DAG_PYTHON"] ?? "python3" }
+
+    /// Whether the library may be one that a Python package offers: a name, and no file's.
+    var isPackageName: Bool { !["/", ":", "."].contains(where: library.contains) }
+
+    /// Finds the library.
     ///
-    /// A plugin without a slash is looked for in `folders`; a C library without a slash is left to the
-    /// system's loader.
+    /// A name is looked for in `folders`, and then in the packages of the Python; if `python` is given, only there. A C
+    /// library without a slash is left to the system's loader.
     /// - Parameter folders: by default those of `DAG_REWARD_PATH` (separated by colons), beside this code and
     ///   in the installed folder.
-    /// - Throws: `RewardError` if there is no such file.
-    package func path(in folders: [String] = InstalledFiles.rewardFolders()) throws -> String {
-        if kind == .cLibrary {
+    /// - Throws: `RewardError` if there is no such file, or a name is that of several packages' rewards.
+    package func locate(in folders: [String] = InstalledFiles.rewardFolders()) throws -> Location {
+        if library.hasPrefix("c:") {
             let name = String(library.dropFirst(2))
             guard !name.isEmpty else { throw RewardError("reward `c:` names no library; write c:libname.so,score=PROTOTYPE") }
             guard !name.contains("/") || FileManager.default.fileExists(atPath: name) else {
                 throw RewardError("reward \(library): no such file")
             }
-            return name.contains("/") ? InstalledFiles.absolute(name) : name
+            return Location(path: name.contains("/") ? InstalledFiles.absolute(name) : name, kind: .cLibrary)
         }
-        if library.contains("/") || kind == .python {
+        if library.contains("/") || library.hasSuffix(".py") {
             guard FileManager.default.fileExists(atPath: library) else { throw RewardError("reward \(library): no such file") }
-            return InstalledFiles.absolute(library)
+            return Self.location(library)
         }
         let file = library.hasSuffix(".so") ? library : "lib\(library).so"
-        guard let folder = folders.first(where: { FileManager.default.fileExists(atPath: "\($0)/\(file)") }) else {
-            throw RewardError(
-                "reward \(library): no \(file) in \(folders.joined(separator: ", ")); give a path with a slash or set DAG_REWARD_PATH")
+        if python == nil, let folder = folders.first(where: { FileManager.default.fileExists(atPath: "\($0)/\(file)") }) {
+            return Self.location("\(folder)/\(file)")
         }
-        return InstalledFiles.absolute("\(folder)/\(file)")
+        if isPackageName, let packaged = try packaged(lookedIn: folders) { return packaged }
+        throw RewardError(
+            "reward \(library): no \(file) in \(folders.joined(separator: ", "))"
+                + (isPackageName ? ", nor such a reward in a package of \(Self.defaultPython)" : "")
+                + "; give a path with a slash or set DAG_REWARD_PATH" + (isPackageName ? ", or python=PATH for packages of another" : ""))
+    }
+
+    private static func location(_ path: String) -> Location {
+        Location(path: InstalledFiles.absolute(path), kind: path.hasSuffix(".py") ? .python : .plugin)
+    }
+
+    /// Finds the library among the packages of the Python; nil if none has it and no Python was named.
+    private func packaged(lookedIn folders: [String]) throws -> Location? {
+        let interpreter = InstalledFiles.program(python ?? Self.defaultPython)
+        let all: [PackagedReward]
+        do { all = try PackagedReward.all(of: interpreter) } catch {
+            // Nobody asked for a Python.
+            guard python != nil else { return nil }
+            throw RewardError("reward \(library): \(error)")
+        }
+        let found = all.filter { $0.name == library }
+        guard let reward = found.first else {
+            guard python != nil else { return nil }
+            let known = all.map(\.name)
+            throw RewardError(
+                "reward \(library): no package of \(interpreter) has it (entry points dag_rewards); "
+                    + (known.isEmpty ? "none has any reward" : "there are \(known.joined(separator: ", "))"))
+        }
+        guard found.count == 1 else {
+            throw RewardError(
+                "reward \(library): several packages of \(interpreter) have one (\(found.map(\.distribution).joined(separator: ", "))); "
+                    + "uninstall all but one, or give a path with a slash")
+        }
+        guard let file = reward.file else {
+            throw RewardError(
+                "reward \(library) of the package \(reward.distribution): \(reward.problem ?? "it has no file"); "
+                    + "docs/packaging.md says what a package contains")
+        }
+        return Self.location(file)
     }
 }

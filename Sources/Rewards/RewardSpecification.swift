@@ -14,7 +14,7 @@ package struct RewardSpecification: Sendable, Equatable {
         case impute(Float)
     }
 
-    /// `NAME` to look up, `libname.so`, a path, `c:LIB` for functions of a C library, or a Python file.
+    /// `NAME` or `libname.so` to look up, a path, `c:LIB` for functions of a C library, or a Python file.
     package var library: String
     /// The factor of the trained objective in the sum over rewards. 0: held out, that is, watched and not
     /// trained on.
@@ -35,8 +35,8 @@ package struct RewardSpecification: Sendable, Equatable {
     package var workers = 1
     /// The device that it computes on: `cpu`, `cuda`, `cuda:1`.
     package var device = "cpu"
-    /// The interpreter of a Python reward.
-    package var python = "python3"
+    /// The interpreter of a Python reward, whose packages may have the reward; nil: `defaultPython`.
+    package var python: String?
     /// The reward's own settings.
     package var options: [String: String]
 
@@ -90,8 +90,7 @@ package struct RewardSpecification: Sendable, Equatable {
         isIsolated = try take("isolation", "worker or none") { ["worker": true, "none": false][$0] } ?? isIsolated
         workers = try take("workers", "a number from 1 to 64") { Int($0).flatMap { 1...64 ~= $0 ? $0 : nil } } ?? workers
         device = try take("device", "a device") { $0 } ?? device
-        let interpreter = try take("python", "a path") { $0 }
-        python = interpreter ?? python
+        python = try take("python", "a path") { $0 }
         onFailure =
             try take("on_failure", "fail, drop or impute:NUMBER, the score to assume") { text -> FailurePolicy? in
                 if text == "fail" { return .fail }
@@ -101,11 +100,9 @@ package struct RewardSpecification: Sendable, Equatable {
         guard isIsolated || workers == 1 else {
             throw RewardError("reward \(library): workers=\(workers) and isolation=none exclude each other")
         }
-        guard isIsolated || kind != .python else {
-            throw RewardError("reward \(library): a Python reward has a process of its own; leave isolation=none out")
-        }
-        guard interpreter == nil || kind == .python else {
-            throw RewardError("reward \(library): python=\(python) is for rewards in .py files")
+        guard python == nil || library.hasSuffix(".py") || isPackageName else {
+            throw RewardError(
+                "reward \(library): python=\(python ?? "") is for rewards in .py files, and names of those in Python packages")
         }
     }
 

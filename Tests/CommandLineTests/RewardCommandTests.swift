@@ -26,7 +26,7 @@ import Testing
         let library = ["minimal", "careless"].contains(name) ? try plugin(name) : name
         let (status, findings) = try check(library)
         let bad = findings.filter { !["pass", "info", "warn"].contains($0.status) }
-        #expect(status == 0 && bad.isEmpty && findings.count == 25, "\(bad)")
+        #expect(status == 0 && bad.isEmpty && findings.count == 26, "\(bad)")
     }
 
     private static let bugs: [(bug: String, check: String, part: String)] = [
@@ -266,17 +266,42 @@ import Testing
         for name in ["libtext.so", "file"] { try "text".write(toFile: place(name), atomically: true, encoding: .utf8) }
         try compile(["-shared", "-x", "c", "-o", place("libother.so"), "/dev/null"])
         let file = place("file")
+        // What they are is read from files beside them: none is loaded.
+        try reward(["info", place("libminimal.so"), "--json"]).out.write(
+            toFile: place("libminimal.json"), atomically: true, encoding: .utf8)
+        for (name, text) in [("libprobe.json", "{}"), ("mine.json", json.out.replacing("\"jpeg_compressibility\"", with: "\"My Own\""))] {
+            try text.write(toFile: place(name), atomically: true, encoding: .utf8)
+        }
         let list = try reward(["list"], environment: ["DAG_REWARD_PATH": "\(folder.path):\(shadow.path):\(file):/no/folder"])
         #expect(list.status == 0, "\(list)")
         let listed = list.out.replacing(/\ +/, with: " ")
         for part in [
-            "brightness 1", "cannot be used: reward plugin libprobe.so answered ABI version 99",
-            "not used by name: \(folder.path)/libminimal.so", "warmth 1", "\(file): not a folder", "/no/folder: no such folder",
-            "mine.so brightness 1", "libother.so cannot be used: does not export dag_reward_entry",
+            "libminimal.so brightness 1", "libprobe.so cannot be used: \(place("libprobe.json")): not what dag-reward info --json prints",
+            "not used by name: \(folder.path)/libminimal.so", "libwarmth.so", "\(file): not a folder", "/no/folder: no such folder",
+            "mine.so cannot be used: \(place("mine.json")) calls its reward `My Own`",
+            "libother.so cannot be used: does not export dag_reward_entry",
             "libtext.so cannot be used: not a shared library", "libfolder.so cannot be used: not a readable file",
         ] {
             #expect(listed.contains(part), "\(part) in \(list.out)")
         }
         #expect(!list.out.contains("libdagcore.so"))
+        try FileManager.default.removeItem(atPath: place("mine.json"))
+        let again = try reward(["list"], environment: ["DAG_REWARD_PATH": folder.path])
+        #expect(again.out.contains(/mine.so +nothing beside it says what it is; dag-reward info does/), "\(again)")
+        let none = try reward(["list", "--python", "/no/python"])
+        #expect(none.status == 1 && none.error.contains("/no/python: no such program"), "\(none)")
+    }
+
+    /// A description beside the reward that is not its own.
+    @Test func manifestsAreCompared() throws {
+        let library = try plugin("minimal")
+        #expect(try check(library, ["--only", "manifest"]).findings[0].status == "info")
+        let manifest = folder.appendingPathComponent("libminimal.json")
+        let own = try reward(["info", library, "--json"]).out
+        try own.write(to: manifest, atomically: true, encoding: .utf8)
+        #expect(try check(library, ["--only", "manifest"]).findings[0].status == "pass")
+        try own.replacing("\"version\" : \"", with: "\"version\" : \"0.").write(to: manifest, atomically: true, encoding: .utf8)
+        let finding = try check(library, ["--only", "manifest"]).findings[0]
+        #expect(finding.status == "fail" && finding.detail.contains("libminimal.json has other values of version"), "\(finding)")
     }
 }

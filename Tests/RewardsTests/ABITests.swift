@@ -138,7 +138,7 @@ import Testing
     func shippedPluginsExportOneFunction(name: String)
         throws
     {
-        let path = URL(fileURLWithPath: try RewardSpecification(name).path()).path
+        let path = URL(fileURLWithPath: try RewardSpecification(name).locate().path).path
         let gate = try Shell.run(["scripts/abi_gate.sh", "--exports", path], in: repository)
         #expect(gate.status == 0, "\(gate)")
     }

@@ -41,7 +41,7 @@ import Testing
 
     /// Scores `[picture][objective]`.
     private static func scores(_ options: [String: String], _ batch: RewardBatch) throws -> [[Float]] {
-        let reward = try RewardPlugin(RewardLibrary(path: RewardSpecification("cifar_classifier").path()), options: options)
+        let reward = try RewardPlugin(RewardLibrary(path: RewardSpecification("cifar_classifier").locate().path), options: options)
         let values = try reward.score(batch).values, count = reward.objectives.count
         return (0..<batch.count).map { Array(values[($0 * count)..<(($0 + 1) * count)]) }
     }
@@ -53,7 +53,7 @@ import Testing
     }
 
     @Test func describesItself() throws {
-        let library = try RewardLibrary(path: RewardSpecification("cifar_classifier").path())
+        let library = try RewardLibrary(path: RewardSpecification("cifar_classifier").locate().path)
         #expect(library.description.objectives.map(\.name).prefix(3) == ["log_probability", "entropy", "class_0"])
         #expect(library.description.objectives.count == 22)
         #expect(library.description.options.map(\.key) == ["weights", "classes", "threads"])
@@ -115,7 +115,7 @@ import Testing
 
     /// One instance, images of changing sizes: the score of a plain image does not depend on its size.
     @Test func resizingKeepsPlainPictures() throws {
-        let library = try RewardLibrary(path: RewardSpecification("cifar_classifier").path())
+        let library = try RewardLibrary(path: RewardSpecification("cifar_classifier").locate().path)
         let reward = try RewardPlugin(library)
         var first: [Float] = []
         for (height, width) in [(32, 32), (1, 1), (7, 300), (300, 7), (32, 33), (32, 32)] {

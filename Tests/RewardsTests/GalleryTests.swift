@@ -12,7 +12,7 @@ import Testing
         let pages = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0 != "README.md" }.sorted()
         let rows = try pages.map { page in
             let name = page.replacing(".md", with: "").replacing("-", with: "_")
-            let reward = try RewardLibrary(path: RewardSpecification(name).path()).description
+            let reward = try RewardLibrary(path: RewardSpecification(name).locate().path).description
             let objectives = Self.series(reward.objectives).map { first, last in
                 let names = first.name == last.name ? "`\(first.name)`" : "`\(first.name)` to `\(last.name)`"
                 return "| | \(names)\(first.direction == .maximize ? "" : " (less is better)") | \(first.detail) | | |"

@@ -165,7 +165,7 @@ import Testing
     }
 
     @Test func fingerprintFollowsSettingsAndThePluginsOwn() throws {
-        let library = try RewardLibrary(path: RewardSpecification("jpeg_compressibility").path())
+        let library = try RewardLibrary(path: RewardSpecification("jpeg_compressibility").locate().path)
         let usual = try RewardPlugin(library).fingerprint
         #expect(usual == (try RewardPlugin(library, options: ["quality": "95"]).fingerprint))
         #expect(usual != (try RewardPlugin(library, options: ["quality": "94"]).fingerprint))

@@ -65,7 +65,7 @@ import Testing
             let folders = InstalledFiles.rewardFolders(
                 environment: ["DAG_REWARD_PATH": "\(folder.path)/first:\(folder.path)/second"],
                 homes: [folder.appendingPathComponent("bin")])
-            func find() throws -> String { try RewardSpecification(name).path(in: folders) }
+            func find() throws -> String { try RewardSpecification(name).locate(in: folders).path }
             let text = errorMessage { try find() }
             for place in places { #expect(text.contains(place.resolvingSymlinksInPath().path), "\(text)") }
             #expect(text.contains("libhps.so") && text.contains("DAG_REWARD_PATH"))
@@ -85,17 +85,17 @@ import Testing
             let up = here.split(separator: "/").map { _ in ".." }.joined(separator: "/")
             for (kind, name) in [("", "libx.so"), ("c:", "libx.so"), ("", "x.py")] {
                 try Data().write(to: folder.appendingPathComponent(name))
-                let path = try RewardSpecification("\(kind)\(up)\(folder.path)/\(name)").path()
+                let path = try RewardSpecification("\(kind)\(up)\(folder.path)/\(name)").locate().path
                 #expect(path == "\(here)/\(up)\(folder.path)/\(name)")
             }
-            #expect(try RewardSpecification("c:libz.so.1").path() == "libz.so.1")
+            #expect(try RewardSpecification("c:libz.so.1").locate().path == "libz.so.1")
             #expect(InstalledFiles.program("./x") == "\(here)/./x" && InstalledFiles.program("sh").hasSuffix("/sh"))
             #expect(InstalledFiles.program("no_such_program") == "no_such_program")
         }
     }
 
     @Test func pathsAreNotLookedUp() {
-        #expect(errorMessage { try RewardSpecification("./nowhere/libhps.so").path() } == "reward ./nowhere/libhps.so: no such file")
+        #expect(errorMessage { try RewardSpecification("./nowhere/libhps.so").locate().path } == "reward ./nowhere/libhps.so: no such file")
     }
 }
 
@@ -429,8 +429,27 @@ private final class RudeReward: Reward {
     @Test(arguments: [
         ("on_failure=ignore", "fail, drop or impute:NUMBER"), ("on_failure=impute:x", "impute:NUMBER"), ("timeout=0", "above 0"),
         ("workers=0", "1 to 64"), ("isolation=none,workers=2", "exclude each other"), ("normalize=yes", "true or false"),
-        ("isolation=maybe", "worker or none"), ("python=python3", ".py files"), ("a=(", "lacks its other half"),
+        ("isolation=maybe", "worker or none"), ("a=(", "lacks its other half"),
     ]) func hostKeysAreChecked(settings: String, part: String) {
         #expect(errorMessage { try RewardSpecification("x,\(settings)") }.contains(part))
+    }
+
+    /// A Python is named for its files, and for names that its packages may have.
+    @Test func pythonsAreForFilesAndPackages() throws {
+        for library in ["libx.so", "./libx.so", "c:x"] {
+            #expect(
+                errorMessage { try RewardSpecification("\(library),python=python3") }.contains("python=python3 is for rewards in .py files")
+            )
+        }
+        #expect(try RewardSpecification("x.py,python=/p").python == "/p" && RewardSpecification("x,python=/p").python == "/p")
+        #expect(try RewardSpecification("x").python == nil)
+        try withFolder { folder in
+            let file = folder.appendingPathComponent("x.py")
+            try Data().write(to: file)
+            #expect(errorMessage { _ = try RewardSpecification("\(file.path),isolation=none").open() }.contains("leave isolation=none out"))
+        }
+        // Of a Python that was named, only the packages count, also where a plugin has the name.
+        let error = errorMessage { try RewardSpecification("jpeg_compressibility,python=/no/python").locate() }
+        #expect(error == "reward jpeg_compressibility: /no/python: no such program; name a Python by python=PATH")
     }
 }

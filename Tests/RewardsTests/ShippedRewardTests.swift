@@ -27,7 +27,7 @@ import Testing
                 ((x * (3 + index) + y * (5 + channel)) ^ ((x * y) >> 2)) & 255
             }
         }
-        let library = try RewardLibrary(path: RewardSpecification("jpeg_compressibility").path())
+        let library = try RewardLibrary(path: RewardSpecification("jpeg_compressibility").locate().path)
         let batch = try RewardFixture.batch(pictures, height: golden.height, width: golden.width)
         let scores = try RewardPlugin(library, options: golden.options).score(batch).values
         for (index, size) in golden.sizes.enumerated() {

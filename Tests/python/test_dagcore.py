@@ -485,6 +485,7 @@ def test_a_reward_is_built_by_cmake(tmp_path):
     run(cmake, "--install", tmp_path / "build", DESTDIR=str(tmp_path / "root"))
     rewards = Path(f"{tmp_path}/root{PREFIX}/lib/dag/rewards")
     run(PREFIX / "bin/dag-reward", "check", "bright", DAG_REWARD_PATH=str(rewards))
+    assert "libbright.so  bright 1.0.0: " in run(PREFIX / "bin/dag-reward", "list", DAG_REWARD_PATH=str(rewards))
     exported = run("nm", "-D", "--defined-only", rewards / "libbright.so").split()
     assert exported[2::3] == ["dag_reward_entry"], exported
     for question, answer in [("--cflags", f"-I{PREFIX}/include"), ("--variable=rewarddir", f"{PREFIX}/lib/dag/rewards")]:

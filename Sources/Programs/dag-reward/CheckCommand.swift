@@ -32,8 +32,7 @@ struct CheckCommand: Command {
     mutating func execute() throws {
         let specification = try RewardSpecification(reward)
         if let single { return try Checks.runHere(single, specification) }
-        _ = try specification.path()
-        let isPlugin = specification.kind == .plugin
+        let isPlugin = try specification.locate().kind == .plugin
         let chosen = Checks.all.filter { (isPlugin || !$0.isNative) && (only.isEmpty || only.contains($0.name)) }
         guard !chosen.isEmpty else { throw RewardError("reward \(reward): none of these checks is for rewards of this kind") }
         var results: [(check: Check, outcome: CheckOutcome)] = []

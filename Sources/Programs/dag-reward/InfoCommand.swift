@@ -22,7 +22,7 @@ struct InfoCommand: Command {
         let batch = description.largestBatch == 0 ? "any number of images a call" : "at most \(description.largestBatch) images a call"
         say("\(description.name) \(description.version): \(description.detail)")
         table([
-            ["  file", try specification.path()], ["  licence", description.license], ["  source", description.source],
+            ["  file", try specification.locate().path], ["  licence", description.license], ["  source", description.source],
             ["  devices", description.devices.joined(separator: ", ")],
             ["  calls", "\(description.threadMode.rawValue.replacingOccurrences(of: "_", with: " ")), \(batch)"],
             ["  scores", description.isDeterministic ? "the same each time" : "may differ from call to call"],

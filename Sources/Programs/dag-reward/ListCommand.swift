@@ -5,29 +5,69 @@ import Rewards
 
 struct ListCommand: Command {
     static let configuration = CommandConfiguration(
-        commandName: "list", abstract: "Lists the reward plugins that can be named without a path, and the folders they are looked for in.")
+        commandName: "list", abstract: "Lists the rewards that can be named without a path, and where they are looked for.",
+        discussion: """
+            No reward is loaded: what one is stands in the file beside it (libNAME.json beside libNAME.so), which dag-reward info --json \
+            prints. Folders come first, then the packages of a Python.
+            """)
 
+    @Option(
+        help: ArgumentHelp("The Python whose packages are listed. (default: \(RewardSpecification.defaultPython))", valueName: "path"))
+    var python: String?
     @Flag(help: "Print JSON.") var json = false
 
-    private struct Entry {
-        let file: String
-        /// The plugin's description, or the reason why it cannot be used.
-        let plugin: Result<RewardDescription, RewardError>
-        /// The file of the same name in an earlier folder.
-        let shadowedBy: String?
-    }
-
-    /// A folder in which plugins are looked for.
-    private struct Folder {
-        let path: String
-        /// The reason why nothing is found in it; nil: it is a folder.
+    /// A place in which rewards are looked for.
+    private struct Place {
+        /// A folder, or an interpreter.
+        let name: String
+        let isFolder: Bool
+        /// The reason why nothing is found there; nil: there is none.
         let problem: String?
         let entries: [Entry]
     }
 
+    private struct Entry {
+        /// The file's name, or that of the package's reward.
+        let name: String
+        let file: String?
+        /// The package and its version.
+        var distribution: String?
+        /// The reward's description, nil if none lies beside it; or the reason why it cannot be used.
+        let reward: Result<RewardDescription?, RewardError>
+        /// What comes first where the reward is looked for by its name.
+        var shadowedBy: String?
+    }
+
     mutating func execute() throws {
+        let folders = Self.folders()
+        let interpreter = InstalledFiles.program(python ?? RewardSpecification.defaultPython)
+        let packages: Place
+        do { packages = Self.packages(of: interpreter, try PackagedReward.all(of: interpreter), after: folders) } catch {
+            if python != nil { throw error }
+            packages = Place(name: interpreter, isFolder: false, problem: "\(error)", entries: [])
+        }
+        let places = folders + [packages]
+        if json { return try printJSON(places) }
+        for place in places {
+            let title = place.isFolder ? place.name : "packages of \(place.name)"
+            say(title + (place.problem.map { ": \($0)" } ?? (place.entries.isEmpty ? ": no rewards" : "")))
+            table(place.entries.map { ["  \($0.name)", Self.line($0)] })
+        }
+    }
+
+    private static func line(_ entry: Entry) -> String {
+        if let first = entry.shadowedBy { return "not used by name: \(first) comes first" }
+        let source = entry.distribution.map { " (\($0))" } ?? ""
+        switch entry.reward {
+        case .success(let found?): return "\(found.name) \(found.version): \(found.detail)\(source)"
+        case .success(nil): return "nothing beside it says what it is; dag-reward info does\(source)"
+        case .failure(let error): return "cannot be used: \(error)\(source)"
+        }
+    }
+
+    private static func folders() -> [Place] {
         var seen: [String: String] = [:]
-        let folders = InstalledFiles.rewardFolders().map { path -> Folder in
+        return InstalledFiles.rewardFolders().map { path in
             var isFolder: ObjCBool = false
             let isThere = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
             let files = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
@@ -36,29 +76,34 @@ struct ListCommand: Command {
             let entries = libraries.map { name in
                 let file = "\(path)/\(name)"
                 defer { seen[name] = seen[name] ?? file }
-                return Entry(file: file, plugin: Self.describe(file), shadowedBy: seen[name])
+                return Entry(name: name, file: file, reward: plugin(file), shadowedBy: seen[name])
             }
             let problem = isThere ? "not a folder" : "no such folder"
-            return Folder(path: path, problem: isFolder.boolValue ? nil : problem, entries: entries)
-        }
-        if json { return try printJSON(folders) }
-        for folder in folders {
-            say(folder.path + (folder.problem.map { ": \($0)" } ?? (folder.entries.isEmpty ? ": no plugins" : "")))
-            table(
-                folder.entries.map { entry in
-                    let name = URL(fileURLWithPath: entry.file).lastPathComponent
-                    let text =
-                        switch entry.plugin {
-                        case .success(let found): "\(found.name) \(found.version): \(found.detail)"
-                        case .failure(let error): "cannot be used: \(error)"
-                        }
-                    return ["  \(name)", entry.shadowedBy.map { "not used by name: \($0) comes first" } ?? text]
-                })
+            return Place(name: path, isFolder: true, problem: isFolder.boolValue ? nil : problem, entries: entries)
         }
     }
 
-    /// Describes the plugin in a file. A file that is obviously not a plugin is not opened.
-    private static func describe(_ file: String) -> Result<RewardDescription, RewardError> {
+    private static func packages(of interpreter: String, _ rewards: [PackagedReward], after folders: [Place]) -> Place {
+        let files = folders.flatMap(\.entries)
+        let entries = rewards.map { reward in
+            let others = rewards.filter { $0.name == reward.name && $0.distribution != reward.distribution }.map(\.distribution)
+            let found: Result<RewardDescription?, RewardError> =
+                if let other = others.first {
+                    .failure(RewardError("\(other) has a reward of this name too; uninstall one"))
+                } else if let file = reward.file {
+                    file.hasSuffix(".py") ? manifest(file) : plugin(file)
+                } else {
+                    .failure(RewardError(reward.problem ?? "it has no file"))
+                }
+            return Entry(
+                name: reward.name, file: reward.file, distribution: reward.distribution, reward: found,
+                shadowedBy: files.first { $0.name == "lib\(reward.name).so" }?.file)
+        }
+        return Place(name: interpreter, isFolder: false, problem: nil, entries: entries)
+    }
+
+    /// Looks at a plugin's file. One that is obviously no plugin is said to be none.
+    private static func plugin(_ file: String) -> Result<RewardDescription?, RewardError> {
         guard let data = try? Data(contentsOf: URL(fileURLWithPath: file), options: .alwaysMapped) else {
             return .failure(RewardError("not a readable file"))
         }
@@ -66,23 +111,30 @@ struct ListCommand: Command {
         guard data.range(of: Data("dag_reward_entry\0".utf8)) != nil else {
             return .failure(RewardError("does not export dag_reward_entry"))
         }
-        var specification = RewardSpecification(library: file)
-        specification.timeout = 20
-        do { return .success(try specification.open().description) } catch { return .failure(RewardError("\(error)")) }
+        return manifest(file)
     }
 
-    private func printJSON(_ folders: [Folder]) throws {
-        let object = try folders.map { folder -> [String: Any] in
-            let plugins = try folder.entries.map { entry -> [String: Any] in
-                var object: [String: Any] = ["file": entry.file]
-                switch entry.plugin {
-                case .success(let found): object["description"] = try JSONSerialization.jsonObject(with: JSONEncoder().encode(found))
+    private static func manifest(_ file: String) -> Result<RewardDescription?, RewardError> {
+        do { return .success(try RewardManifest.read(of: file)) } catch { return .failure(RewardError("\(error)")) }
+    }
+
+    private func printJSON(_ places: [Place]) throws {
+        let object = try places.map { place -> [String: Any] in
+            let rewards = try place.entries.map { entry -> [String: Any] in
+                var object: [String: Any] = ["name": entry.name]
+                object["file"] = entry.file
+                object["package"] = entry.distribution
+                switch entry.reward {
+                case .success(let found?): object["description"] = try JSONSerialization.jsonObject(with: JSONEncoder().encode(found))
+                case .success(nil): break
                 case .failure(let error): object["error"] = error.description
                 }
                 object["shadowed_by"] = entry.shadowedBy
                 return object
             }
-            return ["folder": folder.path, "exists": folder.problem == nil, "plugins": plugins]
+            var object: [String: Any] = [place.isFolder ? "folder" : "python": place.name, "rewards": rewards]
+            object["problem"] = place.problem
+            return object
         }
         say(try jsonText(object))
     }

@@ -48,6 +48,8 @@ struct NewCommand: Command {
         say("  cd \(folder.relativePath)" + (language.build.map { " && \($0)" } ?? ""))
         say("  dag-reward check ./\(product)")
         say("  dag-train --reward-plugin ./\(product) ...")
+        say("for others, as a Python package (docs/packaging.md):")
+        say("  dag-reward info ./\(product) --json > \(RewardManifest.file(of: product).relativePath) && pip wheel --no-deps .")
     }
 }
 
@@ -130,11 +132,29 @@ enum Language: String, ExpressibleByArgument, CaseIterable {
             }
             files[renamed(path)] = Data(places.reduce(renamed(text)) { $0.replacingOccurrences(of: $1.0, with: $1.1) }.utf8)
         }
+        for (path, text) in try wheel(name, installed.templates.appendingPathComponent("wheel")) { files[path] = Data(text.utf8) }
         if ![.python, .rust].contains(self) {
             guard let header = try? Data(contentsOf: installed.header) else { throw RewardError("\(installed.header.path) cannot be read") }
             files["dag_reward.h"] = header
         }
         return files
+    }
+
+    /// Reads the files that make a Python wheel of a reward, which are written for one in C called `brightness`.
+    private func wheel(_ name: String, _ template: URL) throws -> [(path: String, text: String)] {
+        let package = "dag_reward_\(name)"
+        let changes = [
+            ("\"dag_reward_brightness\"\n\n# hatch", "\"\(self == .python ? "\(package).\(name)_reward" : package)\"\n\n# hatch"),
+            ("dependencies = []", self == .python ? "dependencies = [\"numpy\"]" : "dependencies = []"),
+            ("BUILD = \"make\"", "BUILD = \(build.map { "\"\($0)\"" } ?? "None")"), ("libbrightness.so", product(name)),
+            ("brightness", name),
+        ]
+        return try ["hatch_build.py", "pyproject.toml"].map { path in
+            guard let text = try? String(contentsOf: template.appendingPathComponent(path), encoding: .utf8) else {
+                throw RewardError("\(template.appendingPathComponent(path).path) cannot be read; install it again, by make install")
+            }
+            return (path, changes.reduce(text) { $0.replacingOccurrences(of: $1.0, with: $1.1) })
+        }
     }
 
     /// The template's files without what was built.

@@ -17,6 +17,7 @@ extension Checks {
         check("discriminating", "different images get different scores", discriminating),
         check("memory", "no memory and no descriptor is lost over many batches", memory),
         check("speed", "how long an image takes", speed),
+        check("manifest", "the file beside the reward that describes it says what the reward says", manifest),
     ]
 
     /// A reward in this process if possible: it was started for the check, and may crash.
@@ -28,7 +29,7 @@ extension Checks {
         init(_ specification: RewardSpecification) throws {
             self.specification = specification
             var here = specification
-            here.isIsolated = specification.kind == .python
+            here.isIsolated = try specification.locate().kind == .python
             here.workers = 1
             let factory = try here.open(opener: openLibrary)
             description = factory.description
@@ -51,6 +52,21 @@ extension Checks {
         let scores = try reward.score(batch)
         if let failure = scores.firstFailure { throw CheckFailure("\(what): \(failure)") }
         return scores.values
+    }
+
+    private static func manifest(_ subject: Subject) throws -> CheckOutcome {
+        let location = try subject.specification.locate()
+        guard location.kind != .cLibrary else { return .skip("functions of a C library have none") }
+        let file = RewardManifest.file(of: location.path).lastPathComponent
+        let command = "dag-reward info \(subject.specification.library) --json > \(file)"
+        guard let manifest = try RewardManifest.read(of: location.path) else {
+            return .info("there is none; dag-reward list shows more of the reward beside one: \(command)")
+        }
+        let differences = try RewardManifest.differences(manifest, subject.description)
+        guard differences.isEmpty else {
+            throw CheckFailure("\(file) has other values of \(differences.joined(separator: ", ")); write it again: \(command)")
+        }
+        return .pass
     }
 
     /// Images in one call of a reward that takes any number.

@@ -22,7 +22,7 @@ final class RawPlugin {
     let functions: dag_reward_plugin
 
     init(_ specification: RewardSpecification) throws {
-        let path = try specification.path()
+        let path = try specification.locate().path
         library = try RewardLibrary(path: path)
         handle = dlopen(path, RTLD_NOW | RTLD_LOCAL)!
         entry = unsafeBitCast(dlsym(handle, "dag_reward_entry"), to: Entry.self)

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Writes beside each reward plugin what it says of itself, for `dag-reward list`, which loads none. `make build` runs this.
+#
+#   scripts/manifests.sh FOLDER     the folder with the programs and the plugins that were built
+set -euo pipefail
+cd -- "$1"
+for plugin in lib*.so; do
+    manifest=${plugin%.so}.json
+    if [[ $manifest -nt $plugin ]] || ! nm -D --defined-only "$plugin" | grep -q ' T dag_reward_entry$'; then continue; fi
+    ./dag-reward info "./$plugin" --json >"$manifest.new"
+    mv -- "$manifest.new" "$manifest"
+done
