@@ -37,7 +37,7 @@ setup:
 
 build:
 	swift build $(SWIFT_FLAGS)
-	@scripts/manifests.sh $(BIN)
+	@scripts/manifests.sh "$$(swift build $(SWIFT_FLAGS) --show-bin-path)"
 
 # A second demo goes to runs/demo-2, and so on: no run is ever written over.
 demo: setup

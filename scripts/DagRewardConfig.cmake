@@ -1,7 +1,7 @@
 # Reward plugins of dag-train, in C or C++. After find_package(DagReward):
 #
 #   dag_add_reward(NAME source...)   makes libNAME.so, which exports what dag-train looks for and nothing else, and
-#                                    libNAME.json, from which dag-reward list tells what it is
+#                                    libNAME.so.json, from which dag-reward list tells what it is
 #   DagReward_REWARD_DIR             is where dag-train finds plugins by name: the DESTINATION to install them to
 #   DagReward::header                is the header alone, dag_reward.h
 get_filename_component(DagReward_PREFIX "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
@@ -20,5 +20,5 @@ function(dag_add_reward name)
     target_link_options(${name} PRIVATE "LINKER:--version-script=${DagReward_EXPORTS}")
     add_custom_command(
         TARGET ${name} POST_BUILD VERBATIM
-        COMMAND "${DagReward_PREFIX}/bin/dag-reward" info "$<TARGET_FILE:${name}>" --json > "$<TARGET_FILE_DIR:${name}>/lib${name}.json")
+        COMMAND "${DagReward_PREFIX}/bin/dag-reward" info "$<TARGET_FILE:${name}>" --json > "$<TARGET_FILE:${name}>.json")
 endfunction()

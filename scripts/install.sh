@@ -79,11 +79,11 @@ fi
 binary "$binaries/dag-reward-worker" "$worker"
 binary "$binaries/libdagcore.so" "$(under "$library/libdagcore.so.1")"
 scripts/manifests.sh "$binaries"
-for manifest in "$binaries"/lib*.json; do
-    plugin=${manifest%.json}.so
-    if [[ ! -f $plugin ]]; then continue; fi  # of a plugin that is no more
+for described in "$binaries"/lib*.so.json; do
+    plugin=${described%.json}
+    if [[ ! -f $plugin ]]; then continue; fi # of a plugin that is no more
     binary "$plugin" "$rewards/${plugin##*/}"
-    put 644 "$manifest" "$rewards/${manifest##*/}"
+    put 644 "$described" "$rewards/${described##*/}"
 done
 
 # --- What that needs: Swift's run-time libraries, and a libtorch of its own name ---------------------------------------------

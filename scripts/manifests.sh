@@ -5,8 +5,8 @@
 set -euo pipefail
 cd -- "$1"
 for plugin in lib*.so; do
-    manifest=${plugin%.so}.json
-    if [[ $manifest -nt $plugin ]] || ! nm -D --defined-only "$plugin" | grep -q ' T dag_reward_entry$'; then continue; fi
+    manifest=$plugin.json
+    if [[ $manifest -nt $plugin && $manifest -nt dag-reward ]] || ! nm -D --defined-only "$plugin" | grep -q ' T dag_reward_entry$'; then continue; fi
     ./dag-reward info "./$plugin" --json >"$manifest.new"
     mv -- "$manifest.new" "$manifest"
 done

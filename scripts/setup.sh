@@ -11,7 +11,7 @@ Debian and Ubuntu packages that are missing are installed by apt-get, by way of 
 printed first. If they are there already, neither root nor sudo is needed.
 
 
-  --lint     also install what only `make lint` needs: ruff, shellcheck and clang-format, in .venv
+  --lint     also install what only `make lint` needs: ruff, shellcheck, clang-format and check-jsonschema, in .venv
   --python   that, and what only the tests need: abigail-tools, openmpi-bin, iproute2, and the Python packages that they compare with, in .venv
   --study    all that, and what only the study needs: images of clothes, and matplotlib in .venv
   --cpu      a libtorch without CUDA (the default where no NVIDIA GPU is found)

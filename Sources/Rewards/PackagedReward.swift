@@ -15,24 +15,26 @@ package struct PackagedReward: Decodable, Sendable {
     /// - Parameter python: the interpreter's path.
     /// - Throws: `RewardError` if there is no such interpreter, or it is older than 3.10.
     package static func all(of python: String) throws -> [PackagedReward] {
-        guard FileManager.default.isExecutableFile(atPath: python) else {
-            throw RewardError("\(python): no such program; name a Python by python=PATH")
+        var isFolder: ObjCBool = false
+        let exists = FileManager.default.fileExists(atPath: python, isDirectory: &isFolder)
+        guard exists, !isFolder.boolValue, FileManager.default.isExecutableFile(atPath: python) else {
+            throw RewardError("\(python): \(isFolder.boolValue ? "a folder" : "no such program"); name a Python, such as venv/bin/python")
         }
         func quoted(_ text: String) -> String { "'" + text.replacing("'", with: "'\\''") + "'" }
         let script = String(decoding: PackageResources.packages_py, as: UTF8.self)
-        guard let pipe = popen("\(quoted(python)) -c \(quoted(script)) 2>/dev/null </dev/null", "re") else {
+        guard let pipe = popen("\(quoted(python)) -c \(quoted(script)) 2>&1 </dev/null", "re") else {
             throw RewardError("\(python) cannot be started: \(String(cString: strerror(errno)))")
         }
         var output = Data()
         var buffer = [UInt8](repeating: 0, count: 4096)
         while case let count = fread(&buffer, 1, buffer.count, pipe), count > 0 { output += buffer.prefix(count) }
         pclose(pipe)
-        // A Python that prints something when it starts does so before.
-        guard let line = output.split(separator: UInt8(ascii: "\n")).last,
-            let rewards = try? JSONDecoder().decode([PackagedReward].self, from: line)
-        else {
-            throw RewardError("\(python) cannot tell the rewards of its packages; that takes a Python 3.10 or later")
+        // A Python that prints something when it starts, or warns, does so on other lines.
+        let lines = output.split(separator: UInt8(ascii: "\n"))
+        for line in lines.reversed() {
+            if let rewards = try? JSONDecoder().decode([PackagedReward].self, from: line) { return rewards }
         }
-        return rewards
+        let last = lines.last.map { ": " + String(decoding: $0.suffix(300), as: UTF8.self) } ?? ""
+        throw RewardError("\(python) cannot tell the rewards of its packages, which takes a Python 3.10 or later\(last)")
     }
 }

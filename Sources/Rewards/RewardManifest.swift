@@ -1,22 +1,21 @@
 import Foundation
 
-/// A reward's description in a file beside it: `libhps.json` beside `libhps.so`. It is what `dag-reward info --json`
+/// A reward's description in a file beside it: `libhps.so.json` beside `libhps.so`. It is what `dag-reward info --json`
 /// prints, and tells what a reward is without loading it.
 package enum RewardManifest {
     private static let mostBytes = 1 << 20
 
     /// Returns the place of a reward's manifest, whether there is one or not.
-    package static func file(of reward: String) -> URL {
-        URL(fileURLWithPath: reward).deletingPathExtension().appendingPathExtension("json")
-    }
+    package static func file(of reward: String) -> URL { URL(fileURLWithPath: reward + ".json") }
 
     /// Reads a reward's manifest; nil if there is none.
     /// - Throws: `RewardError` that names the manifest.
     package static func read(of reward: String) throws -> RewardDescription? {
         let file = file(of: reward)
         guard FileManager.default.fileExists(atPath: file.path) else { return nil }
-        guard try file.resourceValues(forKeys: [.isRegularFileKey]).isRegularFile == true,
-            let handle = try? FileHandle(forReadingFrom: file), let data = try? handle.read(upToCount: mostBytes + 1),
+        let target = file.resolvingSymlinksInPath()
+        guard (try? target.resourceValues(forKeys: [.isRegularFileKey]))?.isRegularFile == true,
+            let handle = try? FileHandle(forReadingFrom: target), let data = try? handle.read(upToCount: mostBytes + 1),
             data.count <= mostBytes, let description = try? JSONDecoder().decode(RewardDescription.self, from: data)
         else {
             throw RewardError("\(file.path): not what dag-reward info --json prints; write it again")

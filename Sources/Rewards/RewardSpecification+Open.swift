@@ -69,7 +69,10 @@ extension RewardSpecification {
 
     /// The interpreter where none is named: that of the environment variable `DAG_PYTHON`, which `dagcore` sets to the Python
     /// that it runs in, or `python3`.
-    package static var defaultPython: String { ProcessInfo.processInfo.environment["DAG_PYTHON"] ?? "python3" }
+    package static var defaultPython: String {
+        let named = ProcessInfo.processInfo.environment["DAG_PYTHON"] ?? ""
+        return named.isEmpty ? "python3" : named
+    }
 
     /// Whether the library may be one that a Python package offers: a name, and no file's.
     var isPackageName: Bool { !["/", ":", "."].contains(where: library.contains) }
@@ -98,29 +101,32 @@ extension RewardSpecification {
         if python == nil, let folder = folders.first(where: { FileManager.default.fileExists(atPath: "\($0)/\(file)") }) {
             return Self.location("\(folder)/\(file)")
         }
-        if isPackageName, let packaged = try packaged(lookedIn: folders) { return packaged }
-        throw RewardError(
-            "reward \(library): no \(file) in \(folders.joined(separator: ", "))"
-                + (isPackageName ? ", nor such a reward in a package of \(Self.defaultPython)" : "")
-                + "; give a path with a slash or set DAG_REWARD_PATH" + (isPackageName ? ", or python=PATH for packages of another" : ""))
+        let missing = "reward \(library): no \(file) in \(folders.joined(separator: ", "))"
+        let remedy = "give a path with a slash or set DAG_REWARD_PATH"
+        guard isPackageName else { throw RewardError("\(missing); \(remedy)") }
+        return try packaged(missing, remedy)
     }
 
     private static func location(_ path: String) -> Location {
         Location(path: InstalledFiles.absolute(path), kind: path.hasSuffix(".py") ? .python : .plugin)
     }
 
-    /// Finds the library among the packages of the Python; nil if none has it and no Python was named.
-    private func packaged(lookedIn folders: [String]) throws -> Location? {
+    /// Finds the library among the packages of the Python.
+    /// - Parameters:
+    ///   - missing: what was not found before, where no Python was named.
+    ///   - remedy: the remedy for that.
+    private func packaged(_ missing: String, _ remedy: String) throws -> Location {
         let interpreter = InstalledFiles.program(python ?? Self.defaultPython)
         let all: [PackagedReward]
         do { all = try PackagedReward.all(of: interpreter) } catch {
-            // Nobody asked for a Python.
-            guard python != nil else { return nil }
-            throw RewardError("reward \(library): \(error)")
+            guard python == nil else { throw RewardError("reward \(library): \(error)") }
+            throw RewardError("\(missing), and of Python packages: \(error); \(remedy)")
         }
         let found = all.filter { $0.name == library }
         guard let reward = found.first else {
-            guard python != nil else { return nil }
+            guard python != nil else {
+                throw RewardError("\(missing), nor in a package of \(interpreter); \(remedy), or python=PATH for packages of another")
+            }
             let known = all.map(\.name)
             throw RewardError(
                 "reward \(library): no package of \(interpreter) has it (entry points dag_rewards); "

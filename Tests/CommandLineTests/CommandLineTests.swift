@@ -312,7 +312,7 @@ import Testing
         _ = try write(#"{"size": 28, "crop_size": 28}"#, to: "clip/preprocessor_config.json")
         let place = folder.appendingPathComponent("features")
         let outcome = try evaluate(["--features", clip.path, "--beta", "1", "--output", place.path])
-        #expect(outcome.status == 0 && outcome.out.contains("features of CLIP, a ViT of 2 layers"), "\(outcome)")
+        #expect(outcome.status == 0 && outcome.out.contains("features of CLIP in \(clip.path), a ViT of 2 layers"), "\(outcome)")
         let json = try JSONSerialization.jsonObject(with: Data(contentsOf: place.appendingPathComponent("evaluation.json")))
         let base = try #require((json as? [String: Any])?["base"] as? [String: Any])
         let diversity = try #require((base["feature_diversity"] as? [String: Any])?["value"] as? Double)

@@ -127,7 +127,7 @@ import Testing
     @Test func cFunctionsAreCheckedToo() throws {
         let (status, findings) = try check(
             "c:libz.so.1,score=unsigned long crc32(unsigned long start = 0, const uint8_t *pixels, unsigned int size)")
-        #expect(status == 0 && findings.count == 10, "\(findings)")
+        #expect(status == 0 && findings.count == 11, "\(findings)")
         let wrong = try check("c:libz.so.1,score=int nothing(int width)", ["--only", "opens"])
         #expect(wrong.status == 1 && wrong.findings[0].detail.contains("no function nothing"), "\(wrong)")
     }
@@ -268,24 +268,27 @@ import Testing
         let file = place("file")
         // What they are is read from files beside them: none is loaded.
         try reward(["info", place("libminimal.so"), "--json"]).out.write(
-            toFile: place("libminimal.json"), atomically: true, encoding: .utf8)
-        for (name, text) in [("libprobe.json", "{}"), ("mine.json", json.out.replacing("\"jpeg_compressibility\"", with: "\"My Own\""))] {
+            toFile: place("libminimal.so.json"), atomically: true, encoding: .utf8)
+        for (name, text) in [
+            ("libprobe.so.json", "{}"), ("mine.so.json", json.out.replacing("\"jpeg_compressibility\"", with: "\"My Own\"")),
+        ] {
             try text.write(toFile: place(name), atomically: true, encoding: .utf8)
         }
         let list = try reward(["list"], environment: ["DAG_REWARD_PATH": "\(folder.path):\(shadow.path):\(file):/no/folder"])
         #expect(list.status == 0, "\(list)")
         let listed = list.out.replacing(/\ +/, with: " ")
         for part in [
-            "libminimal.so brightness 1", "libprobe.so cannot be used: \(place("libprobe.json")): not what dag-reward info --json prints",
+            "libminimal.so brightness 1",
+            "libprobe.so its description cannot be read: \(place("libprobe.so.json")): not what dag-reward info --json prints",
             "not used by name: \(folder.path)/libminimal.so", "libwarmth.so", "\(file): not a folder", "/no/folder: no such folder",
-            "mine.so cannot be used: \(place("mine.json")) calls its reward `My Own`",
+            "mine.so its description cannot be read: \(place("mine.so.json")) calls its reward `My Own`",
             "libother.so cannot be used: does not export dag_reward_entry",
             "libtext.so cannot be used: not a shared library", "libfolder.so cannot be used: not a readable file",
         ] {
             #expect(listed.contains(part), "\(part) in \(list.out)")
         }
         #expect(!list.out.contains("libdagcore.so"))
-        try FileManager.default.removeItem(atPath: place("mine.json"))
+        try FileManager.default.removeItem(atPath: place("mine.so.json"))
         let again = try reward(["list"], environment: ["DAG_REWARD_PATH": folder.path])
         #expect(again.out.contains(/mine.so +nothing beside it says what it is; dag-reward info does/), "\(again)")
         let none = try reward(["list", "--python", "/no/python"])
@@ -296,12 +299,16 @@ import Testing
     @Test func manifestsAreCompared() throws {
         let library = try plugin("minimal")
         #expect(try check(library, ["--only", "manifest"]).findings[0].status == "info")
-        let manifest = folder.appendingPathComponent("libminimal.json")
+        let manifest = folder.appendingPathComponent("libminimal.so.json")
         let own = try reward(["info", library, "--json"]).out
         try own.write(to: manifest, atomically: true, encoding: .utf8)
         #expect(try check(library, ["--only", "manifest"]).findings[0].status == "pass")
         try own.replacing("\"version\" : \"", with: "\"version\" : \"0.").write(to: manifest, atomically: true, encoding: .utf8)
         let finding = try check(library, ["--only", "manifest"]).findings[0]
-        #expect(finding.status == "fail" && finding.detail.contains("libminimal.json has other values of version"), "\(finding)")
+        #expect(
+            finding.status == "fail"
+                && finding.detail.contains(
+                    "libminimal.so.json has other values of version; write it again: dag-reward info \(library) --json > "),
+            "\(finding)")
     }
 }

@@ -169,6 +169,14 @@ import Testing
         #expect((report.references[1]["frechet_distance"]?.value ?? 0) > 1e-3)
         #expect((report.base["frechet_distance_of_halves"]?.value ?? 0) > 1e-3 && report.base["frechet_distance"] == nil)
         #expect(report.keys.contains("feature_diversity"))
+        // All weight on one image, and halves of one image each: there is no distance, and the other numbers are there.
+        let extreme = try EvaluationReport(base: images, lora: nil, betas: [1e30], evaluator: evaluator, modes: nil)
+        #expect(extreme.references[0]["frechet_distance"]?.value.isNaN == false)  // one of each prompt
+        var (two, other) = try scored([[0], [100]])
+        two.features = ImageFeatures([[1, 2, 3], [3, 4, 1]], network: "a network")
+        let few = try EvaluationReport(base: two, lora: nil, betas: [1], evaluator: other, modes: nil)
+        #expect(few.references[0]["frechet_distance"]?.value.isNaN == true && few.references[0]["reward"]?.value == 100)
+        #expect(few.base["frechet_distance_of_halves"]?.value.isNaN == true)
         let json = try #require(
             try JSONSerialization.jsonObject(with: report.json(smallConfiguration())) as? [String: Any])
         #expect(json["features"] as? String == "a network")

@@ -62,7 +62,7 @@ import Testing
         let folder = try dinov2()
         let golden = try Self.golden()
         let extractor = try FeatureExtractor(folder: ModelFolder(folder.url), device: device)
-        #expect(extractor.summary == "DINOv2, a ViT of 2 layers, 48 wide, patches of 14 in 56")
+        #expect(extractor.summary == "DINOv2 in \(folder.url.path), a ViT of 2 layers, 48 wide, patches of 14 in 56, on images of 28")
         for (size, expected) in zip(golden.pictures, golden.features) {
             let found = try features(extractor, picture(size[0], size[1]), size[0], size[1])
             #expect(found.shape == [1, 48])
@@ -80,7 +80,7 @@ import Testing
         try copy(["config.json", "model.safetensors"], of: goldens.appendingPathComponent("rewards/clip-vision-2"), to: folder)
         try Data(#"{"size": 28, "crop_size": 28}"#.utf8).write(to: folder.url.appendingPathComponent("preprocessor_config.json"))
         let extractor = try FeatureExtractor(folder: ModelFolder(folder.url), device: .cpu)
-        #expect(extractor.summary.hasPrefix("CLIP, a ViT of 2 layers"))
+        #expect(extractor.summary.hasPrefix("CLIP in \(folder.url.path), a ViT of 2 layers"))
         let pixels = picture(28, 28)
         let values = (0..<3 * 28 * 28).map { place -> Float in
             let (channel, pixel) = (place / (28 * 28), place % (28 * 28))

@@ -450,6 +450,6 @@ private final class RudeReward: Reward {
         }
         // Of a Python that was named, only the packages count, also where a plugin has the name.
         let error = errorMessage { try RewardSpecification("jpeg_compressibility,python=/no/python").locate() }
-        #expect(error == "reward jpeg_compressibility: /no/python: no such program; name a Python by python=PATH")
+        #expect(error == "reward jpeg_compressibility: /no/python: no such program; name a Python, such as venv/bin/python")
     }
 }

@@ -47,10 +47,12 @@ def compiled(source, *arguments):
 
 @pytest.mark.parametrize("chosen, count", [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")])
 def test_idle_threads_sleep(chosen, count):
-    """libgomp itself says what it has read; the environment of Python stays as it was."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | chosen
+    """libgomp itself says what it has read; the environment of Python stays as it was, but for the Python of rewards."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "DAG_PYTHON")} | chosen
     environment |= {"PYTHONPATH": str(ROOT / "python"), "OMP_DISPLAY_ENV": "verbose"}
-    code = "import dagcore, os; before = dict(os.environ); dagcore.version(); assert os.environ == before"
+    code = (
+        "import dagcore, os, sys; before = dict(os.environ); dagcore.version()\n"
+        "assert os.environ == before | {'DAG_PYTHON': sys.executable}")
     shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert f"GOMP_SPINCOUNT = '{count}'" in shown.stderr
 

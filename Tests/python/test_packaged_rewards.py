@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ def run(*command, cwd, fails=False, **variables):
     outcome = subprocess.run(
         [*map(str, command)], cwd=cwd, capture_output=True, text=True, env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"} | variables)
     assert (outcome.returncode != 0) == fails, outcome
-    return outcome.stderr if fails else outcome.stdout
+    return outcome.stdout + outcome.stderr if fails else outcome.stdout
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def packages(tmp_path_factory):
         run("dag-reward", "new", name, "--language", language, cwd=place)
         if language == "c":
             run("make", cwd=place / name)
-        (place / name / file).with_suffix(".json").write_text(
+        (place / name / f"{file}.json").write_text(
             run("dag-reward", "info", f"./{file}" + (f",python={sys.executable}" if language == "python" else ""), "--json", cwd=place / name))
         run(sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ".",
             cwd=place / name)  # fmt: skip
@@ -69,6 +70,17 @@ def test_other_trainers_find_them(packages, tmp_path):
     assert [round(score, 6) for score in json.loads(printed[0])] == [0.2, 0.8] and printed[1] == "{'sharp': 'maximize'}"
 
 
+def test_wheels_of_other_names(tmp_path):
+    """Names that contain the template's own, and a build that makes something else."""
+    for language in ["c", "python"]:
+        run("dag-reward", "new", "image_brightness", "--language", language, "--folder", language, cwd=tmp_path)
+        text = "".join((tmp_path / language / name).read_text() for name in ("pyproject.toml", "hatch_build.py"))
+        assert "image_image" not in text and text.count("dag_reward_image_brightness") == 2 and "@" not in text
+    (tmp_path / "c/Makefile").write_text("all:\n\ttouch other\n")
+    error = run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", ".", cwd=tmp_path / "c", fails=True)
+    assert "libimage_brightness.so is missing: `make` made another file" in error
+
+
 def test_packages_are_not_imported(packages, tmp_path):
     """Their code runs when a reward is used, not when it is looked for, nor does a module of the current folder."""
     for file in [packages / "dag_reward_bright/__init__.py", tmp_path / "json.py", tmp_path / "dag_reward_bright.py"]:
@@ -87,6 +99,9 @@ def test_packages_are_not_imported(packages, tmp_path):
         ("mine = nowhere", [], "reward mine of the package dag-broken 1: there is no module nowhere"),
         ("mine = broken.parts.mine", ["broken/parts/__init__.py"], "there is no module broken.parts.mine"),
         ("mine = broken", ["broken/__init__.py"], "the package broken has no libmine.so"),
+        ("mine = broken.parts", ["broken/parts/libmine.txt"], "the package broken.parts has no libmine.so"),
+        ("mine = broken.parts", ["broken/parts.txt"], "there is no module broken.parts"),
+        ("mine = x y", [], "its entry point is x y, not a module's name alone"),
         ("mine = broken:score", ["broken/__init__.py"], "its entry point is broken:score, not a module's name alone"),
         ("other = broken", ["broken/__init__.py"], "no package of .* has it .*; there are other"),
         ("", [], "none has any reward"),
@@ -111,7 +126,8 @@ def test_packages_that_have_none(tmp_path, points, files, part):
 def test_pythons_that_cannot_tell(tmp_path):
     (tmp_path / "old").write_text("#!/bin/sh\necho no >&2\nexit 1\n")
     (tmp_path / "old").chmod(0o755)
-    for python, part in [("/no/python", "no such program"), (tmp_path / "old", "that takes a Python 3.10 or later")]:
+    old = (tmp_path / "old", "which takes a Python 3.10 or later: no")
+    for python, part in [("/no/python", "no such program"), old, (tmp_path, "a folder; name a Python")]:
         for command in [("info", f"mine,python={python}"), ("list", "--python", python)]:
             assert part in run("dag-reward", *command, cwd=tmp_path, fails=True)
     # Where none was named there may be none: the folders are searched all the same.
@@ -133,6 +149,14 @@ def test_the_check_on_github(packages, tmp_path):
     assert summary.read_text().startswith(f"### {bright}: {count} of {count}") and "| pass | exports | " in summary.read_text()
     (tmp_path / "flat.py").write_text("def score(images, prompts, metadata):\n    return [1] * len(images)\n")
     assert check(f"./flat.py,python={sys.executable}")[0]["color"] == "yellow"
+    # Where it is not the reward's own, it says how to mend that.
+    shutil.copytree(bright.parent, tmp_path / "copy")
+    description = tmp_path / "copy/libbright.so.json"
+    description.write_text(description.read_text().replace("1.0.0", "0.9.0"))
+    badge, said = check("./copy/libbright.so", fails=True)
+    assert badge["message"] == f"{count - 1} of {count}" and badge["color"] == "red"
+    run("bash", "-c", re.search("write it again: (.*)", said)[1], cwd=tmp_path)
+    assert check("./copy/libbright.so")[0] == check(bright)[0]
     badge, said = check("./nowhere.so", fails=True)
     assert badge["message"] == "cannot be used" and badge["color"] == "red" and "./nowhere.so: no such file" in said
 

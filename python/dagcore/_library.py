@@ -238,7 +238,7 @@ def _opened(path: str) -> Any:
 @functools.cache
 def _load() -> tuple[Any, str]:
     if sys.executable:  # for rewards in Python files and in packages of this Python
-        os.environ.setdefault("DAG_PYTHON", sys.executable)
+        os.environ["DAG_PYTHON"] = sys.executable
     problems = []
     for path in _candidates():
         try:

@@ -13,7 +13,7 @@ import sys
 reward, badge = sys.argv[1:]
 run = subprocess.run(["dag-reward", "check", reward, "--json"], stdout=subprocess.PIPE, text=True)
 checks = json.loads(run.stdout) if run.stdout else []  # nothing: dag-reward has said on standard error why not
-rows = [(check["status"], check["name"], check["detail"] or check["what"]) for check in checks]
+rows = [(check["status"], check["name"], " ".join((check["detail"] or check["what"]).split())) for check in checks]
 for row in rows:
     print(*row, sep="  ")
 failed, warned = (sum(status == kind for status, *_ in rows) for kind in ("fail", "warn"))

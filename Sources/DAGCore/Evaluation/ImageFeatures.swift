@@ -49,6 +49,8 @@ package struct ImageFeatures: Sendable {
 
 /// The mean and the covariance of weighted features, as of a normal distribution.
 struct FeatureDistribution {
+    /// Whether more than one image counts: else there is no covariance.
+    private let isSpread: Bool
     /// float64 [1, size].
     private let mean: Tensor
     /// float64 [size, size].
@@ -59,11 +61,13 @@ struct FeatureDistribution {
     ///   - weights: [N], that add up to 1. Where all are equal the covariance is divided by N - 1, as numpy's `cov` does.
     init(_ vectors: [[Double]], weights: [Double]) {
         let size = vectors[0].count
+        let pairs = 1 - weights.reduce(0) { $0 + $1 * $1 }
+        isSpread = pairs > 1e-9
         let all = Tensor(vectors.flatMap(\.self), shape: [vectors.count, size])
         let column = Tensor(weights, shape: [vectors.count, 1])
         mean = (all * column).sum([0], keepDims: true)
         let deviations = (all - mean) * column.sqrt()
-        covariance = deviations.transpose(0, 1).matmul(deviations) / (1 - weights.reduce(0) { $0 + $1 * $1 })
+        covariance = deviations.transpose(0, 1).matmul(deviations) / pairs
     }
 
     /// The trace of a square matrix.
@@ -76,8 +80,10 @@ struct FeatureDistribution {
     /// |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Heusel et al. 2017, equation 6).
     ///
     /// (S1 S2)^(1/2) has the trace of (R S2 R)^(1/2), where R is the root of S1: both are roots of symmetric matrices.
+    /// - Returns: NaN if one of them is of a single image.
     /// - Throws: `TensorError` if an operation failed.
     func frechetDistance(to other: FeatureDistribution) throws -> Double {
+        guard isSpread, other.isSpread else { return .nan }
         let root = covariance.matrixSquareRoot()
         let product = root.matmul(other.covariance).matmul(root)
         // Symmetric but for rounding.

@@ -9,14 +9,14 @@ package struct FeatureExtractor {
         case dinov2(DINOv2Model)
     }
 
-    /// The model and its sizes, for people, such as `DINOv2, a ViT of 12 layers, 768 wide, patches of 14 in 518`.
+    /// The model, for people, such as
+    /// `DINOv2 in /models/dinov2-base, a ViT of 12 layers, 768 wide, patches of 14 in 518, on images of 224`.
     package let summary: String
     private let network: Network
     private let processor: ImageProcessor
     private let device: Device
 
     private struct File: Decodable {
-        let architectures: [String]?
         let modelType: String?
     }
 
@@ -32,7 +32,7 @@ package struct FeatureExtractor {
             let model = try CLIPVisionModel(folder: folder, device: device)
             try processor.validate(imageSize: model.imageSize, of: name)
             network = .clip(model)
-            summary = "CLIP, a \(model.sizes)"
+            summary = "CLIP in \(folder.url.path), a \(model.sizes), on images of \(processor.cropSize)"
         case "dinov2":
             let model = try DINOv2Model(folder: folder, device: device)
             guard processor.cropSize >= model.sizes.patchSize else {
@@ -41,7 +41,7 @@ package struct FeatureExtractor {
                         + "(\(model.sizes.patchSize))")
             }
             network = .dinov2(model)
-            summary = "DINOv2, a \(model.sizes)"
+            summary = "DINOv2 in \(folder.url.path), a \(model.sizes), on images of \(processor.cropSize)"
         default:
             let found = file.modelType.map { "'\($0)'" } ?? "missing"
             throw ModelError("\(name): model_type is \(found); features are those of CLIP (clip, clip_vision_model) or DINOv2 (dinov2)")

@@ -7,7 +7,7 @@ struct ListCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "list", abstract: "Lists the rewards that can be named without a path, and where they are looked for.",
         discussion: """
-            No reward is loaded: what one is stands in the file beside it (libNAME.json beside libNAME.so), which dag-reward info --json \
+            No reward is loaded: what one is stands in the file beside it (libNAME.so.json beside libNAME.so), which dag-reward info --json \
             prints. Folders come first, then the packages of a Python.
             """)
 
@@ -26,14 +26,21 @@ struct ListCommand: Command {
         let entries: [Entry]
     }
 
+    /// What is known of a reward without loading it.
+    private enum State {
+        case described(RewardDescription)
+        /// The reason why no description is shown; nil: none lies beside it.
+        case undescribed(String?)
+        case unusable(String)
+    }
+
     private struct Entry {
         /// The file's name, or that of the package's reward.
         let name: String
         let file: String?
         /// The package and its version.
         var distribution: String?
-        /// The reward's description, nil if none lies beside it; or the reason why it cannot be used.
-        let reward: Result<RewardDescription?, RewardError>
+        let state: State
         /// What comes first where the reward is looked for by its name.
         var shadowedBy: String?
     }
@@ -42,7 +49,8 @@ struct ListCommand: Command {
         let folders = Self.folders()
         let interpreter = InstalledFiles.program(python ?? RewardSpecification.defaultPython)
         let packages: Place
-        do { packages = Self.packages(of: interpreter, try PackagedReward.all(of: interpreter), after: folders) } catch {
+        do { packages = Self.packages(of: interpreter, try PackagedReward.all(of: interpreter), after: python == nil ? folders : []) } catch
+        {
             if python != nil { throw error }
             packages = Place(name: interpreter, isFolder: false, problem: "\(error)", entries: [])
         }
@@ -58,10 +66,11 @@ struct ListCommand: Command {
     private static func line(_ entry: Entry) -> String {
         if let first = entry.shadowedBy { return "not used by name: \(first) comes first" }
         let source = entry.distribution.map { " (\($0))" } ?? ""
-        switch entry.reward {
-        case .success(let found?): return "\(found.name) \(found.version): \(found.detail)\(source)"
-        case .success(nil): return "nothing beside it says what it is; dag-reward info does\(source)"
-        case .failure(let error): return "cannot be used: \(error)\(source)"
+        switch entry.state {
+        case .described(let found): return "\(found.name) \(found.version): \(found.detail)\(source)"
+        case .undescribed(nil): return "nothing beside it says what it is; dag-reward info does\(source)"
+        case .undescribed(let problem?): return "its description cannot be read: \(problem)\(source)"
+        case .unusable(let problem): return "cannot be used: \(problem)\(source)"
         }
     }
 
@@ -76,7 +85,7 @@ struct ListCommand: Command {
             let entries = libraries.map { name in
                 let file = "\(path)/\(name)"
                 defer { seen[name] = seen[name] ?? file }
-                return Entry(name: name, file: file, reward: plugin(file), shadowedBy: seen[name])
+                return Entry(name: name, file: file, state: plugin(file), shadowedBy: seen[name])
             }
             let problem = isThere ? "not a folder" : "no such folder"
             return Place(name: path, isFolder: true, problem: isFolder.boolValue ? nil : problem, entries: entries)
@@ -86,36 +95,33 @@ struct ListCommand: Command {
     private static func packages(of interpreter: String, _ rewards: [PackagedReward], after folders: [Place]) -> Place {
         let files = folders.flatMap(\.entries)
         let entries = rewards.map { reward in
-            let others = rewards.filter { $0.name == reward.name && $0.distribution != reward.distribution }.map(\.distribution)
-            let found: Result<RewardDescription?, RewardError> =
-                if let other = others.first {
-                    .failure(RewardError("\(other) has a reward of this name too; uninstall one"))
+            let state: State =
+                if rewards.count(where: { $0.name == reward.name }) > 1 {
+                    .unusable("several packages have a reward of this name; uninstall all but one")
                 } else if let file = reward.file {
-                    file.hasSuffix(".py") ? manifest(file) : plugin(file)
+                    file.hasSuffix(".py") ? description(file) : plugin(file)
                 } else {
-                    .failure(RewardError(reward.problem ?? "it has no file"))
+                    .unusable(reward.problem ?? "it has no file")
                 }
             return Entry(
-                name: reward.name, file: reward.file, distribution: reward.distribution, reward: found,
+                name: reward.name, file: reward.file, distribution: reward.distribution, state: state,
                 shadowedBy: files.first { $0.name == "lib\(reward.name).so" }?.file)
         }
         return Place(name: interpreter, isFolder: false, problem: nil, entries: entries)
     }
 
     /// Looks at a plugin's file. One that is obviously no plugin is said to be none.
-    private static func plugin(_ file: String) -> Result<RewardDescription?, RewardError> {
+    private static func plugin(_ file: String) -> State {
         guard let data = try? Data(contentsOf: URL(fileURLWithPath: file), options: .alwaysMapped) else {
-            return .failure(RewardError("not a readable file"))
+            return .unusable("not a readable file")
         }
-        guard data.starts(with: Data("\u{7f}ELF".utf8)) else { return .failure(RewardError("not a shared library")) }
-        guard data.range(of: Data("dag_reward_entry\0".utf8)) != nil else {
-            return .failure(RewardError("does not export dag_reward_entry"))
-        }
-        return manifest(file)
+        guard data.starts(with: Data("\u{7f}ELF".utf8)) else { return .unusable("not a shared library") }
+        guard data.range(of: Data("dag_reward_entry\0".utf8)) != nil else { return .unusable("does not export dag_reward_entry") }
+        return description(file)
     }
 
-    private static func manifest(_ file: String) -> Result<RewardDescription?, RewardError> {
-        do { return .success(try RewardManifest.read(of: file)) } catch { return .failure(RewardError("\(error)")) }
+    private static func description(_ file: String) -> State {
+        do { return try RewardManifest.read(of: file).map(State.described) ?? .undescribed(nil) } catch { return .undescribed("\(error)") }
     }
 
     private func printJSON(_ places: [Place]) throws {
@@ -124,10 +130,10 @@ struct ListCommand: Command {
                 var object: [String: Any] = ["name": entry.name]
                 object["file"] = entry.file
                 object["package"] = entry.distribution
-                switch entry.reward {
-                case .success(let found?): object["description"] = try JSONSerialization.jsonObject(with: JSONEncoder().encode(found))
-                case .success(nil): break
-                case .failure(let error): object["error"] = error.description
+                switch entry.state {
+                case .described(let found): object["description"] = try JSONSerialization.jsonObject(with: JSONEncoder().encode(found))
+                case .undescribed(let problem): object["description_error"] = problem
+                case .unusable(let problem): object["error"] = problem
                 }
                 object["shadowed_by"] = entry.shadowedBy
                 return object

@@ -142,12 +142,13 @@ enum Language: String, ExpressibleByArgument, CaseIterable {
 
     /// Reads the files that make a Python wheel of a reward, which are written for one in C called `brightness`.
     private func wheel(_ name: String, _ template: URL) throws -> [(path: String, text: String)] {
-        let package = "dag_reward_\(name)"
+        let mark = "@"  // in no name, so that nothing is replaced twice
+        let package = "dag_reward_\(mark)"
         let changes = [
-            ("\"dag_reward_brightness\"\n\n# hatch", "\"\(self == .python ? "\(package).\(name)_reward" : package)\"\n\n# hatch"),
+            ("brightness", mark),
+            ("\"\(package)\"\n\n# hatch", "\"\(self == .python ? "\(package).\(mark)_reward" : package)\"\n\n# hatch"),
             ("dependencies = []", self == .python ? "dependencies = [\"numpy\"]" : "dependencies = []"),
-            ("BUILD = \"make\"", "BUILD = \(build.map { "\"\($0)\"" } ?? "None")"), ("libbrightness.so", product(name)),
-            ("brightness", name),
+            ("BUILD = \"make\"", "BUILD = \(build.map { "\"\($0)\"" } ?? "None")"), ("lib\(mark).so", product(mark)), (mark, name),
         ]
         return try ["hatch_build.py", "pyproject.toml"].map { path in
             guard let text = try? String(contentsOf: template.appendingPathComponent(path), encoding: .utf8) else {

@@ -9,8 +9,8 @@ struct RewardCommand: Command {
         commandName: "dag-reward",
         abstract: "Tries rewards out: scores images, describes a reward, checks that a plugin keeps the rules.",
         discussion: """
-            A reward is written as for dag-train: a plugin (hps, libhps.so, ./libmine.so), a Python file (my_reward.py), or functions of a C library \
-            (c:libz.so.1,score=...), with settings after commas.
+            A reward is written as for dag-train: a plugin (hps, libhps.so, ./libmine.so), a Python file (my_reward.py), the name of one in a Python \
+            package, or functions of a C library (c:libz.so.1,score=...), with settings after commas.
 
             EXAMPLES
               dag-reward score jpeg_compressibility,quality=90 *.png

@@ -27,7 +27,8 @@ struct TrainCommand: Command {
                 dag-train --model models/tiny-sd --prompts tiny-sd --reward-plugin my_reward.py,python=venv/bin/python,on_failure=drop \\
                           --output runs/mine
 
-            A plugin without a slash is looked up in DAG_REWARD_PATH, beside this program and in the installed library folder (dag-reward list). \
+            A plugin without a slash is looked up in DAG_REWARD_PATH, beside this program, in the installed library folder, and in Python packages \
+            (dag-reward list). \
             Rewards run in processes of their own. docs/reward-plugins.md shows how to write one.
             Ctrl-C saves and ends with exit code 130 (--resume repeats an optimiser step that was under way); a second Ctrl-C ends at once.
             """,

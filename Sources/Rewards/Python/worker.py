@@ -109,7 +109,7 @@ def describe(module, path):
         "version": constant(module, "VERSION", "0", str),
         "description": constant(module, "DESCRIPTION", first_line, str),
         "license": constant(module, "LICENSE", "unknown", str),
-        "source": constant(module, "SOURCE", os.path.abspath(path), str),
+        "source": constant(module, "SOURCE", os.path.basename(path), str),
         "objectives": [{"name": name, "direction": direction, "description": ""} for name, direction in objectives.items()],
         "options": [
             {"key": key, "default": "" if default is None else str(default), "description": ""} for key, default in parameters(module).items()

@@ -15,12 +15,15 @@ class RewardBuilder(BuildHookInterface):
         if BUILD:
             subprocess.run(BUILD, shell=True, check=True, cwd=self.root)
         reward = pathlib.Path(self.root) / REWARD
-        manifest = reward.with_suffix(".json")
+        if not reward.is_file():
+            raise FileNotFoundError(f"{reward} is missing" + (f": `{BUILD}` made another file" if BUILD else ""))
+        manifest = reward.with_name(reward.name + ".json")
         if not manifest.exists():
             self.app.display_warning(f"no {manifest.name}: dag-reward list will not say what it is; dag-reward info ./{REWARD} --json writes it")
-        for file in (reward, manifest):
-            if file.exists():
-                build_data["force_include"][str(file)] = f"{PACKAGE}/{file.name}"
+        elif manifest.stat().st_mtime < reward.stat().st_mtime:
+            self.app.display_warning(f"{manifest.name} is older than {REWARD}: dag-reward check compares them")
+        for file in [reward, manifest] if manifest.exists() else [reward]:
+            build_data["force_include"][str(file)] = f"{PACKAGE}/{file.name}"
         if reward.suffix == ".so":  # for this kind of machine only
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["pure_python"] = False

@@ -57,8 +57,9 @@ extension Checks {
     private static func manifest(_ subject: Subject) throws -> CheckOutcome {
         let location = try subject.specification.locate()
         guard location.kind != .cLibrary else { return .skip("functions of a C library have none") }
-        let file = RewardManifest.file(of: location.path).lastPathComponent
-        let command = "dag-reward info \(subject.specification.library) --json > \(file)"
+        let file = RewardManifest.file(of: location.path).path
+        let python = location.kind == .python ? subject.specification.python.map { ",python=\($0)" } ?? "" : ""
+        let command = "dag-reward info \(location.path)\(python) --json > \(file)"
         guard let manifest = try RewardManifest.read(of: location.path) else {
             return .info("there is none; dag-reward list shows more of the reward beside one: \(command)")
         }
