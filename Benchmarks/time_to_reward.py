@@ -60,6 +60,8 @@ def epochs(command, folder, environment):
                 yield now - start, folder / f"epoch-{number}.safetensors"
                 process.send_signal(signal.SIGCONT)
                 start += time.time() - now
+            if process.wait() != 0:
+                sys.exit(f"{command[1]} ended with status {process.returncode}")
         finally:
             process.kill()
 
@@ -99,7 +101,7 @@ with dagcore.Trainer(settings, output=folder + "/run") as trainer:
 def ours(flags, seed, folder):
     settings = yaml.safe_load(DEMO.read_text())
     words = shlex.split(flags)
-    settings |= {flag.removeprefix("--").replace("-", "_"): value for flag, value in zip(words[::2], words[1::2])}
+    settings |= {flag.removeprefix("--").replace("-", "_"): value for flag, value in zip(words[::2], words[1::2], strict=True)}
     settings |= dict(epochs=a.epochs, seed=seed, threads=a.threads, precision="fp32", sample_every=0, evaluation_samples=0)
     for key, value in settings.items():  # 1e-3, a text in YAML and of flags
         with contextlib.suppress(TypeError, ValueError):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes beside each reward plugin what it says of itself, for `dag-reward list`, which loads none. `make build` runs this.
+# Writes the manifest of each reward plugin, what it says of itself, beside it, for `dag-reward list`, which loads none. `make build` runs this.
 #
 #   scripts/manifests.sh FOLDER     the folder with the programs and the plugins that were built
 set -euo pipefail

@@ -279,9 +279,9 @@ import Testing
         let listed = list.out.replacing(/\ +/, with: " ")
         for part in [
             "libminimal.so brightness 1",
-            "libprobe.so its description cannot be read: \(place("libprobe.so.json")): not what dag-reward info --json prints",
+            "libprobe.so its manifest cannot be read: \(place("libprobe.so.json")): not what dag-reward info --json prints",
             "not used by name: \(folder.path)/libminimal.so", "libwarmth.so", "\(file): not a folder", "/no/folder: no such folder",
-            "mine.so its description cannot be read: \(place("mine.so.json")) calls its reward `My Own`",
+            "mine.so its manifest cannot be read: \(place("mine.so.json")) calls its reward `My Own`",
             "libother.so cannot be used: does not export dag_reward_entry",
             "libtext.so cannot be used: not a shared library", "libfolder.so cannot be used: not a readable file",
         ] {
@@ -290,7 +290,7 @@ import Testing
         #expect(!list.out.contains("libdagcore.so"))
         try FileManager.default.removeItem(atPath: place("mine.so.json"))
         let again = try reward(["list"], environment: ["DAG_REWARD_PATH": folder.path])
-        #expect(again.out.contains(/mine.so +nothing beside it says what it is; dag-reward info does/), "\(again)")
+        #expect(again.out.contains(/mine.so +no manifest beside it; dag-reward info says what it is/), "\(again)")
         let none = try reward(["list", "--python", "/no/python"])
         #expect(none.status == 1 && none.error.contains("/no/python: no such program"), "\(none)")
     }

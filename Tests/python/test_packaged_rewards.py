@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(os.environ["DAG_BIN"])
+BIN = Path(os.environ["DAG_BIN"]).resolve()
 IMAGES = [str(ROOT / f"Tests/Goldens/rewards/{name}.png") for name in ("words", "lines")]
 ACTION = ROOT / ".github/actions/check-reward"
 

@@ -7,7 +7,7 @@ struct ListCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "list", abstract: "Lists the rewards that can be named without a path, and where they are looked for.",
         discussion: """
-            No reward is loaded: what one is stands in the file beside it (libNAME.so.json beside libNAME.so), which dag-reward info --json \
+            No reward is loaded: what one is stands in its manifest (libNAME.so.json beside libNAME.so), which dag-reward info --json \
             prints. Folders come first, then the packages of a Python.
             """)
 
@@ -29,7 +29,7 @@ struct ListCommand: Command {
     /// What is known of a reward without loading it.
     private enum State {
         case described(RewardDescription)
-        /// The reason why no description is shown; nil: none lies beside it.
+        /// The reason why the manifest cannot be read; nil: there is none.
         case undescribed(String?)
         case unusable(String)
     }
@@ -68,8 +68,8 @@ struct ListCommand: Command {
         let source = entry.distribution.map { " (\($0))" } ?? ""
         switch entry.state {
         case .described(let found): return "\(found.name) \(found.version): \(found.detail)\(source)"
-        case .undescribed(nil): return "nothing beside it says what it is; dag-reward info does\(source)"
-        case .undescribed(let problem?): return "its description cannot be read: \(problem)\(source)"
+        case .undescribed(nil): return "no manifest beside it; dag-reward info says what it is\(source)"
+        case .undescribed(let problem?): return "its manifest cannot be read: \(problem)\(source)"
         case .unusable(let problem): return "cannot be used: \(problem)\(source)"
         }
     }
@@ -132,7 +132,7 @@ struct ListCommand: Command {
                 object["package"] = entry.distribution
                 switch entry.state {
                 case .described(let found): object["description"] = try JSONSerialization.jsonObject(with: JSONEncoder().encode(found))
-                case .undescribed(let problem): object["description_error"] = problem
+                case .undescribed(let problem): object["manifest_error"] = problem
                 case .unusable(let problem): object["error"] = problem
                 }
                 object["shadowed_by"] = entry.shadowedBy

@@ -11,12 +11,16 @@ import re
 from importlib.metadata import entry_points
 
 
+class Unusable(Exception):
+    """The reason why an entry point is no reward."""
+
+
 def reward_file(name, module):
     """The file of a reward: MODULE itself, or libNAME.so if it is a package."""
     first, *parts = module.split(".")
     spec = importlib.util.find_spec(first)
     if not spec:
-        raise LookupError(f"there is no module {module}")
+        raise Unusable(f"there is no module {module}")
     file, places = spec.origin, list(spec.submodule_search_locations or [])
     for part in parts:  # by hand: find_spec of a.b imports a
         paths = [os.path.join(place, part) for place in places]
@@ -26,16 +30,16 @@ def reward_file(name, module):
         if packages or modules:  # the others have no say
             places = packages[:1]
         elif not places:
-            raise LookupError(f"there is no module {module}")
+            raise Unusable(f"there is no module {module}")
     if not places:
         if not (file or "").endswith(".py"):
-            raise LookupError(f"the module {module} is no .py file")
+            raise Unusable(f"the module {module} is no .py file")
         return os.path.abspath(file)
     libraries = [os.path.join(os.path.abspath(place), f"lib{name}.so") for place in places]
     for library in libraries:
         if os.path.isfile(library):
             return library
-    raise LookupError(f"the package {module} has no lib{name}.so")
+    raise Unusable(f"the package {module} has no lib{name}.so")
 
 
 rewards = []
@@ -44,10 +48,10 @@ for point in entry_points(group="dag_rewards"):
     try:
         reward["distribution"] = f"{point.dist.name} {point.dist.version}"
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", point.value):
-            raise LookupError(f"its entry point is {point.value}, not a module's name alone")
+            raise Unusable(f"its entry point is {point.value}, not a module's name alone")
         reward["file"] = reward_file(point.name, point.value)
-    except LookupError as error:
-        reward["problem"] = error.args[0]
+    except Unusable as error:
+        reward["problem"] = f"{error}"
     except Exception as error:
         reward["problem"] = f"{type(error).__name__}: {error}"
     rewards.append(reward)

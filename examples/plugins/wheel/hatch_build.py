@@ -1,4 +1,4 @@
-"""Builds the reward for its wheel, and puts it in, with the description that lies beside it."""
+"""Builds the reward for its wheel, and puts it in, with the manifest that lies beside it."""
 import pathlib
 import subprocess
 import sysconfig

@@ -17,7 +17,7 @@ extension Checks {
         check("discriminating", "different images get different scores", discriminating),
         check("memory", "no memory and no descriptor is lost over many batches", memory),
         check("speed", "how long an image takes", speed),
-        check("manifest", "the file beside the reward that describes it says what the reward says", manifest),
+        check("manifest", "the manifest beside the reward, if there is one, says what the reward says", manifest),
     ]
 
     /// A reward in this process if possible: it was started for the check, and may crash.
