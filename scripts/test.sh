@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds everything, then runs the Swift tests, a short training, and the Python tests on what it wrote.
-# The last line is "N passed, N failed"; the exit status is 0 only if all passed and each runner ran something.
+# Builds everything, then runs the Swift tests, a short training, and the Python tests on what it wrote: two lanes at the same time,
+# each with half of the cores, since a test of these small models keeps few of them busy. The last line is "N passed, N failed"; the exit status is 0 only if all passed and each runner ran something.
 #
 #   scripts/test.sh [--lint] [--quick]
 #
@@ -26,7 +26,8 @@ for word; do
     esac
 done
 work=$(mktemp -d)
-trap 'rm -rf -- "$work"' EXIT
+lane=
+trap 'if [[ -n $lane ]]; then kill -- "-$lane" 2>/dev/null; fi; rm -rf -- "$work"' EXIT
 trap 'exit 130' INT TERM
 
 say() { printf '\n==> %s\n' "$*"; }
@@ -92,36 +93,71 @@ if ! swift build "${flags[@]}" --build-tests --explicit-target-dependency-import
 fi
 binaries=$(swift build "${flags[@]}" --show-bin-path)
 
-say "Swift tests"
-if [[ $quick == yes ]]; then export DAG_QUICK=1; else unset DAG_QUICK; fi
-# --disable-xctest: all tests are swift-testing's. --no-parallel: each uses all cores already.
-swift test "${flags[@]}" --skip-build --no-parallel --disable-xctest --xunit-output "$work/swift.xml" </dev/null 2>&1 | tee "$work/swift.log"
-count "swift test" "${PIPESTATUS[0]}" "$work/swift.xml" "$work/swift.log"
+# --disable-xctest: all tests are swift-testing's. --no-parallel: a test measures memory, threads and processes of its own.
+# --ignore-lock: nothing is built any more, and the lanes do not wait for each other.
+swift_tests() { # name, what to run...
+    swift test "${flags[@]}" --skip-build --ignore-lock --no-parallel --disable-xctest --xunit-output "$work/$1.xml" "${@:2}" \
+        </dev/null 2>&1 | tee "$work/$1.log"
+    return "${PIPESTATUS[0]}"
+}
 
-if [[ $quick == yes ]]; then finish; fi
+if [[ $quick == yes ]]; then
+    say "Swift tests"
+    DAG_QUICK=1 swift_tests quick
+    count "swift test" $? "$work/quick.xml" "$work/quick.log"
+    finish
+fi
+unset DAG_QUICK
 
 say "Benchmarks and fuzz targets"
 for package in Benchmarks Fuzzing; do
     swift build "${flags[@]}" --package-path $package --scratch-path .build </dev/null || failure "the build of $package"
 done
 
-say "A short training"
-DAG_BIN=$binaries DAG_RUN=$work/run
-export DAG_BIN DAG_RUN
-"$DAG_BIN/dag-train" --model "$root/models/tiny-sd" --reward-plugin libjpeg_compressibility.so --prompts tiny-sd \
-    --epochs 2 --steps 5 --batches-per-epoch 1 --sample-batch-size 8 --train-batch-size 4 --gradient-accumulation-steps 1 \
-    --precision fp32 --learning-rate 1e-3 --seed 1 --output "$DAG_RUN" </dev/null 2>&1
-status=$?
-((status == 0)) || failure "dag-train ended with status $status"
+if [[ -z ${OMP_NUM_THREADS:-} ]]; then
+    cores=$(nproc)
+    export OMP_NUM_THREADS=$((cores > 1 ? cores / 2 : 1))
+fi
+export DAG_BIN=$binaries DAG_RUN=$work/run DAG_PREFIX=$work/prefix
+# The lane beside the core's tests; each step leaves its exit status behind.
+programs() {
+    say "Swift tests of all but the core"
+    swift_tests others --skip "$core"
+    echo $? >"$work/others.status"
 
-say "An installed copy"
-export DAG_PREFIX=$work/prefix
-scripts/install.sh "$DAG_PREFIX" || failure "scripts/install.sh ended with an error"
+    say "A short training"
+    "$DAG_BIN/dag-train" --model "$root/models/tiny-sd" --reward-plugin libjpeg_compressibility.so --prompts tiny-sd \
+        --epochs 2 --steps 5 --batches-per-epoch 1 --sample-batch-size 8 --train-batch-size 4 --gradient-accumulation-steps 1 \
+        --precision fp32 --learning-rate 1e-3 --seed 1 --output "$DAG_RUN" </dev/null 2>&1
+    echo $? >"$work/training.status"
 
-say "Python tests"
-if [[ -x .venv/bin/python ]]; then
+    say "An installed copy"
+    scripts/install.sh "$DAG_PREFIX"
+    echo $? >"$work/install.status"
+
+    say "Python tests"
     .venv/bin/python -m pytest Tests/python -rs -p no:cacheprovider --junitxml "$work/python.xml" </dev/null 2>&1 | tee "$work/python.log"
-    count pytest "${PIPESTATUS[0]}" "$work/python.xml" "$work/python.log"
+    echo "${PIPESTATUS[0]}" >"$work/python.status"
+}
+core='^DAGCoreTests\.'
+set -m # a process group of its own, which the EXIT trap ends
+programs </dev/null >"$work/programs.txt" 2>&1 &
+lane=$!
+set +m
+
+say "Swift tests of the core"
+swift_tests core --filter "$core"
+echo $? >"$work/core.status"
+wait "$lane"
+cat "$work/programs.txt"
+
+status() { cat "$work/$1.status"; }
+count "swift test of the core" "$(status core)" "$work/core.xml" "$work/core.log"
+count "swift test of the others" "$(status others)" "$work/others.xml" "$work/others.log"
+(($(status training) == 0)) || failure "dag-train ended with status $(status training)"
+(($(status install) == 0)) || failure "scripts/install.sh ended with status $(status install)"
+if [[ -x .venv/bin/python ]]; then
+    count pytest "$(status python)" "$work/python.xml" "$work/python.log"
 else
     failure "pytest: there is no .venv; run scripts/setup.sh --python"
 fi

@@ -73,11 +73,13 @@ import Testing
     }
 
     /// In float32 training is that of the CPU, but for rounding: AdamW's first steps have the size of the learning
-    /// rate, 1e-3 here, whatever the gradient.
+    /// rate, 1e-3 here, whatever the gradient. Where it is zero but for rounding, they may go either way: so the mean counts.
     @Test(arguments: configurations) func trainingInFloat32(configuration: TrainingConfiguration) throws {
         let results = try ([.cpu] + otherDevices).map { try train(configuration, .float32, on: $0) }
         #expect(zip(results[0].images, results[1].images).allSatisfy { abs(Int($0) - Int($1)) <= 1 })
-        #expect(difference(results[1].weights.map(Double.init), results[0].weights.map(Double.init)) < 1e-3)
+        let differences = zip(results[1].weights, results[0].weights).map { Double(abs($0 - $1)) }
+        let mean = differences.reduce(0, +) / Double(differences.count)
+        #expect(mean < 1e-5, "\(mean)")
     }
 
     /// Host and device wait for each other at each read and each copy: so often in a step of sampling and in a pass of an

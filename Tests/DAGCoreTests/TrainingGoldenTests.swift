@@ -57,7 +57,7 @@ func formulaWeights(_ parameters: [(name: String, tensor: Tensor)]) {
     /// ends.
     ///
     /// Every pass shape must give the same: all in one, some steps at a time, step by step.
-    @Test(.slow, arguments: [AlgorithmName.dagDB, .dagKL, .ddpo], [0, 16, 8])
+    @Test(.slow, arguments: [(AlgorithmName.dagDB, 0), (.dagDB, 16), (.dagKL, 8), (.ddpo, 0)])
     func lossCurves(algorithm: AlgorithmName, rowsPerPass: Int) throws {
         let golden = try tensors("train/golden.safetensors")
         let document = try #require(try json("train/train.json") as? [String: Any])
