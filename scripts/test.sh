@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds everything, then runs the Swift tests, a short training, and the Python tests on what it wrote: two lanes at the same time,
-# each with half of the cores, since a test of these small models keeps few of them busy. The last line is "N passed, N failed"; the exit status is 0 only if all passed and each runner ran something.
+# each with half of the cores, since a test of these small models keeps few of them busy.
+# The last line is "N passed, N failed"; the exit status is 0 only if all passed and each runner ran something.
 #
 #   scripts/test.sh [--lint] [--quick]
 #
@@ -149,6 +150,7 @@ say "Swift tests of the core"
 swift_tests core --filter "$core"
 echo $? >"$work/core.status"
 wait "$lane"
+lane=
 cat "$work/programs.txt"
 
 status() { cat "$work/$1.status"; }
