@@ -10,7 +10,8 @@ struct ExactDensity: ParsableCommand {
         commandName: "exact-density",
         abstract: "Total variation between what is sampled after training and the exact target, for each objective.")
 
-    @Option(help: "dag-db, dag-kl, dag-tb, dag-subtb, dag-vargrad, dag-replay, ddpo, grpo; all that reach the target if none is named.")
+    @Option(
+        help: "dag-db, dag-kl, dag-tb, dag-subtb, dag-vargrad, dag-replay, dag-nabla, ddpo, grpo; without it all that reach the target.")
     var algorithm: [AlgorithmName] = []
     @Option(help: "reward or anchored.") var target = Target.reward
     @Option(help: "Epochs of 256 trajectories.") var epochs = 300

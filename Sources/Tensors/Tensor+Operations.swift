@@ -59,6 +59,8 @@ extension Tensor {
     package func silu() -> Tensor { map(ct_silu) }
     /// 1 / (1 + e^-x).
     package func sigmoid() -> Tensor { map(ct_sigmoid) }
+    /// log(1 + exp(x)).
+    package func softplus() -> Tensor { map(ct_softplus) }
     /// Hyperbolic tangent.
     package func tanh() -> Tensor { map(ct_tanh) }
     /// x Phi(x), exactly.

@@ -168,10 +168,13 @@ import Testing
 
     /// The limits of each setting, and the rules that connect several.
     @Test func limits() throws {
-        let positive = ["learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda", "timestep_fraction"]
+        let positive = [
+            "learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda", "timestep_fraction",
+            "flow_gradient_scale",
+        ]
         let whole = [
             "epochs", "sample_batch_size", "batches_per_epoch", "images_per_prompt", "train_batch_size", "gradient_accumulation_steps",
-            "lora_rank", "steps", "checkpoint_every", "flow_every", "replay_updates",
+            "lora_rank", "steps", "checkpoint_every", "flow_every", "replay_updates", "flow_updates",
         ]
         for setting in TrainingConfiguration.settings where Double(setting.text(of: TrainingConfiguration())) != nil {
             let zero = try configuration(setting, "0")
@@ -202,12 +205,13 @@ import Testing
                 }
             ),
             ("--target reward is not what dag-replay can reach", { $0.algorithm = .dagReplay }),
+            ("--target reward is not what dag-nabla can reach", { $0.algorithm = .dagNabla }),
             (
-                "--prediction-decoder is for algorithms with a state flow; dag-replay",
+                "--prediction-decoder is for algorithms that score predicted data; dag-replay",
                 { ($0.algorithm, $0.target, $0.predictionDecoder) = (.dagReplay, .anchored, "x") }
             ),
             ("--flow-every is for dag-db, dag-kl and dag-subtb; dag-tb has", { ($0.algorithm, $0.flowEvery) = (.dagTB, 2) }),
-            ("--flow-every is for dag-db, dag-kl and dag-subtb; ddpo learns no flow", { ($0.algorithm, $0.flowEvery) = (.ddpo, 2) }),
+            ("--flow-every is for dag-db, dag-kl and dag-subtb; ddpo balances no flows", { ($0.algorithm, $0.flowEvery) = (.ddpo, 2) }),
             (
                 "--flow-every 2 needs the scores of several transitions at once: use --forward-looking rollout",
                 { ($0.flowEvery, $0.forwardLooking) = (2, .current) }
@@ -216,6 +220,10 @@ import Testing
             ("--images-per-prompt must be at least 2 and divide it, not 1", { $0.algorithm = .dagVarGrad }),
             ("--images-per-prompt must be at least 2 and divide it, not 8", { ($0.algorithm, $0.imagesPerPrompt) = (.dagVarGrad, 8) }),
             ("--timestep-fraction below 1 is for sums over transitions", { ($0.flowEvery, $0.timestepFraction) = (2, 0.5) }),
+            (
+                "--replay-updates says how many dag-replay and dag-nabla train on",
+                { ($0.algorithm, $0.target, $0.timestepFraction) = (.dagNabla, .anchored, 0.5) }
+            ),
             (
                 "--timestep-fraction below 1 leaves out states whose scores",
                 { ($0.forwardLooking, $0.timestepFraction) = (.current, 0.5) }
@@ -248,10 +256,10 @@ import Testing
     @Test func aRunKeepsWhatItsCheckpointDependsOn() throws {
         let mayChange: Set = [
             "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "lr_scheduler", "lr_warmup_steps",
-            "kl_coefficient", "base_kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "replay_buffer_size",
-            "subtb_lambda", "timestep_fraction", "per_prompt_statistics", "weight_decay", "max_grad_norm", "epochs", "device",
-            "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples", "evaluation_prompts",
-            "evaluation_steps", "sample_every", "checkpoint_every",
+            "kl_coefficient", "base_kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "flow_updates",
+            "flow_gradient_scale", "replay_buffer_size", "subtb_lambda", "timestep_fraction", "per_prompt_statistics", "weight_decay",
+            "max_grad_norm", "epochs", "device", "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples",
+            "evaluation_prompts", "evaluation_steps", "sample_every", "checkpoint_every",
         ]
         let old = smallConfiguration()
         try old.validate(continuing: old)
@@ -286,7 +294,7 @@ import Testing
             let configuration = smallConfiguration { ($0.epochs, $0.lrScheduler, $0.lrWarmupSteps) = (4, scheduler, 3) }
             #expect(configuration.updatesPerEpoch == 2)
             for (step, expected) in ([0, 0.333333, 0.666667] + factors).enumerated() {
-                #expect(abs(configuration.learningRateFactor(step: step) - expected) < 1e-6)
+                #expect(abs(configuration.learningRateFactor(step: step, updatesPerEpoch: 2) - expected) < 1e-6)
             }
         }
     }

@@ -24,6 +24,7 @@ import Testing
         configuration { ($0.algorithm, $0.timestepFraction, $0.target) = (.dagDB, 0.5, .anchored) },
         configuration { ($0.algorithm, $0.imagesPerPrompt) = (.dagVarGrad, 2) },
         configuration { ($0.algorithm, $0.target, $0.replayUpdates) = (.dagReplay, .anchored, 3) },
+        configuration { ($0.algorithm, $0.target, $0.flowUpdates, $0.replayUpdates) = (.dagNabla, .anchored, 2, 1) },
     ]
 
     /// A plan has the rows, decodes, scores and batches that a run counts, part by part.

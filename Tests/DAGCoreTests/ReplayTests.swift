@@ -7,6 +7,19 @@ import Testing
 
 @testable import DAGCore
 
+/// log r that is linear in the state.
+private struct LinearFlow: FlowNetwork {
+    let slope: Tensor
+    var parameters: [(name: String, tensor: Tensor)] { [("slope", slope)] }
+
+    init(slope: Float) {
+        self.slope = Tensor([slope])
+        self.slope.requiresGrad = true
+    }
+
+    func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor { (x * slope).sum(Array(1..<x.rank)) }
+}
+
 @Suite struct ReplayTests {
     /// The noise that replay asks for has the mean of P_F(x' | x) be that of P_B(x' | x, x_0), by Bayes' rule from the two
     /// densities of P_B; and x has the mean and deviation of P_B from the end to x, step by step.
@@ -84,6 +97,60 @@ import Testing
         for (a, b) in zip(found, expected) { #expect(abs(a - b) < 1e-5) }
     }
 
+    /// At states that more than one image leads to, the flow's loss is least at the ratio of their mean weights.
+    @Test func theFlowsLoss() throws {
+        let (w, u) = (Tensor([0.5, 3] as [Float]), Tensor([1, 0.4] as [Float]))
+        func slope(_ logRatio: Double) throws -> Double {
+            let point = Tensor([Float(logRatio)])
+            point.requiresGrad = true
+            try FlowGradient.loss(point, target: w, pretrained: u).sum().backward()
+            return Double(try #require(point.grad).item())
+        }
+        #expect(try abs(slope(log(3.5 / 1.4))) < 1e-6)
+        #expect(try slope(1) > 0.02 && slope(0.8) < -0.02)
+    }
+
+    /// Data that is Normal(0, 1), weighted by exp(a x0), is Normal(a, 1): the flow a sqrt(abar) x + const turns the one's noise
+    /// prediction, sqrt(1 - abar) x, into the other's. The flow's weights get no gradient.
+    @Test func theFlowsGradientLeadsToTheTarget() throws {
+        let scheduler = try scheduler(["beta_schedule": "linear", "timestep_spacing": "leading", "clip_sample": false])
+        let kernel = try DDIMKernel(scheduler: scheduler, steps: 10, eta: 1, reduction: .sum, sampleRank: 4)
+        let (a, step) = (0.8, 4)
+        let alpha = kernel.steps[step].alpha
+        let flow = LinearFlow(slope: Float(a * alpha.squareRoot()))
+        let x = Tensor.randn([3, 1, 2, 2], generator: Generator(seed: 5))
+        let gradient = try FlowGradient(flow: flow, scale: 1.5)(x, times: kernel.times([step, step, step]), context: nil)
+        #expect(flow.slope.grad == nil && flow.slope.requiresGrad && !gradient.requiresGrad && !x.requiresGrad)
+        let change = kernel.noise(ofGradient: gradient, steps: Tensor([Int64](repeating: Int64(step), count: 3)))
+        let deviation = (1 - alpha).squareRoot()
+        let expected = ((x - alpha.squareRoot() * a) * deviation - x * deviation) * 1.5
+        for (a, b) in try zip(change.array(Float.self), expected.array(Float.self)) { #expect(abs(a - b) < 1e-6) }
+    }
+
+    /// The flow's steps leave the adapters alone, and the policy's the flow.
+    @Test func flowComesFirst() throws {
+        let folder = try TemporaryFolder()
+        let configuration = smallConfiguration {
+            ($0.algorithm, $0.target, $0.flowUpdates, $0.replayUpdates, $0.epochs) = (.dagNabla, .anchored, 2, 2, 1)
+        }
+        let trainer = try trainer(configuration, folder)
+        func weights(_ parameters: [(name: String, tensor: Tensor)]) throws -> [Float] {
+            try parameters.flatMap { try $0.tensor.detach().array(Float.self) }
+        }
+        func now() throws -> (policy: [Float], flow: [Float]) {
+            let flow = try #require(trainer.learner.algorithm.trainedFlow)
+            return (try weights(trainer.learner.lora.parameters), try weights(flow.parameters))
+        }
+        var seen = [try now()]
+        trainer.onStep = { step in
+            #expect((step.flowGradNorm > 0) == (seen.count < 3) && (step.policyGradNorm > 0) == (seen.count >= 3))
+            seen.append(try! now())
+        }
+        try trainer.run()
+        #expect(zip(seen, seen.dropFirst()).map { $0.policy != $1.policy } == [false, false, true, true])
+        #expect(zip(seen, seen.dropFirst()).map { $0.flow != $1.flow } == [true, true, false, false])
+    }
+
     /// With beta 0 the target is the pretrained model: nothing is learned, to the bit.
     @Test func betaZeroLearnsNothing() throws {
         let folder = try TemporaryFolder()
@@ -98,11 +165,13 @@ import Testing
     }
 
     /// On a line whose target is known, the modes get their shares; the first epoch's images are the pretrained model's.
-    @Test(.slow) func modesGetTheirShares() throws {
+    @Test(.slow, arguments: [AlgorithmName.dagReplay, .dagNabla]) func modesGetTheirShares(algorithm: AlgorithmName) throws {
         let (folder, world) = (try TemporaryFolder(), AnalyticWorld(.anchored))
         let configuration = world.configuration {
-            ($0.algorithm, $0.steps, $0.epochs, $0.batchesPerEpoch, $0.replayUpdates) = (.dagReplay, 25, 2, 8, 300)
-            ($0.trainBatchSize, $0.learningRate) = (256, 1e-3)
+            ($0.algorithm, $0.steps, $0.epochs, $0.batchesPerEpoch, $0.replayUpdates) = (algorithm, 25, 1, 16, 300)
+            ($0.trainBatchSize, $0.learningRate, $0.flowLearningRate, $0.flowUpdates) = (256, 1e-3, 1e-3, 300)
+            // The flow of a line has nothing left to find.
+            $0.flowGradientScale = 1
         }
         let trainer = try world.trainer(configuration, folder: folder.url)
         let samples = 8192
@@ -112,6 +181,7 @@ import Testing
         }
         #expect(try distance() > 0.25)
         try trainer.run()
-        #expect(try distance() < 0.1)
+        let reached = try distance()
+        #expect(reached < 0.1, "\(reached)")
     }
 }

@@ -203,6 +203,9 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
         Case(testDescription: "dag-replay, drop", reward: specification("on_failure=drop"), failing: 5) {
             ($0.algorithm, $0.target, $0.replayUpdates) = (.dagReplay, .anchored, 2)
         },
+        Case(testDescription: "dag-nabla") {
+            ($0.algorithm, $0.target, $0.flowUpdates, $0.replayUpdates) = (.dagNabla, .anchored, 1, 1)
+        },
         Case(testDescription: "ddpo, per-prompt statistics, half of the transitions") {
             ($0.algorithm, $0.perPromptStatistics, $0.timestepFraction) = (.ddpo, true, 0.5)
         },

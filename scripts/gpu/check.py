@@ -107,9 +107,9 @@ def parity(check):
 
 def training(check):
     needs = {
-        "dag-vargrad": ("--images-per-prompt", 4), "dag-replay": ("--target", "anchored"),
+        "dag-vargrad": ("--images-per-prompt", 4), "dag-replay": ("--target", "anchored"), "dag-nabla": ("--target", "anchored"),
         "grpo": ("--images-per-prompt", 8, "--base-kl-coefficient", 0.1)}
-    for algorithm in ("dag-db", "dag-kl", "dag-tb", "dag-subtb", "dag-vargrad", "dag-replay", "ddpo", "grpo"):
+    for algorithm in ("dag-db", "dag-kl", "dag-tb", "dag-subtb", "dag-vargrad", "dag-replay", "dag-nabla", "ddpo", "grpo"):
         name = f"tiny-sd {algorithm}"
         lines = check.train(
             name, name.replace(" ", "-"), "--model", TINY, "--prompts", "tiny-sd", "--reward-plugin", "libwarmth.so", "--algorithm", algorithm,

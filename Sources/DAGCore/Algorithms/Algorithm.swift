@@ -9,6 +9,7 @@ package enum AlgorithmName: String, SettingChoice {
     case dagSubTB = "dag-subtb"
     case dagVarGrad = "dag-vargrad"
     case dagReplay = "dag-replay"
+    case dagNabla = "dag-nabla"
     case ddpo
     case grpo
 
@@ -18,18 +19,22 @@ package enum AlgorithmName: String, SettingChoice {
     /// Whether it samples in proportion to exp(beta s); else it maximises the score.
     package var usesBeta: Bool { self != .ddpo && self != .grpo }
 
-    /// Whether it trains a state flow, and so decodes and scores predicted data.
-    var learnsFlow: Bool { [.dagDB, .dagKL, .dagTB, .dagSubTB].contains(self) }
+    /// Whether it balances transitions between states that have a flow, and so decodes and scores predicted
+    /// data.
+    var scoresPredictions: Bool { [.dagDB, .dagKL, .dagTB, .dagSubTB].contains(self) }
+
+    /// Whether it learns from finished images, noised again.
+    package var replays: Bool { self == .dagReplay || self == .dagNabla }
 
     /// Whether it can learn to sample from the target.
-    package func reaches(_ target: Target) -> Bool { self == .dagReplay ? target == .anchored : usesBeta || target == .reward }
+    package func reaches(_ target: Target) -> Bool { replays ? target == .anchored : usesBeta || target == .reward }
 
-    /// Returns the states of a trajectory whose flow it learns.
+    /// Returns the states of a trajectory whose flow it balances.
     func flowStates(_ configuration: TrainingConfiguration, transitions: Int) -> FlowStates {
         switch self {
         case .dagDB, .dagKL, .dagSubTB: FlowStates(transitions: transitions, spacing: configuration.flowEvery)
         case .dagTB: FlowStates(transitions: transitions, spacing: transitions)
-        case .dagVarGrad, .dagReplay, .ddpo, .grpo: FlowStates(transitions: transitions, spacing: nil)
+        case .dagVarGrad, .dagReplay, .dagNabla, .ddpo, .grpo: FlowStates(transitions: transitions, spacing: nil)
         }
     }
 
@@ -52,6 +57,9 @@ package enum AlgorithmName: String, SettingChoice {
                 DetailedBalanceKL(flow: try newFlow(), flowStates, coefficient: configuration.klCoefficient, clipRange: clipRange))
         case .dagVarGrad: return .transitions(VarGrad(flowStates, team: team))
         case .dagReplay: return .replay(Replay(capacity: configuration.replayBufferSize))
+        case .dagNabla:
+            let gradient = FlowGradient(flow: try newFlow(), scale: configuration.flowGradientScale)
+            return .replay(Replay(capacity: configuration.replayBufferSize, gradient: gradient))
         case .ddpo: return .transitions(DDPO(clipRange: clipRange, comparison: configuration.perPromptStatistics ? .promptHistory : .epoch))
         case .grpo: return .transitions(DDPO(clipRange: clipRange, comparison: .group))
         }
@@ -81,8 +89,7 @@ protocol Algorithm: AnyObject {
     /// The tensors of a checkpoint that belong to the algorithm beside its networks.
     var tensors: [String: Tensor] { get set }
 
-    /// The network of the state flow, trained beside the policy; nil for algorithms without one, which need
-    /// no scores of predicted data.
+    /// The network of the state flow; nil for algorithms without one.
     var trainedFlow: (any FlowNetwork)? { get }
 
     /// Prepares for the scored trajectories of an epoch.

@@ -2,7 +2,8 @@ import Foundation
 import Support
 import Tensors
 
-/// DAG-Replay: learns the anchored target from the run's finished images, through the backward kernel.
+/// DAG-Replay and DAG-Nabla: learn the anchored target from the run's finished images, through the backward
+/// kernel.
 ///
 /// An image x that a policy P sampled on the trajectory tau counts, for the target and for the pretrained
 /// model,
@@ -10,15 +11,16 @@ import Tensors
 ///     w = exp(beta s(x)) P_base(tau) / P(tau)      u = P_base(tau) / P(tau)
 ///
 /// each divided by its mean over the images of the same prompt (self-normalised importance weights). P_B
-/// noises the images to any timestep. With epsilon*, the noise prediction that leads P_F back, the policy
-/// learns by
+/// noises the images to any timestep. With epsilon*, the noise prediction that leads P_F back, DAG-Replay's
+/// policy learns by
 ///
 ///     loss = (w - u) |epsilon_theta - epsilon*|^2 + u |epsilon_theta - epsilon_base|^2
 ///          = w d^2 - 2 (w - u) d (epsilon* - epsilon_base) + const,   d = epsilon_theta - epsilon_base
 ///
 /// w |epsilon_theta - epsilon*|^2 alone would be maximum likelihood of P_F (Ho et al. 2020, eq. 14). It is
 /// right where the pretrained model is in balance with P_B, which guidance and few steps keep it from; the
-/// loss above is at its minimum at the pretrained model where beta is 0, whatever its balance.
+/// loss above is at its minimum at the pretrained model where beta is 0, whatever its balance. DAG-Nabla's
+/// policy follows a state flow that is learned first: see `FlowGradient`.
 final class Replay: Algorithm {
     /// The images of the buffer but for their data, oldest first, [n] each.
     struct State: Codable {
@@ -38,12 +40,17 @@ final class Replay: Algorithm {
     /// The ends of the trajectories, float32 [n, C, H, W] on the CPU; nil before the first.
     private var ends: Tensor?
     private let capacity: Int
-    let trainedFlow: (any FlowNetwork)? = nil
+    /// What DAG-Nabla's policy learns from; nil for DAG-Replay.
+    let gradient: FlowGradient?
+    var trainedFlow: (any FlowNetwork)? { gradient?.flow }
     /// The text of the buffer's prompts, and the place of each; nil before it is needed.
     private var text: (conditioning: Conditioning?, places: [String: Int])?
 
     /// - Parameter capacity: images that are kept; 0: all.
-    init(capacity: Int) { self.capacity = capacity }
+    init(capacity: Int, gradient: FlowGradient? = nil) {
+        self.capacity = capacity
+        self.gradient = gradient
+    }
 
     /// Keeps images, and forgets the oldest beyond the capacity.
     /// - Parameters:

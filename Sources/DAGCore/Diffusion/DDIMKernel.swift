@@ -110,6 +110,11 @@ package struct DDIMKernel: TransitionKernel {
         scheduler.prediction(output, x: x, alpha: coefficients(indices).alpha).epsilon
     }
 
+    /// Turns a gradient of a state's log-density into the change of the noise prediction that follows it.
+    package func noise(ofGradient gradient: Tensor, steps indices: Tensor) -> Tensor {
+        gradient * -(1 - coefficients(indices).alpha).sqrt()
+    }
+
     /// Draws x from P_B, given the chain's end, and finds the noise prediction that leads P_F back.
     package func replay(_ end: Tensor, noise: Tensor, steps indices: Tensor) -> (x: Tensor, noise: Tensor) {
         let c = columns(replayTable, indices)

@@ -32,6 +32,9 @@ package protocol TransitionKernel {
     func logBackward(x: Tensor, next: Tensor, steps: Tensor) -> Tensor
     /// Predicts the noise epsilon in x from the network's output, [n, C, H, W].
     func predictedNoise(_ output: Tensor, x: Tensor, steps: Tensor) -> Tensor
+    /// Turns a gradient of a state's log-density into the change of the noise prediction that follows it,
+    /// -sqrt(1 - abar) gradient (Song et al. 2021), [n, C, H, W].
+    func noise(ofGradient gradient: Tensor, steps: Tensor) -> Tensor
     /// Draws x from P_B, given the chain's end x_0, with standard normal noise of `end`'s shape. Returns it
     /// and the noise prediction with which the mean of P_F(x' | x) is that of P_B(x' | x, x_0), [n, C, H, W]
     /// each.

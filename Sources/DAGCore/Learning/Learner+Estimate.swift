@@ -21,7 +21,10 @@ extension Learner {
     ///   much again as a forward one, and checkpointing that once more.
     /// - Throws: an error of a reward, `TensorError`.
     func rehearse(_ epoch: ScoredEpoch) throws -> Double {
-        defer { _ = takeGradients() }
+        defer {
+            policyOptimizer.clearGradients()
+            flowOptimizer?.clearGradients()
+        }
         let passes = configuration.gradientCheckpointing ? 3.0 : 2
         let (loss, operations): (Tensor, Double)
         switch method {
@@ -42,14 +45,34 @@ extension Learner {
             let policy = forward / Double(configuration.evaluationsPerTransition)
             (loss, operations) = (pass.weightedLoss, forward + policy * (passes - 1))
         case .replay(let replay):
-            try keep(epoch.rollout)
-            let draw = replay.draw(configuration.trainBatchSize, steps: kernel.transitions, beta: 0, Seeds(0))
-            let (block, both) = try OperationCount.of { try self.loss(replayBlocks[0], of: draw, replay, Seeds(0)) }
-            (loss, operations) = (block, both / 2 * (1 + passes))
+            let images = try rehearsalImages(epoch, replay)
+            let (rows, both) = try OperationCount.of { try policyLoss(images, replay).loss }
+            (loss, operations) = (rows, both / 2 * (1 + passes))
         }
         try loss.sum().backward()
         // Waits for the device.
         _ = try policyOptimizer.clipGradients(maxNorm: .infinity)
         return operations
+    }
+
+    /// Computes a full pass of the flow's own steps and its gradients, as `step` does, and forgets them.
+    /// - Parameter epoch: a group's trajectories.
+    /// - Returns: its floating-point operations: a backward pass is twice a forward one.
+    /// - Throws: `TensorError`.
+    func rehearseFlow(_ epoch: ScoredEpoch) throws -> Double {
+        guard case .replay(let replay) = method, let gradient = replay.gradient, let flowOptimizer else { return 0 }
+        defer { flowOptimizer.clearGradients() }
+        let images = try rehearsalImages(epoch, replay)
+        let (loss, operations) = OperationCount.of { flowLoss(images, gradient) }
+        try loss.sum().backward()
+        // Waits for the device.
+        _ = try flowOptimizer.clipGradients(maxNorm: .infinity)
+        return 3 * operations
+    }
+
+    private func rehearsalImages(_ epoch: ScoredEpoch, _ replay: Replay) throws -> NoisedImages {
+        try keep(epoch.rollout)
+        let draw = replay.draw(configuration.trainBatchSize, steps: kernel.transitions, beta: 0, Seeds(0))
+        return try noisedImages(replayBlocks[0], of: draw, replay, Seeds(0))
     }
 }

@@ -13,17 +13,27 @@ extension Learner {
         try replay.keep(joined(0), scores: rollout.scores.final, logRatios: joined(1).array(), prompts: rollout.prompts)
     }
 
-    /// Makes one step of the optimiser on noised images, of which each rank has some groups.
+    /// Makes one step of the optimiser on noised images, of which each rank has some groups: of the flow's
+    /// until it has had its steps of the epoch, then of the policy's.
     func step(_ replay: Replay, epoch: Int, update: Int, step: Int) throws -> StepSums {
         let (size, group) = (configuration.trajectoriesPerUpdate, configuration.trainBatchSize)
         let seeds = Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update))
         let draw = replay.draw(size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch), seeds)
-        return try optimize(groups: size / group, passes: replayBlocks.count, kept: size, step: step) { place, passes in
+        let flowUpdates = configuration.flowUpdatesPerEpoch
+        let flowGradient = update < flowUpdates ? replay.gradient : nil
+        // Each network has the course of the learning rate to itself.
+        let (own, updates) = flowGradient == nil ? (update - flowUpdates, configuration.replayUpdates) : (update, flowUpdates)
+        return try optimize(
+            flowGradient == nil ? [.policy] : [.flow], groups: size / group, passes: replayBlocks.count, kept: size, step: step,
+            factor: configuration.learningRateFactor(step: epoch * updates + own, updatesPerEpoch: updates)
+        ) { place, passes in
             for block in replayBlocks {
                 try passes.next()
-                let loss = try loss(block.map { place * group + $0 }, of: draw, replay, seeds)
+                let images = try noisedImages(block.map { place * group + $0 }, of: draw, replay, seeds)
+                let (loss, metrics) = try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay)
                 try (loss.sum() / Double(size)).backward()
-                try passes.sums.add(loss.detach().array(), ["effective_share": block.map { _ in Float(draw.effectiveShare) }])
+                let numbers = metrics.merging(["effective_share": block.map { _ in Float(draw.effectiveShare) }]) { $1 }
+                try passes.sums.add(loss.detach().array(), numbers)
             }
         }
     }
@@ -33,22 +43,59 @@ extension Learner {
         Array(0..<configuration.trainBatchSize).chunks(of: configuration.samplesPerPass(of: model))
     }
 
-    /// Computes the losses of noised images, float32 [places], differentiable.
+    /// Images noised by P_B, n of them.
+    struct NoisedImages {
+        /// States, float32 [n, C, H, W].
+        let x: Tensor
+        /// epsilon*, [n, C, H, W].
+        let noise: Tensor
+        /// Steps of the chain, int64 [n], and the network's time inputs of them.
+        let steps, times: Tensor
+        /// The text of their prompts; nil without text.
+        let conditioning: Conditioning?
+        /// w and u, float32 [n].
+        let target, pretrained: Tensor
+    }
+
+    /// Noises images of a draw.
     /// - Parameter places: in the draw.
-    func loss(_ places: [Int], of draw: Replay.Draw, _ replay: Replay, _ seeds: Seeds) throws -> Tensor {
+    func noisedImages(_ places: [Int], of draw: Replay.Draw, _ replay: Replay, _ seeds: Seeds) throws -> NoisedImages {
         let steps = places.map { draw.steps[$0] }
         let (ends, text) = try replay.images(places.map { draw.images[$0] }, of: model)
         let fresh = places.map { Tensor.randn([1] + model.sampleShape, generator: Generator(seed: seeds(.rollout, index: $0))) }
         let stepNumbers = Tensor(steps.map(Int64.init), device: model.device)
         let (x, noise) = kernel.replay(ends, noise: Tensor.cat(fresh, 0).to(model.device), steps: stepNumbers)
+        func numbers(_ list: [Float]) -> Tensor { Tensor(places.map { list[$0] }, device: model.device) }
+        return NoisedImages(
+            x: x, noise: noise, steps: stepNumbers, times: kernel.times(steps), conditioning: text, target: numbers(draw.target),
+            pretrained: numbers(draw.pretrained))
+    }
+
+    /// Computes the flow's losses of noised images, float32 [n], differentiable.
+    func flowLoss(_ images: NoisedImages, _ gradient: FlowGradient) -> Tensor {
+        let logRatio = gradient.flow(images.x, times: images.times, context: images.conditioning?.prompts)
+        return FlowGradient.loss(logRatio, target: images.target, pretrained: images.pretrained)
+    }
+
+    /// Computes the policy's losses of noised images, float32 [n], differentiable, and numbers for the metrics.
+    func policyLoss(_ images: NoisedImages, _ replay: Replay) throws -> (loss: Tensor, metrics: [String: [Float]]) {
         func predicted() -> Tensor {
-            let output = model.denoise(x, times: kernel.times(steps), text, guidance: configuration.guidanceScale).guided
-            return kernel.predictedNoise(output, x: x, steps: stepNumbers)
+            let output = model.denoise(
+                images.x, times: images.times, images.conditioning, guidance: configuration.guidanceScale
+            ).guided
+            return kernel.predictedNoise(output, x: images.x, steps: images.steps)
         }
         let base = withoutGradients { model.withoutAdapters(predicted) }
         let policy = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { predicted() }
-        func numbers(_ list: [Float]) -> Tensor { Tensor(places.map { list[$0] }, device: model.device) }
-        return Replay.loss(
-            policy, base: base, noise: noise, target: numbers(draw.target), pretrained: numbers(draw.pretrained))
+        guard let gradient = replay.gradient else {
+            let loss = Replay.loss(policy, base: base, noise: images.noise, target: images.target, pretrained: images.pretrained)
+            return (loss, [:])
+        }
+        let dimensions = Array(1..<policy.rank)
+        let change = kernel.noise(
+            ofGradient: try gradient(images.x, times: images.times, context: images.conditioning?.prompts), steps: images.steps)
+        return (
+            (policy - base - change).square().mean(dimensions), ["flow_gradient": try change.square().mean(dimensions).array()]
+        )
     }
 }

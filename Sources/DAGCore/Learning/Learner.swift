@@ -78,7 +78,7 @@ final class Learner {
         }
     }
 
-    /// Whether the algorithm has a state flow, and so needs scores of predicted data.
+    /// Whether the algorithm has a state flow.
     var usesFlow: Bool { flowOptimizer != nil }
     /// Transitions of each trajectory that are trained on.
     var transitionsPerTrajectory: Int { max(1, Int((configuration.timestepFraction * Double(kernel.transitions)).rounded())) }
@@ -122,7 +122,10 @@ final class Learner {
             try withoutGradients { try forEachPass(epoch, ownTrajectories, isOnPolicy: update == 0, body) }
         }
         let count = passes(over: Array(0..<transitionsPerTrajectory)).count
-        return try optimize(groups: groups.count, passes: count, kept: kept, step: step) { group, progress in
+        return try optimize(
+            [.policy, .flow], groups: groups.count, passes: count, kept: kept, step: step,
+            factor: configuration.learningRateFactor(step: step, updatesPerEpoch: configuration.updatesPerEpoch)
+        ) { group, progress in
             // From data to noise: the score at a transition's later state is known from the pass before.
             var scores = [kernel.transitions: groups[group].map { epoch.rollout.scores.final[$0] }]
             for steps in passes(over: steps(of: groups[group], epoch: epoch.index)).reversed() {
@@ -158,42 +161,52 @@ final class Learner {
         }
     }
 
-    /// Makes one step of both optimisers on the sum of the gradients of groups, of which each rank computes
-    /// some.
+    /// The networks that are trained.
+    enum Network { case policy, flow }
+
+    /// Makes one step of optimisers on the sum of the gradients of groups, of which each rank computes some.
     /// - Parameters:
+    ///   - networks: those that this step is of.
     ///   - passes: of a group.
     ///   - kept: transitions over which the loss is a mean, if all of them get their scores.
-    ///   - step: optimiser steps of the run before this one.
+    ///   - step: optimiser steps of the run before this one, for messages.
+    ///   - factor: of the learning rates.
     ///   - group: computes the gradients of a group, pass by pass.
     func optimize(
-        groups: Int, passes: Int, kept: Int, step: Int, _ group: (Int, inout Passes) throws -> Void
+        _ networks: Set<Network>, groups: Int, passes: Int, kept: Int, step: Int, factor: Double,
+        _ group: (Int, inout Passes) throws -> Void
     ) throws -> StepSums {
+        let policy = networks.contains(.policy) ? policyOptimizer : nil
+        let flow = networks.contains(.flow) ? flowOptimizer : nil
+        let optimizers = [policy, flow].compactMap { $0 }
         // Half a step's gradients must not reach the next one.
-        defer {
-            policyOptimizer.clearGradients()
-            flowOptimizer?.clearGradients()
-        }
+        defer { for optimizer in optimizers { optimizer.clearGradients() } }
         let own = team.share(of: groups)
         var passes = Passes(own.count * passes, monitor)
         var gradients = OrderedSum(count: groups)
         for place in own {
             try group(place, &passes)
-            gradients.add(takeGradients(), of: place)
+            gradients.add(Tensor.cat(optimizers.map { $0.takeGradients() }, 0), of: place)
         }
         var sums = passes.sums
         sums = StepSums(concatenating: try team.exchange("losses", sums))
-        setGradients(try gradients.total(team))
+        let total = try gradients.total(team)
+        var start = 0
+        for optimizer in optimizers {
+            optimizer.setGradients(total.narrow(0, start, optimizer.count))
+            start += optimizer.count
+        }
         let counted = sums.loss.count
         if counted > 0, counted < kept {
-            policyOptimizer.scaleGradients(by: Double(kept) / Double(counted))
-            flowOptimizer?.scaleGradients(by: Double(kept) / Double(counted))
+            for optimizer in optimizers { optimizer.scaleGradients(by: Double(kept) / Double(counted)) }
         }
         if let failure = sums.firstFailure {
             let what = shortfall(dropped: kept - counted, of: "\(kept) transitions", imputed: sums.imputed)
             monitor.warn("step \(step): \(what): \(failure)")
         }
-        sums.policyGradNorm = try policyOptimizer.clipGradients(maxNorm: configuration.maxGradNorm)
-        sums.flowGradNorm = try flowOptimizer?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
+        sums.isPolicys = policy != nil
+        sums.policyGradNorm = try policy?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
+        sums.flowGradNorm = try flow?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
         guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
             let rates: Message =
                 usesFlow
@@ -204,9 +217,7 @@ final class Learner {
             throw NotFiniteError("loss or gradient is not finite in step \(step): lower \(rates)\(precision)")
         }
         guard counted > 0 else { return sums }
-        let factor = configuration.learningRateFactor(step: step)
-        try policyOptimizer.step(factor)
-        try flowOptimizer?.step(factor)
+        for optimizer in optimizers { try optimizer.step(factor) }
         average?.add(step: step)
         return sums
     }
@@ -283,7 +294,9 @@ final class Learner {
     private func scoresOfStates(
         _ batch: TransitionBatch, _ epoch: ScoredEpoch, _ conditional: Tensor
     ) throws -> ([Int: [Float]], RewardReport?) {
-        guard usesFlow, configuration.forwardLooking == .current else { return (batch.scoresAtRollout(flowStates), nil) }
+        guard configuration.algorithm.scoresPredictions, configuration.forwardLooking == .current else {
+            return (batch.scoresAtRollout(flowStates), nil)
+        }
         guard let scorePredictions else { throw OrderError("there is no reward to score predicted data with") }
         let images = try withoutGradients { try model.decodePrediction(batch.predictedData(conditional.detach())) }
         let report = try scorePredictions(images, epoch, batch.trajectories)
@@ -306,17 +319,6 @@ final class Learner {
         steps.reversed().chunks(of: max(1, configuration.samplesPerPass(of: model) / configuration.trainBatchSize)).reversed().map {
             $0.reversed()
         }
-    }
-
-    /// Returns the gradients of adapters and flow as one vector, and forgets them.
-    func takeGradients() -> Tensor {
-        Tensor.cat([policyOptimizer.takeGradients()] + (flowOptimizer.map { [$0.takeGradients()] } ?? []), 0)
-    }
-
-    /// Puts what `takeGradients` returned, or a sum of such, in place.
-    private func setGradients(_ vector: Tensor) {
-        policyOptimizer.setGradients(vector.narrow(0, 0, policyOptimizer.count))
-        flowOptimizer.map { $0.setGradients(vector.narrow(0, policyOptimizer.count, $0.count)) }
     }
 
     /// Fills the fresh adapters with those of `initLora`, if there is one.

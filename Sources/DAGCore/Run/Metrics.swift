@@ -47,7 +47,7 @@ package struct StepMetrics: MetricsLine {
     package let algorithmMetrics: [String: Double]
     /// Largest |rho - 1|; nil for algorithms without importance ratios.
     package let ratioDeviation: Double?
-    /// Gradient norms before clipping; the flow's is zero for algorithms without one.
+    /// Gradient norms before clipping; zero for a network that this step did not train.
     package let policyGradNorm, flowGradNorm: Double
     /// beta_e: the factor of the score in this epoch's target.
     package let beta: Double

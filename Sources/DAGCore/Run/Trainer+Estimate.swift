@@ -94,11 +94,18 @@ extension Trainer {
         var operations = 0.0
         var update = try measure("a pass of training", learner.rowsOfPass) { operations = try learner.rehearse(epoch) }
         update.operations = operations
+        var flow = Pass()
+        if configuration.flowUpdatesPerEpoch > 0 {
+            flow = try measure("a pass of the flow", learner.replayBlocks[0].count) { operations = try learner.rehearseFlow(epoch) }
+            flow.operations = operations
+        }
 
         func seconds(_ work: Work) -> Double {
             let sampling =
                 step.seconds(of: work.sampledRows) + decode.seconds(of: work.decodes) + prediction.seconds(of: work.predictions)
-            let (scoring, training) = (score.seconds(of: work.scores), update.seconds(of: work.trainedRows))
+            let (scoring, training) = (
+                score.seconds(of: work.scores), update.seconds(of: work.trainedRows) + flow.seconds(of: work.flowRows)
+            )
             // Images are scored while the sampler goes on.
             return (configuration.forwardLooking == .rollout ? max(sampling, scoring) : sampling + scoring) + training
         }
@@ -106,15 +113,15 @@ extension Trainer {
             CostEstimate.Row(name: name, count: count, operations: pass.operations(of: count), seconds: pass.seconds(of: count))
         }
         let work = plan.epoch(isFirst: configuration.epochs == 1 && configuration.initLora.isEmpty)
-        let passes = [step, decode, prediction, update]
+        let passes = [step, decode, prediction, update, flow]
         let most = passes.first { $0.peak == nil } ?? passes.max { $0.peak! < $1.peak! }!
         return CostEstimate(
             summary: summary,
-            rows: [
-                row("U-Net rows, sampling", work.sampledRows, step), row("U-Net rows, training", work.trainedRows, update),
-                row("images decoded", work.decodes, decode), row("predictions decoded", work.predictions, prediction),
-                CostEstimate.Row(name: "reward calls", count: work.batches, operations: nil, seconds: score.seconds(of: work.scores)),
-            ], epochSeconds: seconds(work), runSeconds: seconds(plan.run), peak: (most.name, most.peak.map { $0 + trajectoryBytes }),
+            rows: [row("U-Net rows, sampling", work.sampledRows, step), row("U-Net rows, training", work.trainedRows, update)]
+                + (work.flowRows > 0 ? [row("flow rows, training", work.flowRows, flow)] : []) + [
+                    row("images decoded", work.decodes, decode), row("predictions decoded", work.predictions, prediction),
+                    CostEstimate.Row(name: "reward calls", count: work.batches, operations: nil, seconds: score.seconds(of: work.scores)),
+                ], epochSeconds: seconds(work), runSeconds: seconds(plan.run), peak: (most.name, most.peak.map { $0 + trajectoryBytes }),
             memory: try Memory(of: model.device).total)
     }
 

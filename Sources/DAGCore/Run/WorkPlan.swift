@@ -2,6 +2,8 @@
 struct Work: Equatable {
     /// Network rows that are evaluated without gradients, and those that are trained on.
     var sampledRows = 0, trainedRows = 0
+    /// Noised images that the flow alone is trained on.
+    var flowRows = 0
     /// Decoded images of samples, and of predicted data.
     var decodes = 0, predictions = 0
     /// Images that the rewards score, and the batches in which they get them.
@@ -9,14 +11,15 @@ struct Work: Equatable {
 
     static func + (a: Work, b: Work) -> Work {
         Work(
-            sampledRows: a.sampledRows + b.sampledRows, trainedRows: a.trainedRows + b.trainedRows, decodes: a.decodes + b.decodes,
-            predictions: a.predictions + b.predictions, scores: a.scores + b.scores, batches: a.batches + b.batches)
+            sampledRows: a.sampledRows + b.sampledRows, trainedRows: a.trainedRows + b.trainedRows, flowRows: a.flowRows + b.flowRows,
+            decodes: a.decodes + b.decodes, predictions: a.predictions + b.predictions, scores: a.scores + b.scores,
+            batches: a.batches + b.batches)
     }
 
     static func * (count: Int, a: Work) -> Work {
         Work(
-            sampledRows: count * a.sampledRows, trainedRows: count * a.trainedRows, decodes: count * a.decodes,
-            predictions: count * a.predictions, scores: count * a.scores, batches: count * a.batches)
+            sampledRows: count * a.sampledRows, trainedRows: count * a.trainedRows, flowRows: count * a.flowRows,
+            decodes: count * a.decodes, predictions: count * a.predictions, scores: count * a.scores, batches: count * a.batches)
     }
 }
 
@@ -45,9 +48,10 @@ struct WorkPlan {
         let sampled = (count + trajectoriesAtOnce - 1) / trajectoriesAtOnce
         let groups = count / configuration.trainBatchSize
         var work = images(count, steps: steps)
-        if configuration.algorithm == .dagReplay {
+        if configuration.algorithm.replays {
             // The policy, and the pretrained model.
             work.trainedRows = 2 * configuration.replayUpdates * configuration.trajectoriesPerUpdate * rowsPerSample
+            work.flowRows = configuration.flowUpdatesPerEpoch * configuration.trajectoriesPerUpdate
         } else {
             work.trainedRows = configuration.evaluationsPerTransition * count * transitionsPerTrajectory * rowsPerSample
         }

@@ -109,10 +109,17 @@ extension SettingGroup {
             help: "Weight of a sub-trajectory of n stretches between states with a flow: x to the power of n (dag-subtb)."),
         Setting(
             "replay_updates", \.replayUpdates, in: .from(1), onResume: .mayChange,
-            help: "Optimiser steps an epoch, each of b x k noised images (dag-replay)."),
+            help: "Optimiser steps of the policy an epoch, each of b x k noised images (dag-replay, dag-nabla)."),
+        Setting(
+            "flow_updates", \.flowUpdates, in: .from(1), onResume: .mayChange,
+            help: "Optimiser steps of the flow an epoch, before those of the policy and as large (dag-nabla)."),
+        Setting(
+            "flow_gradient_scale", \.flowGradientScale, in: .aboveZero, onResume: .mayChange,
+            help: "Factor of the flow's gradient (dag-nabla).",
+            note: "1 is right for a flow that knows all: see [why it is more](algorithms/dag-nabla.md#the-scale-of-the-gradient)."),
         Setting(
             "replay_buffer_size", \.replayBufferSize, in: .from(0), onResume: .mayChange, default: "all of the run",
-            help: "Images, the newest, that are learned from (dag-replay)."),
+            help: "Images, the newest, that are learned from (dag-replay, dag-nabla)."),
         Setting(
             "log_prob", \.logProb,
             help: "Mean or sum of log-probabilities over dimensions.",

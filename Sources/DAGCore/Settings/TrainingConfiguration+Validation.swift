@@ -10,27 +10,27 @@ extension TrainingConfiguration {
             throw ConfigurationError(
                 "\(setting: "train_batch_size") must be from 3 to \(Self.most), not \(trainBatchSize) (dag-kl's baseline leaves one out)")
         }
-        if algorithm == .dagTB || !algorithm.learnsFlow, flowEvery > 1 {
-            let reason = algorithm == .dagTB ? "has the flow at a trajectory's two ends alone" : "learns no flow"
+        if algorithm == .dagTB || !algorithm.scoresPredictions, flowEvery > 1 {
+            let reason = algorithm == .dagTB ? "has the flow at a trajectory's two ends alone" : "balances no flows"
             throw ConfigurationError(
                 "\(setting: "flow_every") is for dag-db, dag-kl and dag-subtb; \(algorithm.rawValue) \(reason)")
         }
-        if algorithm.learnsFlow, balancesSeveralTransitions, forwardLooking == .current {
+        if algorithm.scoresPredictions, balancesSeveralTransitions, forwardLooking == .current {
             let balance: Message = flowEvery > 1 ? "\(setting: "flow_every") \(flowEvery)" : "\(setting: "algorithm") \(algorithm.rawValue)"
             throw ConfigurationError(
                 """
                 \(balance) needs the scores of several transitions at once: use \(setting: "forward_looking") rollout
                 """)
         }
-        if timestepFraction < 1, balancesSeveralTransitions || algorithm == .dagReplay {
+        if timestepFraction < 1, balancesSeveralTransitions || algorithm.replays {
             throw ConfigurationError(
                 """
                 \(setting: "timestep_fraction") below 1 is for sums over transitions: dag-db and dag-kl with \
                 \(setting: "flow_every") 1, ddpo and grpo; a balance of several transitions needs all of them, and \
-                \(setting: "replay_updates") says how many dag-replay trains on
+                \(setting: "replay_updates") says how many dag-replay and dag-nabla train on
                 """)
         }
-        if timestepFraction < 1, algorithm.learnsFlow, forwardLooking == .current {
+        if timestepFraction < 1, algorithm.scoresPredictions, forwardLooking == .current {
             throw ConfigurationError(
                 """
                 \(setting: "timestep_fraction") below 1 leaves out states whose scores the transitions before them need: \
@@ -41,12 +41,12 @@ extension TrainingConfiguration {
             let remedy: Message =
                 !algorithm.usesBeta
                 ? "anchored is for the dag algorithms; \(algorithm.rawValue) maximises the score"
-                : "\(target.rawValue) is not what dag-replay can reach: its weights are those of the pretrained model; use anchored"
+                : "\(target.rawValue) is not what \(algorithm.rawValue) can reach: its weights are those of the pretrained model; use anchored"
             throw ConfigurationError("\(setting: "target") \(remedy)")
         }
-        if !algorithm.learnsFlow, !predictionDecoder.isEmpty {
+        if !algorithm.scoresPredictions, !predictionDecoder.isEmpty {
             throw ConfigurationError(
-                "\(setting: "prediction_decoder") is for algorithms with a state flow; \(algorithm.rawValue) decodes no predicted data")
+                "\(setting: "prediction_decoder") is for algorithms that score predicted data; \(algorithm.rawValue) decodes none")
         }
         if algorithm == .dagVarGrad, trajectoriesPerUpdate < 2 || !prompts.isEmpty && !comparesImagesOfPrompts {
             throw ConfigurationError(

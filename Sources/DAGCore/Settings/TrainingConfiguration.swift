@@ -83,9 +83,13 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var predictionDecoder = ""
     /// Factor by which the weight of a sub-trajectory falls with each step, in sub-trajectory balance.
     package var subtbLambda = 0.9
-    /// Optimiser steps of dag-replay an epoch.
+    /// Optimiser steps of the policy an epoch in dag-replay and dag-nabla.
     package var replayUpdates = 20
-    /// Images that dag-replay keeps; 0: all of the run.
+    /// Optimiser steps of dag-nabla's flow an epoch, before those of the policy.
+    package var flowUpdates = 20
+    /// Scale c of the flow's gradient in dag-nabla.
+    package var flowGradientScale = 1.5
+    /// Images that dag-replay and dag-nabla keep; 0: all of the run.
     package var replayBufferSize = 0
     /// Reduction of log-densities over dimensions.
     package var logProb = LogProbabilityReduction.mean
@@ -161,19 +165,23 @@ package struct TrainingConfiguration: Equatable, Sendable {
     /// Trajectories of one optimiser step.
     package var trajectoriesPerUpdate: Int { trainBatchSize * gradientAccumulationSteps }
     /// Optimiser steps of one epoch.
-    package var updatesPerEpoch: Int { algorithm == .dagReplay ? replayUpdates : trajectoriesPerEpoch / trajectoriesPerUpdate }
+    package var updatesPerEpoch: Int {
+        algorithm.replays ? flowUpdatesPerEpoch + replayUpdates : trajectoriesPerEpoch / trajectoriesPerUpdate
+    }
+    /// Those of them that are the flow's alone.
+    var flowUpdatesPerEpoch: Int { algorithm == .dagNabla ? flowUpdates : 0 }
 
     /// Whether the loss balances several transitions at once, and so needs all of a trajectory's before a
     /// step.
     var balancesSeveralTransitions: Bool { [.dagTB, .dagSubTB, .dagVarGrad].contains(algorithm) || flowEvery > 1 }
 
-    /// Returns the factor of the learning rates in an optimiser step of the run.
-    func learningRateFactor(step: Int) -> Double {
+    /// Returns the factor of the learning rates in an optimiser step of the run, of so many an epoch.
+    func learningRateFactor(step: Int, updatesPerEpoch: Int) -> Double {
         lrScheduler.factor(step: step, of: epochs * updatesPerEpoch, warmup: lrWarmupSteps)
     }
 
     /// The reduction in use: weights of whole trajectories are made of true densities.
-    package var logProbReduction: LogProbabilityReduction { algorithm == .dagReplay ? .sum : logProb }
+    package var logProbReduction: LogProbabilityReduction { algorithm.replays ? .sum : logProb }
 
     /// Evaluations of the network for a transition that is trained on: the policy, and where the loss has its
     /// divergence from it the pretrained model.
@@ -188,7 +196,7 @@ package struct TrainingConfiguration: Equatable, Sendable {
     /// bfloat16 moves log rho by 4e-4 to 1e-1 (models/tiny-sd), and a clip range is as small as 1e-4; a sum
     /// over all dimensions and steps moves by nats. Where ratios matter, `auto` is float32.
     func dtype(on device: Device) -> DType {
-        precision == .auto && (reweighsTransitions || algorithm == .dagReplay) ? .float32 : precision.resolve(on: device)
+        precision == .auto && (reweighsTransitions || algorithm.replays) ? .float32 : precision.resolve(on: device)
     }
 
     /// Computes beta_e = beta min(1, epoch / (annealing epochs)): linear from zero (paper, section 5).

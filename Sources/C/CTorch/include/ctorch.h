@@ -73,8 +73,8 @@ double ct_item(ct_tensor t);
 // clang-format off
 #define CT_UNARY(name) ct_tensor ct_##name(ct_tensor t);
 CT_UNARY(neg) CT_UNARY(exp) CT_UNARY(log) CT_UNARY(sqrt) CT_UNARY(square) CT_UNARY(abs) CT_UNARY(round) CT_UNARY(silu) CT_UNARY(gelu)
-CT_UNARY(sigmoid) CT_UNARY(tanh) CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(detach) CT_UNARY(clone) CT_UNARY(contiguous)
-CT_UNARY(channels_last) CT_UNARY(sum_all) CT_UNARY(mean_all)
+CT_UNARY(sigmoid) CT_UNARY(softplus) CT_UNARY(tanh) CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(detach) CT_UNARY(clone)
+CT_UNARY(contiguous) CT_UNARY(channels_last) CT_UNARY(sum_all) CT_UNARY(mean_all)
 #define CT_BINARY(name) ct_tensor ct_##name(ct_tensor a, ct_tensor b);
 CT_BINARY(add) CT_BINARY(sub) CT_BINARY(mul) CT_BINARY(div) CT_BINARY(maximum) CT_BINARY(matmul) CT_BINARY(copy_) CT_BINARY(embedding)
 // clang-format on
