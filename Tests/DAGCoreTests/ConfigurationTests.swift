@@ -207,6 +207,10 @@ import Testing
             ("--target reward is not what dag-replay can reach", { $0.algorithm = .dagReplay }),
             ("--target reward is not what dag-nabla can reach", { $0.algorithm = .dagNabla }),
             (
+                "--beta-annealing 0.5: dag-nabla learns its target in an epoch",
+                { ($0.algorithm, $0.target, $0.betaAnnealing) = (.dagNabla, .anchored, 0.5) }
+            ),
+            (
                 "--prediction-decoder is for algorithms that score predicted data; dag-replay",
                 { ($0.algorithm, $0.target, $0.predictionDecoder) = (.dagReplay, .anchored, "x") }
             ),
@@ -256,8 +260,8 @@ import Testing
     @Test func aRunKeepsWhatItsCheckpointDependsOn() throws {
         let mayChange: Set = [
             "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "lr_scheduler", "lr_warmup_steps",
-            "kl_coefficient", "base_kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "flow_updates",
-            "flow_gradient_scale", "replay_buffer_size", "subtb_lambda", "timestep_fraction", "per_prompt_statistics", "weight_decay",
+            "kl_coefficient", "base_kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "flow_gradient_scale",
+            "replay_buffer_size", "subtb_lambda", "timestep_fraction", "per_prompt_statistics", "weight_decay",
             "max_grad_norm", "epochs", "device", "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples",
             "evaluation_prompts", "evaluation_steps", "sample_every", "checkpoint_every",
         ]

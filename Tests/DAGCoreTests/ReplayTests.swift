@@ -127,19 +127,20 @@ private struct LinearFlow: FlowNetwork {
         for (a, b) in try zip(change.array(Float.self), expected.array(Float.self)) { #expect(abs(a - b) < 1e-6) }
     }
 
-    /// The flow's steps leave the adapters alone, and the policy's the flow.
+    /// The flow's steps leave the adapters and their average alone, and the policy's the flow.
     @Test func flowComesFirst() throws {
         let folder = try TemporaryFolder()
         let configuration = smallConfiguration {
             ($0.algorithm, $0.target, $0.flowUpdates, $0.replayUpdates, $0.epochs) = (.dagNabla, .anchored, 2, 2, 1)
+            $0.emaDecay = 0.9
         }
         let trainer = try trainer(configuration, folder)
         func weights(_ parameters: [(name: String, tensor: Tensor)]) throws -> [Float] {
             try parameters.flatMap { try $0.tensor.detach().array(Float.self) }
         }
-        func now() throws -> (policy: [Float], flow: [Float]) {
-            let flow = try #require(trainer.learner.algorithm.trainedFlow)
-            return (try weights(trainer.learner.lora.parameters), try weights(flow.parameters))
+        func now() throws -> (policy: [Float], flow: [Float], average: [Float]) {
+            let (lora, flow) = (trainer.learner.lora.parameters, try #require(trainer.learner.algorithm.trainedFlow))
+            return (try weights(lora), try weights(flow.parameters), try trainer.learner.withAverage { try weights(lora) })
         }
         var seen = [try now()]
         trainer.onStep = { step in
@@ -149,6 +150,9 @@ private struct LinearFlow: FlowNetwork {
         try trainer.run()
         #expect(zip(seen, seen.dropFirst()).map { $0.policy != $1.policy } == [false, false, true, true])
         #expect(zip(seen, seen.dropFirst()).map { $0.flow != $1.flow } == [true, true, false, false])
+        #expect(zip(seen, seen.dropFirst()).map { $0.average != $1.average } == [false, false, true, true])
+        // The average begins with the policy's first step.
+        #expect(seen[3].average == seen[3].policy)
     }
 
     /// With beta 0 the target is the pretrained model: nothing is learned, to the bit.
@@ -168,7 +172,8 @@ private struct LinearFlow: FlowNetwork {
     @Test(.slow, arguments: [AlgorithmName.dagReplay, .dagNabla]) func modesGetTheirShares(algorithm: AlgorithmName) throws {
         let (folder, world) = (try TemporaryFolder(), AnalyticWorld(.anchored))
         let configuration = world.configuration {
-            ($0.algorithm, $0.steps, $0.epochs, $0.batchesPerEpoch, $0.replayUpdates) = (algorithm, 25, 1, 16, 300)
+            ($0.algorithm, $0.steps, $0.replayUpdates) = (algorithm, 25, 300)
+            ($0.epochs, $0.batchesPerEpoch) = algorithm == .dagReplay ? (2, 8) : (1, 16)
             ($0.trainBatchSize, $0.learningRate, $0.flowLearningRate, $0.flowUpdates) = (256, 1e-3, 1e-3, 300)
             // The flow of a line has nothing left to find.
             $0.flowGradientScale = 1

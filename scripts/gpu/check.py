@@ -107,7 +107,8 @@ def parity(check):
 
 def training(check):
     needs = {
-        "dag-vargrad": ("--images-per-prompt", 4), "dag-replay": ("--target", "anchored"), "dag-nabla": ("--target", "anchored"),
+        "dag-vargrad": ("--images-per-prompt", 4), "dag-replay": ("--target", "anchored"),
+        "dag-nabla": ("--target", "anchored", "--beta-annealing", 0),
         "grpo": ("--images-per-prompt", 8, "--base-kl-coefficient", 0.1)}
     for algorithm in ("dag-db", "dag-kl", "dag-tb", "dag-subtb", "dag-vargrad", "dag-replay", "dag-nabla", "ddpo", "grpo"):
         name = f"tiny-sd {algorithm}"
@@ -115,7 +116,7 @@ def training(check):
             name, name.replace(" ", "-"), "--model", TINY, "--prompts", "tiny-sd", "--reward-plugin", "libwarmth.so", "--algorithm", algorithm,
             "--epochs", 2, "--steps", 10, "--sample-batch-size", 64, "--batches-per-epoch", 1, "--train-batch-size", 8,
             "--gradient-accumulation-steps", 4, *needs.get(algorithm, ()))
-        keys = ("reward_mean", "loss", "ratio_deviation", "clip_fraction", "effective_share", "transitions_per_second")
+        keys = ("reward_mean", "loss", "ratio_deviation", "clip_fraction", "effective_share", "flow_gradient", "transitions_per_second")
         check.note(f"{name} metrics", [{key: line[key] for key in keys if key in line} for line in lines[-2:]])
     check.train(
         "tiny-sd convolutions", "convolutions", "--model", TINY, "--prompts", "tiny-sd", "--reward-plugin", "libwarmth.so", "--epochs", 2,

@@ -2,13 +2,13 @@ import Tensors
 
 /// The gradient of a learned state flow, for DAG-Nabla.
 ///
-/// Of the images that lead to a state x_t, those of the target and those of the pretrained model weigh
+/// The flow of the anchored target over that of the pretrained model is the mean weight w of the images that
+/// lead to a state x_t, over their mean weight u (see `Replay`):
 ///
-///     r(x_t) = E[w | x_t] / E[u | x_t]                     (w and u: see `Replay`)
+///     r(x_t) = E[w | x_t] / E[u | x_t]
 ///
-/// which is the flow of the anchored target over that of the pretrained model. Its gradient turns the
-/// pretrained model's noise prediction into the target's, up to the size of a step (residual nabla-DB, Liu et
-/// al. 2025, in place of their gradient of a differentiable reward):
+/// Its gradient turns the pretrained model's noise prediction into the target's, exactly for small steps and
+/// eta 1. That is residual nabla-DB (Liu et al. 2025), who have the gradient of a differentiable reward:
 ///
 ///     epsilon = epsilon_base - c sqrt(1 - abar_t) grad log r(x_t)
 ///
@@ -16,7 +16,7 @@ import Tensors
 struct FlowGradient {
     /// The network of log r.
     let flow: any FlowNetwork
-    /// c: 1 for a flow that knows all about the images that a state leads to.
+    /// c: 1 for an exact flow.
     let scale: Double
 
     /// Computes the losses of logistic regression, float32 [n], whose mean is least at log r.

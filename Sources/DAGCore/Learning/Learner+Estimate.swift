@@ -47,7 +47,12 @@ extension Learner {
         case .replay(let replay):
             let images = try rehearsalImages(epoch, replay)
             let (rows, both) = try OperationCount.of { try policyLoss(images, replay).loss }
-            (loss, operations) = (rows, both / 2 * (1 + passes))
+            // The flow's gradient of its input is as much again as its forward pass.
+            let flow =
+                replay.gradient.map { gradient in
+                    withoutGradients { OperationCount.of { flowLoss(images, gradient) }.operations }
+                } ?? 0
+            (loss, operations) = (rows, (both - flow) / 2 * (1 + passes) + 2 * flow)
         }
         try loss.sum().backward()
         // Waits for the device.

@@ -21,11 +21,11 @@ extension Learner {
         let draw = replay.draw(size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch), seeds)
         let flowUpdates = configuration.flowUpdatesPerEpoch
         let flowGradient = update < flowUpdates ? replay.gradient : nil
-        // Each network has the course of the learning rate to itself.
-        let (own, updates) = flowGradient == nil ? (update - flowUpdates, configuration.replayUpdates) : (update, flowUpdates)
+        // Of the run's steps before this one, the flow had so many in every epoch that began, but for this one's.
+        let ownStep = flowGradient == nil ? step - (epoch + 1) * flowUpdates : epoch * flowUpdates + update
         return try optimize(
             flowGradient == nil ? [.policy] : [.flow], groups: size / group, passes: replayBlocks.count, kept: size, step: step,
-            factor: configuration.learningRateFactor(step: epoch * updates + own, updatesPerEpoch: updates)
+            ownStep: ownStep, updatesPerEpoch: flowGradient == nil ? configuration.replayUpdates : flowUpdates
         ) { place, passes in
             for block in replayBlocks {
                 try passes.next()
@@ -85,15 +85,17 @@ extension Learner {
             ).guided
             return kernel.predictedNoise(output, x: images.x, steps: images.steps)
         }
+        // Before the policy's graph, so that there is one graph at a time.
+        let change = try replay.gradient.map {
+            kernel.noise(ofGradient: try $0(images.x, times: images.times, context: images.conditioning?.prompts), steps: images.steps)
+        }
         let base = withoutGradients { model.withoutAdapters(predicted) }
         let policy = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { predicted() }
-        guard let gradient = replay.gradient else {
+        guard let change else {
             let loss = Replay.loss(policy, base: base, noise: images.noise, target: images.target, pretrained: images.pretrained)
             return (loss, [:])
         }
         let dimensions = Array(1..<policy.rank)
-        let change = kernel.noise(
-            ofGradient: try gradient(images.x, times: images.times, context: images.conditioning?.prompts), steps: images.steps)
         return (
             (policy - base - change).square().mean(dimensions), ["flow_gradient": try change.square().mean(dimensions).array()]
         )

@@ -16,7 +16,7 @@ final class Learner {
     let lora: LoRAAdapters
     let method: Method
     var algorithm: any Algorithm { method.algorithm }
-    /// The states whose flow the algorithm learns.
+    /// The states whose flow the algorithm balances.
     let flowStates: FlowStates
     let policyOptimizer: AdamW
     /// The average of the adapters' weights; nil if none is kept.
@@ -123,8 +123,8 @@ final class Learner {
         }
         let count = passes(over: Array(0..<transitionsPerTrajectory)).count
         return try optimize(
-            [.policy, .flow], groups: groups.count, passes: count, kept: kept, step: step,
-            factor: configuration.learningRateFactor(step: step, updatesPerEpoch: configuration.updatesPerEpoch)
+            [.policy, .flow], groups: groups.count, passes: count, kept: kept, step: step, ownStep: step,
+            updatesPerEpoch: configuration.updatesPerEpoch
         ) { group, progress in
             // From data to noise: the score at a transition's later state is known from the pass before.
             var scores = [kernel.transitions: groups[group].map { epoch.rollout.scores.final[$0] }]
@@ -170,11 +170,13 @@ final class Learner {
     ///   - passes: of a group.
     ///   - kept: transitions over which the loss is a mean, if all of them get their scores.
     ///   - step: optimiser steps of the run before this one, for messages.
-    ///   - factor: of the learning rates.
+    ///   - ownStep: optimiser steps of these networks before this one: what the learning rates and the average
+    ///     of the weights go by.
+    ///   - updatesPerEpoch: optimiser steps of these networks an epoch.
     ///   - group: computes the gradients of a group, pass by pass.
     func optimize(
-        _ networks: Set<Network>, groups: Int, passes: Int, kept: Int, step: Int, factor: Double,
-        _ group: (Int, inout Passes) throws -> Void
+        _ networks: Set<Network>, groups: Int, passes: Int, kept: Int, step: Int, ownStep: Int,
+        updatesPerEpoch: Int, _ group: (Int, inout Passes) throws -> Void
     ) throws -> StepSums {
         let policy = networks.contains(.policy) ? policyOptimizer : nil
         let flow = networks.contains(.flow) ? flowOptimizer : nil
@@ -204,21 +206,24 @@ final class Learner {
             let what = shortfall(dropped: kept - counted, of: "\(kept) transitions", imputed: sums.imputed)
             monitor.warn("step \(step): \(what): \(failure)")
         }
-        sums.isPolicys = policy != nil
+        sums.trainsPolicy = policy != nil
         sums.policyGradNorm = try policy?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
         sums.flowGradNorm = try flow?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
         guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
             let rates: Message =
-                usesFlow
+                flow != nil && policy != nil
                 ? "\(setting: "learning_rate"), \(setting: "flow_learning_rate") or \(setting: "beta")"
-                : configuration.baseKlCoefficient > 0
-                    ? "\(setting: "learning_rate") or \(setting: "base_kl_coefficient")" : "\(setting: "learning_rate")"
+                : flow != nil
+                    ? "\(setting: "flow_learning_rate") or \(setting: "beta")"
+                    : configuration.baseKlCoefficient > 0
+                        ? "\(setting: "learning_rate") or \(setting: "base_kl_coefficient")" : "\(setting: "learning_rate")"
             let precision: Message = model.dtype == .float32 ? "" : ", or use \(setting: "precision") fp32"
             throw NotFiniteError("loss or gradient is not finite in step \(step): lower \(rates)\(precision)")
         }
         guard counted > 0 else { return sums }
+        let factor = configuration.learningRateFactor(step: ownStep, updatesPerEpoch: updatesPerEpoch)
         for optimizer in optimizers { try optimizer.step(factor) }
-        average?.add(step: step)
+        if policy != nil { average?.add(step: ownStep) }
         return sums
     }
 

@@ -13,8 +13,8 @@ struct StepSums: Codable {
     /// Scores of predicted data that were assumed, and the reason for the first.
     private(set) var imputed = 0
     private(set) var firstFailure: String?
-    /// Whether the policy was trained; else the flow alone was.
-    var isPolicys = true
+    /// Whether the step is of the policy; else it is of the flow alone.
+    var trainsPolicy = true
     /// Norms before clipping; zero for a network that was not trained.
     var policyGradNorm = 0.0
     var flowGradNorm = 0.0

@@ -72,7 +72,8 @@ extension SettingGroup {
         Setting(
             "lr_scheduler", \.lrScheduler, onResume: .mayChange,
             help: "Course of both learning rates over the run, after the warm-up.",
-            note: "As in diffusers. More epochs on resume stretch it."),
+            note: "As in diffusers. More epochs on resume stretch it. In dag-nabla each network's own steps count, here and in the warm-up."
+        ),
         Setting(
             "lr_warmup_steps", \.lrWarmupSteps, in: .from(0), onResume: .mayChange,
             help: "Optimiser steps over which both learning rates grow from 0."),
@@ -111,12 +112,12 @@ extension SettingGroup {
             "replay_updates", \.replayUpdates, in: .from(1), onResume: .mayChange,
             help: "Optimiser steps of the policy an epoch, each of b x k noised images (dag-replay, dag-nabla)."),
         Setting(
-            "flow_updates", \.flowUpdates, in: .from(1), onResume: .mayChange,
+            "flow_updates", \.flowUpdates, in: .from(1),
             help: "Optimiser steps of the flow an epoch, before those of the policy and as large (dag-nabla)."),
         Setting(
             "flow_gradient_scale", \.flowGradientScale, in: .aboveZero, onResume: .mayChange,
             help: "Factor of the flow's gradient (dag-nabla).",
-            note: "1 is right for a flow that knows all: see [why it is more](algorithms/dag-nabla.md#the-scale-of-the-gradient)."),
+            note: "1 is right for an exact flow: see [why it is more](algorithms/dag-nabla.md#the-scale-of-the-gradient)."),
         Setting(
             "replay_buffer_size", \.replayBufferSize, in: .from(0), onResume: .mayChange, default: "all of the run",
             help: "Images, the newest, that are learned from (dag-replay, dag-nabla)."),
@@ -199,9 +200,9 @@ extension SettingGroup {
             "precision", \.precision,
             help: "Type that the frozen networks compute in.",
             note: """
-                `auto` is bf16 on CUDA and on CPUs that multiply it in hardware, but fp32 for dag-replay, and for dag-kl, ddpo and grpo with \
-                several optimiser steps an epoch: bf16 rounds their importance ratios by more than the clip range. LoRA \
-                weights, kernels and losses are float32.
+                `auto` is bf16 on CUDA and on CPUs that multiply it in hardware, but fp32 for dag-replay and dag-nabla, whose weights are sums \
+                over trajectories, and for dag-kl, ddpo and grpo with several optimiser steps an epoch: bf16 rounds their importance \
+                ratios by more than the clip range. LoRA weights, kernels and losses are float32.
                 """),
         Setting(
             "device", \.device, onResume: .mayChange, help: "Where everything is computed.", note: "CUDA needs a CUDA build of libtorch."),

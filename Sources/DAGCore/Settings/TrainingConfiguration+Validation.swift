@@ -44,6 +44,13 @@ extension TrainingConfiguration {
                 : "\(target.rawValue) is not what \(algorithm.rawValue) can reach: its weights are those of the pretrained model; use anchored"
             throw ConfigurationError("\(setting: "target") \(remedy)")
         }
+        if algorithm == .dagNabla, betaAnnealing > 0 {
+            throw ConfigurationError(
+                """
+                \(setting: "beta_annealing") \(betaAnnealing.shortText): dag-nabla learns its target in an epoch, with the whole of \
+                \(setting: "beta"); use \(setting: "beta_annealing") 0
+                """)
+        }
         if !algorithm.scoresPredictions, !predictionDecoder.isEmpty {
             throw ConfigurationError(
                 "\(setting: "prediction_decoder") is for algorithms that score predicted data; \(algorithm.rawValue) decodes none")
