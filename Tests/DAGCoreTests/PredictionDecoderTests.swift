@@ -88,7 +88,7 @@ private func configuration(_ change: (inout TrainingConfiguration) -> Void = { _
     /// One error names what is wrong with the setting.
     @Test func refusals() throws {
         let error = #expect(throws: ConfigurationError.self) { try configuration { $0.algorithm = .ddpo }.validate() }
-        #expect(error?.description.hasPrefix("prediction_decoder is for algorithms with a state flow") == true)
+        #expect(error?.description.hasPrefix("prediction_decoder is for algorithms that score predicted data") == true)
 
         func problem(_ decoder: String, model: String = tinySD) -> String {
             do {
