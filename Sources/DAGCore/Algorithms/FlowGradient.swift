@@ -32,7 +32,7 @@ struct FlowGradient {
     /// - Parameters:
     ///   - times: int64 [n].
     ///   - context: text embedding [n, L, D]; nil without text.
-    /// - Throws: `TensorError`.
+    /// - Throws: `TensorError`, or `OrderError` if the network does not depend on the state.
     func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) throws -> Tensor {
         let weights = flow.parameters.map(\.tensor)
         for weight in weights { weight.requiresGrad = false }
@@ -40,7 +40,7 @@ struct FlowGradient {
         let state = x.detach().clone()
         state.requiresGrad = true
         try flow(state, times: times, context: context).sum().backward()
-        guard let gradient = state.grad else { return Tensor.zeros(x.shape, device: x.device) }
+        guard let gradient = state.grad else { throw OrderError("the flow network does not depend on the state: it has no gradient") }
         return gradient * scale
     }
 }

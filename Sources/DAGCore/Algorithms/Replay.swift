@@ -69,6 +69,16 @@ final class Replay: Algorithm {
         text = nil
     }
 
+    /// Looks for images whose weights are one whatever their scores.
+    func prepareEpoch(scores: [Float], prompts: [Prompt]) -> String? {
+        let sizes = state.prompts.reduce(into: [:]) { $0[$1, default: 0] += 1 }
+        let alone = sizes.values.count { $0 == 1 }
+        guard 2 * alone > state.prompts.count else { return nil }
+        return
+            "\(alone) of the \(state.prompts.count) images to learn from are the only one of their prompt, and teach nothing: images are "
+            + "compared within a prompt. More images per prompt, or fewer prompts, teach more"
+    }
+
     /// The weights of images, [n] each, with mean one over the images of each prompt.
     struct Weights {
         /// w, for the target.

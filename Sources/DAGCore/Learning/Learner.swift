@@ -211,12 +211,12 @@ final class Learner {
         sums.flowGradNorm = try flow?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
         guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
             let rates: Message =
-                flow != nil && policy != nil
-                ? "\(setting: "learning_rate"), \(setting: "flow_learning_rate") or \(setting: "beta")"
-                : flow != nil
-                    ? "\(setting: "flow_learning_rate") or \(setting: "beta")"
-                    : configuration.baseKlCoefficient > 0
-                        ? "\(setting: "learning_rate") or \(setting: "base_kl_coefficient")" : "\(setting: "learning_rate")"
+                switch (policy, flow) {
+                case (_?, _?): "\(setting: "learning_rate"), \(setting: "flow_learning_rate") or \(setting: "beta")"
+                case (nil, _): "\(setting: "flow_learning_rate") or \(setting: "beta")"
+                case _ where configuration.baseKlCoefficient > 0: "\(setting: "learning_rate") or \(setting: "base_kl_coefficient")"
+                default: "\(setting: "learning_rate")"
+                }
             let precision: Message = model.dtype == .float32 ? "" : ", or use \(setting: "precision") fp32"
             throw NotFiniteError("loss or gradient is not finite in step \(step): lower \(rates)\(precision)")
         }
