@@ -120,6 +120,8 @@ if [[ -z ${OMP_NUM_THREADS:-} ]]; then
     cores=$(nproc)
     export OMP_NUM_THREADS=$((cores > 1 ? cores / 2 : 1))
 fi
+# Threads of several runs in one process share the cores: one that waits for others by spinning keeps them from it.
+export OMP_WAIT_POLICY=passive
 export DAG_BIN=$binaries DAG_RUN=$work/run DAG_PREFIX=$work/prefix
 # The lane beside the core's tests; each step leaves its exit status behind.
 programs() {

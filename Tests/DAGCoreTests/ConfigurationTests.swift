@@ -170,7 +170,6 @@ import Testing
     @Test func limits() throws {
         let positive = [
             "learning_rate", "flow_learning_rate", "clip_range", "max_grad_norm", "eta", "subtb_lambda", "timestep_fraction",
-            "flow_gradient_scale",
         ]
         let whole = [
             "epochs", "sample_batch_size", "batches_per_epoch", "images_per_prompt", "train_batch_size", "gradient_accumulation_steps",
@@ -260,7 +259,7 @@ import Testing
     @Test func aRunKeepsWhatItsCheckpointDependsOn() throws {
         let mayChange: Set = [
             "reward_plugin", "beta", "beta_annealing", "learning_rate", "flow_learning_rate", "lr_scheduler", "lr_warmup_steps",
-            "kl_coefficient", "base_kl_coefficient", "unet_regularization", "clip_range", "replay_updates", "flow_gradient_scale",
+            "kl_coefficient", "base_kl_coefficient", "unet_regularization", "clip_range", "replay_updates",
             "replay_buffer_size", "subtb_lambda", "timestep_fraction", "per_prompt_statistics", "weight_decay",
             "max_grad_norm", "epochs", "device", "max_rows_per_pass", "gradient_checkpointing", "threads", "evaluation_samples",
             "evaluation_prompts", "evaluation_steps", "sample_every", "checkpoint_every",

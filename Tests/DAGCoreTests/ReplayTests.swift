@@ -132,12 +132,71 @@ private struct LinearFlow: FlowNetwork {
         let alpha = kernel.steps[step].alpha
         let flow = LinearFlow(slope: Float(a * alpha.squareRoot()))
         let x = Tensor.randn([3, 1, 2, 2], generator: Generator(seed: 5))
-        let gradient = try FlowGradient(flow: flow, scale: 1.5)(x, times: kernel.times([step, step, step]), context: nil)
+        let gradient = try FlowGradient(flow: flow)(x, times: kernel.times([step, step, step]), context: nil)
         #expect(flow.slope.grad == nil && flow.slope.requiresGrad && !gradient.requiresGrad && !x.requiresGrad)
         let change = kernel.noise(ofGradient: gradient, steps: Tensor([Int64](repeating: Int64(step), count: 3)))
         let deviation = (1 - alpha).squareRoot()
-        let expected = ((x - alpha.squareRoot() * a) * deviation - x * deviation) * 1.5
+        let expected = ((x - alpha.squareRoot() * a) * deviation - x * deviation)
         for (a, b) in try zip(change.array(Float.self), expected.array(Float.self)) { #expect(abs(a - b) < 1e-6) }
+    }
+
+    /// Two normal densities, mean 0 and a, whose flow is known: the sum over a trajectory of its projections is 2 KL = a^2 a
+    /// dimension, for every eta; a flow of a half of the slope has half of it, and the scale that follows is 2.
+    @Test(arguments: [1.0, 0.5]) func projectionsOfTrajectories(eta: Double) throws {
+        let scheduler = try scheduler(["beta_schedule": "linear", "timestep_spacing": "leading", "clip_sample": false])
+        let kernel = try DDIMKernel(scheduler: scheduler, steps: 100, eta: eta, reduction: .sum, sampleRank: 4)
+        let (a, count) = (0.5, 4000)
+        let generator = Generator(seed: 3)
+        let end = Tensor.randn([count, 1, 1, 1], generator: generator)
+        // w = exp(a x - a^2 / 2), of mean 1 under Normal(0, 1).
+        let target = try (end * a - a * a / 2).exp().array(Float.self).map(Double.init)
+        let sums = try (0..<kernel.transitions).reduce([Double](repeating: 0, count: count)) { sums, step in
+            let steps = Tensor([Int64](repeating: Int64(step), count: count))
+            let (x, noise) = kernel.replay(end, noise: Tensor.randn([count, 1, 1, 1], generator: generator), steps: steps)
+            let alpha = kernel.steps[step].alpha
+            let change = kernel.noise(ofGradient: Tensor.full([count, 1, 1, 1], a * alpha.squareRoot()), steps: steps)
+            let found = kernel.projection(of: change, on: noise, from: x * (1 - alpha).squareRoot(), steps: steps)
+            return zip(sums, try found.array(Float.self)).map { $0 + Double($1) }
+        }
+        func scale(_ factor: Double) -> FlowGradient.Scale {
+            FlowGradient.Scale(
+                projections: zip(sums, target).map { factor * $0 * ($1 - 1) }, target: target, pretrained: target.map { _ in 1 })
+        }
+        let mean = zip(sums, target).map { $0 * ($1 - 1) }.reduce(0, +) / Double(count)
+        #expect(abs(mean - a * a) < 0.04, "\(mean)")
+        #expect(scale(1).value < 1.15 && scale(1).warning == nil)
+        #expect(abs(scale(1 / 1.4).value - 1.4 * a * a / mean) < 0.1)
+        #expect(scale(1 / 4.0).value == 2 && scale(1 / 4.0).warning?.contains("of what it is to be") == true)
+        #expect(scale(0).value == 1 && scale(-1).value == 1 && scale(-1).warning?.contains("cannot be told from noise") == true)
+    }
+
+    /// A scale of no images, of one, and of weights that vanish.
+    @Test func scalesOfNothing() {
+        for count in 0...3 {
+            let ones = [Double](repeating: 1, count: count)
+            let scale = FlowGradient.Scale(projections: ones.map { _ in 0 }, target: ones.map { _ in 0 }, pretrained: ones)
+            #expect(scale.value == 1 && scale.warning?.hasPrefix("on \(count) images") == true)
+        }
+        let exact = FlowGradient.Scale(projections: [2, 2.1, 1.9], target: [0, 0, 3], pretrained: [1, 1, 1])
+        // KL: (1 + 1 + 3 log 3 - 3 + 1) / 3 = log 3.
+        #expect(abs(exact.value - log(3.0)) < 1e-9 && exact.warning == nil)
+    }
+
+    /// The flow does not learn from every tenth of the newest images, and is measured on them.
+    @Test func heldOutImages() throws {
+        let replay = Replay(capacity: 0, gradient: FlowGradient(flow: LinearFlow(slope: 1)))
+        replay.keep(
+            Tensor.zeros([35, 1, 1, 1]), scores: (0..<35).map(Float.init), logRatios: [Float](repeating: 0, count: 35),
+            prompts: [Prompt](repeating: "a", count: 35))
+        #expect(replay.heldOut(newest: 20) == [24, 34] && replay.heldOut(newest: 100) == [9, 19, 29] && replay.heldOut(newest: 9).isEmpty)
+        #expect(Replay(capacity: 0).heldOut(newest: 20).isEmpty)
+        let draw = replay.draw(330, steps: 2, beta: 0, without: [24, 34], Seeds(1))
+        #expect(Set(draw.images) == Set(0..<35).subtracting([24, 34]) && draw.target.allSatisfy { $0 == 1 })
+        let all = replay.everyStep(of: [24, 34], steps: 2, beta: 0)
+        #expect(all.images == [24, 24, 34, 34] && all.steps == [0, 1, 0, 1] && all.target == [1, 1, 1, 1])
+        replay.state.gradientScale = 1.5
+        replay.keep(Tensor.zeros([0, 1, 1, 1]), scores: [], logRatios: [], prompts: [])
+        #expect(replay.state.gradientScale == nil)
     }
 
     /// The flow's steps leave the adapters and their average alone, and the policy's the flow.
@@ -188,8 +247,6 @@ private struct LinearFlow: FlowNetwork {
             ($0.algorithm, $0.steps, $0.replayUpdates) = (algorithm, 25, 300)
             ($0.epochs, $0.batchesPerEpoch) = algorithm == .dagReplay ? (2, 8) : (1, 16)
             ($0.trainBatchSize, $0.learningRate, $0.flowLearningRate, $0.flowUpdates) = (256, 1e-3, 1e-3, 300)
-            // The flow of a line has nothing left to find.
-            $0.flowGradientScale = 1
         }
         let trainer = try world.trainer(configuration, folder: folder.url)
         let samples = 8192
@@ -198,7 +255,11 @@ private struct LinearFlow: FlowNetwork {
             AnalyticWorld.totalVariation(AnalyticWorld.histogram(try world.levels(trainer, samples: samples)), truth)
         }
         #expect(try distance() > 0.25)
+        var scales: [Double] = []
+        trainer.onStep = { if let scale = $0.algorithmMetrics["flow_gradient_scale"] { scales.append(scale) } }
         try trainer.run()
+        // The flow of a line has found nearly all that there is.
+        #expect(algorithm == .dagReplay ? scales.isEmpty : Set(scales).count == 1 && (1...1.15).contains(scales[0]), "\(scales.first ?? 0)")
         let reached = try distance()
         #expect(reached < 0.1, "\(reached)")
     }

@@ -183,7 +183,7 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
         var reward = RewardSpecification(library: "picky")
         /// The sample that the reward cannot score.
         var failing: UInt64?
-        var ranks = [2, 4]
+        var ranks = [3]
         let change: @Sendable (inout TrainingConfiguration) -> Void
     }
 

@@ -58,8 +58,7 @@ package enum AlgorithmName: String, SettingChoice {
         case .dagVarGrad: return .transitions(VarGrad(flowStates, team: team))
         case .dagReplay: return .replay(Replay(capacity: configuration.replayBufferSize))
         case .dagNabla:
-            let gradient = FlowGradient(flow: try newFlow(), scale: configuration.flowGradientScale)
-            return .replay(Replay(capacity: configuration.replayBufferSize, gradient: gradient))
+            return .replay(Replay(capacity: configuration.replayBufferSize, gradient: FlowGradient(flow: try newFlow())))
         case .ddpo: return .transitions(DDPO(clipRange: clipRange, comparison: configuration.perPromptStatistics ? .promptHistory : .epoch))
         case .grpo: return .transitions(DDPO(clipRange: clipRange, comparison: .group))
         }

@@ -1,3 +1,4 @@
+import Foundation
 import Tensors
 
 /// The gradient of a learned state flow, for DAG-Nabla.
@@ -12,12 +13,53 @@ import Tensors
 ///
 ///     epsilon = epsilon_base - c sqrt(1 - abar_t) grad log r(x_t)
 ///
-/// log r is learned by logistic regression between the two kinds of images, which needs scores alone.
+/// log r is learned by logistic regression between the two kinds of images, which needs scores alone; how
+/// much of it was learned says c, see `Scale`.
 struct FlowGradient {
     /// The network of log r.
     let flow: any FlowNetwork
-    /// c: 1 for an exact flow.
-    let scale: Double
+
+    /// The scale c, measured on images that the flow has not learned from.
+    ///
+    /// An exact gradient moves the mean of each transition by d_t, in units of its deviation, where the
+    /// target's trajectories are moved by it: by Girsanov's theorem,
+    ///
+    ///     sum over t of E_w[d_t . delta_t] - E_u[d_t . delta_t] = 2 KL(target || pretrained)
+    ///
+    /// delta_t being the move from the pretrained model's mean to that of P_B(x_t' | x_t, x_0). A flow that
+    /// has learned a part of its gradient has a smaller sum: c makes up for that.
+    struct Scale {
+        /// From 1, which is exact, to 2, where noise is multiplied as much as what was learned.
+        static let range = 1.0...2.0
+        let value: Double
+        /// What is wrong with it; nil if nothing is.
+        let warning: String?
+
+        /// - Parameters:
+        ///   - projections: (w - u) sum over t of d_t . delta_t of images, nats.
+        ///   - target: their w.
+        ///   - pretrained: their u.
+        init(projections: [Double], target: [Double], pretrained: [Double]) {
+            let n = Double(projections.count)
+            // Not negative for any image, and the mean is the KL of weights whose own mean is 1.
+            let divergence = zip(target, pretrained).map { w, u in (w > 0 ? w * log(w / u) : 0) - w + u }.reduce(0, +) / n
+            let mean = projections.reduce(0, +) / n
+            let error = (projections.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (n * (n - 1))).squareRoot()
+            let remedy = "the policy gets less than the target asks for. More images or more flow updates teach it more"
+            guard mean > 2 * error else {
+                value = Self.range.lowerBound
+                warning = "on \(projections.count) images that it has not seen, the flow's gradient cannot be told from noise: \(remedy)"
+                return
+            }
+            let whole = 2 * divergence / mean
+            value = min(max(whole, Self.range.lowerBound), Self.range.upperBound)
+            warning =
+                whole <= Self.range.upperBound
+                ? nil
+                : "on \(projections.count) images that it has not seen, the flow's gradient is \(Int(100 / whole)) % of what it is to be: "
+                    + remedy
+        }
+    }
 
     /// Computes the losses of logistic regression, float32 [n], whose mean is least at log r.
     /// - Parameters:
@@ -28,7 +70,7 @@ struct FlowGradient {
         target * (-logRatio).softplus() + pretrained * logRatio.softplus()
     }
 
-    /// Computes c grad log r at states [n, C, H, W], float32 of that shape, without gradients.
+    /// Computes grad log r at states [n, C, H, W], float32 of that shape, without gradients.
     /// - Parameters:
     ///   - times: int64 [n].
     ///   - context: text embedding [n, L, D]; nil without text.
@@ -41,6 +83,6 @@ struct FlowGradient {
         state.requiresGrad = true
         try flow(state, times: times, context: context).sum().backward()
         guard let gradient = state.grad else { throw OrderError("the flow network does not depend on the state: it has no gradient") }
-        return gradient * scale
+        return gradient
     }
 }

@@ -18,9 +18,12 @@ extension Learner {
     func step(_ replay: Replay, epoch: Int, update: Int, step: Int) throws -> StepSums {
         let (size, group) = (configuration.trajectoriesPerUpdate, configuration.trainBatchSize)
         let seeds = Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update))
-        let draw = replay.draw(size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch), seeds)
         let flowUpdates = configuration.flowUpdatesPerEpoch
         let flowGradient = update < flowUpdates ? replay.gradient : nil
+        let scale = flowGradient == nil ? try gradientScale(replay, epoch: epoch, step: step) : nil
+        let draw = replay.draw(
+            size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch),
+            without: flowGradient == nil ? [] : replay.heldOut(newest: configuration.trajectoriesPerEpoch), seeds)
         // Of the run's steps before this one, the flow had so many in every epoch that began, but for this one's.
         let ownStep = flowGradient == nil ? step - (epoch + 1) * flowUpdates : epoch * flowUpdates + update
         return try optimize(
@@ -30,12 +33,41 @@ extension Learner {
             for block in replayBlocks {
                 try passes.next()
                 let images = try noisedImages(block.map { place * group + $0 }, of: draw, replay, seeds)
-                let (loss, metrics) = try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay)
+                let (loss, metrics) = try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay, scale: scale)
                 try (loss.sum() / Double(size)).backward()
-                let numbers = metrics.merging(["effective_share": block.map { _ in Float(draw.effectiveShare) }]) { $1 }
-                try passes.sums.add(loss.detach().array(), numbers)
+                let ofStep = ["effective_share": draw.effectiveShare, "flow_gradient_scale": scale]
+                let numbers = ofStep.compactMapValues { $0 }.mapValues { value in block.map { _ in Float(value) } }
+                try passes.sums.add(loss.detach().array(), metrics.merging(numbers) { $1 })
             }
         }
+    }
+
+    /// Measures the scale of the flow's gradient before the policy's first step of an epoch, on all ranks
+    /// together.
+    /// - Returns: the scale; nil for an algorithm without such a gradient.
+    private func gradientScale(_ replay: Replay, epoch: Int, step: Int) throws -> Double? {
+        guard let gradient = replay.gradient, replay.state.gradientScale == nil else { return replay.state.gradientScale }
+        let images = replay.heldOut(newest: configuration.trajectoriesPerEpoch)
+        let rows = replay.everyStep(of: images, steps: kernel.transitions, beta: configuration.beta(epoch: epoch))
+        // A stream of its own: that of no optimiser step.
+        let seeds = Seeds(Seeds(configuration.seed)(.gradientScale, epoch: epoch))
+        let blocks = Array(rows.images.indices).chunks(of: configuration.samplesPerPass(of: model))
+        let products = try team.map("gradient scale", blocks) { block -> [Float] in
+            try monitor.throwIfCancelled()
+            let images = try noisedImages(block, of: rows, replay, seeds)
+            let change = try noise(of: gradient, images)
+            let base = withoutGradients { model.withoutAdapters { predictedNoise(images) } }
+            return try kernel.projection(of: change, on: images.noise, from: base, steps: images.steps).array()
+        }.flatMap { $0 }.chunks(of: kernel.transitions)
+        let (target, pretrained) = (rows.target, rows.pretrained)
+        let places = products.indices.map { $0 * kernel.transitions }
+        let scale = FlowGradient.Scale(
+            projections: zip(places, products).map { place, products in
+                products.reduce(0) { $0 + Double($1) } * Double(target[place] - pretrained[place])
+            }, target: places.map { Double(target[$0]) }, pretrained: places.map { Double(pretrained[$0]) })
+        if let warning = scale.warning { monitor.warn("step \(step): \(warning)") }
+        replay.state.gradientScale = scale.value
+        return scale.value
     }
 
     /// The places of a group that are computed at once.
@@ -77,20 +109,26 @@ extension Learner {
         return FlowGradient.loss(logRatio, target: images.target, pretrained: images.pretrained)
     }
 
+    /// Predicts the noise in noised images with the current weights, [n, C, H, W].
+    private func predictedNoise(_ images: NoisedImages) -> Tensor {
+        let output = model.denoise(
+            images.x, times: images.times, images.conditioning, guidance: configuration.guidanceScale
+        ).guided
+        return kernel.predictedNoise(output, x: images.x, steps: images.steps)
+    }
+
+    /// Computes the change of the noise prediction that the flow's gradient asks for, [n, C, H, W].
+    private func noise(of gradient: FlowGradient, _ images: NoisedImages) throws -> Tensor {
+        kernel.noise(ofGradient: try gradient(images.x, times: images.times, context: images.conditioning?.prompts), steps: images.steps)
+    }
+
     /// Computes the policy's losses of noised images, float32 [n], differentiable, and numbers for the metrics.
-    func policyLoss(_ images: NoisedImages, _ replay: Replay) throws -> (loss: Tensor, metrics: [String: [Float]]) {
-        func predicted() -> Tensor {
-            let output = model.denoise(
-                images.x, times: images.times, images.conditioning, guidance: configuration.guidanceScale
-            ).guided
-            return kernel.predictedNoise(output, x: images.x, steps: images.steps)
-        }
+    /// - Parameter scale: of the flow's gradient; nil: 1.
+    func policyLoss(_ images: NoisedImages, _ replay: Replay, scale: Double? = nil) throws -> (loss: Tensor, metrics: [String: [Float]]) {
         // Before the policy's graph, so that there is one graph at a time.
-        let change = try replay.gradient.map {
-            kernel.noise(ofGradient: try $0(images.x, times: images.times, context: images.conditioning?.prompts), steps: images.steps)
-        }
-        let base = withoutGradients { model.withoutAdapters(predicted) }
-        let policy = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { predicted() }
+        let change = try replay.gradient.map { try noise(of: $0, images) * (scale ?? 1) }
+        let base = withoutGradients { model.withoutAdapters { predictedNoise(images) } }
+        let policy = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { predictedNoise(images) }
         guard let change else {
             let loss = Replay.loss(policy, base: base, noise: images.noise, target: images.target, pretrained: images.pretrained)
             return (loss, [:])

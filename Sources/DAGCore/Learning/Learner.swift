@@ -26,7 +26,7 @@ final class Learner {
 
     let configuration: TrainingConfiguration
     let team: Team
-    private let monitor: Monitor
+    let monitor: Monitor
     private let scorePredictions: PredictionScorer?
 
     /// Attaches fresh adapters to the model and makes the algorithm with its networks.

@@ -52,6 +52,8 @@ struct WorkPlan {
             // The policy, and the pretrained model.
             work.trainedRows = 2 * configuration.replayUpdates * configuration.trajectoriesPerUpdate * rowsPerSample
             work.flowRows = configuration.flowUpdatesPerEpoch * configuration.trajectoriesPerUpdate
+            // The scale of the flow's gradient.
+            if work.flowRows > 0 { work.sampledRows += count / 10 * transitions * rowsPerSample }
         } else {
             work.trainedRows = configuration.evaluationsPerTransition * count * transitionsPerTrajectory * rowsPerSample
         }

@@ -115,10 +115,6 @@ extension SettingGroup {
             "flow_updates", \.flowUpdates, in: .from(1),
             help: "Optimiser steps of the flow an epoch, before those of the policy and as large (dag-nabla)."),
         Setting(
-            "flow_gradient_scale", \.flowGradientScale, in: .aboveZero, onResume: .mayChange,
-            help: "Factor of the flow's gradient (dag-nabla).",
-            note: "1 is right for an exact flow: see [why it is more](algorithms/dag-nabla.md#the-scale-of-the-gradient)."),
-        Setting(
             "replay_buffer_size", \.replayBufferSize, in: .from(0), onResume: .mayChange, default: "all of the run",
             help: "Images, the newest, that are learned from (dag-replay, dag-nabla)."),
         Setting(

@@ -87,8 +87,6 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var replayUpdates = 20
     /// Optimiser steps of dag-nabla's flow an epoch, before those of the policy.
     package var flowUpdates = 20
-    /// Scale c of the flow's gradient in dag-nabla.
-    package var flowGradientScale = 1.5
     /// Images that dag-replay and dag-nabla keep; 0: all of the run.
     package var replayBufferSize = 0
     /// Reduction of log-densities over dimensions.
