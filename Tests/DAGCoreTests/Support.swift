@@ -46,6 +46,12 @@ func smallConfiguration(_ change: (inout TrainingConfiguration) -> Void = { _ in
     return c
 }
 
+/// Whether two numbers are no further from each other than a share of the second, or both are missing.
+func agree(_ a: Double?, _ b: Double?, within share: Double) -> Bool {
+    guard let a, let b else { return a == nil && b == nil }
+    return abs(a - b) <= share * abs(b) + 1e-7
+}
+
 /// A trainer writing to `folder`.
 func trainer(_ configuration: TrainingConfiguration, _ folder: TemporaryFolder, evaluator: RewardEvaluator? = nil) throws -> Trainer {
     let output = OutputFolder(folder.url.appendingPathComponent("run").path)

@@ -42,7 +42,7 @@ import Testing
         let orders = [0, 3, 5, 6].map { first in [first] + [0, 3, 5, 6].filter { $0 != first } }
         let halves = [[0, 2], [1, 3]].compactMap { steps in orders.first { trainer.learner.steps(of: $0, epoch: 0) == steps } }
         #expect(halves.count == 2)
-        func loss(_ fraction: Double, _ group: [Int]) throws -> (loss: Double, norm: Double, count: Int, rows: Int) {
+        func loss(_ fraction: Double, _ group: [Int]) throws -> (loss: Double, norm: Double?, count: Int, rows: Int) {
             let learner = try learner(smallConfiguration(change(fraction)))
             _ = learner.algorithm.prepareEpoch(scores: epoch.rollout.scores.final, prompts: epoch.rollout.prompts)
             let sums = try learner.step(epoch, group)

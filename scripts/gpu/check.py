@@ -116,7 +116,9 @@ def training(check):
             name, name.replace(" ", "-"), "--model", TINY, "--prompts", "tiny-sd", "--reward-plugin", "libwarmth.so", "--algorithm", algorithm,
             "--epochs", 2, "--steps", 10, "--sample-batch-size", 64, "--batches-per-epoch", 1, "--train-batch-size", 8,
             "--gradient-accumulation-steps", 4, *needs.get(algorithm, ()))
-        keys = ("reward_mean", "loss", "ratio_deviation", "clip_fraction", "effective_share", "flow_gradient", "transitions_per_second")
+        keys = (
+            "reward_mean", "loss", "ratio_deviation", "clip_fraction", "effective_share", "flow_gradient", "flow_gradient_factor",
+            "transitions_per_second")
         check.note(f"{name} metrics", [{key: line[key] for key in keys if key in line} for line in lines[-2:]])
     check.train(
         "tiny-sd convolutions", "convolutions", "--model", TINY, "--prompts", "tiny-sd", "--reward-plugin", "libwarmth.so", "--epochs", 2,

@@ -11,53 +11,62 @@ import Tensors
 /// Its gradient turns the pretrained model's noise prediction into the target's, exactly for small steps and
 /// eta 1. That is residual nabla-DB (Liu et al. 2025), who have the gradient of a differentiable reward:
 ///
-///     epsilon = epsilon_base - c sqrt(1 - abar_t) grad log r(x_t)
+///     epsilon = epsilon_base - c_t sqrt(1 - abar_t) grad log r(x_t)
 ///
 /// log r is learned by logistic regression between the two kinds of images, which needs scores alone; how
-/// much of it was learned says c, see `Scale`.
+/// much of it was learned says c_t, see `Scale`.
 struct FlowGradient {
     /// The network of log r.
     let flow: any FlowNetwork
 
-    /// The scale c, measured on images that the flow has not learned from.
+    /// The factors c_t, one for each step, measured on images that the flow has not learned from.
     ///
     /// An exact gradient moves the mean of each transition by d_t, in units of its deviation, where the
     /// target's trajectories are moved by it: by Girsanov's theorem,
     ///
-    ///     sum over t of E_w[d_t . delta_t] - E_u[d_t . delta_t] = 2 KL(target || pretrained)
+    ///     S_t = E_w[d_t . delta_t] - E_u[d_t . delta_t]         sum of S_t = 2 KL(target || pretrained)
     ///
-    /// delta_t being the move from the pretrained model's mean to that of P_B(x_t' | x_t, x_0). A flow that
-    /// has learned a part of its gradient has a smaller sum: c makes up for that.
+    /// delta_t being the move from the pretrained model's mean to that of P_B(x_t' | x_t, x_0), and S_t =
+    /// E_w[|d_t|^2]. A learned gradient has noise, which is in its square alone: a_t = S_t / E_w[|d_t|^2] is
+    /// the factor that is best by least squares, and 0 where S_t cannot be told from 0. And the gradient has
+    /// not found all: c = 2 KL / sum of a_t S_t makes up for that, and c_t = c a_t.
     struct Scale {
-        /// From 1, which is exact, to 2, where noise is multiplied as much as what was learned.
+        /// Of c: from 1, which is exact, to 2, where half of the gradient has not been found.
         static let range = 1.0...2.0
-        let value: Double
-        /// What is wrong with it; nil if nothing is.
+        /// c_t, by step.
+        let factors: [Double]
+        /// What is wrong with them; nil if nothing is.
         let warning: String?
 
         /// - Parameters:
-        ///   - projections: (w - u) sum over t of d_t . delta_t of images, nats.
+        ///   - projections: (w - u) d_t . delta_t of images, nats, by image and step.
+        ///   - squares: w |d_t|^2 of the same.
         ///   - target: their w.
         ///   - pretrained: their u.
-        init(projections: [Double], target: [Double], pretrained: [Double]) {
+        init(projections: [[Double]], squares: [[Double]], target: [Double], pretrained: [Double], steps: Int) {
             let n = Double(projections.count)
-            // Not negative for any image, and the mean is the KL of weights whose own mean is 1.
-            let divergence = zip(target, pretrained).map { w, u in (w > 0 ? w * log(w / u) : 0) - w + u }.reduce(0, +) / n
-            let mean = projections.reduce(0, +) / n
-            let error = (projections.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (n * (n - 1))).squareRoot()
-            let remedy = "the policy gets less than the target asks for. More images or more flow updates teach it more"
-            guard mean > 2 * error else {
-                value = Self.range.lowerBound
-                warning = "on \(projections.count) images that it has not seen, the flow's gradient cannot be told from noise: \(remedy)"
+            let means = (0..<steps).map { step -> (projection: Double, square: Double)? in
+                let mean = projections.reduce(0) { $0 + $1[step] } / n
+                let variance = projections.reduce(0) { $0 + ($1[step] - mean) * ($1[step] - mean) } / (n * (n - 1))
+                return mean > 2 * variance.squareRoot() ? (mean, squares.reduce(0) { $0 + $1[step] } / n) : nil
+            }
+            let shares = means.map { $0.map { min($0.projection / $0.square, 1) } ?? 0 }
+            let found = zip(means, shares).reduce(0) { $0 + ($1.0?.projection ?? 0) * $1.1 }
+            let place = "on \(projections.count) images that it has not seen, the flow's gradient"
+            let remedy = "more images or more flow updates teach it more"
+            guard found > 0 else {
+                factors = shares.map { _ in 1 }
+                warning = "\(place) cannot be told from noise; it is followed as it is: \(remedy)"
                 return
             }
-            let whole = 2 * divergence / mean
-            value = min(max(whole, Self.range.lowerBound), Self.range.upperBound)
+            // Not negative for any image, and the mean is the KL of weights whose own mean is 1.
+            let divergence = zip(target, pretrained).map { w, u in (w > 0 ? w * log(w / u) : 0) - w + u }.reduce(0, +) / n
+            let whole = 2 * divergence / found
+            let scale = min(max(whole, Self.range.lowerBound), Self.range.upperBound)
+            factors = shares.map { scale * $0 }
             warning =
                 whole <= Self.range.upperBound
-                ? nil
-                : "on \(projections.count) images that it has not seen, the flow's gradient is \(Int(100 / whole)) % of what it is to be: "
-                    + remedy
+                ? nil : "\(place) is \(Int(100 / whole))% of what it is to be, and the policy learns less than its target: \(remedy)"
         }
     }
 

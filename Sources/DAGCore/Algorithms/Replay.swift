@@ -28,14 +28,14 @@ final class Replay: Algorithm {
         var scores: [Float] = []
         /// log P(tau) - log P_base(tau), sums over transitions and dimensions, nats.
         var logRatios: [Float] = []
-        /// c of the flow's gradient, once it was measured on the newest of these images.
-        var gradientScale: Double?
+        /// c_t of the flow's gradient, by step, once they were measured on the newest of these images.
+        var gradientFactors: [Double]?
 
         private enum CodingKeys: String, CodingKey {
             case prompts = "replay_prompts"
             case scores = "replay_scores"
             case logRatios = "replay_log_ratios"
-            case gradientScale = "flow_gradient_scale"
+            case gradientFactors = "flow_gradient_factors"
         }
     }
 
@@ -69,7 +69,7 @@ final class Replay: Algorithm {
         state.prompts = Array((state.prompts + new.map { prompts[$0] }).suffix(kept))
         state.scores = Array((state.scores + new.map { scores[$0] }).suffix(kept))
         state.logRatios = Array((state.logRatios + new.map { logRatios[$0] }).suffix(kept))
-        state.gradientScale = nil
+        state.gradientFactors = nil
         text = nil
     }
 

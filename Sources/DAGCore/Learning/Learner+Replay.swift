@@ -20,7 +20,7 @@ extension Learner {
         let seeds = Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update))
         let flowUpdates = configuration.flowUpdatesPerEpoch
         let flowGradient = update < flowUpdates ? replay.gradient : nil
-        let scale = flowGradient == nil ? try gradientScale(replay, epoch: epoch, step: step) : nil
+        let factors = flowGradient == nil ? try gradientFactors(replay, epoch: epoch, step: step) : nil
         let draw = replay.draw(
             size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch),
             without: flowGradient == nil ? [] : replay.heldOut(newest: configuration.trajectoriesPerEpoch), seeds)
@@ -33,41 +33,46 @@ extension Learner {
             for block in replayBlocks {
                 try passes.next()
                 let images = try noisedImages(block.map { place * group + $0 }, of: draw, replay, seeds)
-                let (loss, metrics) = try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay, scale: scale)
+                let (loss, metrics) = try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay, factors: factors)
                 try (loss.sum() / Double(size)).backward()
-                let ofStep = ["effective_share": draw.effectiveShare, "flow_gradient_scale": scale]
-                let numbers = ofStep.compactMapValues { $0 }.mapValues { value in block.map { _ in Float(value) } }
-                try passes.sums.add(loss.detach().array(), metrics.merging(numbers) { $1 })
+                let numbers = metrics.merging(["effective_share": block.map { _ in Float(draw.effectiveShare) }]) { $1 }
+                try passes.sums.add(loss.detach().array(), numbers)
             }
         }
     }
 
-    /// Measures the scale of the flow's gradient before the policy's first step of an epoch, on all ranks
-    /// together.
-    /// - Returns: the scale; nil for an algorithm without such a gradient.
-    private func gradientScale(_ replay: Replay, epoch: Int, step: Int) throws -> Double? {
-        guard let gradient = replay.gradient, replay.state.gradientScale == nil else { return replay.state.gradientScale }
+    /// Measures c_t of the flow's gradient before the policy's first step of an epoch, on all ranks together.
+    /// - Returns: float32 [transitions]; nil for an algorithm without such a gradient.
+    private func gradientFactors(_ replay: Replay, epoch: Int, step: Int) throws -> Tensor? {
+        guard let gradient = replay.gradient else { return nil }
+        if replay.state.gradientFactors == nil {
+            let scale = try measure(gradient, replay, epoch: epoch)
+            if let warning = scale.warning { monitor.warn("step \(step): \(warning)") }
+            replay.state.gradientFactors = scale.factors
+        }
+        return replay.state.gradientFactors.map { Tensor($0.map(Float.init), device: model.device) }
+    }
+
+    private func measure(_ gradient: FlowGradient, _ replay: Replay, epoch: Int) throws -> FlowGradient.Scale {
+        let count = kernel.transitions
         let images = replay.heldOut(newest: configuration.trajectoriesPerEpoch)
-        let rows = replay.everyStep(of: images, steps: kernel.transitions, beta: configuration.beta(epoch: epoch))
-        // A stream of its own: that of no optimiser step.
-        let seeds = Seeds(Seeds(configuration.seed)(.gradientScale, epoch: epoch))
+        let rows = replay.everyStep(of: images, steps: count, beta: configuration.beta(epoch: epoch))
+        let seeds = Seeds(Seeds(configuration.seed)(.gradientFactors, epoch: epoch))
         let blocks = Array(rows.images.indices).chunks(of: configuration.samplesPerPass(of: model))
-        let products = try team.map("gradient scale", blocks) { block -> [Float] in
+        let products = try team.map("gradient factors", blocks) { block -> [[Double]] in
             try monitor.throwIfCancelled()
             let images = try noisedImages(block, of: rows, replay, seeds)
             let change = try noise(of: gradient, images)
             let base = withoutGradients { model.withoutAdapters { predictedNoise(images) } }
-            return try kernel.projection(of: change, on: images.noise, from: base, steps: images.steps).array()
-        }.flatMap { $0 }.chunks(of: kernel.transitions)
-        let (target, pretrained) = (rows.target, rows.pretrained)
-        let places = products.indices.map { $0 * kernel.transitions }
-        let scale = FlowGradient.Scale(
-            projections: zip(places, products).map { place, products in
-                products.reduce(0) { $0 + Double($1) } * Double(target[place] - pretrained[place])
-            }, target: places.map { Double(target[$0]) }, pretrained: places.map { Double(pretrained[$0]) })
-        if let warning = scale.warning { monitor.warn("step \(step): \(warning)") }
-        replay.state.gradientScale = scale.value
-        return scale.value
+            let weights = images.target - images.pretrained
+            let projection = kernel.projection(of: change, on: images.noise, from: base, steps: images.steps) * weights
+            let square = kernel.squaredMove(change, steps: images.steps) * images.target
+            return try [projection, square].map { try $0.array(Float.self).map(Double.init) }
+        }
+        func ofImages(_ k: Int) -> [[Double]] { products.flatMap { $0[k] }.chunks(of: count).map(Array.init) }
+        func weights(_ numbers: [Float]) -> [Double] { images.indices.map { Double(numbers[$0 * count]) } }
+        return FlowGradient.Scale(
+            projections: ofImages(0), squares: ofImages(1), target: weights(rows.target), pretrained: weights(rows.pretrained), steps: count)
     }
 
     /// The places of a group that are computed at once.
@@ -123,10 +128,13 @@ extension Learner {
     }
 
     /// Computes the policy's losses of noised images, float32 [n], differentiable, and numbers for the metrics.
-    /// - Parameter scale: of the flow's gradient; nil: 1.
-    func policyLoss(_ images: NoisedImages, _ replay: Replay, scale: Double? = nil) throws -> (loss: Tensor, metrics: [String: [Float]]) {
+    /// - Parameter factors: c_t of the flow's gradient, float32 [transitions]; nil: 1.
+    func policyLoss(_ images: NoisedImages, _ replay: Replay, factors: Tensor? = nil) throws -> (loss: Tensor, metrics: [String: [Float]]) {
+        let factors = (factors ?? Tensor.full([kernel.transitions], 1, device: model.device)).indexSelect(0, images.steps)
         // Before the policy's graph, so that there is one graph at a time.
-        let change = try replay.gradient.map { try noise(of: $0, images) * (scale ?? 1) }
+        let change = try replay.gradient.map {
+            try noise(of: $0, images) * factors.reshape([images.steps.size(0)] + Array(repeating: 1, count: images.x.rank - 1))
+        }
         let base = withoutGradients { model.withoutAdapters { predictedNoise(images) } }
         let policy = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { predictedNoise(images) }
         guard let change else {
@@ -135,7 +143,8 @@ extension Learner {
         }
         let dimensions = Array(1..<policy.rank)
         return (
-            (policy - base - change).square().mean(dimensions), ["flow_gradient": try change.square().mean(dimensions).array()]
+            (policy - base - change).square().mean(dimensions),
+            ["flow_gradient": try change.square().mean(dimensions).array(), "flow_gradient_factor": try factors.array()]
         )
     }
 }

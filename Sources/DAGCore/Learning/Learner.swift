@@ -206,10 +206,9 @@ final class Learner {
             let what = shortfall(dropped: kept - counted, of: "\(kept) transitions", imputed: sums.imputed)
             monitor.warn("step \(step): \(what): \(failure)")
         }
-        sums.trainsPolicy = policy != nil
-        sums.policyGradNorm = try policy?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
-        sums.flowGradNorm = try flow?.clipGradients(maxNorm: configuration.maxGradNorm) ?? 0
-        guard sums.mean(sums.loss).isFinite, sums.policyGradNorm.isFinite, sums.flowGradNorm.isFinite else {
+        sums.policyGradNorm = try policy?.clipGradients(maxNorm: configuration.maxGradNorm)
+        sums.flowGradNorm = try flow?.clipGradients(maxNorm: configuration.maxGradNorm)
+        guard [sums.mean(sums.loss), sums.policyGradNorm, sums.flowGradNorm].allSatisfy({ $0?.isFinite ?? true }) else {
             let rates: Message =
                 switch (policy, flow) {
                 case (_?, _?): "\(setting: "learning_rate"), \(setting: "flow_learning_rate") or \(setting: "beta")"

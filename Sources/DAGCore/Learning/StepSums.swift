@@ -13,11 +13,8 @@ struct StepSums: Codable {
     /// Scores of predicted data that were assumed, and the reason for the first.
     private(set) var imputed = 0
     private(set) var firstFailure: String?
-    /// Whether the step is of the policy; else it is of the flow alone.
-    var trainsPolicy = true
-    /// Norms before clipping; zero for a network that was not trained.
-    var policyGradNorm = 0.0
-    var flowGradNorm = 0.0
+    /// Gradient norms before clipping; nil for a network that the step does not train.
+    var policyGradNorm, flowGradNorm: Double?
 
     init() {}
 

@@ -47,8 +47,8 @@ package struct StepMetrics: MetricsLine {
     package let algorithmMetrics: [String: Double]
     /// Largest |rho - 1|; nil for algorithms without importance ratios.
     package let ratioDeviation: Double?
-    /// Gradient norms before clipping; zero for a network that this step did not train.
-    package let policyGradNorm, flowGradNorm: Double
+    /// Gradient norms before clipping; nil for a network that this step did not train.
+    package let policyGradNorm, flowGradNorm: Double?
     /// beta_e: the factor of the score in this epoch's target.
     package let beta: Double
     /// Trajectories sampled so far.
@@ -65,13 +65,14 @@ package struct StepMetrics: MetricsLine {
     package var values: [String: Any] {
         var object: [String: Any] = [
             "epoch": epoch, "step": step, "reward_mean": rewardMean, "reward_std": rewardStd, "diversity": diversity,
-            "base_kl": baseDivergence, "loss": loss, "policy_grad_norm": policyGradNorm,
-            "flow_grad_norm": flowGradNorm, "beta": beta, "trajectories": trajectories,
+            "base_kl": baseDivergence, "loss": loss, "beta": beta, "trajectories": trajectories,
             "dropped": dropped, "dropped_transitions": droppedTransitions, "imputed": imputed,
             "transitions_per_second": (transitionsPerSecond * 10).rounded() / 10,
             "scoring_share": (scoringShare * 1000).rounded() / 1000,
         ]
         object["ratio_deviation"] = ratioDeviation
+        object["policy_grad_norm"] = policyGradNorm
+        object["flow_grad_norm"] = flowGradNorm
         object.merge(algorithmMetrics) { first, _ in first }
         for (name, mean) in objectives { object["reward/" + name] = mean }
         return object

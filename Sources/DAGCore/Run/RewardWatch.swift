@@ -57,8 +57,8 @@ struct RewardWatch: Codable, Equatable {
     /// - Returns: a warning if the policy had no gradient, once until it has one, unless the scores are known to
     ///   be the cause.
     mutating func observe(_ step: StepSums) -> String? {
-        guard step.trainsPolicy else { return nil }
-        guard step.policyGradNorm == 0 else {
+        guard let norm = step.policyGradNorm else { return nil }
+        guard norm == 0 else {
             forget("gradient")
             return nil
         }

@@ -53,7 +53,8 @@ struct WorkPlan {
             work.trainedRows = 2 * configuration.replayUpdates * configuration.trajectoriesPerUpdate * rowsPerSample
             work.flowRows = configuration.flowUpdatesPerEpoch * configuration.trajectoriesPerUpdate
             // The scale of the flow's gradient.
-            if work.flowRows > 0 { work.sampledRows += count / 10 * transitions * rowsPerSample }
+            let kept = configuration.replayBufferSize == 0 ? count : min(count, configuration.replayBufferSize)
+            if work.flowRows > 0 { work.sampledRows += kept / 10 * transitions * rowsPerSample }
         } else {
             work.trainedRows = configuration.evaluationsPerTransition * count * transitionsPerTrajectory * rowsPerSample
         }
