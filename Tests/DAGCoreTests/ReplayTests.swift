@@ -209,7 +209,8 @@ private struct LinearFlow: FlowNetwork {
             let zeros = ones.map { _ in [0.0, 0] }
             let scale = FlowGradient.Scale(projections: zeros, squares: zeros, target: ones.map { _ in 0 }, pretrained: ones, steps: 2)
             #expect(scale.factors == [1, 1])
-            #expect(scale.warning?.hasPrefix("on \(count) images that it has not seen, the flow's gradient cannot be told from noise") == true)
+            #expect(
+                scale.warning?.hasPrefix("on \(count) images that it has not seen, the flow's gradient cannot be told from noise") == true)
         }
         let exact = FlowGradient.Scale(
             projections: [[2], [2.1], [1.9]], squares: [[1], [2], [3]], target: [0, 0, 3], pretrained: [1, 1, 1], steps: 1)

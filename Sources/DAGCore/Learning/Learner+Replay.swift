@@ -72,7 +72,8 @@ extension Learner {
         func ofImages(_ k: Int) -> [[Double]] { products.flatMap { $0[k] }.chunks(of: count).map(Array.init) }
         func weights(_ numbers: [Float]) -> [Double] { images.indices.map { Double(numbers[$0 * count]) } }
         return FlowGradient.Scale(
-            projections: ofImages(0), squares: ofImages(1), target: weights(rows.target), pretrained: weights(rows.pretrained), steps: count)
+            projections: ofImages(0), squares: ofImages(1), target: weights(rows.target), pretrained: weights(rows.pretrained),
+            steps: count)
     }
 
     /// The places of a group that are computed at once.
