@@ -96,9 +96,9 @@ binaries=$(swift build "${flags[@]}" --show-bin-path)
 
 # What swift test starts, all tests being swift-testing's. Two of swift test itself at a time now and then end with status 1
 # and no word, since they share SwiftPM's caches.
-# --no-parallel: a test measures memory, threads and processes of its own.
+# --no-parallel: a test measures memory, threads and processes of its own. NO_COLOR: the pipe is no terminal.
 swift_tests() { # name, what to run...
-    "$binaries/dagPackageTests.xctest" --testing-library swift-testing --no-parallel --xunit-output "$work/$1.xml" "${@:2}" \
+    NO_COLOR=1 "$binaries/dagPackageTests.xctest" --testing-library swift-testing --no-parallel --xunit-output "$work/$1.xml" "${@:2}" \
         </dev/null 2>&1 | tee "$work/$1.log"
     return "${PIPESTATUS[0]}"
 }
