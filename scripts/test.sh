@@ -120,8 +120,6 @@ if [[ -z ${OMP_NUM_THREADS:-} ]]; then
     cores=$(nproc)
     export OMP_NUM_THREADS=$((cores > 1 ? cores / 2 : 1))
 fi
-# Threads of several runs in one process share the cores: one that waits for others by spinning keeps them from it.
-export OMP_WAIT_POLICY=passive
 export DAG_BIN=$binaries DAG_RUN=$work/run DAG_PREFIX=$work/prefix
 # The lane beside the core's tests; each step leaves its exit status behind.
 programs() {
@@ -150,7 +148,8 @@ lane=$!
 set +m
 
 say "Swift tests of the core"
-swift_tests core --filter "$core"
+# Several runs of one process share the cores: a thread that spins while it waits keeps the others from them.
+OMP_WAIT_POLICY=passive swift_tests core --filter "$core"
 echo $? >"$work/core.status"
 wait "$lane"
 lane=

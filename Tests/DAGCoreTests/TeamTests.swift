@@ -205,8 +205,6 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
         },
         Case(testDescription: "dag-nabla") {
             ($0.algorithm, $0.target, $0.flowUpdates, $0.replayUpdates) = (.dagNabla, .anchored, 1, 1)
-            // Two images to measure the flow's gradient on.
-            $0.batchesPerEpoch = 8
         },
         Case(testDescription: "ddpo, per-prompt statistics, half of the transitions") {
             ($0.algorithm, $0.perPromptStatistics, $0.timestepFraction) = (.ddpo, true, 0.5)

@@ -14,59 +14,78 @@ import Tensors
 ///     epsilon = epsilon_base - c_t sqrt(1 - abar_t) grad log r(x_t)
 ///
 /// log r is learned by logistic regression between the two kinds of images, which needs scores alone; how
-/// much of it was learned says c_t, see `Scale`.
+/// much of it was learned says c_t, see `Factors`.
 struct FlowGradient {
     /// The network of log r.
     let flow: any FlowNetwork
 
-    /// The factors c_t, one for each step, measured on images that the flow has not learned from.
+    /// The factors c_t of the gradient, one for each step, measured on images that the flow has not learned
+    /// from.
     ///
-    /// An exact gradient moves the mean of each transition by d_t, in units of its deviation, where the
-    /// target's trajectories are moved by it: by Girsanov's theorem,
+    /// Let d_t be the move of a transition's mean that the gradient asks for, and delta_t the move from the
+    /// pretrained model's mean to that of P_B(x_t' | x_t, x_0), both in units of the deviation at eta 1. With
     ///
-    ///     S_t = E_w[d_t . delta_t] - E_u[d_t . delta_t]         sum of S_t = 2 KL(target || pretrained)
+    ///     S_t = E_w[d_t . delta_t] - E_u[d_t . delta_t]
     ///
-    /// delta_t being the move from the pretrained model's mean to that of P_B(x_t' | x_t, x_0), and S_t =
-    /// E_w[|d_t|^2]. A learned gradient has noise, which is in its square alone: a_t = S_t / E_w[|d_t|^2] is
-    /// the factor that is best by least squares, and 0 where S_t cannot be told from 0. And the gradient has
-    /// not found all: c = 2 KL / sum of a_t S_t makes up for that, and c_t = c a_t.
-    struct Scale {
+    /// an exact gradient has S_t = E_w[|d_t|^2], and in small steps these add up to 2 KL(target ||
+    /// pretrained), by Girsanov's theorem. A learned gradient has not found all, so that the sum is too small,
+    /// and has noise, which is in its square but not in S_t. So each step gets
+    ///
+    ///     c_t = c a_t / a        a_t = S_t / E_w[|d_t|^2]        c = 2 KL / sum of S_t
+    ///
+    /// with sums over the steps whose S_t is more than two of its standard errors, and 0 at the others. a is
+    /// the mean of a_t, weighted by S_t, so that the c_t S_t add up to 2 KL.
+    struct Factors {
+        /// Images without which nothing is measured.
+        static let fewest = 100
         /// Of c: from 1, which is exact, to 2, where half of the gradient has not been found.
         static let range = 1.0...2.0
-        /// c_t, by step.
-        let factors: [Double]
+        /// c_t, by step; 1 where they could not be measured.
+        let values: [Double]
         /// What is wrong with them; nil if nothing is.
         let warning: String?
 
         /// - Parameters:
-        ///   - projections: (w - u) d_t . delta_t of images, nats, by image and step.
-        ///   - squares: w |d_t|^2 of the same.
+        ///   - projections: d_t . delta_t of images, nats, by image and step.
+        ///   - squares: |d_t|^2 of the same.
         ///   - target: their w.
         ///   - pretrained: their u.
         init(projections: [[Double]], squares: [[Double]], target: [Double], pretrained: [Double], steps: Int) {
-            let n = Double(projections.count)
-            let means = (0..<steps).map { step -> (projection: Double, square: Double)? in
-                let mean = projections.reduce(0) { $0 + $1[step] } / n
-                let variance = projections.reduce(0) { $0 + ($1[step] - mean) * ($1[step] - mean) } / (n * (n - 1))
-                return mean > 2 * variance.squareRoot() ? (mean, squares.reduce(0) { $0 + $1[step] } / n) : nil
+            let count = projections.count
+            let unmeasured = [Double](repeating: 1, count: steps)
+            let remedy = "More images an epoch, more of each prompt, or more flow updates teach it more"
+            guard count >= Self.fewest else {
+                values = unmeasured
+                warning = """
+                    how good the flow's gradient is cannot be measured on \(count) held-out images, a tenth of all, but on \
+                    \(Self.fewest): it is followed as it is, to less than the target asks for
+                    """
+                return
             }
-            let shares = means.map { $0.map { min($0.projection / $0.square, 1) } ?? 0 }
-            let found = zip(means, shares).reduce(0) { $0 + ($1.0?.projection ?? 0) * $1.1 }
-            let place = "on \(projections.count) images that it has not seen, the flow's gradient"
-            let remedy = "more images or more flow updates teach it more"
-            guard found > 0 else {
-                factors = shares.map { _ in 1 }
-                warning = "\(place) cannot be told from noise; it is followed as it is: \(remedy)"
+            func mean(_ numbers: [Double]) -> Double { numbers.reduce(0, +) / Double(count) }
+            // S_t and a_t of the steps that count.
+            let found = (0..<steps).map { step -> (sum: Double, share: Double) in
+                let terms = (0..<count).map { (target[$0] - pretrained[$0]) * projections[$0][step] }
+                let sum = mean(terms)
+                let error = (mean(terms.map { ($0 - sum) * ($0 - sum) }) / Double(count - 1)).squareRoot()
+                guard sum > 2 * error else { return (0, 0) }
+                return (sum, min(1, sum / mean((0..<count).map { target[$0] * squares[$0][step] })))
+            }
+            let sum = found.reduce(0) { $0 + $1.sum }
+            guard sum > 0 else {
+                values = unmeasured
+                warning = "on held-out images the flow's gradient cannot be told from noise; it is followed as it is. \(remedy)"
                 return
             }
             // Not negative for any image, and the mean is the KL of weights whose own mean is 1.
-            let divergence = zip(target, pretrained).map { w, u in (w > 0 ? w * log(w / u) : 0) - w + u }.reduce(0, +) / n
-            let whole = 2 * divergence / found
+            let divergence = mean(zip(target, pretrained).map { w, u in (w > 0 ? w * log(w / u) : 0) - w + u })
+            let whole = 2 * divergence / sum
             let scale = min(max(whole, Self.range.lowerBound), Self.range.upperBound)
-            factors = shares.map { scale * $0 }
+            let share = found.reduce(0) { $0 + $1.sum * $1.share } / sum
+            values = found.map { scale * $0.share / share }
             warning =
                 whole <= Self.range.upperBound
-                ? nil : "\(place) is \(Int(100 / whole))% of what it is to be, and the policy learns less than its target: \(remedy)"
+                ? nil : "on held-out images the flow's gradient is \(Int(100 / whole))% of what the target asks for. \(remedy)"
         }
     }
 

@@ -28,13 +28,16 @@ final class Replay: Algorithm {
         var scores: [Float] = []
         /// log P(tau) - log P_base(tau), sums over transitions and dimensions, nats.
         var logRatios: [Float] = []
-        /// c_t of the flow's gradient, by step, once they were measured on the newest of these images.
+        /// Images that came before these and are forgotten.
+        var forgotten = 0
+        /// c_t of the flow's gradient, by step, once they were measured on these images.
         var gradientFactors: [Double]?
 
         private enum CodingKeys: String, CodingKey {
             case prompts = "replay_prompts"
             case scores = "replay_scores"
             case logRatios = "replay_log_ratios"
+            case forgotten = "replay_forgotten"
             case gradientFactors = "flow_gradient_factors"
         }
     }
@@ -69,16 +72,13 @@ final class Replay: Algorithm {
         state.prompts = Array((state.prompts + new.map { prompts[$0] }).suffix(kept))
         state.scores = Array((state.scores + new.map { scores[$0] }).suffix(kept))
         state.logRatios = Array((state.logRatios + new.map { logRatios[$0] }).suffix(kept))
+        state.forgotten += all.size(0) - kept
         state.gradientFactors = nil
         text = nil
     }
 
-    /// Returns the places of images that the flow does not learn from: every tenth.
-    /// - Parameter newest: of so many, which no flow of an earlier epoch has learned from.
-    func heldOut(newest count: Int) -> [Int] {
-        guard gradient != nil else { return [] }
-        return state.prompts.indices.suffix(count).enumerated().filter { $0.offset % 10 == 9 }.map(\.element)
-    }
+    /// The places of the images that no flow of the run learns from: every tenth that was kept.
+    var heldOut: [Int] { gradient == nil ? [] : state.prompts.indices.filter { (state.forgotten + $0) % 10 == 9 } }
 
     /// Looks for images whose weights are one whatever their scores.
     func prepareEpoch(scores: [Float], prompts: [Prompt]) -> String? {
@@ -119,7 +119,7 @@ final class Replay: Algorithm {
         let images: [Int]
         /// Steps of the chain.
         let steps: [Int]
-        /// w and u; of images that are drawn, divided by how often they are, 1 being the average.
+        /// w and u, divided by how often the image is drawn, 1 being the average.
         let target, pretrained: [Float]
         let effectiveShare: Double
     }
@@ -131,11 +131,13 @@ final class Replay: Algorithm {
 
     /// Draws images in proportion to (w + u) / 2, which bounds what each counts, and a step for each: both
     /// spread evenly (systematic resampling).
-    /// - Parameter heldOut: places of images that are not drawn.
+    /// - Parameter heldOut: places of images that are not drawn, unless all weight is on them.
     func draw(_ count: Int, steps: Int, beta: Double, without heldOut: [Int] = [], _ seeds: Seeds) -> Draw {
         let weights = weights(beta: beta)
-        var chances = zip(weights.target, weights.pretrained).map { ($0 + $1) / 2 }
+        let all = zip(weights.target, weights.pretrained).map { ($0 + $1) / 2 }
+        var chances = all
         for place in heldOut { chances[place] = 0 }
+        if !chances.contains(where: { $0 > 0 }) { chances = all }
         let images = ImportanceWeights(logWeights: chances.map(log)).resampled(count, offset: seeds.uniform(.prompt))
         let spread = seeds.uniform(.shuffle)
         let places = seeds.permutation(.shuffle, epoch: 0, count: count)
@@ -143,15 +145,6 @@ final class Replay: Algorithm {
             images: images, steps: places.map { min(steps - 1, Int((Double($0) + spread) * Double(steps) / Double(count))) },
             target: images.map { Float(weights.target[$0] / chances[$0]) },
             pretrained: images.map { Float(weights.pretrained[$0] / chances[$0]) }, effectiveShare: weights.effectiveShare)
-    }
-
-    /// Returns every step of some images.
-    func everyStep(of images: [Int], steps: Int, beta: Double) -> Draw {
-        let weights = weights(beta: beta)
-        let places = images.flatMap { image in (0..<steps).map { (image: image, step: $0) } }
-        return Draw(
-            images: places.map(\.image), steps: places.map(\.step), target: places.map { Float(weights.target[$0.image]) },
-            pretrained: places.map { Float(weights.pretrained[$0.image]) }, effectiveShare: weights.effectiveShare)
     }
 
     /// Returns the ends of trajectories, float32 [n, C, H, W], on the model's device, and their text.

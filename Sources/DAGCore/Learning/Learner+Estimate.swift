@@ -78,6 +78,6 @@ extension Learner {
     private func rehearsalImages(_ epoch: ScoredEpoch, _ replay: Replay) throws -> NoisedImages {
         try keep(epoch.rollout)
         let draw = replay.draw(configuration.trainBatchSize, steps: kernel.transitions, beta: 0, Seeds(0))
-        return try noisedImages(replayBlocks[0], of: draw, replay, Seeds(0))
+        return try noisedImages(replayBlocks[0], of: draw, Seeds(0), replay)
     }
 }

@@ -21,9 +21,7 @@ extension Learner {
         let flowUpdates = configuration.flowUpdatesPerEpoch
         let flowGradient = update < flowUpdates ? replay.gradient : nil
         let factors = flowGradient == nil ? try gradientFactors(replay, epoch: epoch, step: step) : nil
-        let draw = replay.draw(
-            size, steps: kernel.transitions, beta: configuration.beta(epoch: epoch),
-            without: flowGradient == nil ? [] : replay.heldOut(newest: configuration.trajectoriesPerEpoch), seeds)
+        let draw = draw(replay, epoch: epoch, update: update)
         // Of the run's steps before this one, the flow had so many in every epoch that began, but for this one's.
         let ownStep = flowGradient == nil ? step - (epoch + 1) * flowUpdates : epoch * flowUpdates + update
         return try optimize(
@@ -32,7 +30,7 @@ extension Learner {
         ) { place, passes in
             for block in replayBlocks {
                 try passes.next()
-                let images = try noisedImages(block.map { place * group + $0 }, of: draw, replay, seeds)
+                let images = try noisedImages(block.map { place * group + $0 }, of: draw, seeds, replay)
                 let (loss, metrics) = try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay, factors: factors)
                 try (loss.sum() / Double(size)).backward()
                 let numbers = metrics.merging(["effective_share": block.map { _ in Float(draw.effectiveShare) }]) { $1 }
@@ -41,39 +39,49 @@ extension Learner {
         }
     }
 
+    /// Draws the images of a step: the flow's are without those that it is measured on.
+    func draw(_ replay: Replay, epoch: Int, update: Int) -> Replay.Draw {
+        replay.draw(
+            configuration.trajectoriesPerUpdate, steps: kernel.transitions, beta: configuration.beta(epoch: epoch),
+            without: update < configuration.flowUpdatesPerEpoch ? replay.heldOut : [],
+            Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update)))
+    }
+
     /// Measures c_t of the flow's gradient before the policy's first step of an epoch, on all ranks together.
     /// - Returns: float32 [transitions]; nil for an algorithm without such a gradient.
     private func gradientFactors(_ replay: Replay, epoch: Int, step: Int) throws -> Tensor? {
         guard let gradient = replay.gradient else { return nil }
         if replay.state.gradientFactors == nil {
-            let scale = try measure(gradient, replay, epoch: epoch)
-            if let warning = scale.warning { monitor.warn("step \(step): \(warning)") }
-            replay.state.gradientFactors = scale.factors
+            let factors = try measure(gradient, replay, epoch: epoch)
+            if let warning = factors.warning { monitor.warn("step \(step): \(warning)") }
+            replay.state.gradientFactors = factors.values
         }
         return replay.state.gradientFactors.map { Tensor($0.map(Float.init), device: model.device) }
     }
 
-    private func measure(_ gradient: FlowGradient, _ replay: Replay, epoch: Int) throws -> FlowGradient.Scale {
-        let count = kernel.transitions
-        let images = replay.heldOut(newest: configuration.trajectoriesPerEpoch)
-        let rows = replay.everyStep(of: images, steps: count, beta: configuration.beta(epoch: epoch))
+    private func measure(_ gradient: FlowGradient, _ replay: Replay, epoch: Int) throws -> FlowGradient.Factors {
+        let (images, steps) = (replay.heldOut, kernel.transitions)
         let seeds = Seeds(Seeds(configuration.seed)(.gradientFactors, epoch: epoch))
-        let blocks = Array(rows.images.indices).chunks(of: configuration.samplesPerPass(of: model))
-        let products = try team.map("gradient factors", blocks) { block -> [[Double]] in
+        let rows = images.flatMap { image in (0..<steps).map { (image: image, step: $0) } }
+        let places = images.count < FlowGradient.Factors.fewest ? [] : Array(rows.indices)
+        let blocks = places.chunks(of: configuration.samplesPerPass(of: model))
+        let products = try team.map("gradient factors", Array(blocks.enumerated())) { number, block -> [[Float]] in
+            monitor.report(.training, number, of: blocks.count)
             try monitor.throwIfCancelled()
-            let images = try noisedImages(block, of: rows, replay, seeds)
-            let change = try noise(of: gradient, images)
-            let base = withoutGradients { model.withoutAdapters { predictedNoise(images) } }
-            let weights = images.target - images.pretrained
-            let projection = kernel.projection(of: change, on: images.noise, from: base, steps: images.steps) * weights
-            let square = kernel.squaredMove(change, steps: images.steps) * images.target
-            return try [projection, square].map { try $0.array(Float.self).map(Double.init) }
+            let noised = try noisedImages(
+                block.map { rows[$0].image }, steps: block.map { rows[$0].step }, seeds: block.map { seeds(.rollout, index: $0) }, replay)
+            let change = try noise(of: gradient, noised)
+            let base = withoutGradients { model.withoutAdapters { predictedNoise(noised) } }
+            return [
+                try kernel.projection(of: change, on: noised.noise, from: base, steps: noised.steps).array(),
+                try kernel.squaredMove(change, steps: noised.steps).array(),
+            ]
         }
-        func ofImages(_ k: Int) -> [[Double]] { products.flatMap { $0[k] }.chunks(of: count).map(Array.init) }
-        func weights(_ numbers: [Float]) -> [Double] { images.indices.map { Double(numbers[$0 * count]) } }
-        return FlowGradient.Scale(
-            projections: ofImages(0), squares: ofImages(1), target: weights(rows.target), pretrained: weights(rows.pretrained),
-            steps: count)
+        func ofImages(_ k: Int) -> [[Double]] { products.flatMap { $0[k] }.chunks(of: steps).map { $0.map(Double.init) } }
+        let weights = replay.weights(beta: configuration.beta(epoch: epoch))
+        return FlowGradient.Factors(
+            projections: ofImages(0), squares: ofImages(1), target: images.map { weights.target[$0] },
+            pretrained: images.map { weights.pretrained[$0] }, steps: steps)
     }
 
     /// The places of a group that are computed at once.
@@ -92,21 +100,28 @@ extension Learner {
         /// The text of their prompts; nil without text.
         let conditioning: Conditioning?
         /// w and u, float32 [n].
-        let target, pretrained: Tensor
+        var target, pretrained: Tensor
     }
 
     /// Noises images of a draw.
     /// - Parameter places: in the draw.
-    func noisedImages(_ places: [Int], of draw: Replay.Draw, _ replay: Replay, _ seeds: Seeds) throws -> NoisedImages {
-        let steps = places.map { draw.steps[$0] }
-        let (ends, text) = try replay.images(places.map { draw.images[$0] }, of: model)
-        let fresh = places.map { Tensor.randn([1] + model.sampleShape, generator: Generator(seed: seeds(.rollout, index: $0))) }
+    func noisedImages(_ places: [Int], of draw: Replay.Draw, _ seeds: Seeds, _ replay: Replay) throws -> NoisedImages {
+        var images = try noisedImages(
+            places.map { draw.images[$0] }, steps: places.map { draw.steps[$0] }, seeds: places.map { seeds(.rollout, index: $0) }, replay)
+        images.target = Tensor(places.map { draw.target[$0] }, device: model.device)
+        images.pretrained = Tensor(places.map { draw.pretrained[$0] }, device: model.device)
+        return images
+    }
+
+    /// Noises images of the buffer, each to a step and by its own seed; w and u are 1.
+    private func noisedImages(_ places: [Int], steps: [Int], seeds: [UInt64], _ replay: Replay) throws -> NoisedImages {
+        let (ends, text) = try replay.images(places, of: model)
+        let fresh = seeds.map { Tensor.randn([1] + model.sampleShape, generator: Generator(seed: $0)) }
         let stepNumbers = Tensor(steps.map(Int64.init), device: model.device)
         let (x, noise) = kernel.replay(ends, noise: Tensor.cat(fresh, 0).to(model.device), steps: stepNumbers)
-        func numbers(_ list: [Float]) -> Tensor { Tensor(places.map { list[$0] }, device: model.device) }
+        let ones = Tensor.full([places.count], 1, device: model.device)
         return NoisedImages(
-            x: x, noise: noise, steps: stepNumbers, times: kernel.times(steps), conditioning: text, target: numbers(draw.target),
-            pretrained: numbers(draw.pretrained))
+            x: x, noise: noise, steps: stepNumbers, times: kernel.times(steps), conditioning: text, target: ones, pretrained: ones)
     }
 
     /// Computes the flow's losses of noised images, float32 [n], differentiable.
@@ -131,10 +146,11 @@ extension Learner {
     /// Computes the policy's losses of noised images, float32 [n], differentiable, and numbers for the metrics.
     /// - Parameter factors: c_t of the flow's gradient, float32 [transitions]; nil: 1.
     func policyLoss(_ images: NoisedImages, _ replay: Replay, factors: Tensor? = nil) throws -> (loss: Tensor, metrics: [String: [Float]]) {
-        let factors = (factors ?? Tensor.full([kernel.transitions], 1, device: model.device)).indexSelect(0, images.steps)
+        let factors = factors?.indexSelect(0, images.steps).reshape([-1] + Array(repeating: 1, count: images.x.rank - 1))
         // Before the policy's graph, so that there is one graph at a time.
-        let change = try replay.gradient.map {
-            try noise(of: $0, images) * factors.reshape([images.steps.size(0)] + Array(repeating: 1, count: images.x.rank - 1))
+        let change = try replay.gradient.map { gradient in
+            let change = try noise(of: gradient, images)
+            return factors.map { change * $0 } ?? change
         }
         let base = withoutGradients { model.withoutAdapters { predictedNoise(images) } }
         let policy = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { predictedNoise(images) }
@@ -143,9 +159,8 @@ extension Learner {
             return (loss, [:])
         }
         let dimensions = Array(1..<policy.rank)
-        return (
-            (policy - base - change).square().mean(dimensions),
-            ["flow_gradient": try change.square().mean(dimensions).array(), "flow_gradient_factor": try factors.array()]
-        )
+        var metrics = ["flow_gradient": try change.square().mean(dimensions).array(Float.self)]
+        metrics["flow_gradient_factor"] = try factors?.reshape([-1]).array()
+        return ((policy - base - change).square().mean(dimensions), metrics)
     }
 }

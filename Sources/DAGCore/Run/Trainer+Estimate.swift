@@ -112,7 +112,7 @@ extension Trainer {
         func row(_ name: String, _ count: Int, _ pass: Pass) -> CostEstimate.Row {
             CostEstimate.Row(name: name, count: count, operations: pass.operations(of: count), seconds: pass.seconds(of: count))
         }
-        let work = plan.epoch(isFirst: configuration.epochs == 1 && configuration.initLora.isEmpty)
+        let work = plan.epoch(configuration.epochs == 1 ? 0 : 1)
         let passes = [step, decode, prediction, update, flow]
         let most = passes.first { $0.peak == nil } ?? passes.max { $0.peak! < $1.peak! }!
         return CostEstimate(

@@ -41,9 +41,10 @@ struct WorkPlan {
     private func images(_ count: Int, steps: Int) -> Work { Work(sampledRows: count * steps * rowsPerSample, decodes: count) }
 
     /// An epoch: roll out, score, update.
-    /// - Parameter isFirst: whether the policy is still the pretrained model, whose density then costs
-    ///   nothing.
-    func epoch(isFirst: Bool) -> Work {
+    /// - Parameter index: from zero. In the first the policy may still be the pretrained model, whose density
+    ///   then costs nothing.
+    func epoch(_ index: Int) -> Work {
+        let isFirst = index == 0 && configuration.initLora.isEmpty
         let count = configuration.trajectoriesPerEpoch
         let sampled = (count + trajectoriesAtOnce - 1) / trajectoriesAtOnce
         let groups = count / configuration.trainBatchSize
@@ -52,9 +53,14 @@ struct WorkPlan {
             // The policy, and the pretrained model.
             work.trainedRows = 2 * configuration.replayUpdates * configuration.trajectoriesPerUpdate * rowsPerSample
             work.flowRows = configuration.flowUpdatesPerEpoch * configuration.trajectoriesPerUpdate
-            // The scale of the flow's gradient.
-            let kept = configuration.replayBufferSize == 0 ? count : min(count, configuration.replayBufferSize)
-            if work.flowRows > 0 { work.sampledRows += kept / 10 * transitions * rowsPerSample }
+            // The factors of the flow's gradient.
+            let images = (index + 1) * count
+            let forgotten = configuration.replayBufferSize == 0 ? 0 : max(0, images - configuration.replayBufferSize)
+            let heldOut = images / 10 - forgotten / 10
+            if work.flowRows > 0, heldOut >= FlowGradient.Factors.fewest {
+                work.sampledRows += heldOut * transitions * rowsPerSample
+                work.flowRows += heldOut * transitions
+            }
         } else {
             work.trainedRows = configuration.evaluationsPerTransition * count * transitionsPerTrajectory * rowsPerSample
         }
@@ -101,7 +107,7 @@ struct WorkPlan {
         let sheets = every == 0 ? 0 : 1 + (epochs + every - 1) / every
         let statistics = wantsStatistics ? images(configuration.sampleBatchSize, steps: steps) : Work()
         let evaluations = configuration.evaluationSamples > 0 ? 2 : 0
-        let trained = epoch(isFirst: configuration.initLora.isEmpty) + (epochs - 1) * epoch(isFirst: false)
+        let trained = (0..<epochs).map(epoch).reduce(Work(), +)
         return selfCheck + statistics + sheets * sheet + evaluations * evaluation + trained
     }
 }
