@@ -117,7 +117,7 @@ def training(check):
             "--epochs", 2, "--steps", 10, "--sample-batch-size", 64, "--batches-per-epoch", 1, "--train-batch-size", 8,
             "--gradient-accumulation-steps", 4, *needs.get(algorithm, ()))
         keys = (
-            "reward_mean", "loss", "ratio_deviation", "clip_fraction", "effective_share", "flow_gradient", "flow_gradient_factor",
+            "reward_mean", "loss", "ratio_deviation", "clip_fraction", "effective_share", "flow_gradient", "flow_gradient_scale",
             "transitions_per_second")
         check.note(f"{name} metrics", [{key: line[key] for key in keys if key in line} for line in lines[-2:]])
     check.train(

@@ -11,51 +11,47 @@ import Tensors
 /// Its gradient turns the pretrained model's noise prediction into the target's, exactly for small steps and
 /// eta 1. That is residual nabla-DB (Liu et al. 2025), who have the gradient of a differentiable reward:
 ///
-///     epsilon = epsilon_base - c_t sqrt(1 - abar_t) grad log r(x_t)
+///     epsilon = epsilon_base - c sqrt(1 - abar_t) grad log r(x_t)
 ///
 /// log r is learned by logistic regression between the two kinds of images, which needs scores alone; how
-/// much of it was learned says c_t, see `Factors`.
+/// much of it was learned says c, see `Scale`.
 struct FlowGradient {
     /// The network of log r.
     let flow: any FlowNetwork
 
-    /// The factors c_t of the gradient, one for each step, measured on images that the flow has not learned
-    /// from.
+    /// The scale c of the gradient, measured on images that the flow has not learned from.
     ///
     /// Let d_t be the move of a transition's mean that the gradient asks for, and delta_t the move from the
     /// pretrained model's mean to that of P_B(x_t' | x_t, x_0), both in units of the deviation at eta 1. With
     ///
     ///     S_t = E_w[d_t . delta_t] - E_u[d_t . delta_t]
     ///
-    /// an exact gradient has S_t = E_w[|d_t|^2], and in small steps these add up to 2 KL(target ||
-    /// pretrained), by Girsanov's theorem. A learned gradient has not found all, so that the sum is too small,
-    /// and has noise, which is in its square but not in S_t. So each step gets
+    /// those of an exact gradient add up to 2 KL(target || pretrained) in small steps, by Girsanov's theorem. A
+    /// learned gradient has not found all, so that the sum is too small:
     ///
-    ///     c_t = c a_t / a        a_t = S_t / E_w[|d_t|^2]        c = 2 KL / sum of S_t
+    ///     c = 2 KL / sum of S_t
     ///
-    /// with sums over the steps whose S_t is more than two of its standard errors, and 0 at the others. a is
-    /// the mean of a_t, weighted by S_t, so that the c_t S_t add up to 2 KL.
-    struct Factors {
+    /// over the steps whose S_t is more than two of its standard errors: the others can be so noisy that the
+    /// whole sum would tell nothing.
+    struct Scale {
         /// Images without which nothing is measured.
         static let fewest = 100
         /// Of c: from 1, which is exact, to 2, where half of the gradient has not been found.
         static let range = 1.0...2.0
-        /// c_t, by step; 1 where they could not be measured.
-        let values: [Double]
-        /// What is wrong with them; nil if nothing is.
+        /// c; 1 where it could not be measured.
+        let value: Double
+        /// What is wrong with it; nil if nothing is.
         let warning: String?
 
         /// - Parameters:
         ///   - projections: d_t . delta_t of images, nats, by image and step.
-        ///   - squares: |d_t|^2 of the same.
         ///   - target: their w.
         ///   - pretrained: their u.
-        init(projections: [[Double]], squares: [[Double]], target: [Double], pretrained: [Double], steps: Int) {
+        init(projections: [[Double]], target: [Double], pretrained: [Double], steps: Int) {
             let count = projections.count
-            let unmeasured = [Double](repeating: 1, count: steps)
             let remedy = "More images an epoch, more of each prompt, or more flow updates teach it more"
             guard count >= Self.fewest else {
-                values = unmeasured
+                value = 1
                 warning = """
                     how good the flow's gradient is cannot be measured on \(count) held-out images, a tenth of all, but on \
                     \(Self.fewest): it is followed as it is, to less than the target asks for
@@ -63,26 +59,23 @@ struct FlowGradient {
                 return
             }
             func mean(_ numbers: [Double]) -> Double { numbers.reduce(0, +) / Double(count) }
-            // S_t and a_t of the steps that count.
-            let found = (0..<steps).map { step -> (sum: Double, share: Double) in
+            // S_t of the steps that count.
+            let found = (0..<steps).map { step -> Double in
                 let terms = (0..<count).map { (target[$0] - pretrained[$0]) * projections[$0][step] }
                 let sum = mean(terms)
                 let error = (mean(terms.map { ($0 - sum) * ($0 - sum) }) / Double(count - 1)).squareRoot()
-                guard sum > 2 * error else { return (0, 0) }
-                return (sum, min(1, sum / mean((0..<count).map { target[$0] * squares[$0][step] })))
+                return sum > 2 * error ? sum : 0
             }
-            let sum = found.reduce(0) { $0 + $1.sum }
+            let sum = found.reduce(0, +)
             guard sum > 0 else {
-                values = unmeasured
+                value = 1
                 warning = "on held-out images the flow's gradient cannot be told from noise; it is followed as it is. \(remedy)"
                 return
             }
             // Not negative for any image, and the mean is the KL of weights whose own mean is 1.
             let divergence = mean(zip(target, pretrained).map { w, u in (w > 0 ? w * log(w / u) : 0) - w + u })
             let whole = 2 * divergence / sum
-            let scale = min(max(whole, Self.range.lowerBound), Self.range.upperBound)
-            let share = found.reduce(0) { $0 + $1.sum * $1.share } / sum
-            values = found.map { scale * $0.share / share }
+            value = min(max(whole, Self.range.lowerBound), Self.range.upperBound)
             warning =
                 whole <= Self.range.upperBound
                 ? nil : "on held-out images the flow's gradient is \(Int(100 / whole))% of what the target asks for. \(remedy)"

@@ -30,15 +30,15 @@ final class Replay: Algorithm {
         var logRatios: [Float] = []
         /// Images that came before these and are forgotten.
         var forgotten = 0
-        /// c_t of the flow's gradient, by step, once they were measured on these images.
-        var gradientFactors: [Double]?
+        /// c of the flow's gradient, once it was measured on these images.
+        var gradientScale: Double?
 
         private enum CodingKeys: String, CodingKey {
             case prompts = "replay_prompts"
             case scores = "replay_scores"
             case logRatios = "replay_log_ratios"
             case forgotten = "replay_forgotten"
-            case gradientFactors = "flow_gradient_factors"
+            case gradientScale = "flow_gradient_scale"
         }
     }
 
@@ -73,7 +73,7 @@ final class Replay: Algorithm {
         state.scores = Array((state.scores + new.map { scores[$0] }).suffix(kept))
         state.logRatios = Array((state.logRatios + new.map { logRatios[$0] }).suffix(kept))
         state.forgotten += all.size(0) - kept
-        state.gradientFactors = nil
+        state.gradientScale = nil
         text = nil
     }
 

@@ -155,11 +155,6 @@ package struct DDIMKernel: TransitionKernel {
         return (change * (c[4] * noise - c[5] * prediction)).sum(Array(1..<rank))
     }
 
-    /// Returns the squared move [n] of P_F's mean that a change of the noise prediction leads to.
-    package func squaredMove(_ change: Tensor, steps indices: Tensor) -> Tensor {
-        (change.square() * columns(replayTable, indices)[5]).sum(Array(1..<rank))
-    }
-
     /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, for either reduction.
     package func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
         let c = coefficients(indices)

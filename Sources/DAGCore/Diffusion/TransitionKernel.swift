@@ -44,9 +44,6 @@ package protocol TransitionKernel {
     /// units of the step's deviation. Those of eta 1, which is P_B's own chain, whatever this kernel's eta is.
     /// Zero where x has no signal, and no prediction of the noise moves the mean.
     func projection(of change: Tensor, on noise: Tensor, from prediction: Tensor, steps: Tensor) -> Tensor
-    /// Returns the squared move [n] of P_F's mean that a change of the noise prediction leads to, in the same
-    /// units.
-    func squaredMove(_ change: Tensor, steps: Tensor) -> Tensor
     /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, for either reduction.
     func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps: Tensor) -> Tensor
 }

@@ -20,7 +20,7 @@ extension Learner {
         let seeds = Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update))
         let flowUpdates = configuration.flowUpdatesPerEpoch
         let flowGradient = update < flowUpdates ? replay.gradient : nil
-        let factors = flowGradient == nil ? try gradientFactors(replay, epoch: epoch, step: step) : nil
+        let scale = flowGradient == nil ? try gradientScale(replay, epoch: epoch, step: step) : nil
         let draw = draw(replay, epoch: epoch, update: update)
         // Of the run's steps before this one, the flow had so many in every epoch that began, but for this one's.
         let ownStep = flowGradient == nil ? step - (epoch + 1) * flowUpdates : epoch * flowUpdates + update
@@ -31,7 +31,7 @@ extension Learner {
             for block in replayBlocks {
                 try passes.next()
                 let images = try noisedImages(block.map { place * group + $0 }, of: draw, seeds, replay)
-                let (loss, metrics) = try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay, factors: factors)
+                let (loss, metrics) = try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay, scale: scale)
                 try (loss.sum() / Double(size)).backward()
                 let numbers = metrics.merging(["effective_share": block.map { _ in Float(draw.effectiveShare) }]) { $1 }
                 try passes.sums.add(loss.detach().array(), numbers)
@@ -47,40 +47,34 @@ extension Learner {
             Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update)))
     }
 
-    /// Measures c_t of the flow's gradient before the policy's first step of an epoch, on all ranks together.
-    /// - Returns: float32 [transitions]; nil for an algorithm without such a gradient.
-    private func gradientFactors(_ replay: Replay, epoch: Int, step: Int) throws -> Tensor? {
-        guard let gradient = replay.gradient else { return nil }
-        if replay.state.gradientFactors == nil {
-            let factors = try measure(gradient, replay, epoch: epoch)
-            if let warning = factors.warning { monitor.warn("step \(step): \(warning)") }
-            replay.state.gradientFactors = factors.values
-        }
-        return replay.state.gradientFactors.map { Tensor($0.map(Float.init), device: model.device) }
+    /// Measures c of the flow's gradient before the policy's first step of an epoch, on all ranks together.
+    /// - Returns: c; nil for an algorithm without such a gradient.
+    private func gradientScale(_ replay: Replay, epoch: Int, step: Int) throws -> Double? {
+        guard let gradient = replay.gradient, replay.state.gradientScale == nil else { return replay.state.gradientScale }
+        let scale = try measure(gradient, replay, epoch: epoch)
+        if let warning = scale.warning { monitor.warn("step \(step): \(warning)") }
+        replay.state.gradientScale = scale.value
+        return scale.value
     }
 
-    private func measure(_ gradient: FlowGradient, _ replay: Replay, epoch: Int) throws -> FlowGradient.Factors {
+    private func measure(_ gradient: FlowGradient, _ replay: Replay, epoch: Int) throws -> FlowGradient.Scale {
         let (images, steps) = (replay.heldOut, kernel.transitions)
-        let seeds = Seeds(Seeds(configuration.seed)(.gradientFactors, epoch: epoch))
+        let seeds = Seeds(Seeds(configuration.seed)(.gradientScale, epoch: epoch))
         let rows = images.flatMap { image in (0..<steps).map { (image: image, step: $0) } }
-        let places = images.count < FlowGradient.Factors.fewest ? [] : Array(rows.indices)
+        let places = images.count < FlowGradient.Scale.fewest ? [] : Array(rows.indices)
         let blocks = places.chunks(of: configuration.samplesPerPass(of: model))
-        let products = try team.map("gradient factors", Array(blocks.enumerated())) { number, block -> [[Float]] in
+        let products = try team.map("gradient scale", Array(blocks.enumerated())) { number, block -> [Float] in
             monitor.report(.training, number, of: blocks.count)
             try monitor.throwIfCancelled()
             let noised = try noisedImages(
                 block.map { rows[$0].image }, steps: block.map { rows[$0].step }, seeds: block.map { seeds(.rollout, index: $0) }, replay)
             let change = try noise(of: gradient, noised)
             let base = withoutGradients { model.withoutAdapters { predictedNoise(noised) } }
-            return [
-                try kernel.projection(of: change, on: noised.noise, from: base, steps: noised.steps).array(),
-                try kernel.squaredMove(change, steps: noised.steps).array(),
-            ]
+            return try kernel.projection(of: change, on: noised.noise, from: base, steps: noised.steps).array()
         }
-        func ofImages(_ k: Int) -> [[Double]] { products.flatMap { $0[k] }.chunks(of: steps).map { $0.map(Double.init) } }
         let weights = replay.weights(beta: configuration.beta(epoch: epoch))
-        return FlowGradient.Factors(
-            projections: ofImages(0), squares: ofImages(1), target: images.map { weights.target[$0] },
+        return FlowGradient.Scale(
+            projections: products.flatMap { $0 }.chunks(of: steps).map { $0.map(Double.init) }, target: images.map { weights.target[$0] },
             pretrained: images.map { weights.pretrained[$0] }, steps: steps)
     }
 
@@ -144,14 +138,10 @@ extension Learner {
     }
 
     /// Computes the policy's losses of noised images, float32 [n], differentiable, and numbers for the metrics.
-    /// - Parameter factors: c_t of the flow's gradient, float32 [transitions]; nil: 1.
-    func policyLoss(_ images: NoisedImages, _ replay: Replay, factors: Tensor? = nil) throws -> (loss: Tensor, metrics: [String: [Float]]) {
-        let factors = factors?.indexSelect(0, images.steps).reshape([-1] + Array(repeating: 1, count: images.x.rank - 1))
+    /// - Parameter scale: c of the flow's gradient; nil: 1.
+    func policyLoss(_ images: NoisedImages, _ replay: Replay, scale: Double? = nil) throws -> (loss: Tensor, metrics: [String: [Float]]) {
         // Before the policy's graph, so that there is one graph at a time.
-        let change = try replay.gradient.map { gradient in
-            let change = try noise(of: gradient, images)
-            return factors.map { change * $0 } ?? change
-        }
+        let change = try replay.gradient.map { try noise(of: $0, images) * (scale ?? 1) }
         let base = withoutGradients { model.withoutAdapters { predictedNoise(images) } }
         let policy = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { predictedNoise(images) }
         guard let change else {
@@ -160,7 +150,7 @@ extension Learner {
         }
         let dimensions = Array(1..<policy.rank)
         var metrics = ["flow_gradient": try change.square().mean(dimensions).array(Float.self)]
-        metrics["flow_gradient_factor"] = try factors?.reshape([-1]).array()
+        metrics["flow_gradient_scale"] = scale.map { [Float](repeating: Float($0), count: policy.size(0)) }
         return ((policy - base - change).square().mean(dimensions), metrics)
     }
 }

@@ -53,11 +53,11 @@ struct WorkPlan {
             // The policy, and the pretrained model.
             work.trainedRows = 2 * configuration.replayUpdates * configuration.trajectoriesPerUpdate * rowsPerSample
             work.flowRows = configuration.flowUpdatesPerEpoch * configuration.trajectoriesPerUpdate
-            // The factors of the flow's gradient.
+            // The scale of the flow's gradient.
             let images = (index + 1) * count
             let forgotten = configuration.replayBufferSize == 0 ? 0 : max(0, images - configuration.replayBufferSize)
             let heldOut = images / 10 - forgotten / 10
-            if work.flowRows > 0, heldOut >= FlowGradient.Factors.fewest {
+            if work.flowRows > 0, heldOut >= FlowGradient.Scale.fewest {
                 work.sampledRows += heldOut * transitions * rowsPerSample
                 work.flowRows += heldOut * transitions
             }
