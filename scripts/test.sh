@@ -94,8 +94,8 @@ if ! swift build "${flags[@]}" --build-tests --explicit-target-dependency-import
 fi
 binaries=$(swift build "${flags[@]}" --show-bin-path)
 
-# What swift test starts, all tests being swift-testing's. Two of swift test itself at a time now and then end with status 1
-# and no word, since they share SwiftPM's caches.
+# What swift test starts, all tests being swift-testing's. Of two of swift test itself at a time one now and then ends with
+# status 1 and no word.
 # --no-parallel: a test measures memory, threads and processes of its own. NO_COLOR: the pipe is no terminal.
 swift_tests() { # name, what to run...
     NO_COLOR=1 "$binaries/dagPackageTests.xctest" --testing-library swift-testing --no-parallel --xunit-output "$work/$1.xml" "${@:2}" \

@@ -58,7 +58,9 @@ package struct AnalyticWorld {
 
     /// A trainer of this world, writing to `folder`.
     /// - Parameter pretrained: the pretrained model's density, if not `base`.
-    package func trainer(_ configuration: TrainingConfiguration, folder: URL, pretrained: Mixture? = nil) throws -> Trainer {
+    package func trainer(
+        _ configuration: TrainingConfiguration, folder: URL, pretrained: Mixture? = nil, team: Team = Team()
+    ) throws -> Trainer {
         let schedule = folder.appendingPathComponent("scheduler")
         try FileManager.default.createDirectory(at: schedule, withIntermediateDirectories: true)
         // A cosine schedule has many steps where the modes take shape. Predictions are clamped: there is no image outside [-1, 1].
@@ -75,7 +77,7 @@ package struct AnalyticWorld {
         try output.prepare()
         return try Trainer(
             configuration, model: model, evaluator: RewardEvaluator([(RewardSpecification(library: "log_density"), scored)]),
-            prompts: .none, output: output, makeFlow: { try PointFlow($0) })
+            prompts: .none, output: output, team: team, makeFlow: { try PointFlow($0) })
     }
 
     private static func position(_ level: Int) -> Double { Double(level) / 127.5 - 1 }

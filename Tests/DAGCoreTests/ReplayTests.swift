@@ -136,7 +136,7 @@ private struct LinearFlow: FlowNetwork {
         #expect(flow.slope.grad == nil && flow.slope.requiresGrad && !gradient.requiresGrad && !x.requiresGrad)
         let change = kernel.noise(ofGradient: gradient, steps: Tensor([Int64](repeating: Int64(step), count: 3)))
         let deviation = (1 - alpha).squareRoot()
-        let expected = ((x - alpha.squareRoot() * a) * deviation - x * deviation)
+        let expected = (x - alpha.squareRoot() * a) * deviation - x * deviation
         for (a, b) in try zip(change.array(Float.self), expected.array(Float.self)) { #expect(abs(a - b) < 1e-6) }
     }
 
@@ -195,7 +195,7 @@ private struct LinearFlow: FlowNetwork {
         let small = scale(100, [0.2, 0.1, -0.3])
         #expect(abs(small.value - (1.5 * log(1.5) + 0.5 * log(0.5)) / 0.15) < 1e-5 && small.warning == nil)
         let few = scale(99, [0.2])
-        #expect(few.value == 1 && few.warning?.contains("cannot be measured on 99 held-out images") == true)
+        #expect(few.value == 1 && few.warning?.contains("99 held-out images, a tenth of all, are too few") == true)
         #expect(scale(0, [0.2]).value == 1 && scale(100, [0]).value == 1)
         // Weights that vanish.
         #expect(abs(scale(100, [0.8], target: 0).value - 2 * log(2.0) / 0.8) < 1e-5)
@@ -221,11 +221,34 @@ private struct LinearFlow: FlowNetwork {
         #expect(Set(learner.draw(replay, epoch: 0, update: 2).images) == Set(0..<30))
         #expect(Set(replay.draw(60, steps: 2, beta: 0, without: Array(0..<30), Seeds(1)).images) == Set(0..<30))
         let small = Replay(capacity: 12, gradient: replay.gradient)
-        for _ in 0..<2 {
-            keep(8, in: small)
-        }
+        for _ in 0..<2 { keep(8, in: small) }
         // The tenth of 16, of which four are forgotten.
         #expect(small.state.forgotten == 4 && small.heldOut == [5] && Replay(capacity: 0).heldOut.isEmpty)
+    }
+
+    /// Ranks measure the scale together, to the same bits as one, and a checkpoint keeps it.
+    @Test func theScaleOnSeveralRanks() throws {
+        let world = AnalyticWorld(.anchored)
+        let configuration = world.configuration {
+            ($0.algorithm, $0.steps, $0.epochs, $0.sampleBatchSize, $0.batchesPerEpoch) = (.dagNabla, 10, 1, 250, 4)
+            ($0.trainBatchSize, $0.gradientAccumulationSteps, $0.flowUpdates, $0.replayUpdates) = (50, 4, 30, 2)
+            ($0.flowLearningRate, $0.maxRowsPerPass) = (1e-3, 64)
+        }
+        var scales: [[Double?]] = []
+        for count in [1, 3] {
+            scales += try onRanks(count) { team in
+                let folder = try TemporaryFolder()
+                let trainer = try world.trainer(configuration, folder: folder.url, team: team)
+                try trainer.begin()
+                try trainer.runEpoch()
+                guard case .replay(let replay) = trainer.learner.method else { return [] }
+                let stored = try JSONDecoder().decode(Replay.State.self, from: JSONEncoder().encode(replay.state))
+                return [replay.state.gradientScale, stored.gradientScale]
+            }.map { try $0.get() }
+        }
+        let scale = try #require(scales[0][0])
+        #expect(scales.allSatisfy { $0 == [scale, scale] }, "\(scales)")
+        #expect(scale > 1 && scale < 2, "\(scale)")
     }
 
     /// The flow's steps leave the adapters and their average alone, and the policy's the flow.

@@ -26,8 +26,8 @@ struct FlowGradient {
     ///
     ///     S_t = E_w[d_t . delta_t] - E_u[d_t . delta_t]
     ///
-    /// those of an exact gradient add up to 2 KL(target || pretrained) in small steps, by Girsanov's theorem. A
-    /// learned gradient has not found all, so that the sum is too small:
+    /// an exact gradient's S_t add up to 2 KL(target || pretrained) in small steps, by Girsanov's theorem. A
+    /// learned gradient has not found all, so that their sum is too small:
     ///
     ///     c = 2 KL / sum of S_t
     ///
@@ -47,14 +47,15 @@ struct FlowGradient {
         ///   - projections: d_t . delta_t of images, nats, by image and step.
         ///   - target: their w.
         ///   - pretrained: their u.
+        ///   - steps: of the chain, those with noise.
         init(projections: [[Double]], target: [Double], pretrained: [Double], steps: Int) {
             let count = projections.count
             let remedy = "More images an epoch, more of each prompt, or more flow updates teach it more"
             guard count >= Self.fewest else {
                 value = 1
                 warning = """
-                    how good the flow's gradient is cannot be measured on \(count) held-out images, a tenth of all, but on \
-                    \(Self.fewest): it is followed as it is, to less than the target asks for
+                    \(count) held-out images, a tenth of all, are too few to measure the flow's gradient on: it is followed as it is, \
+                    to less than the target asks for. Sample \(10 * Self.fewest) images an epoch or more
                     """
                 return
             }
