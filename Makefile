@@ -44,7 +44,7 @@ demo: setup
 	@$(MAKE) --no-print-directory build
 	@output=runs/demo; n=2; while [ -e "$$output" ]; do output=runs/demo-$$n; n=$$((n + 1)); done; \
 	echo "==> Training; the output goes to $$output"; \
-	$(BIN)/dag-train --config examples/configs/tiny-sd-warmth.yaml --output "$$output" && \
+	$(BIN)/dag-train --config examples/configs/tiny-sd-warmth.yaml --processes auto --output "$$output" && \
 	echo "==> Done. Open $$output/report.html: curves, and images before and after."
 
 check:

@@ -35,8 +35,14 @@ import Testing
             #expect(outcome.out.split(separator: "\n").count { $0.hasPrefix("epoch") } == 2, "\(outcome.out)")
         }
         #expect(try lora("one") == lora("two"))
+        // As many as there are cores, of which tests have one or more: the same bytes again.
+        let auto = try run(["dag-train", "--processes", "auto"] + flags("auto"))
+        #expect(auto.status == 0 && auto.error.isEmpty, "\(auto)")
+        #expect(try lora("auto") == lora("one"))
         let again = try run(["dag-train", "--processes", "4", "--resume", "two", "--epochs", "3"])
         #expect(again.status == 0, "\(again)")
+        let unknown = try run(["dag-train", "--processes", "all"] + flags("unknown"))
+        #expect(unknown.status == 2 && unknown.error.contains("--processes"), "\(unknown)")
     }
 
     /// torchrun, and a job that it starts anew after a failure.

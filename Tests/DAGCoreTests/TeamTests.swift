@@ -174,6 +174,22 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
         #expect(try launch(slurm) == [1, 2, 0, 1, 29500])
         #expect(throws: ConfigurationError.self) { try launch(["RANK": "4", "WORLD_SIZE": "4", "MASTER_ADDR": "a"]) }
     }
+
+    /// One process for each core or GPU, as far as they share the groups evenly.
+    @Test func processesForAMachine() {
+        func count(cores: Int, gpus: String = "", groups: Int = 4, _ change: (inout TrainingConfiguration) -> Void = { _ in }) -> Int {
+            let configuration = smallConfiguration {
+                ($0.device, $0.gradientAccumulationSteps) = (.auto, groups)
+                change(&$0)
+            }
+            return Launch.localCount(for: configuration, environment: ["CUDA_VISIBLE_DEVICES": gpus], cores: cores)
+        }
+        #expect([1, 2, 3, 4, 64].map { count(cores: $0) } == [1, 2, 2, 4, 4])
+        #expect([1, 5, 6].map { count(cores: 4, groups: $0) } == [1, 1, 3])
+        #expect([1, 2, 3, 8].map { threads in count(cores: 4) { $0.threads = threads } } == [4, 2, 1, 1])
+        #expect(count(cores: 16, gpus: "0") == 1 && count(cores: 1, gpus: "4,5,6") == 2)
+        #expect(count(cores: 2, gpus: "0,1,2,3") { $0.device = .cpu } == 2)
+    }
 }
 
 /// A run is the same bytes on any number of ranks.

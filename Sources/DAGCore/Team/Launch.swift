@@ -60,7 +60,7 @@ package struct Launch {
     private func takePartOfMachine() {
         guard localCount > 1 else { return }
         let machine = ProcessInfo.processInfo
-        let gpus = machine.environment["CUDA_VISIBLE_DEVICES"]?.split(separator: ",").map(String.init) ?? Self.nvidiaDevices
+        let gpus = Self.visibleGPUs(machine.environment)
         if gpus.count > 1 { setenv("CUDA_VISIBLE_DEVICES", gpus[localRank % gpus.count], 1) }
         // A launcher that binds processes to cores has divided them already.
         let isBound = machine.activeProcessorCount < machine.processorCount
@@ -71,6 +71,26 @@ package struct Launch {
     private static var nvidiaDevices: [String] {
         let files = (try? FileManager.default.contentsOfDirectory(atPath: "/dev")) ?? []
         return files.filter { $0.hasPrefix("nvidia") }.compactMap { Int($0.dropFirst("nvidia".count)) }.sorted().map(String.init)
+    }
+
+    /// Returns the number of processes that use this machine well: one for each GPU or, without GPUs, for each CPU core
+    /// or as many cores as a process is to have threads; no more than share an optimiser step's groups evenly.
+    /// - Parameters:
+    ///   - environment: that of this process.
+    ///   - cores: those of this machine.
+    package static func localCount(
+        for configuration: TrainingConfiguration, environment: [String: String] = ProcessInfo.processInfo.environment,
+        cores: Int = ProcessInfo.processInfo.activeProcessorCount
+    ) -> Int {
+        let gpus = configuration.device == .cpu ? [] : visibleGPUs(environment)
+        let most = gpus.isEmpty ? cores / max(1, configuration.threads) : gpus.count
+        let groups = configuration.gradientAccumulationSteps
+        return (1...groups).last { groups % $0 == 0 && $0 <= max(1, most) } ?? 1
+    }
+
+    /// The GPUs that this process may use.
+    private static func visibleGPUs(_ environment: [String: String]) -> [String] {
+        environment["CUDA_VISIBLE_DEVICES"]?.split(separator: ",").map(String.init) ?? nvidiaDevices
     }
 
     /// Opens the table at which the processes meet.

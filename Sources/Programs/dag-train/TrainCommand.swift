@@ -80,7 +80,15 @@ struct TrainCommand: Command {
 
     private func makeTeam(_ others: LocalProcesses) throws -> Team {
         let launched = try Team.launched()
-        guard let count = run.processes, count != launched.count else { return launched }
+        guard let processes = run.processes else { return launched }
+        let count: Int
+        switch processes {
+        case .number(let number): count = number
+        // The processes that this one starts have the same flag.
+        case .auto where launched.count > 1: return launched
+        case .auto: count = Launch.localCount(for: try TrainingSession(run, settings: settings, team: launched).configuration)
+        }
+        guard count != launched.count else { return launched }
         guard launched.count == 1 else {
             throw ConfigurationError(
                 "\(setting: "processes") is \(count), but a launcher has started \(launched.count): leave \(setting: "processes") out")
@@ -94,6 +102,22 @@ enum Method: FlagGroup { static let group = SettingGroup.method }
 enum Amounts: FlagGroup { static let group = SettingGroup.amounts }
 enum Machine: FlagGroup { static let group = SettingGroup.machine }
 
+/// The value of `--processes`.
+enum ProcessCount: ExpressibleByArgument {
+    case auto
+    case number(Int)
+
+    init?(argument: String) {
+        if argument == "auto" {
+            self = .auto
+        } else if let number = Int(argument) {
+            self = .number(number)
+        } else {
+            return nil
+        }
+    }
+}
+
 /// The flags that are no settings.
 struct RunOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Settings as YAML: these flags with underscores. Flags win over the file.", valueName: "file.yaml"))
@@ -104,9 +128,9 @@ struct RunOptions: ParsableArguments {
     var output: String?
     @Option(
         help: ArgumentHelp(
-            "Processes on this machine that share the work, one for each GPU; docs/scaling.md has several machines.",
-            valueName: "n"))
-    var processes: Int?
+            "Processes on this machine that share the work; auto: one for each GPU or, without GPUs, CPU core. docs/scaling.md has several machines.",
+            valueName: "n|auto"))
+    var processes: ProcessCount?
     @Flag(help: "Only say what the run is going to cost: amounts, seconds and memory, by one pass of each kind on this machine.")
     var estimate = false
 }

@@ -7,6 +7,8 @@ import Support
 /// An invocation of dag-train: resolves the settings, runs the trainer and shows its progress.
 final class TrainingSession {
     private var training: TrainingRun
+    /// The settings of the run, as resolved.
+    var configuration: TrainingConfiguration { training.configuration }
 
     /// - Parameters:
     ///   - settings: values of flags by key.
