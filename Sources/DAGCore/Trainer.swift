@@ -43,7 +43,7 @@ package final class Trainer {
     ///   - prompts: trajectories are sampled for these; ignored by models without text.
     ///   - evaluationPrompts: evaluations draw these; nil: `prompts`.
     ///   - team: the processes of the run, all of which make this trainer and the same calls of it.
-    ///   - makeFlow: makes the network of the state flow; nil: `StateFlow`.
+    ///   - makeFlow: makes the network of the state flow; nil: the configuration's.
     /// - Throws: `ConfigurationError`, `ModelError` or `TensorError`.
     package init(
         _ configuration: TrainingConfiguration, model: any DiffusionModel, evaluator: RewardEvaluator, prompts: PromptSet,

@@ -20,7 +20,8 @@ package final class ParameterStore {
     package internal(set) var layers: [String: any AdaptableLayer] = [:]
 
     let dtype: DType
-    let device: Device
+    /// The device of the parameters.
+    package let device: Device
     private let checkpoint: [String: Tensor]?
     private let unsupported: [String: String]
     private let origin: String

@@ -185,6 +185,7 @@ import Testing
         }
         let cases: [(String, (inout TrainingConfiguration) -> Void)] = [
             ("--model is missing", { $0.model = "" }), ("--eta must be above zero, not 0: without noise", { $0.eta = 0 }),
+            ("--flow-network is for algorithms with a state flow; ddpo", { ($0.algorithm, $0.flowNetwork) = (.ddpo, .encoder) }),
             ("--subtb-lambda must be above zero and at most 1, not 1.5", { $0.subtbLambda = 1.5 }),
             ("--threads must be from 0 to 1024, not 1025", { $0.threads = 1025 }),
             ("(--train-batch-size x --gradient-accumulation-steps)", { $0.trainBatchSize = 3 }),

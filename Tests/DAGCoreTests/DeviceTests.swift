@@ -22,7 +22,9 @@ import Testing
         smallConfiguration { ($0.model, $0.prompts) = (tinyDDPM, "") },
         smallConfiguration { ($0.algorithm, $0.imagesPerPrompt) = (.dagVarGrad, 2) },
         smallConfiguration { ($0.algorithm, $0.target, $0.replayUpdates) = (.dagReplay, .anchored, 2) },
-        smallConfiguration { ($0.algorithm, $0.target, $0.flowUpdates, $0.replayUpdates) = (.dagNabla, .anchored, 1, 1) },
+        smallConfiguration {
+            ($0.algorithm, $0.target, $0.flowNetwork, $0.flowUpdates, $0.replayUpdates) = (.dagNabla, .anchored, .encoder, 1, 1)
+        },
     ]
 
     private func trainer(_ configuration: TrainingConfiguration, _ dtype: DType, on device: Device, _ folder: URL) throws -> Trainer {

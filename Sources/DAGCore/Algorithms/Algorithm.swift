@@ -23,6 +23,9 @@ package enum AlgorithmName: String, SettingChoice {
     /// data.
     var scoresPredictions: Bool { [.dagDB, .dagKL, .dagTB, .dagSubTB].contains(self) }
 
+    /// Whether it trains the network of a state flow.
+    var trainsFlow: Bool { scoresPredictions || self == .dagNabla }
+
     /// Whether it learns from finished images, noised again.
     package var replays: Bool { self == .dagReplay || self == .dagNabla }
 

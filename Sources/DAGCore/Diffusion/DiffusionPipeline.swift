@@ -186,6 +186,9 @@ package final class DiffusionPipeline: DiffusionModel {
     /// Computes with the pretrained weights alone, the adapters switched off.
     package func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result { try unet.withoutAdapters(body) }
 
+    /// Copies the U-Net's first half: see `DenoisingNetwork.copiedEncoder`.
+    package func copiedEncoder() throws -> (network: UNetEncoder, parameters: [String: Tensor])? { try unet.copiedEncoder() }
+
     /// Decodes samples [n, C, H, W] to 8-bit RGB, with the model's own autoencoder.
     /// - Throws: `NotFiniteError`, `TensorError`.
     package func decode(_ x: Tensor) throws -> ImageBatch {

@@ -32,7 +32,7 @@ final class Learner {
     /// Attaches fresh adapters to the model and makes the algorithm with its networks.
     /// - Parameters:
     ///   - scorePredictions: needed only for `ForwardLooking.current`.
-    ///   - makeFlow: makes the network of the state flow; nil: `StateFlow`.
+    ///   - makeFlow: makes the network of the state flow; nil: the configuration's.
     /// - Throws: `ModelError`, `TensorError`, or `ConfigurationError` if no step of the schedule has noise.
     init(
         _ configuration: TrainingConfiguration, model: any DiffusionModel, kernel: any TransitionKernel, monitor: Monitor = Monitor(),
@@ -63,7 +63,7 @@ final class Learner {
         flowStates = configuration.algorithm.flowStates(configuration, transitions: kernel.transitions)
         method = try configuration.algorithm.make(configuration, flowStates, team: team) {
             let store = ParameterStore(seed: seeds(.flowInitialization), device: model.device)
-            return try makeFlow?(store) ?? StateFlow(store, beside: model)
+            return try makeFlow?(store) ?? configuration.flowNetwork.make(store, beside: model)
         }
         flowOptimizer = method.algorithm.trainedFlow.map {
             AdamW($0.parameters, learningRate: configuration.flowLearningRate, weightDecay: configuration.weightDecay)

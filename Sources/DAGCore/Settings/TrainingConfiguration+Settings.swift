@@ -95,6 +95,10 @@ extension SettingGroup {
                 scores.
                 """),
         Setting(
+            "flow_network", \.flowNetwork,
+            help: "Network of the state flow (DAG): the paper's small one, or a copy of the first half of the model's U-Net.",
+            note: "See [what the copy gains](algorithms/dag-nabla.md#implementation-details), and what it costs."),
+        Setting(
             "flow_every", \.flowEvery, in: .from(1), placeholder: "K",
             help: "Give every K-th state a flow, and balance the transitions between two of them together (dag-db, dag-kl, dag-subtb).",
             note: "Only their predictions are decoded and scored: see [what it does](algorithms/dag-tb.md#the-flow-at-some-states)."),

@@ -10,6 +10,23 @@ package enum ForwardLooking: String, SettingChoice {
     case current
 }
 
+/// The network of the state flow.
+package enum FlowKind: String, SettingChoice {
+    /// The small one of the paper's appendix: `StateFlow`.
+    case paper
+    /// A copy of the first half of the model's U-Net: `EncoderFlow`.
+    case encoder = "unet-encoder"
+
+    /// Makes the network for a model.
+    /// - Throws: errors of the networks.
+    func make(_ store: ParameterStore, beside model: any DiffusionModel) throws -> any FlowNetwork {
+        switch self {
+        case .paper: try StateFlow(store, beside: model)
+        case .encoder: try EncoderFlow(store, beside: model)
+        }
+    }
+}
+
 /// The course of the learning rates over a run, after the warm-up: those of diffusers' `get_scheduler`.
 package enum LearningRateScheduler: String, SettingChoice {
     case constant
@@ -77,6 +94,8 @@ package struct TrainingConfiguration: Equatable, Sendable {
     package var clipRange = 1e-4
     /// The time at which predicted data is scored.
     package var forwardLooking = ForwardLooking.rollout
+    /// The network of the state flow.
+    package var flowNetwork = FlowKind.paper
     /// Transitions K between the states that have a flow; 1: every state has one.
     package var flowEvery = 1
     /// Folder of an AutoencoderTiny that decodes predicted data; empty: the model's own autoencoder does.

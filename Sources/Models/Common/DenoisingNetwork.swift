@@ -17,9 +17,15 @@ package protocol DenoisingNetwork: AnyObject {
     ///   - timesteps: int64 [n].
     ///   - context: text embedding [n, L, D], nil without text.
     func callAsFunction(_ x: Tensor, timesteps: Tensor, context: Tensor?) -> Tensor
+    /// Copies the network's first half, without adapters, with float32 weights of its own, by key; nil for a network
+    /// that is no U-Net.
+    /// - Throws: `TensorError`, `TensorFileError`.
+    func copiedEncoder() throws -> (network: UNetEncoder, parameters: [String: Tensor])?
 }
 
 extension DenoisingNetwork {
+    package func copiedEncoder() throws -> (network: UNetEncoder, parameters: [String: Tensor])? { nil }
+
     /// Runs `body` with the pretrained weights alone: the adapters of all layers are switched off meanwhile.
     package func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result {
         let adapters = layers.values.compactMap(\.lora).filter(\.isEnabled)

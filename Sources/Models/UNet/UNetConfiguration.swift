@@ -18,7 +18,8 @@ package struct UNetConfiguration: Decodable, Sendable {
     let attentionHeadDim: OneOrMany?
     /// The width of the text embedding; nil for an unconditional model.
     package let crossAttentionDim: Int?
-    let normNumGroups: Int
+    /// The groups of every group norm.
+    package let normNumGroups: Int
     let attnNormNumGroups: Int?
     let normEps: Double
     let downsamplePadding: Int
