@@ -17,7 +17,8 @@ private struct LinearFlow: FlowNetwork {
         self.slope.requiresGrad = true
     }
 
-    func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor { (x * slope).sum(Array(1..<x.rank)) }
+    /// Far below zero, so that log sigma(f) = f.
+    func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor { (x * slope).sum(Array(1..<x.rank)) - 40 }
 }
 
 @Suite struct ReplayTests {
@@ -110,17 +111,18 @@ private struct LinearFlow: FlowNetwork {
         for (a, b) in zip(found, expected) { #expect(abs(a - b) < 1e-5) }
     }
 
-    /// At states that more than one image leads to, the flow's loss is least at the ratio of their mean weights.
+    /// At states that more than one image leads to, the flow's loss is least where sigma(f) is the ratio of their mean weights
+    /// over the bound.
     @Test func theFlowsLoss() throws {
         let (w, u) = (Tensor([0.5, 3] as [Float]), Tensor([1, 0.4] as [Float]))
-        func slope(_ logRatio: Double) throws -> Double {
-            let point = Tensor([Float(logRatio)])
+        func slope(_ kept: Double) throws -> Double {
+            let point = Tensor([Float(log(kept / (1 - kept)))])
             point.requiresGrad = true
-            try FlowGradient.loss(point, target: w, pretrained: u).sum().backward()
+            try FlowGradient.loss(point, target: w, pretrained: u, bound: 10).sum().backward()
             return Double(try #require(point.grad).item())
         }
-        #expect(try abs(slope(log(3.5 / 1.4))) < 1e-6)
-        #expect(try slope(1) > 0.02 && slope(0.8) < -0.02)
+        #expect(try abs(slope(3.5 / 1.4 / 10)) < 1e-6)
+        #expect(try slope(0.27) > 0.02 && slope(0.23) < -0.02)
     }
 
     /// Data that is Normal(0, 1), weighted by exp(a x0), is Normal(a, 1): the flow a sqrt(abar) x + const turns the one's noise
@@ -231,7 +233,7 @@ private struct LinearFlow: FlowNetwork {
         let world = AnalyticWorld(.anchored)
         let configuration = world.configuration {
             ($0.algorithm, $0.steps, $0.epochs, $0.sampleBatchSize, $0.batchesPerEpoch) = (.dagNabla, 10, 1, 250, 4)
-            ($0.trainBatchSize, $0.gradientAccumulationSteps, $0.flowUpdates, $0.replayUpdates) = (50, 4, 30, 2)
+            ($0.trainBatchSize, $0.gradientAccumulationSteps, $0.flowUpdates, $0.replayUpdates) = (50, 4, 60, 2)
             ($0.flowLearningRate, $0.maxRowsPerPass) = (1e-3, 64)
         }
         var scales: [[Double?]] = []
@@ -249,6 +251,15 @@ private struct LinearFlow: FlowNetwork {
         let scale = try #require(scales[0][0])
         #expect(scales.allSatisfy { $0 == [scale, scale] }, "\(scales)")
         #expect(scale > 1 && scale < 2, "\(scale)")
+    }
+
+    /// The largest w / u is that of the best score, whatever path the images came by.
+    @Test func theBoundOfWeights() {
+        let prompts = [Prompt](repeating: Prompt("a"), count: 3)
+        let weights = Replay.Weights(scores: [-1, 0, -2], logRatios: [0, 2, -5], prompts: prompts, beta: 1)
+        let ratios = zip(weights.target, weights.pretrained).map { $0 / $1 }
+        #expect(abs(weights.bound - ratios[1]) < 1e-12 && ratios.max() == ratios[1])
+        #expect(Replay.Weights(scores: [], logRatios: [], prompts: [], beta: 1).bound == 1)
     }
 
     /// The flow's steps leave the adapters and their average alone, and the policy's the flow.

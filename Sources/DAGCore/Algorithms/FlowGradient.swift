@@ -13,10 +13,12 @@ import Tensors
 ///
 ///     epsilon = epsilon_base - c sqrt(1 - abar_t) grad log r(x_t)
 ///
-/// log r is learned by logistic regression between the two kinds of images, which needs scores alone; how
+/// r is learned from scores alone, by what rejection sampling would do: it keeps an image of the pretrained
+/// model for the target with the chance w / (M u), where M is the largest w / u. That an image is kept which
+/// leads to x_t has the chance sigma(f(x_t)) = r(x_t) / M, so that f is learned by logistic regression. How
 /// much of it was learned says c, see `Scale`.
 struct FlowGradient {
-    /// The network of log r.
+    /// The network of f.
     let flow: any FlowNetwork
 
     /// The scale c of the gradient, measured on images that the flow has not learned from.
@@ -83,13 +85,15 @@ struct FlowGradient {
         }
     }
 
-    /// Computes the losses of logistic regression, float32 [n], whose mean is least at log r.
+    /// Computes the losses of logistic regression, float32 [n], whose mean is least at sigma(f) = r / M.
     /// - Parameters:
-    ///   - logRatio: the network's log r(x_t), float32 [n].
+    ///   - logit: f(x_t), float32 [n].
     ///   - target: w, float32 [n].
     ///   - pretrained: u, float32 [n].
-    static func loss(_ logRatio: Tensor, target: Tensor, pretrained: Tensor) -> Tensor {
-        target * (-logRatio).softplus() + pretrained * logRatio.softplus()
+    ///   - bound: M, of all images.
+    static func loss(_ logit: Tensor, target: Tensor, pretrained: Tensor, bound: Double) -> Tensor {
+        let kept = target / bound
+        return kept * (-logit).softplus() + (pretrained - kept) * logit.softplus()
     }
 
     /// Computes grad log r at states [n, C, H, W], float32 of that shape, without gradients.
@@ -103,7 +107,8 @@ struct FlowGradient {
         defer { for weight in weights { weight.requiresGrad = true } }
         let state = x.detach().clone()
         state.requiresGrad = true
-        try flow(state, times: times, context: context).sum().backward()
+        // log sigma(f) = log r - log M
+        try (-(-flow(state, times: times, context: context)).softplus()).sum().backward()
         guard let gradient = state.grad else { throw OrderError("the flow network does not depend on the state: it has no gradient") }
         return gradient
     }

@@ -107,6 +107,9 @@ final class Replay: Algorithm {
             pretrained = normalized(logRatios.map { -Double($0) })
         }
 
+        /// The largest w / u; 1 where no image counts for the pretrained model.
+        var bound: Double { zip(target, pretrained).map { $1 > 0 ? $0 / $1 : 0 }.max().map { $0 > 0 ? $0 : 1 } ?? 1 }
+
         /// The share of the images that as many equally weighted ones of the target would be.
         var effectiveShare: Double {
             ImportanceWeights(logWeights: target.map(log)).effectiveCount / Double(target.count)
@@ -121,6 +124,8 @@ final class Replay: Algorithm {
         let steps: [Int]
         /// w and u, divided by how often the image is drawn, 1 being the average.
         let target, pretrained: [Float]
+        /// The largest w / u of the buffer.
+        let bound: Double
         let effectiveShare: Double
     }
 
@@ -144,7 +149,8 @@ final class Replay: Algorithm {
         return Draw(
             images: images, steps: places.map { min(steps - 1, Int((Double($0) + spread) * Double(steps) / Double(count))) },
             target: images.map { Float(weights.target[$0] / chances[$0]) },
-            pretrained: images.map { Float(weights.pretrained[$0] / chances[$0]) }, effectiveShare: weights.effectiveShare)
+            pretrained: images.map { Float(weights.pretrained[$0] / chances[$0]) }, bound: weights.bound,
+            effectiveShare: weights.effectiveShare)
     }
 
     /// Returns the ends of trajectories, float32 [n, C, H, W], on the model's device, and their text.

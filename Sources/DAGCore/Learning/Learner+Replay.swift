@@ -95,6 +95,8 @@ extension Learner {
         let conditioning: Conditioning?
         /// w and u, float32 [n].
         var target, pretrained: Tensor
+        /// The largest w / u of all images that these are drawn from.
+        var bound = 1.0
     }
 
     /// Noises images of a draw.
@@ -104,6 +106,7 @@ extension Learner {
             places.map { draw.images[$0] }, steps: places.map { draw.steps[$0] }, seeds: places.map { seeds(.rollout, index: $0) }, replay)
         images.target = Tensor(places.map { draw.target[$0] }, device: model.device)
         images.pretrained = Tensor(places.map { draw.pretrained[$0] }, device: model.device)
+        images.bound = draw.bound
         return images
     }
 
@@ -120,8 +123,8 @@ extension Learner {
 
     /// Computes the flow's losses of noised images, float32 [n], differentiable.
     func flowLoss(_ images: NoisedImages, _ gradient: FlowGradient) -> Tensor {
-        let logRatio = gradient.flow(images.x, times: images.times, context: images.conditioning?.prompts)
-        return FlowGradient.loss(logRatio, target: images.target, pretrained: images.pretrained)
+        let logit = gradient.flow(images.x, times: images.times, context: images.conditioning?.prompts)
+        return FlowGradient.loss(logit, target: images.target, pretrained: images.pretrained, bound: images.bound)
     }
 
     /// Predicts the noise in noised images with the current weights, [n, C, H, W].
