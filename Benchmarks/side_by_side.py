@@ -1,11 +1,12 @@
-"""Two trainings side by side against one alone, in turns, on models/tiny-sd, for some values of GOMP_SPINCOUNT.
+"""Two trainings side by side against one alone, in turns, on models/tiny-sd, for some ways to share the processors.
 
-    .venv/bin/python Benchmarks/side_by_side.py --rounds 5 --spins own 300000 0
+    .venv/bin/python Benchmarks/side_by_side.py --rounds 5 --ways own processes 300000
     .venv/bin/python Benchmarks/side_by_side.py --aesthetic
 
-`own` leaves the choice to dag-train. Seconds are medians; CPU is the time of all processors together, which shows what threads spend on
-waiting for each other. With --aesthetic each training's reward is a neural one in a worker, the aesthetic plugin on a small CLIP with
-random weights, which computes while the sampler does.
+A way is a value of GOMP_SPINCOUNT, `own`, which leaves that to dag-train, or `processes`, which is `--processes auto`. Seconds are
+medians; CPU is the time of all processors together, which shows what threads spend on waiting for each other. With --aesthetic each
+training's reward is a neural one in a worker, the aesthetic plugin on a small CLIP with random weights, which computes while the sampler
+does.
 """
 
 import argparse
@@ -38,11 +39,16 @@ def aesthetic(folder: pathlib.Path) -> str:
     return f"aesthetic,weights={folder}/head.pth,clip={folder}/clip"
 
 
-def measure(count: int, reward: str, environment: dict[str, str]) -> tuple[float, float]:
+def measure(count: int, reward: str, way: str) -> tuple[float, float]:
     """Seconds until `count` trainings, started together, have ended, and those of all processors together."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    if way.isdigit():
+        environment["GOMP_SPINCOUNT"] = way
     with tempfile.TemporaryDirectory() as folder:
         start, before = time.monotonic(), os.times()
         command = [ROOT / ".build/release/dag-train", *RUN, "--reward-plugin", reward]
+        if way == "processes":
+            command += ["--processes", "auto"]
         started = [
             subprocess.Popen([*command, "--output", f"{folder}/{number}"], env=environment, stdout=subprocess.DEVNULL)
             for number in range(count)
@@ -57,20 +63,19 @@ def measure(count: int, reward: str, environment: dict[str, str]) -> tuple[float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--spins", nargs="+", default=["own", "300000"], help="values of GOMP_SPINCOUNT")
+    parser.add_argument("--ways", nargs="+", default=["own", "processes"], help="own, processes, or values of GOMP_SPINCOUNT")
     parser.add_argument("--aesthetic", action="store_true", help="a neural reward in a worker")
     options = parser.parse_args()
-    own = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    figures: dict[tuple[str, int], list[tuple[float, float]]] = {(spins, count): [] for spins in options.spins for count in (1, 2)}
+    figures: dict[tuple[str, int], list[tuple[float, float]]] = {(way, count): [] for way in options.ways for count in (1, 2)}
     with tempfile.TemporaryDirectory() as folder:
         reward = aesthetic(pathlib.Path(folder)) if options.aesthetic else "libwarmth.so"
         for _ in range(options.rounds):
-            for (spins, count), measured in figures.items():
-                measured.append(measure(count, reward, own if spins == "own" else {**own, "GOMP_SPINCOUNT": spins}))
-    for spins in options.spins:
-        one, two = ([statistics.median(column) for column in zip(*figures[spins, count])] for count in (1, 2))
-        ratio = statistics.median(b[0] / a[0] for a, b in zip(figures[spins, 1], figures[spins, 2]))
-        print(f"{spins:>8}: one {one[0]:6.1f} s, CPU {one[1]:6.1f} s; two {two[0]:6.1f} s, CPU {two[1]:6.1f} s; two to one {ratio:.2f}")
+            for (way, count), measured in figures.items():
+                measured.append(measure(count, reward, way))
+    for way in options.ways:
+        one, two = ([statistics.median(column) for column in zip(*figures[way, count])] for count in (1, 2))
+        ratio = statistics.median(b[0] / a[0] for a, b in zip(figures[way, 1], figures[way, 2]))
+        print(f"{way:>9}: one {one[0]:6.1f} s, CPU {one[1]:6.1f} s; two {two[0]:6.1f} s, CPU {two[1]:6.1f} s; two to one {ratio:.2f}")
 
 
 if __name__ == "__main__":
