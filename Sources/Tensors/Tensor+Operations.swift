@@ -71,6 +71,8 @@ extension Tensor {
     package func clamp(_ low: Double, _ high: Double) -> Tensor { map { ct_clamp($0, low, high) } }
     /// The larger of two elements.
     package static func maximum(_ a: Tensor, _ b: Tensor) -> Tensor { combine(a, b, ct_maximum) }
+    /// The smaller of two elements.
+    package static func minimum(_ a: Tensor, _ b: Tensor) -> Tensor { combine(a, b, ct_minimum) }
 
     /// Overwrites this tensor's storage with `other`, converted where needed.
     package func copy_(_ other: Tensor) { _ = Tensor.combine(self, other, ct_copy_) }

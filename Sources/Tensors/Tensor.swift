@@ -30,6 +30,8 @@ package enum Device: Int32, Sendable {
 
     /// Whether libtorch_cuda.so is beside libtorch_cpu.so and finds a device.
     package static var cudaIsAvailable: Bool { ct_cuda_available() }
+    /// Whether libtorch_cuda.so is there. CUDA is not asked, which would then look at its environment no more.
+    package static var hasCUDALibrary: Bool { ct_has_cuda_library() }
 }
 
 /// The first failure in libtorch since the last check, in libtorch's words.

@@ -39,8 +39,10 @@ import Testing
         let auto = try run(["dag-train", "--processes", "auto"] + flags("auto"))
         #expect(auto.status == 0 && auto.error.isEmpty, "\(auto)")
         #expect(try lora("auto") == lora("one"))
-        let again = try run(["dag-train", "--processes", "4", "--resume", "two", "--epochs", "3"])
-        #expect(again.status == 0, "\(again)")
+        for (processes, epochs) in [("4", "3"), ("auto", "4")] {
+            let again = try run(["dag-train", "--processes", processes, "--resume", "two", "--epochs", epochs])
+            #expect(again.status == 0, "\(again)")
+        }
         let unknown = try run(["dag-train", "--processes", "all"] + flags("unknown"))
         #expect(unknown.status == 2 && unknown.error.contains("--processes"), "\(unknown)")
     }

@@ -14,10 +14,10 @@ import Testing
         try EncoderFlow(ParameterStore(seed: seed, device: model.device), beside: model)
     }
 
-    /// The copy has the weights of the first half, of which all are trained, and the U-Net keeps its own.
-    @Test(arguments: [DType.float32, .bfloat16]) func isACopy(dtype: DType) throws {
-        let model = try DiffusionPipeline(folder: tinySD, dtype: dtype, device: .cpu)
-        let unet = try Safetensors(contentsOf: URL(fileURLWithPath: tinySD + "/unet/diffusion_pytorch_model.safetensors")).tensors
+    /// The copy has the weights of the encoder, of which all are trained, and the U-Net keeps its own.
+    @Test(arguments: [tinySD, tinyDDPM], [DType.float32, .bfloat16]) func isACopy(folder: String, dtype: DType) throws {
+        let model = try DiffusionPipeline(folder: folder, dtype: dtype, device: .cpu)
+        let unet = try Safetensors(contentsOf: URL(fileURLWithPath: folder + "/unet/diffusion_pytorch_model.safetensors")).tensors
         let flow = try flow(model)
         let names = Set(flow.parameters.map(\.name))
         let own: Set = ["norm_out.weight", "norm_out.bias", "linear_out.weight", "linear_out.bias"]
@@ -76,11 +76,11 @@ import Testing
         #expect(try weights(second) == trained)
     }
 
-    /// A network that is no U-Net has no first half to copy.
+    /// A network that is no U-Net has no encoder to copy.
     @Test func needsAUNet() throws {
         let (folder, world) = (try TemporaryFolder(), AnalyticWorld(.anchored))
         let pipeline = try world.trainer(world.configuration(), folder: folder.url).model
         let error = #expect(throws: ConfigurationError.self) { try flow(pipeline) }
-        #expect(error?.message.text(.flag) == "--flow-network unet-encoder: the model's network is no U-Net")
+        #expect(error?.message.text(.flag) == "--flow-network unet-encoder: the model's network is no U-Net; use paper")
     }
 }

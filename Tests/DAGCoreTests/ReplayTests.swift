@@ -7,18 +7,20 @@ import Testing
 
 @testable import DAGCore
 
-/// log r that is linear in the state.
+/// f that is linear in the state.
 private struct LinearFlow: FlowNetwork {
     let slope: Tensor
+    let offset: Double
     var parameters: [(name: String, tensor: Tensor)] { [("slope", slope)] }
 
-    init(slope: Float) {
+    /// - Parameter offset: far below zero, so that log sigma(f) = f, unless it is another.
+    init(slope: Float, offset: Double = -40) {
+        self.offset = offset
         self.slope = Tensor([slope])
         self.slope.requiresGrad = true
     }
 
-    /// Far below zero, so that log sigma(f) = f.
-    func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor { (x * slope).sum(Array(1..<x.rank)) - 40 }
+    func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor { (x * slope).sum(Array(1..<x.rank)) + offset }
 }
 
 @Suite struct ReplayTests {
@@ -118,11 +120,24 @@ private struct LinearFlow: FlowNetwork {
         func slope(_ kept: Double) throws -> Double {
             let point = Tensor([Float(log(kept / (1 - kept)))])
             point.requiresGrad = true
-            try FlowGradient.loss(point, target: w, pretrained: u, bound: 10).sum().backward()
+            try FlowGradient.loss(point, target: w, pretrained: u, bound: Tensor([10, 10] as [Float])).sum().backward()
             return Double(try #require(point.grad).item())
         }
         #expect(try abs(slope(3.5 / 1.4 / 10)) < 1e-6)
         #expect(try slope(0.27) > 0.02 && slope(0.23) < -0.02)
+        // No more is kept than there is.
+        let logit = Tensor([30] as [Float])
+        let one = Tensor([1] as [Float])
+        #expect(try FlowGradient.loss(logit, target: one, pretrained: Tensor.zeros([1]), bound: one).array(Float.self) == [0])
+    }
+
+    /// The gradient is that of log sigma(f), which the slope of f bounds.
+    @Test func theGradientOfTheShare() throws {
+        let flow = LinearFlow(slope: 0.5, offset: 0.25)
+        let x = Tensor.randn([3, 1, 2, 2], generator: Generator(seed: 5))
+        let values = try flow(x, times: Tensor([0, 0, 0] as [Int64]), context: nil).detach().array(Float.self)
+        let gradient = try FlowGradient(flow: flow)(x, times: Tensor([0, 0, 0] as [Int64]), context: nil).array(Float.self)
+        for (k, value) in gradient.enumerated() { #expect(abs(value - 0.5 / (1 + exp(values[k / 4]))) < 1e-6) }
     }
 
     /// Data that is Normal(0, 1), weighted by exp(a x0), is Normal(a, 1): the flow a sqrt(abar) x + const turns the one's noise
@@ -253,13 +268,25 @@ private struct LinearFlow: FlowNetwork {
         #expect(scale > 1 && scale < 2, "\(scale)")
     }
 
-    /// The largest w / u is that of the best score, whatever path the images came by.
-    @Test func theBoundOfWeights() {
-        let prompts = [Prompt](repeating: Prompt("a"), count: 3)
-        let weights = Replay.Weights(scores: [-1, 0, -2], logRatios: [0, 2, -5], prompts: prompts, beta: 1)
+    /// The largest w / u is that of the prompt's best score, whatever path its images came by; a draw brings it to the flow's loss.
+    @Test func theBoundOfWeights() throws {
+        let prompts = ["a", "a", "a", "b", "b"].map { Prompt($0) }
+        let weights = Replay.Weights(scores: [-1, 0, -2, 3, 1], logRatios: [0, 2, -5, 0, 0], prompts: prompts, beta: 1)
         let ratios = zip(weights.target, weights.pretrained).map { $0 / $1 }
-        #expect(abs(weights.bound - ratios[1]) < 1e-12 && ratios.max() == ratios[1])
-        #expect(Replay.Weights(scores: [], logRatios: [], prompts: [], beta: 1).bound == 1)
+        #expect(weights.bound == [1, 1, 1, 3, 3].map { ratios[$0] })
+        #expect(abs(weights.bound[3] - 2 / (1 + exp(-2))) < 1e-6)
+        // u of the better image underflows, w of the other.
+        let apart = Replay.Weights(scores: [0, 0], logRatios: [0, -2000], prompts: [Prompt("a"), Prompt("a")], beta: 1)
+        #expect(apart.bound == [1, 1] && apart.pretrained[0] == 0)
+        let learner = try learner(smallConfiguration { ($0.algorithm, $0.target) = (.dagNabla, .anchored) })
+        guard case .replay(let replay) = learner.method else { return }
+        let shape = [5] + learner.model.sampleShape
+        replay.keep(Tensor.zeros(shape), scores: [-1, 0, -2, 3, 1], logRatios: [0, 2, -5, 0, 0], prompts: prompts)
+        let draw = learner.draw(replay, epoch: 0, update: 0)
+        let all = replay.weights(beta: 10).bound.map { Float($0) }
+        #expect(draw.bound == draw.images.map { all[$0] } && Set(all).count == 2)
+        let images = try learner.noisedImages(Array(draw.images.indices), of: draw, Seeds(0), replay)
+        #expect(try images.bound.array(Float.self) == draw.bound)
     }
 
     /// The flow's steps leave the adapters and their average alone, and the policy's the flow.

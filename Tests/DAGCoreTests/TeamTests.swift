@@ -177,17 +177,21 @@ func onRanks<Value>(_ count: Int, _ body: @escaping @Sendable (Team) throws -> V
 
     /// One process for each core or GPU, as far as they share the groups evenly.
     @Test func processesForAMachine() {
-        func count(cores: Int, gpus: String = "", groups: Int = 4, _ change: (inout TrainingConfiguration) -> Void = { _ in }) -> Int {
+        func count(
+            cores: Int, gpus: String = "", groups: Int = 4, hasCUDA: Bool = true, _ change: (inout TrainingConfiguration) -> Void = { _ in }
+        ) -> Int {
             let configuration = smallConfiguration {
                 ($0.device, $0.gradientAccumulationSteps) = (.auto, groups)
                 change(&$0)
             }
-            return Launch.localCount(for: configuration, environment: ["CUDA_VISIBLE_DEVICES": gpus], cores: cores)
+            return Launch.processes(for: configuration, environment: ["CUDA_VISIBLE_DEVICES": gpus], cores: cores, hasCUDA: hasCUDA)
         }
         #expect([1, 2, 3, 4, 64].map { count(cores: $0) } == [1, 2, 2, 4, 4])
-        #expect([1, 5, 6].map { count(cores: 4, groups: $0) } == [1, 1, 3])
+        #expect([1, 5, 6, 64].map { count(cores: 4, groups: $0) } == [1, 3, 3, 4])
         #expect([1, 2, 3, 8].map { threads in count(cores: 4) { $0.threads = threads } } == [4, 2, 1, 1])
         #expect(count(cores: 16, gpus: "0") == 1 && count(cores: 1, gpus: "4,5,6") == 2)
+        #expect(count(cores: 2, gpus: "-1") == 2 && count(cores: 2, gpus: "0,-1,1") == 1)
+        #expect(count(cores: 2, gpus: "0", hasCUDA: false) == 2)
         #expect(count(cores: 2, gpus: "0,1,2,3") { $0.device = .cpu } == 2)
     }
 }

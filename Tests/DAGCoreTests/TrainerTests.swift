@@ -45,12 +45,15 @@ import Testing
     }
 
     /// Gradient checkpointing is on in updates, changes no weight, and counts no row twice.
-    @Test func gradientCheckpointingChangesNothing() throws {
+    @Test(arguments: [AlgorithmName.dagDB, .dagNabla]) func gradientCheckpointingChangesNothing(algorithm: AlgorithmName) throws {
         let results = try [false, true].map { on in
             let folder = try TemporaryFolder()
             let output = OutputFolder(folder.url.appendingPathComponent("run").path)
             try output.prepare()
-            let configuration = smallConfiguration { ($0.gradientCheckpointing, $0.maxRowsPerPass) = (on, 16) }
+            let configuration = smallConfiguration {
+                ($0.gradientCheckpointing, $0.maxRowsPerPass, $0.algorithm) = (on, 16, algorithm)
+                if algorithm == .dagNabla { ($0.target, $0.flowUpdates, $0.replayUpdates) = (.anchored, 2, 2) }
+            }
             let model = try DiffusionPipeline(folder: tinySD, dtype: .float32, device: .cpu)
             var seen: Set<Bool> = []
             let trainer = try Trainer(

@@ -7,6 +7,7 @@
 #include <c10/core/GradMode.h>
 #include <dlfcn.h>
 #include <torch/version.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -17,6 +18,16 @@ using namespace ctorch;
 namespace {
 thread_local std::string error;
 thread_local bool failed = false;
+
+// The path of libtorch_cuda, which is beside the libtorch_cpu that this process uses if it is anywhere;
+// scripts/install.sh may have renamed both. Empty if that cannot be told.
+std::string cuda_library() {
+    Dl_info info;
+    if (!dladdr(reinterpret_cast<void *>(&at::get_num_threads), &info)) return {};
+    std::string path(info.dli_fname);
+    const std::string cpu = "torch_cpu";
+    return path.replace(path.rfind(cpu), cpu.size(), "torch_cuda");
+}
 }  // namespace
 
 void ctorch::remember(const char *message) {
@@ -58,18 +69,14 @@ int ct_threads(void) {
     return guarded(1, [] { return at::get_num_threads(); });
 }
 
+bool ct_has_cuda_library(void) {
+    return guarded(false, [] { return access(cuda_library().c_str(), R_OK) == 0; });
+}
+
 bool ct_cuda_available(void) {
     return guarded(false, [] {
-        // libtorch_cuda registers itself when it is loaded. It is beside the libtorch_cpu that this process
-        // uses; scripts/install.sh may have renamed both.
-        static void *cuda = [] {
-            Dl_info info;
-            if (!dladdr(reinterpret_cast<void *>(&at::get_num_threads), &info)) return static_cast<void *>(nullptr);
-            std::string path(info.dli_fname);
-            const std::string cpu = "torch_cpu";
-            path.replace(path.rfind(cpu), cpu.size(), "torch_cuda");
-            return dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
-        }();
+        // It registers itself when it is loaded.
+        static void *cuda = dlopen(cuda_library().c_str(), RTLD_NOW | RTLD_GLOBAL);
         if (cuda == nullptr || !at::hasCUDA()) return false;
         // float32 convolutions would by default round their inputs to the 10 bits of TF32, and with them the
         // importance ratios.

@@ -14,9 +14,9 @@ import Tensors
 ///     epsilon = epsilon_base - c sqrt(1 - abar_t) grad log r(x_t)
 ///
 /// r is learned from scores alone, by what rejection sampling would do: it keeps an image of the pretrained
-/// model for the target with the chance w / (M u), where M is the largest w / u. That an image is kept which
-/// leads to x_t has the chance sigma(f(x_t)) = r(x_t) / M, so that f is learned by logistic regression. How
-/// much of it was learned says c, see `Scale`.
+/// model for the target with the chance w / (M u), where M is the largest w / u of the prompt's images. One that
+/// leads to x_t is kept with the chance sigma(f(x_t)) = r(x_t) / M, so that f is learned by logistic regression.
+/// How much of it was learned says c, see `Scale`.
 struct FlowGradient {
     /// The network of f.
     let flow: any FlowNetwork
@@ -90,10 +90,11 @@ struct FlowGradient {
     ///   - logit: f(x_t), float32 [n].
     ///   - target: w, float32 [n].
     ///   - pretrained: u, float32 [n].
-    ///   - bound: M, of all images.
-    static func loss(_ logit: Tensor, target: Tensor, pretrained: Tensor, bound: Double) -> Tensor {
-        let kept = target / bound
-        return kept * (-logit).softplus() + (pretrained - kept) * logit.softplus()
+    ///   - bound: M, float32 [n].
+    static func loss(_ logit: Tensor, target: Tensor, pretrained: Tensor, bound: Tensor) -> Tensor {
+        // No more than u, so that the loss has a minimum where u has underflowed and w has not.
+        let accepted = Tensor.minimum(target / bound, pretrained)
+        return accepted * (-logit).softplus() + (pretrained - accepted) * logit.softplus()
     }
 
     /// Computes grad log r at states [n, C, H, W], float32 of that shape, without gradients.

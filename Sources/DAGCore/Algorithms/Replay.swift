@@ -96,6 +96,8 @@ final class Replay: Algorithm {
         let target: [Double]
         /// u, for the pretrained model.
         let pretrained: [Double]
+        /// The largest w / u of the prompt's images.
+        let bound: [Double]
 
         /// Computes the weights of images of the same or of several prompts.
         init(scores: [Float], logRatios: [Float], prompts: [Prompt], beta: Double) {
@@ -105,10 +107,13 @@ final class Replay: Algorithm {
             }
             target = normalized(zip(scores, logRatios).map { beta * Double($0) - Double($1) })
             pretrained = normalized(logRatios.map { -Double($0) })
+            var largest: [Prompt: Double] = [:]
+            for (prompt, (w, u)) in zip(prompts, zip(target, pretrained)) where w > 0 && u > 0 {
+                largest[prompt] = max(largest[prompt] ?? 0, w / u)
+            }
+            // Without one, all that count for one side do not count for the other.
+            bound = prompts.map { largest[$0] ?? 1 }
         }
-
-        /// The largest w / u; 1 where no image counts for the pretrained model.
-        var bound: Double { zip(target, pretrained).map { $1 > 0 ? $0 / $1 : 0 }.max().map { $0 > 0 ? $0 : 1 } ?? 1 }
 
         /// The share of the images that as many equally weighted ones of the target would be.
         var effectiveShare: Double {
@@ -124,8 +129,8 @@ final class Replay: Algorithm {
         let steps: [Int]
         /// w and u, divided by how often the image is drawn, 1 being the average.
         let target, pretrained: [Float]
-        /// The largest w / u of the buffer.
-        let bound: Double
+        /// The largest w / u of the prompt's images.
+        let bound: [Float]
         let effectiveShare: Double
     }
 
@@ -149,7 +154,7 @@ final class Replay: Algorithm {
         return Draw(
             images: images, steps: places.map { min(steps - 1, Int((Double($0) + spread) * Double(steps) / Double(count))) },
             target: images.map { Float(weights.target[$0] / chances[$0]) },
-            pretrained: images.map { Float(weights.pretrained[$0] / chances[$0]) }, bound: weights.bound,
+            pretrained: images.map { Float(weights.pretrained[$0] / chances[$0]) }, bound: images.map { Float(weights.bound[$0]) },
             effectiveShare: weights.effectiveShare)
     }
 

@@ -64,7 +64,7 @@ package protocol DiffusionModel: AnyObject {
     func decodePrediction(_ x: Tensor) throws -> ImageBatch
     /// Computes with the pretrained weights alone, the adapters switched off.
     func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result
-    /// Copies the first half of the denoising network: see `DenoisingNetwork.copiedEncoder`.
+    /// Copies the encoder of the denoising network: see `DenoisingNetwork.copiedEncoder`.
     func copiedEncoder() throws -> (network: UNetEncoder, parameters: [String: Tensor])?
 }
 

@@ -186,7 +186,7 @@ package final class DiffusionPipeline: DiffusionModel {
     /// Computes with the pretrained weights alone, the adapters switched off.
     package func withoutAdapters<Result>(_ body: () throws -> Result) rethrows -> Result { try unet.withoutAdapters(body) }
 
-    /// Copies the U-Net's first half: see `DenoisingNetwork.copiedEncoder`.
+    /// Copies the U-Net's encoder: see `DenoisingNetwork.copiedEncoder`.
     package func copiedEncoder() throws -> (network: UNetEncoder, parameters: [String: Tensor])? { try unet.copiedEncoder() }
 
     /// Decodes samples [n, C, H, W] to 8-bit RGB, with the model's own autoencoder.

@@ -2,10 +2,10 @@ import Models
 import NN
 import Tensors
 
-/// f_phi(x_t, t, e(c)): a copy of the first half of the model's own U-Net, trained as a whole, pooled to a scalar.
+/// f_phi(x_t, t, e(c)): a copy of the encoder of the model's own U-Net, trained as a whole, pooled to a scalar.
 ///
 /// It begins with what the pretrained model has learned of images, and so needs fewer of them than `StateFlow`; in
-/// return it has as many weights as half of the U-Net. Weights are float32; computation is in the model's type.
+/// return it has two fifths of the U-Net's weights. Weights are float32; computation is in the model's type.
 final class EncoderFlow: FlowNetwork {
     let parameters: [(name: String, tensor: Tensor)]
     private let encoder: UNetEncoder
@@ -16,12 +16,13 @@ final class EncoderFlow: FlowNetwork {
     /// - Throws: `ConfigurationError` if the model's network has no encoder, `TensorError`.
     init(_ store: ParameterStore, beside model: any DiffusionModel) throws {
         guard let copy = try model.copiedEncoder() else {
-            throw ConfigurationError("\(setting: "flow_network") \(FlowKind.encoder.rawValue): the model's network is no U-Net")
+            let (own, other) = (FlowKind.encoder.rawValue, FlowKind.paper.rawValue)
+            throw ConfigurationError("\(setting: "flow_network") \(own): the model's network is no U-Net; use \(other)")
         }
         encoder = copy.network
+        let (c, scope) = (encoder.configuration, store.root)
         let channels = model.channels.last!
-        let scope = store.root
-        normOut = GroupNorm(encoder.configuration.normNumGroups, channels, eps: 1e-5, scope / "norm_out")
+        normOut = GroupNorm(c.normNumGroups, channels, eps: c.normEps, scope / "norm_out")
         linearOut = Linear(channels, 1, scope / "linear_out")
         try store.finish()
         parameters = copy.parameters.merging(store.parameters) { $1 }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }

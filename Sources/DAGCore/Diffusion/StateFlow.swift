@@ -3,7 +3,7 @@ import Models
 import NN
 import Tensors
 
-/// A network for f_phi(x_t, t, e(c)), the learned part of the state flow.
+/// A network for f_phi(x_t, t, e(c)), from which the state flow is computed.
 package protocol FlowNetwork {
     /// The trained tensors in the order of their keys.
     var parameters: [(name: String, tensor: Tensor)] { get }

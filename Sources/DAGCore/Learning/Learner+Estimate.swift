@@ -46,7 +46,9 @@ extension Learner {
             (loss, operations) = (pass.weightedLoss, forward + policy * (passes - 1))
         case .replay(let replay):
             let images = try rehearsalImages(epoch, replay)
-            let (rows, both) = try OperationCount.of { try policyLoss(images, replay).loss }
+            let (rows, both) = try OperationCount.of {
+                try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { try policyLoss(images, replay).loss }
+            }
             // The flow's gradient of its input is as much again as its forward pass.
             let flow =
                 replay.gradient.map { gradient in
@@ -62,17 +64,19 @@ extension Learner {
 
     /// Computes a full pass of the flow's own steps and its gradients, as `step` does, and forgets them.
     /// - Parameter epoch: a group's trajectories.
-    /// - Returns: its floating-point operations: a backward pass is twice a forward one.
+    /// - Returns: its floating-point operations: a backward pass is twice a forward one, and checkpointing one more.
     /// - Throws: `TensorError`.
     func rehearseFlow(_ epoch: ScoredEpoch) throws -> Double {
         guard case .replay(let replay) = method, let gradient = replay.gradient, let flowOptimizer else { return 0 }
         defer { flowOptimizer.clearGradients() }
         let images = try rehearsalImages(epoch, replay)
-        let (loss, operations) = OperationCount.of { flowLoss(images, gradient) }
+        let (loss, operations) = OperationCount.of {
+            GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { flowLoss(images, gradient) }
+        }
         try loss.sum().backward()
         // Waits for the device.
         _ = try flowOptimizer.clipGradients(maxNorm: .infinity)
-        return 3 * operations
+        return (configuration.gradientCheckpointing ? 4 : 3) * operations
     }
 
     private func rehearsalImages(_ epoch: ScoredEpoch, _ replay: Replay) throws -> NoisedImages {

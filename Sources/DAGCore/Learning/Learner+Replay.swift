@@ -31,7 +31,9 @@ extension Learner {
             for block in replayBlocks {
                 try passes.next()
                 let images = try noisedImages(block.map { place * group + $0 }, of: draw, seeds, replay)
-                let (loss, metrics) = try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay, scale: scale)
+                let (loss, metrics) = try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
+                    try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay, scale: scale)
+                }
                 try (loss.sum() / Double(size)).backward()
                 let numbers = metrics.merging(["effective_share": block.map { _ in Float(draw.effectiveShare) }]) { $1 }
                 try passes.sums.add(loss.detach().array(), numbers)
@@ -68,7 +70,9 @@ extension Learner {
             try monitor.throwIfCancelled()
             let noised = try noisedImages(
                 block.map { rows[$0].image }, steps: block.map { rows[$0].step }, seeds: block.map { seeds(.rollout, index: $0) }, replay)
-            let change = try noise(of: gradient, noised)
+            let change = try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
+                try noise(of: gradient, noised)
+            }
             let base = withoutGradients { model.withoutAdapters { predictedNoise(noised) } }
             return try kernel.projection(of: change, on: noised.noise, from: base, steps: noised.steps).array()
         }
@@ -95,8 +99,8 @@ extension Learner {
         let conditioning: Conditioning?
         /// w and u, float32 [n].
         var target, pretrained: Tensor
-        /// The largest w / u of all images that these are drawn from.
-        var bound = 1.0
+        /// The largest w / u of the prompt's images, float32 [n].
+        var bound: Tensor
     }
 
     /// Noises images of a draw.
@@ -106,11 +110,11 @@ extension Learner {
             places.map { draw.images[$0] }, steps: places.map { draw.steps[$0] }, seeds: places.map { seeds(.rollout, index: $0) }, replay)
         images.target = Tensor(places.map { draw.target[$0] }, device: model.device)
         images.pretrained = Tensor(places.map { draw.pretrained[$0] }, device: model.device)
-        images.bound = draw.bound
+        images.bound = Tensor(places.map { draw.bound[$0] }, device: model.device)
         return images
     }
 
-    /// Noises images of the buffer, each to a step and by its own seed; w and u are 1.
+    /// Noises images of the buffer, each to a step and by its own seed; w, u and the bound are 1.
     private func noisedImages(_ places: [Int], steps: [Int], seeds: [UInt64], _ replay: Replay) throws -> NoisedImages {
         let (ends, text) = try replay.images(places, of: model)
         let fresh = seeds.map { Tensor.randn([1] + model.sampleShape, generator: Generator(seed: $0)) }
@@ -118,7 +122,8 @@ extension Learner {
         let (x, noise) = kernel.replay(ends, noise: Tensor.cat(fresh, 0).to(model.device), steps: stepNumbers)
         let ones = Tensor.full([places.count], 1, device: model.device)
         return NoisedImages(
-            x: x, noise: noise, steps: stepNumbers, times: kernel.times(steps), conditioning: text, target: ones, pretrained: ones)
+            x: x, noise: noise, steps: stepNumbers, times: kernel.times(steps), conditioning: text, target: ones, pretrained: ones,
+            bound: ones)
     }
 
     /// Computes the flow's losses of noised images, float32 [n], differentiable.
@@ -146,7 +151,7 @@ extension Learner {
         // Before the policy's graph, so that there is one graph at a time.
         let change = try replay.gradient.map { try noise(of: $0, images) * (scale ?? 1) }
         let base = withoutGradients { model.withoutAdapters { predictedNoise(images) } }
-        let policy = GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { predictedNoise(images) }
+        let policy = predictedNoise(images)
         guard let change else {
             let loss = Replay.loss(policy, base: base, noise: images.noise, target: images.target, pretrained: images.pretrained)
             return (loss, [:])

@@ -96,7 +96,7 @@ extension SettingGroup {
                 """),
         Setting(
             "flow_network", \.flowNetwork,
-            help: "Network of the state flow (DAG): the paper's small one, or a copy of the first half of the model's U-Net.",
+            help: "Network of the state flow (DAG): the paper's small one, or a copy of the encoder of the model's U-Net.",
             note: "See [what the copy gains](algorithms/dag-nabla.md#implementation-details), and what it costs."),
         Setting(
             "flow_every", \.flowEvery, in: .from(1), placeholder: "K",

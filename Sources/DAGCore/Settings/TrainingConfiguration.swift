@@ -14,7 +14,7 @@ package enum ForwardLooking: String, SettingChoice {
 package enum FlowKind: String, SettingChoice {
     /// The small one of the paper's appendix: `StateFlow`.
     case paper
-    /// A copy of the first half of the model's U-Net: `EncoderFlow`.
+    /// A copy of the encoder of the model's U-Net: `EncoderFlow`.
     case encoder = "unet-encoder"
 
     /// Makes the network for a model.

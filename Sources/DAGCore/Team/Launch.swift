@@ -11,6 +11,8 @@ package struct Launch {
     let host: String
     let port: Int
     let isHostedByLauncher: Bool
+    /// Whether dag-train has started the processes itself, and nobody has divided the machine among them.
+    private let isOwn: Bool
     /// Keeps jobs at the same address apart, and attempts at the same job.
     let job: String
 
@@ -51,6 +53,7 @@ package struct Launch {
         self.host = host
         port = number("MASTER_PORT") ?? 29500
         isHostedByLauncher = environment["TORCHELASTIC_USE_AGENT_STORE"] == "True"
+        isOwn = environment[Self.ownMark] != nil
         let names = ["TORCHELASTIC_RUN_ID", "PMIX_NAMESPACE", "SLURM_JOB_ID", "SLURM_STEP_ID"].compactMap { environment[$0] }
         job = (["dag"] + names + [Self.attempt(environment)]).joined(separator: "/")
     }
@@ -63,7 +66,7 @@ package struct Launch {
         let gpus = Self.visibleGPUs(machine.environment)
         if gpus.count > 1 { setenv("CUDA_VISIBLE_DEVICES", gpus[localRank % gpus.count], 1) }
         // A launcher that binds processes to cores has divided them already.
-        let isBound = machine.activeProcessorCount < machine.processorCount
+        let isBound = !isOwn && machine.activeProcessorCount < machine.processorCount
         Torch.threads = max(1, machine.activeProcessorCount / (isBound ? 1 : localCount))
     }
 
@@ -74,23 +77,28 @@ package struct Launch {
     }
 
     /// Returns the number of processes that use this machine well: one for each GPU or, without GPUs, for each CPU core
-    /// or as many cores as a process is to have threads; no more than share an optimiser step's groups evenly.
+    /// or as many cores as a process is to have threads; no more than it takes to be through with the groups of an
+    /// optimiser step as soon.
     /// - Parameters:
+    ///   - configuration: the settings of the run.
     ///   - environment: that of this process.
-    ///   - cores: those of this machine.
-    package static func localCount(
+    ///   - cores: those that this process may use.
+    ///   - hasCUDA: whether this libtorch can use GPUs.
+    package static func processes(
         for configuration: TrainingConfiguration, environment: [String: String] = ProcessInfo.processInfo.environment,
-        cores: Int = ProcessInfo.processInfo.activeProcessorCount
+        cores: Int = ProcessInfo.processInfo.activeProcessorCount, hasCUDA: Bool = Device.hasCUDALibrary
     ) -> Int {
-        let gpus = configuration.device == .cpu ? [] : visibleGPUs(environment)
+        let gpus = configuration.device == .cpu || !hasCUDA ? [] : visibleGPUs(environment)
         let most = gpus.isEmpty ? cores / max(1, configuration.threads) : gpus.count
         let groups = configuration.gradientAccumulationSteps
-        return (1...groups).last { groups % $0 == 0 && $0 <= max(1, most) } ?? 1
+        func share(_ count: Int) -> Int { (groups + count - 1) / count }
+        return share(share(max(1, min(most, groups))))
     }
 
-    /// The GPUs that this process may use.
+    /// The GPUs that this process may use. CUDA sees those before the first that is not there, such as -1.
     private static func visibleGPUs(_ environment: [String: String]) -> [String] {
-        environment["CUDA_VISIBLE_DEVICES"]?.split(separator: ",").map(String.init) ?? nvidiaDevices
+        guard let chosen = environment["CUDA_VISIBLE_DEVICES"] else { return nvidiaDevices }
+        return chosen.split(separator: ",").map(String.init).prefix { !$0.hasPrefix("-") }.map { $0 }
     }
 
     /// Opens the table at which the processes meet.
@@ -116,11 +124,14 @@ package struct Launch {
         return try Team(at: table, rank: rank, count: count)
     }
 
+    /// Set for processes that dag-train has started itself.
+    private static let ownMark = "DAG_PROCESSES"
+
     /// The variables that torchrun would give to the processes of this machine.
     fileprivate static func variables(rank: Int, of count: Int, port: Int) -> [String: String] {
         [
             "RANK": "\(rank)", "WORLD_SIZE": "\(count)", "LOCAL_RANK": "\(rank)", "LOCAL_WORLD_SIZE": "\(count)",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "\(port)",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "\(port)", "TORCHELASTIC_USE_AGENT_STORE": "False", ownMark: "\(count)",
         ]
     }
 }

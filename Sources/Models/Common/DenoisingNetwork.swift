@@ -17,7 +17,7 @@ package protocol DenoisingNetwork: AnyObject {
     ///   - timesteps: int64 [n].
     ///   - context: text embedding [n, L, D], nil without text.
     func callAsFunction(_ x: Tensor, timesteps: Tensor, context: Tensor?) -> Tensor
-    /// Copies the network's first half, without adapters, with float32 weights of its own, by key; nil for a network
+    /// Copies the network's encoder, without adapters, with float32 weights of its own, by key; nil for a network
     /// that is no U-Net.
     /// - Throws: `TensorError`, `TensorFileError`.
     func copiedEncoder() throws -> (network: UNetEncoder, parameters: [String: Tensor])?

@@ -21,7 +21,8 @@ package struct UNetConfiguration: Decodable, Sendable {
     /// The groups of every group norm.
     package let normNumGroups: Int
     let attnNormNumGroups: Int?
-    let normEps: Double
+    /// The eps of every group norm.
+    package let normEps: Double
     let downsamplePadding: Int
     let freqShift: Double
     let actFn: String

@@ -1,15 +1,14 @@
 import NN
 import Tensors
 
-/// The first half of a U-Net: time embedding, down blocks and middle block.
+/// The encoder of a U-Net: time embedding, down blocks and middle block.
 package final class UNetEncoder {
     /// The published configuration of the whole network.
     package let configuration: UNetConfiguration
-    /// The type that the network computes in.
-    package let dtype: DType
-    /// Channels of the outputs that the second half is given, in the order in which they are made.
+    /// Channels of the outputs that the up blocks are given, in the order in which they are made.
     let skipChannels: [Int]
 
+    private let dtype: DType
     private let timesteps: Timesteps
     private let timeEmbedding: TimestepEmbedding
     private let convIn: Conv2d
@@ -45,17 +44,17 @@ package final class UNetEncoder {
         self.dtype = dtype
     }
 
-    /// What the first half makes of a batch, in its own type.
+    /// What the encoder makes of a batch, in its own type.
     package struct Output {
         /// That of the last block, [B, C', H', W'].
         package let features: Tensor
-        /// Those that the second half is given, in the order in which they are made.
+        /// Those that the up blocks are given, in the order in which they are made.
         let skips: [Tensor]
         /// The time embedding after SiLU, [B, D]: every block begins with that.
         let time: Tensor
     }
 
-    /// Computes the first half.
+    /// Encodes a batch.
     /// - Parameters:
     ///   - sample: [B, C, H, W], any floating type.
     ///   - timesteps: int64 [B].

@@ -86,7 +86,7 @@ struct TrainCommand: Command {
         case .number(let number): count = number
         // The processes that this one starts have the same flag.
         case .auto where launched.count > 1: return launched
-        case .auto: count = Launch.localCount(for: try TrainingSession(run, settings: settings, team: launched).configuration)
+        case .auto: count = Launch.processes(for: try TrainingSession(run, settings: settings, team: launched).configuration)
         }
         guard count != launched.count else { return launched }
         guard launched.count == 1 else {

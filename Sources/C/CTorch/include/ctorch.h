@@ -36,6 +36,7 @@ const char *ct_version(void);
 void ct_set_threads(int n);
 int ct_threads(void);
 // Loads libtorch_cuda if it is installed. Returns whether a CUDA device can be used.
+bool ct_has_cuda_library(void);
 bool ct_cuda_available(void);
 // The most memory of the CUDA device that was taken since ct_cuda_reset_peak_memory, and all that there is, bytes.
 void ct_cuda_memory(int64_t *peak, int64_t *total);
@@ -76,7 +77,7 @@ CT_UNARY(neg) CT_UNARY(exp) CT_UNARY(log) CT_UNARY(sqrt) CT_UNARY(square) CT_UNA
 CT_UNARY(sigmoid) CT_UNARY(softplus) CT_UNARY(tanh) CT_UNARY(sin) CT_UNARY(cos) CT_UNARY(detach) CT_UNARY(clone)
 CT_UNARY(contiguous) CT_UNARY(channels_last) CT_UNARY(sum_all) CT_UNARY(mean_all)
 #define CT_BINARY(name) ct_tensor ct_##name(ct_tensor a, ct_tensor b);
-CT_BINARY(add) CT_BINARY(sub) CT_BINARY(mul) CT_BINARY(div) CT_BINARY(maximum) CT_BINARY(matmul) CT_BINARY(copy_) CT_BINARY(embedding)
+CT_BINARY(add) CT_BINARY(sub) CT_BINARY(mul) CT_BINARY(div) CT_BINARY(maximum) CT_BINARY(minimum) CT_BINARY(matmul) CT_BINARY(copy_) CT_BINARY(embedding)
 // clang-format on
 ct_tensor ct_add_scalar(ct_tensor t, double value);
 ct_tensor ct_mul_scalar(ct_tensor t, double value);
