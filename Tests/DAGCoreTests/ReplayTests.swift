@@ -279,7 +279,7 @@ private struct LinearFlow: FlowNetwork {
         let apart = Replay.Weights(scores: [0, 0], logRatios: [0, -2000], prompts: [Prompt("a"), Prompt("a")], beta: 1)
         #expect(apart.bound == [1, 1] && apart.pretrained[0] == 0)
         let learner = try learner(smallConfiguration { ($0.algorithm, $0.target) = (.dagNabla, .anchored) })
-        guard case .replay(let replay) = learner.method else { return }
+        guard case .replay(let replay) = learner.method else { throw OrderError("no replay") }
         let shape = [5] + learner.model.sampleShape
         replay.keep(Tensor.zeros(shape), scores: [-1, 0, -2, 3, 1], logRatios: [0, 2, -5, 0, 0], prompts: prompts)
         let draw = learner.draw(replay, epoch: 0, update: 0)

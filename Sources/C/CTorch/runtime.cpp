@@ -26,7 +26,8 @@ std::string cuda_library() {
     if (!dladdr(reinterpret_cast<void *>(&at::get_num_threads), &info)) return {};
     std::string path(info.dli_fname);
     const std::string cpu = "torch_cpu";
-    return path.replace(path.rfind(cpu), cpu.size(), "torch_cuda");
+    const size_t place = path.rfind(cpu);
+    return place == std::string::npos ? std::string() : path.replace(place, cpu.size(), "torch_cuda");
 }
 }  // namespace
 
@@ -76,7 +77,7 @@ bool ct_has_cuda_library(void) {
 bool ct_cuda_available(void) {
     return guarded(false, [] {
         // It registers itself when it is loaded.
-        static void *cuda = dlopen(cuda_library().c_str(), RTLD_NOW | RTLD_GLOBAL);
+        static void *cuda = ct_has_cuda_library() ? dlopen(cuda_library().c_str(), RTLD_NOW | RTLD_GLOBAL) : nullptr;
         if (cuda == nullptr || !at::hasCUDA()) return false;
         // float32 convolutions would by default round their inputs to the 10 bits of TF32, and with them the
         // importance ratios.

@@ -111,7 +111,7 @@ final class Replay: Algorithm {
             for (prompt, (w, u)) in zip(prompts, zip(target, pretrained)) where w > 0 && u > 0 {
                 largest[prompt] = max(largest[prompt] ?? 0, w / u)
             }
-            // Without one, all that count for one side do not count for the other.
+            // Any number will do where no image has both weights: the flow's loss counts no w beyond u.
             bound = prompts.map { largest[$0] ?? 1 }
         }
 

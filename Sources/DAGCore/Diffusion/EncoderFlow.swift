@@ -4,8 +4,8 @@ import Tensors
 
 /// f_phi(x_t, t, e(c)): a copy of the encoder of the model's own U-Net, trained as a whole, pooled to a scalar.
 ///
-/// It begins with what the pretrained model has learned of images, and so needs fewer of them than `StateFlow`; in
-/// return it has two fifths of the U-Net's weights. Weights are float32; computation is in the model's type.
+/// It begins with what the pretrained model has learned of images, where `StateFlow` begins with nothing; in return
+/// it has two fifths of the U-Net's weights. Weights are float32; computation is in the model's type.
 final class EncoderFlow: FlowNetwork {
     let parameters: [(name: String, tensor: Tensor)]
     private let encoder: UNetEncoder

@@ -37,24 +37,20 @@ extension Learner {
                 try withoutGradients { try body(transitions(batch, epoch, scores: scores, logForward: batch.logForwardAtRollout)) }
             }
             let (pass, forward) = try OperationCount.of {
-                try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
-                    try self.pass(batch, epoch, laterScores: scores)
-                }
+                try checkpointing { try self.pass(batch, epoch, laterScores: scores) }
             }
             // Of the pretrained model there are no gradients.
             let policy = forward / Double(configuration.evaluationsPerTransition)
             (loss, operations) = (pass.weightedLoss, forward + policy * (passes - 1))
         case .replay(let replay):
             let images = try rehearsalImages(epoch, replay)
-            let (rows, both) = try OperationCount.of {
-                try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { try policyLoss(images, replay).loss }
-            }
-            // The flow's gradient of its input is as much again as its forward pass.
+            let (rows, both) = try OperationCount.of { try checkpointing { try policyLoss(images, replay).loss } }
+            // A backward pass to the flow's input is as much again as its forward pass.
             let flow =
                 replay.gradient.map { gradient in
                     withoutGradients { OperationCount.of { flowLoss(images, gradient) }.operations }
                 } ?? 0
-            (loss, operations) = (rows, (both - flow) / 2 * (1 + passes) + 2 * flow)
+            (loss, operations) = (rows, (both - flow) / 2 * (1 + passes) + passes * flow)
         }
         try loss.sum().backward()
         // Waits for the device.
@@ -70,9 +66,7 @@ extension Learner {
         guard case .replay(let replay) = method, let gradient = replay.gradient, let flowOptimizer else { return 0 }
         defer { flowOptimizer.clearGradients() }
         let images = try rehearsalImages(epoch, replay)
-        let (loss, operations) = OperationCount.of {
-            GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) { flowLoss(images, gradient) }
-        }
+        let (loss, operations) = OperationCount.of { checkpointing { flowLoss(images, gradient) } }
         try loss.sum().backward()
         // Waits for the device.
         _ = try flowOptimizer.clipGradients(maxNorm: .infinity)

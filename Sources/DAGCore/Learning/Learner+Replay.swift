@@ -31,7 +31,7 @@ extension Learner {
             for block in replayBlocks {
                 try passes.next()
                 let images = try noisedImages(block.map { place * group + $0 }, of: draw, seeds, replay)
-                let (loss, metrics) = try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
+                let (loss, metrics) = try checkpointing {
                     try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay, scale: scale)
                 }
                 try (loss.sum() / Double(size)).backward()
@@ -70,9 +70,7 @@ extension Learner {
             try monitor.throwIfCancelled()
             let noised = try noisedImages(
                 block.map { rows[$0].image }, steps: block.map { rows[$0].step }, seeds: block.map { seeds(.rollout, index: $0) }, replay)
-            let change = try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
-                try noise(of: gradient, noised)
-            }
+            let change = try checkpointing { try noise(of: gradient, noised) }
             let base = withoutGradients { model.withoutAdapters { predictedNoise(noised) } }
             return try kernel.projection(of: change, on: noised.noise, from: base, steps: noised.steps).array()
         }

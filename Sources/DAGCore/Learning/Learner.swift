@@ -130,7 +130,7 @@ final class Learner {
             var scores = [kernel.transitions: groups[group].map { epoch.rollout.scores.final[$0] }]
             for steps in passes(over: steps(of: groups[group], epoch: epoch.index)).reversed() {
                 try progress.next()
-                let pass = try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing) {
+                let pass = try checkpointing {
                     try self.pass(TransitionBatch(epoch, groups[group], steps, model, kernel), epoch, laterScores: scores)
                 }
                 try (pass.weightedLoss.sum() / Double(max(1, kept))).backward()
@@ -138,6 +138,11 @@ final class Learner {
                 scores = pass.scores
             }
         }
+    }
+
+    /// Computes what gradients are taken of, with gradient checkpointing if the settings say so.
+    func checkpointing<Result>(_ body: () throws -> Result) rethrows -> Result {
+        try GradientCheckpointing.$isEnabled.withValue(configuration.gradientCheckpointing, operation: body)
     }
 
     /// The passes of an optimiser step on this rank: their progress and their numbers.

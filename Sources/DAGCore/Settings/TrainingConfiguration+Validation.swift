@@ -16,7 +16,8 @@ extension TrainingConfiguration {
                 "\(setting: "flow_every") is for dag-db, dag-kl and dag-subtb; \(algorithm.rawValue) \(reason)")
         }
         if !algorithm.trainsFlow, flowNetwork != .paper {
-            throw ConfigurationError("\(setting: "flow_network") is for algorithms with a state flow; \(algorithm.rawValue) trains none")
+            throw ConfigurationError(
+                "\(setting: "flow_network") is for algorithms with a state flow; \(algorithm.rawValue) trains none: leave it out")
         }
         if algorithm.scoresPredictions, balancesSeveralTransitions, forwardLooking == .current {
             let balance: Message = flowEvery > 1 ? "\(setting: "flow_every") \(flowEvery)" : "\(setting: "algorithm") \(algorithm.rawValue)"

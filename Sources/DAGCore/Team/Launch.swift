@@ -11,7 +11,7 @@ package struct Launch {
     let host: String
     let port: Int
     let isHostedByLauncher: Bool
-    /// Whether dag-train has started the processes itself, and nobody has divided the machine among them.
+    /// Whether dag-train has started the processes, so that no launcher has bound them to cores.
     private let isOwn: Bool
     /// Keeps jobs at the same address apart, and attempts at the same job.
     let job: String
@@ -77,8 +77,7 @@ package struct Launch {
     }
 
     /// Returns the number of processes that use this machine well: one for each GPU or, without GPUs, for each CPU core
-    /// or as many cores as a process is to have threads; no more than it takes to be through with the groups of an
-    /// optimiser step as soon.
+    /// or as many cores as a process is to have threads; no more than shorten an optimiser step.
     /// - Parameters:
     ///   - configuration: the settings of the run.
     ///   - environment: that of this process.

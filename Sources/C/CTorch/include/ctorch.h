@@ -35,8 +35,9 @@ ct_tensor ct_retain(ct_tensor t);
 const char *ct_version(void);
 void ct_set_threads(int n);
 int ct_threads(void);
-// Loads libtorch_cuda if it is installed. Returns whether a CUDA device can be used.
+// Whether libtorch_cuda is installed; it is not loaded.
 bool ct_has_cuda_library(void);
+// Loads libtorch_cuda if it is installed. Returns whether a CUDA device can be used.
 bool ct_cuda_available(void);
 // The most memory of the CUDA device that was taken since ct_cuda_reset_peak_memory, and all that there is, bytes.
 void ct_cuda_memory(int64_t *peak, int64_t *total);
