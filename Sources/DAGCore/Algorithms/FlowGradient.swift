@@ -21,67 +21,73 @@ struct FlowGradient {
     /// The network of f.
     let flow: any FlowNetwork
 
-    /// The scale c of the gradient, measured on images that the flow has not learned from.
+    /// The scale c of the gradient, measured on trajectories that the flow has not learned from.
     ///
-    /// Let d_t be the move of a transition's mean that the gradient asks for, and delta_t the move from the
-    /// pretrained model's mean to that of P_B(x_t' | x_t, x_0), both in units of the deviation at eta 1. With
+    /// Let d_t be the move of a transition's mean that the gradient asks for, and delta_t the transition's own,
+    /// from the pretrained model's mean to x_t', both in units of the deviation. With
     ///
-    ///     S_t = E_w[d_t . delta_t] - E_u[d_t . delta_t]
+    ///     S_t = E_w[d_t . delta_t] - E_u[r(x_t) d_t . delta_t]
     ///
-    /// an exact gradient's S_t add up to 2 KL(target || pretrained) in small steps, by Girsanov's theorem. A
-    /// learned gradient has not found all, so that their sum is too small:
+    /// an exact gradient's S_t add up to 2 KL(target || pretrained) in small steps of eta 1, by Girsanov's
+    /// theorem. The second expectation is zero for any r; it takes out noise that x_t explains. A learned
+    /// gradient has not found all, so that the sum is too small:
     ///
     ///     c = 2 KL / sum of S_t
     ///
-    /// over the steps whose S_t is more than two of its standard errors: the others can be so noisy that the
-    /// whole sum would tell nothing.
+    /// over the steps whose S_t has a standard error of less than `largestError`: the others can be so noisy
+    /// that the whole sum would tell nothing.
     struct Scale {
-        /// Images without which nothing is measured.
+        /// Trajectories without which nothing is measured.
         static let fewest = 100
         /// Of c: from 1, which is exact, to 2, where half of the gradient has not been found.
         static let range = 1.0...2.0
+        /// Of a step's S_t, in parts of 2 KL.
+        static let largestError = 0.1
         /// c; 1 where it could not be measured.
         let value: Double
         /// What is wrong with it; nil if nothing is.
         let warning: String?
 
         /// - Parameters:
-        ///   - projections: d_t . delta_t of images, nats, by image and step.
-        ///   - target: their w.
-        ///   - pretrained: their u.
-        ///   - steps: of the chain, those with noise.
-        init(projections: [[Double]], target: [Double], pretrained: [Double], steps: Int) {
+        ///   - projections: d_t . delta_t of trajectories, nats, by trajectory and step.
+        ///   - ratios: r(x_t), likewise.
+        ///   - target: w, by trajectory.
+        ///   - pretrained: u, by trajectory.
+        init(projections: [[Double]], ratios: [[Double]], target: [Double], pretrained: [Double]) {
             let count = projections.count
-            let remedy = "More images an epoch, more of each prompt, or more flow updates teach it more"
             guard count >= Self.fewest else {
                 value = 1
                 warning = """
-                    \(count) held-out images, a tenth of all, are too few to measure the flow's gradient on: it is followed as it is, \
-                    to less than the target asks for. Sample \(10 * Self.fewest) images an epoch or more
+                    \(count) held-out images, a tenth of those that the epoch sampled and the buffer has, are too few to measure the flow's \
+                    gradient on: it is followed as it is, to less than the target asks for. Take \(10 * Self.fewest) or more
                     """
                 return
             }
-            func mean(_ numbers: [Double]) -> Double { numbers.reduce(0, +) / Double(count) }
-            // S_t of the steps that count.
-            let found = (0..<steps).map { step -> Double in
-                let terms = (0..<count).map { (target[$0] - pretrained[$0]) * projections[$0][step] }
-                let sum = mean(terms)
-                let error = (mean(terms.map { ($0 - sum) * ($0 - sum) }) / Double(count - 1)).squareRoot()
-                return sum > 2 * error ? sum : 0
+            func moments(_ numbers: [Double]) -> (mean: Double, error: Double) {
+                let mean = numbers.reduce(0, +) / Double(count)
+                return (mean, (numbers.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(count * (count - 1))).squareRoot())
             }
-            let sum = found.reduce(0, +)
-            guard sum > 0 else {
+            // w and u have a mean of one over the images of all epochs: not over these.
+            let (w, u) = (moments(target).mean, moments(pretrained).mean)
+            let whole = 2 * moments(zip(target, pretrained).map { $0 > 0 ? $0 / w * log($0 / w / ($1 / u)) : 0 }).mean
+            // By step and trajectory.
+            let terms = projections[0].indices.map { step in
+                (0..<count).map { (target[$0] - ratios[$0][step] * pretrained[$0]) / w * projections[$0][step] }
+            }
+            let clear = terms.filter { moments($0).error < Self.largestError * whole }
+            let sum = moments((0..<count).map { trajectory in clear.reduce(0) { $0 + $1[trajectory] } })
+            let remedy = "More images an epoch, more of each prompt, or more flow updates teach it more"
+            // Nor is the KL finite where a u has underflowed.
+            guard sum.mean > 2 * sum.error, whole.isFinite else {
                 value = 1
                 warning = "on held-out images the flow's gradient cannot be told from noise; it is followed as it is. \(remedy)"
                 return
             }
-            // Not negative for any image, and the mean is the KL of weights whose own mean is 1.
-            let divergence = mean(zip(target, pretrained).map { w, u in (w > 0 ? w * log(w / u) : 0) - w + u })
-            let whole = 2 * divergence / sum
-            value = min(max(whole, Self.range.lowerBound), Self.range.upperBound)
+            let missing = whole / sum.mean
+            value = min(max(missing, Self.range.lowerBound), Self.range.upperBound)
             warning =
-                whole <= Self.range.upperBound
-                ? nil : "on held-out images the flow's gradient is \(Int(100 / whole))% of what the target asks for. \(remedy)"
+                missing <= Self.range.upperBound
+                ? nil : "on held-out images the flow's gradient is \(Int(100 / missing))% of what the target asks for. \(remedy)"
         }
     }
 
@@ -97,20 +103,22 @@ struct FlowGradient {
         return accepted * (-logit).softplus() + (pretrained - accepted) * logit.softplus()
     }
 
-    /// Computes grad log r at states [n, C, H, W], float32 of that shape, without gradients.
+    /// Computes grad log r at states [n, C, H, W], float32 of that shape, and r / M there, float32 [n]: both
+    /// without gradients.
     /// - Parameters:
     ///   - times: int64 [n].
     ///   - context: text embedding [n, L, D]; nil without text.
     /// - Throws: `TensorError`, or `OrderError` if the network does not depend on the state.
-    func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) throws -> Tensor {
+    func callAsFunction(_ x: Tensor, times: Tensor, context: Tensor?) throws -> (gradient: Tensor, share: Tensor) {
         let weights = flow.parameters.map(\.tensor)
         for weight in weights { weight.requiresGrad = false }
         defer { for weight in weights { weight.requiresGrad = true } }
         let state = x.detach().clone()
         state.requiresGrad = true
         // log sigma(f) = log r - log M
-        try (-(-flow(state, times: times, context: context)).softplus()).sum().backward()
+        let logShare = -(-flow(state, times: times, context: context)).softplus()
+        try logShare.sum().backward()
         guard let gradient = state.grad else { throw OrderError("the flow network does not depend on the state: it has no gradient") }
-        return gradient
+        return (gradient, logShare.detach().exp())
     }
 }

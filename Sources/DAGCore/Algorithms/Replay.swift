@@ -30,7 +30,7 @@ final class Replay: Algorithm {
         var logRatios: [Float] = []
         /// Images that came before these and are forgotten.
         var forgotten = 0
-        /// c of the flow's gradient, once it was measured on these images.
+        /// c of the flow's gradient, once it was measured on the newest of these images.
         var gradientScale: Double?
 
         private enum CodingKeys: String, CodingKey {
@@ -79,6 +79,15 @@ final class Replay: Algorithm {
 
     /// The places of the images that no flow of the run learns from: every tenth that was kept.
     var heldOut: [Int] { gradient == nil ? [] : state.prompts.indices.filter { (state.forgotten + $0) % 10 == 9 } }
+
+    /// Finds the held-out images of the epoch that was kept last.
+    /// - Parameter scores: of all its trajectories.
+    /// - Returns: the places of each in the buffer and in the epoch.
+    func heldOut(of scores: [Float]) -> [(place: Int, trajectory: Int)] {
+        let kept = scores.indices.filter { !scores[$0].isNaN }
+        let first = state.prompts.count - kept.count
+        return heldOut.filter { $0 >= first }.map { ($0, kept[$0 - first]) }
+    }
 
     /// Looks for images whose weights are one whatever their scores.
     func prepareEpoch(scores: [Float], prompts: [Prompt]) -> String? {

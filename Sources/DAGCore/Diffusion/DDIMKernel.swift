@@ -21,7 +21,7 @@ package struct DDIMKernel: TransitionKernel {
     private let scheduler: DDIMScheduler
     private let reduction: LogProbabilityReduction
     private let table: Tensor  // [steps, 6] float32 on the device
-    private let replayTable: Tensor  // [transitions, 6], as above
+    private let replayTable: Tensor  // [transitions, 5], as above
     private let rank: Int
     private let device: Device
 
@@ -53,7 +53,7 @@ package struct DDIMKernel: TransitionKernel {
             ].map(Float.init)
         }
         table = Tensor(rows.flatMap { $0 }, shape: [steps.count, 6], device: device)
-        replayTable = Self.replayTable(Array(zip(steps, variances).prefix(transitions)), eta: eta, device)
+        replayTable = Self.replayTable(Array(zip(steps, variances).prefix(transitions)), device)
     }
 
     /// Computes the coefficients of `replay`. With r = abar / abar(end) and r' alike,
@@ -62,26 +62,21 @@ package struct DDIMKernel: TransitionKernel {
     ///     mean of P_B(x'|x,x_0) = sqrt(r') (1 - a) / (1 - r) x_0 + sqrt(a) (1 - r') / (1 - r) x
     ///     mu(epsilon)          = sqrt(abar' / abar) x + (sqrt(1 - abar' - sigma^2) - sqrt(abar' / abar (1 - abar))) epsilon
     ///
-    /// and of `projection`: with epsilon's factor s and deviation sigma of this eta, s_1 and sigma_1 of eta 1,
-    /// s s_1 / sigma_1^2 and s_1^2 / sigma_1^2.
-    private static func replayTable(_ steps: [(DDIMScheduler.Step, Double)], eta: Double, _ device: Device) -> Tensor {
+    /// and of `projection`: 1 / sqrt(abar), or 0 without any signal.
+    private static func replayTable(_ steps: [(DDIMScheduler.Step, Double)], _ device: Device) -> Tensor {
         let end = steps.last?.0.alphaNext ?? 1
         let rows = steps.flatMap { step, variance -> [Float] in
             // Without any signal in x every prediction of the noise is x itself.
-            guard step.alpha > 0 else { return [0, 1, 0, 1, 0, 0] }
+            guard step.alpha > 0 else { return [0, 1, 0, 1, 0] }
             let (r, next, a) = (step.alpha / end, step.alphaNext / end, step.alpha / step.alphaNext)
             let growth = 1 / a.squareRoot()
-            func slope(_ variance: Double) -> Double {
-                max(0, 1 - step.alphaNext - variance).squareRoot() - growth * (1 - step.alpha).squareRoot()
-            }
-            let (own, full) = (slope(variance), slope(variance / (eta * eta)))
+            let slope = max(0, 1 - step.alphaNext - variance).squareRoot() - growth * (1 - step.alpha).squareRoot()
             return [
-                r.squareRoot(), (1 - r).squareRoot(), next.squareRoot() * (1 - a) / (1 - r) / own,
-                (a.squareRoot() * (1 - next) / (1 - r) - growth) / own, own * full * eta * eta / variance,
-                full * full * eta * eta / variance,
+                r.squareRoot(), (1 - r).squareRoot(), next.squareRoot() * (1 - a) / (1 - r) / slope,
+                (a.squareRoot() * (1 - next) / (1 - r) - growth) / slope, 1 / step.alpha.squareRoot(),
             ].map(Float.init)
         }
-        return Tensor(rows, shape: [steps.count, 6], device: device)
+        return Tensor(rows, shape: [steps.count, 5], device: device)
     }
 
     /// A column of the table for each sample, of a shape that broadcasts over the sample.
@@ -149,10 +144,16 @@ package struct DDIMKernel: TransitionKernel {
         return logDensity(x, c.backwardMean * next, c.backwardDeviation)
     }
 
-    /// Projects a change of the noise prediction on the difference between `replay`'s noise and a prediction.
-    package func projection(of change: Tensor, on noise: Tensor, from prediction: Tensor, steps indices: Tensor) -> Tensor {
-        let c = columns(replayTable, indices)
-        return (change * (c[4] * noise - c[5] * prediction)).sum(Array(1..<rank))
+    /// Projects a change of the noise prediction on the move from an output's mean to `next`.
+    package func projection(of change: Tensor, on next: Tensor, from output: Tensor, x: Tensor, steps indices: Tensor) -> Tensor {
+        let (c, perSignal) = (coefficients(indices), columns(replayTable, indices)[4])
+        let noise = (1 - c.alpha).sqrt()
+        func mean(_ epsilon: Tensor) -> Tensor {
+            c.x0 * scheduler.clipped((x - noise * epsilon) * perSignal) + c.epsilon * epsilon
+        }
+        let epsilon = scheduler.prediction(output, x: x, alpha: c.alpha).epsilon
+        let (move, own) = (mean(epsilon + change) - mean(epsilon), next - forwardMean(output, x, c))
+        return ((move / c.sigma) * (own / c.sigma)).sum(Array(1..<rank))
     }
 
     /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, for either reduction.

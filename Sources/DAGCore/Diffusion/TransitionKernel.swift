@@ -39,11 +39,10 @@ package protocol TransitionKernel {
     /// and the noise prediction with which the mean of P_F(x' | x) is that of P_B(x' | x, x_0), [n, C, H, W]
     /// each.
     func replay(_ end: Tensor, noise: Tensor, steps: Tensor) -> (x: Tensor, noise: Tensor)
-    /// Projects a change of the noise prediction on the difference between `replay`'s noise and a
-    /// prediction, [n, C, H, W] each: the inner product [n] of the moves of P_F's mean that they lead to, in
-    /// units of the step's deviation. Those of eta 1, which is P_B's own chain, whatever this kernel's eta is.
-    /// Zero where x has no signal, and no prediction of the noise moves the mean.
-    func projection(of change: Tensor, on noise: Tensor, from prediction: Tensor, steps: Tensor) -> Tensor
+    /// Projects a change of the noise prediction on a transition from x to `next`, [n, C, H, W] each: the
+    /// inner product [n] of the move of P_F's mean that the change leads to and of the move from the mean of a
+    /// network's output to `next`, both in units of the step's deviation.
+    func projection(of change: Tensor, on next: Tensor, from output: Tensor, x: Tensor, steps: Tensor) -> Tensor
     /// Returns KL(P_F || P_F') [n] of steps whose network outputs differ: in nats, for either reduction.
     func divergence(_ output: Tensor, from other: Tensor, x: Tensor, steps: Tensor) -> Tensor
 }

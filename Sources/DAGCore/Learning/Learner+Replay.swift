@@ -15,12 +15,13 @@ extension Learner {
 
     /// Makes one step of the optimiser on noised images, of which each rank has some groups: of the flow's
     /// until it has had its steps of the epoch, then of the policy's.
-    func step(_ replay: Replay, epoch: Int, update: Int, step: Int) throws -> StepSums {
+    func step(_ replay: Replay, _ scored: ScoredEpoch, update: Int, step: Int) throws -> StepSums {
+        let epoch = scored.index
         let (size, group) = (configuration.trajectoriesPerUpdate, configuration.trainBatchSize)
         let seeds = Seeds(Seeds(configuration.seed)(.replay, epoch: epoch, index: update))
         let flowUpdates = configuration.flowUpdatesPerEpoch
         let flowGradient = update < flowUpdates ? replay.gradient : nil
-        let scale = flowGradient == nil ? try gradientScale(replay, epoch: epoch, step: step) : nil
+        let scale = flowGradient == nil ? try gradientScale(replay, scored, step: step) : nil
         let draw = draw(replay, epoch: epoch, update: update)
         // Of the run's steps before this one, the flow had so many in every epoch that began, but for this one's.
         let ownStep = flowGradient == nil ? step - (epoch + 1) * flowUpdates : epoch * flowUpdates + update
@@ -51,33 +52,46 @@ extension Learner {
 
     /// Measures c of the flow's gradient before the policy's first step of an epoch, on all ranks together.
     /// - Returns: c; nil for an algorithm without such a gradient.
-    private func gradientScale(_ replay: Replay, epoch: Int, step: Int) throws -> Double? {
+    private func gradientScale(_ replay: Replay, _ epoch: ScoredEpoch, step: Int) throws -> Double? {
         guard let gradient = replay.gradient, replay.state.gradientScale == nil else { return replay.state.gradientScale }
-        let scale = try measure(gradient, replay, epoch: epoch)
+        guard configuration.measuresGradientScale else { return 1 }
+        let scale = try measure(gradient, replay, epoch)
         if let warning = scale.warning { monitor.warn("step \(step): \(warning)") }
         replay.state.gradientScale = scale.value
         return scale.value
     }
 
-    private func measure(_ gradient: FlowGradient, _ replay: Replay, epoch: Int) throws -> FlowGradient.Scale {
-        let (images, steps) = (replay.heldOut, kernel.transitions)
-        let seeds = Seeds(Seeds(configuration.seed)(.gradientScale, epoch: epoch))
-        let rows = images.flatMap { image in (0..<steps).map { (image: image, step: $0) } }
-        let places = images.count < FlowGradient.Scale.fewest ? [] : Array(rows.indices)
-        let blocks = places.chunks(of: configuration.samplesPerPass(of: model))
-        let products = try team.map("gradient scale", Array(blocks.enumerated())) { number, block -> [Float] in
-            monitor.report(.training, number, of: blocks.count)
+    /// Measures c on the epoch's held-out trajectories.
+    private func measure(_ gradient: FlowGradient, _ replay: Replay, _ epoch: ScoredEpoch) throws -> FlowGradient.Scale {
+        let heldOut = replay.heldOut(of: epoch.rollout.scores.final)
+        let measured = heldOut.count < FlowGradient.Scale.fewest ? [] : heldOut
+        let here = Set(epoch.rollout.held)
+        let own = measured.map(\.trajectory).filter(here.contains)
+        let blocks = Array(0..<kernel.transitions).chunks(of: configuration.samplesPerPass(of: model))
+        // One trajectory at a time: the same passes on any number of ranks.
+        let numbers = try own.enumerated().map { number, trajectory -> [[Float]] in
+            monitor.report(.training, number, of: own.count)
             try monitor.throwIfCancelled()
-            let noised = try noisedImages(
-                block.map { rows[$0].image }, steps: block.map { rows[$0].step }, seeds: block.map { seeds(.rollout, index: $0) }, replay)
-            let change = try checkpointing { try noise(of: gradient, noised) }
-            let base = withoutGradients { model.withoutAdapters { predictedNoise(noised) } }
-            return try kernel.projection(of: change, on: noised.noise, from: base, steps: noised.steps).array()
+            let parts = try blocks.map { steps -> (projections: [Float], shares: [Float]) in
+                let batch = TransitionBatch(epoch, [trajectory], steps, model, kernel)
+                let (slope, share) = try checkpointing {
+                    try gradient(batch.x, times: batch.times, context: batch.conditioning?.prompts)
+                }
+                let change = kernel.noise(ofGradient: slope, steps: batch.stepNumbers)
+                let base = withoutGradients { model.withoutAdapters { batch.denoise(guidance: configuration.guidanceScale).guided } }
+                let projections = kernel.projection(of: change, on: batch.next, from: base, x: batch.x, steps: batch.stepNumbers)
+                return (try projections.array(), try share.array())
+            }
+            return [parts.flatMap(\.projections), parts.flatMap(\.shares)]
         }
-        let weights = replay.weights(beta: configuration.beta(epoch: epoch))
+        let (parts, order) = try team.exchange("gradient scale", numbers, of: own)
+        let all = parts.flatMap { $0 }
+        let weights = replay.weights(beta: configuration.beta(epoch: epoch.index))
+        func column(_ numbers: [Double]) -> [Double] { measured.map { numbers[$0.place] } }
         return FlowGradient.Scale(
-            projections: products.flatMap { $0 }.chunks(of: steps).map { $0.map(Double.init) }, target: images.map { weights.target[$0] },
-            pretrained: images.map { weights.pretrained[$0] }, steps: steps)
+            projections: order.map { all[$0][0].map(Double.init) },
+            ratios: zip(order, column(weights.bound)).map { row, bound in all[row][1].map { Double($0) * bound } },
+            target: column(weights.target), pretrained: column(weights.pretrained))
     }
 
     /// The places of a group that are computed at once.
@@ -96,32 +110,23 @@ extension Learner {
         /// The text of their prompts; nil without text.
         let conditioning: Conditioning?
         /// w and u, float32 [n].
-        var target, pretrained: Tensor
+        let target, pretrained: Tensor
         /// The largest w / u of the prompt's images, float32 [n].
-        var bound: Tensor
+        let bound: Tensor
     }
 
     /// Noises images of a draw.
     /// - Parameter places: in the draw.
     func noisedImages(_ places: [Int], of draw: Replay.Draw, _ seeds: Seeds, _ replay: Replay) throws -> NoisedImages {
-        var images = try noisedImages(
-            places.map { draw.images[$0] }, steps: places.map { draw.steps[$0] }, seeds: places.map { seeds(.rollout, index: $0) }, replay)
-        images.target = Tensor(places.map { draw.target[$0] }, device: model.device)
-        images.pretrained = Tensor(places.map { draw.pretrained[$0] }, device: model.device)
-        images.bound = Tensor(places.map { draw.bound[$0] }, device: model.device)
-        return images
-    }
-
-    /// Noises images of the buffer, each to a step and by its own seed; w, u and the bound are 1.
-    private func noisedImages(_ places: [Int], steps: [Int], seeds: [UInt64], _ replay: Replay) throws -> NoisedImages {
-        let (ends, text) = try replay.images(places, of: model)
-        let fresh = seeds.map { Tensor.randn([1] + model.sampleShape, generator: Generator(seed: $0)) }
+        let (ends, text) = try replay.images(places.map { draw.images[$0] }, of: model)
+        let fresh = places.map { Tensor.randn([1] + model.sampleShape, generator: Generator(seed: seeds(.rollout, index: $0))) }
+        let steps = places.map { draw.steps[$0] }
         let stepNumbers = Tensor(steps.map(Int64.init), device: model.device)
         let (x, noise) = kernel.replay(ends, noise: Tensor.cat(fresh, 0).to(model.device), steps: stepNumbers)
-        let ones = Tensor.full([places.count], 1, device: model.device)
+        func column(_ numbers: [Float]) -> Tensor { Tensor(places.map { numbers[$0] }, device: model.device) }
         return NoisedImages(
-            x: x, noise: noise, steps: stepNumbers, times: kernel.times(steps), conditioning: text, target: ones, pretrained: ones,
-            bound: ones)
+            x: x, noise: noise, steps: stepNumbers, times: kernel.times(steps), conditioning: text, target: column(draw.target),
+            pretrained: column(draw.pretrained), bound: column(draw.bound))
     }
 
     /// Computes the flow's losses of noised images, float32 [n], differentiable.
@@ -138,16 +143,14 @@ extension Learner {
         return kernel.predictedNoise(output, x: images.x, steps: images.steps)
     }
 
-    /// Computes the change of the noise prediction that the flow's gradient asks for, [n, C, H, W].
-    private func noise(of gradient: FlowGradient, _ images: NoisedImages) throws -> Tensor {
-        kernel.noise(ofGradient: try gradient(images.x, times: images.times, context: images.conditioning?.prompts), steps: images.steps)
-    }
-
     /// Computes the policy's losses of noised images, float32 [n], differentiable, and numbers for the metrics.
     /// - Parameter scale: c of the flow's gradient; nil: 1.
     func policyLoss(_ images: NoisedImages, _ replay: Replay, scale: Double? = nil) throws -> (loss: Tensor, metrics: [String: [Float]]) {
         // Before the policy's graph, so that there is one graph at a time.
-        let change = try replay.gradient.map { try noise(of: $0, images) * (scale ?? 1) }
+        let change = try replay.gradient.map {
+            let slope = try $0(images.x, times: images.times, context: images.conditioning?.prompts).gradient
+            return kernel.noise(ofGradient: slope, steps: images.steps) * (scale ?? 1)
+        }
         let base = withoutGradients { model.withoutAdapters { predictedNoise(images) } }
         let policy = predictedNoise(images)
         guard let change else {

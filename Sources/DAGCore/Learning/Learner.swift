@@ -105,7 +105,7 @@ final class Learner {
             let size = configuration.trajectoriesPerUpdate
             let trajectories = Array(configuration.order(epoch: epoch.index)[update * size..<(update + 1) * size])
             return try self.step(epoch, trajectories, update: update, step: step)
-        case .replay(let replay): return try self.step(replay, epoch: epoch.index, update: update, step: step)
+        case .replay(let replay): return try self.step(replay, epoch, update: update, step: step)
         }
     }
 

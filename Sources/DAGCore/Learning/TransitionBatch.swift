@@ -49,9 +49,12 @@ struct TransitionBatch {
     /// Picks these transitions out of a list that has a tensor [M, ...] for each step.
     private func gather(_ list: [Tensor]) -> Tensor { Tensor.cat(chosen.map { list[$0].rows(rows) }, 0) }
 
+    /// The text of the trajectories, by transition; nil for a model without text.
+    var conditioning: Conditioning? { epoch.conditioning?.rows(trajectories) }
+
     /// Evaluates the network: see `DiffusionModel.denoise`.
     func denoise(guidance: Double) -> (guided: Tensor, conditional: Tensor) {
-        model.denoise(x, times: times, epoch.conditioning?.rows(trajectories), guidance: guidance)
+        model.denoise(x, times: times, conditioning, guidance: guidance)
     }
 
     /// The guided output at rollout, float32 [n, C, H, W].

@@ -8,7 +8,7 @@ package struct Seeds: Sendable {
     /// The purposes of the numbers.
     package enum Stream: UInt64, Sendable {
         case rollout = 1, prompt, shuffle, loraInitialization, flowInitialization, evaluation, selfCheck, timesteps
-        case replay, gradientScale
+        case replay
     }
 
     private let seed: UInt64

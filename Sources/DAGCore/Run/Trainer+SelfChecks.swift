@@ -21,6 +21,11 @@ extension Trainer {
     /// - Throws: `SelfCheckError`, `RewardError`, `TensorError`, `Cancelled`.
     package func selfCheck() throws -> [String] {
         checkPromptLengths()
+        if configuration.algorithm == .dagNabla, !configuration.measuresGradientScale {
+            monitor.warn(
+                "eta \(configuration.eta): the flow's gradient is followed as it is, to less than the target asks for, since what it has "
+                    + "found can be measured with eta 1 only: use eta 1")
+        }
         var report = [try checkTextEncoder()].compactMap { $0 }
         let sampler = collector.sampler
         let prompts = collector.prompts.prompts

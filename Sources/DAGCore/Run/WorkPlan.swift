@@ -55,9 +55,9 @@ struct WorkPlan {
             work.flowRows = configuration.flowUpdatesPerEpoch * configuration.trajectoriesPerUpdate
             // The scale of the flow's gradient.
             let images = (index + 1) * count
-            let forgotten = configuration.replayBufferSize == 0 ? 0 : max(0, images - configuration.replayBufferSize)
-            let heldOut = images / 10 - forgotten / 10
-            if work.flowRows > 0, heldOut >= FlowGradient.Scale.fewest {
+            let known = configuration.replayBufferSize == 0 ? count : min(count, configuration.replayBufferSize)
+            let heldOut = images / 10 - (images - known) / 10
+            if configuration.measuresGradientScale, heldOut >= FlowGradient.Scale.fewest {
                 work.sampledRows += heldOut * transitions * rowsPerSample
                 work.flowRows += heldOut * transitions
             }

@@ -187,6 +187,8 @@ package struct TrainingConfiguration: Equatable, Sendable {
     }
     /// Those of them that are the flow's alone.
     var flowUpdatesPerEpoch: Int { algorithm == .dagNabla ? flowUpdates : 0 }
+    /// Whether what was learned of the target's gradient is measured, which takes transitions of eta 1.
+    var measuresGradientScale: Bool { algorithm == .dagNabla && eta == 1 }
 
     /// Whether the loss balances several transitions at once, and so needs all of a trajectory's before a
     /// step.

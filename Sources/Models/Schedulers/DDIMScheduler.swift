@@ -206,6 +206,9 @@ package struct DDIMScheduler: Sendable {
             case .sample: (output, (x - signal * output) / noise)
             case .vPrediction: (signal * x - noise * output, signal * output + noise * x)
             }
-        return (clipRange.map { x0.clamp(-$0, $0) } ?? x0, epsilon)
+        return (clipped(x0), epsilon)
     }
+
+    /// Clips data as the configuration says.
+    package func clipped(_ x0: Tensor) -> Tensor { clipRange.map { x0.clamp(-$0, $0) } ?? x0 }
 }
