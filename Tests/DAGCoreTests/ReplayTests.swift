@@ -291,6 +291,26 @@ private struct LinearFlow: FlowNetwork {
         #expect(small.heldOut == newest.map(\.place) && newest.map { $0.trajectory - $0.place } == newest.map { _ in 8 })
     }
 
+    /// With another eta than 1 the scale is not measured, which is said once.
+    @Test func otherEtasAreNotMeasured() throws {
+        let (folder, world) = (try TemporaryFolder(), AnalyticWorld(.anchored))
+        let configuration = world.configuration {
+            ($0.algorithm, $0.eta, $0.steps, $0.epochs, $0.sampleBatchSize, $0.batchesPerEpoch) = (.dagNabla, 0.5, 4, 1, 250, 4)
+            ($0.trainBatchSize, $0.flowUpdates, $0.replayUpdates) = (50, 1, 2)
+        }
+        let trainer = try world.trainer(configuration, folder: folder.url)
+        var warnings: [String] = []
+        trainer.monitor.onWarning = { warnings.append($0) }
+        try trainer.begin()
+        let before = trainer.model.work.networkRows
+        try trainer.runEpoch()
+        let plan = trainer.plan.epoch(0)
+        #expect(trainer.model.work.networkRows - before == plan.sampledRows + plan.trainedRows)
+        #expect(warnings.count { $0.hasPrefix("eta 0.5: the flow's gradient is followed as it is") } == 1, "\(warnings)")
+        guard case .replay(let replay) = trainer.learner.method else { throw OrderError("no replay") }
+        #expect(replay.state.gradientScale == nil && replay.heldOut.count == 100)
+    }
+
     /// Ranks measure the scale together, to the same bits as one, and a checkpoint keeps it.
     @Test func theScaleOnSeveralRanks() throws {
         let world = AnalyticWorld(.anchored)
