@@ -3,9 +3,9 @@
     python scripts/gpu/check.py --kit DIR --output DIR [--device cuda] [--only STEP ...]
 
 Steps: parity (tiny-sd against the CPU), training (every algorithm, and dag-eval), epochs (of Stable Diffusion 1.5's size with random
-weights, with and without what saves time or memory), estimate (of such an epoch), processes (two on the card),
-reward (one with device=cuda in its own process), size (against diffusers), speed (milliseconds a row, ours and diffusers'),
-failures (out of memory).
+weights, with and without what saves time or memory), nabla (DAG-Nabla of that size, with either flow network), estimate (of such an
+epoch), processes (two on the card), reward (one with device=cuda in its own process), clip (CLIPScore, and CLIP's features), size
+(against diffusers), speed (milliseconds a row, ours and diffusers'), failures (out of memory).
 Each stands alone: what fails is written down, and the next goes on. Writes OUTPUT/gpu.json and prints a table of it.
 """
 import argparse
@@ -118,7 +118,7 @@ def training(check):
             "--gradient-accumulation-steps", 4, *needs.get(algorithm, ()))
         keys = (
             "reward_mean", "loss", "ratio_deviation", "clip_fraction", "effective_share", "flow_gradient", "flow_gradient_scale",
-            "transitions_per_second")
+            "policy_scale", "transitions_per_second")
         check.note(f"{name} metrics", [{key: line[key] for key in keys if key in line} for line in lines[-2:]])
     check.train(
         "tiny-sd convolutions", "convolutions", "--model", TINY, "--prompts", "tiny-sd", "--reward-plugin", "libwarmth.so", "--epochs", 2,
@@ -222,6 +222,13 @@ def epochs(check):
     epoch(check, "ddpo", *reward, "--algorithm", "ddpo")
 
 
+def nabla(check):
+    words = ("--reward-plugin", "libjpeg_compressibility.so", "--algorithm", "dag-nabla", "--target", "anchored", "--beta-annealing", 0)
+    updates = ("--flow-updates", 8, "--replay-updates", 8, "--images-per-prompt", 8)
+    epoch(check, "dag-nabla", *words, *updates)
+    epoch(check, "dag-nabla, unet-encoder", *words, *updates, "--flow-network", "unet-encoder")
+
+
 def estimate(check):
     words = ["--model", check.sd15, "--prompts", "simple-animals", "--reward-plugin", "libjpeg_compressibility.so", "--estimate"]
     said = check.run("sd15 estimate", "dag-train", *words, "--device", check.device, "--precision", "bf16")
@@ -249,6 +256,9 @@ def clip(check):
         "--steps", 10, "--sample-batch-size", 64, "--batches-per-epoch", 1, "--train-batch-size", 8, "--gradient-accumulation-steps", 4,
         "--reward-plugin", f"libclipscore.so,weights={folder},objective=cosine,device={check.device}")
     check.note("tiny-sd with clipscore, rewards", [line["reward_mean"] for line in lines])
+    words = ["--run", check.work / "clipscore-run", "--beta", 1, "--count", 8, "--features", folder, "--device", check.device]
+    said = check.run("tiny-sd features", "dag-eval", *words)
+    check.note("tiny-sd features says", said and said.splitlines())
 
 
 def processes(check):
@@ -256,7 +266,7 @@ def processes(check):
     epoch(check, "dag-db in two processes", *reward, "--processes", 2)
 
 
-STEPS = (parity, training, epochs, estimate, processes, reward, clip, size, speed, failures)
+STEPS = (parity, training, epochs, nabla, estimate, processes, reward, clip, size, speed, failures)
 
 
 def main():

@@ -8,7 +8,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 torch=${TORCH:-2.11.0} python=${PYTHON:-python3} build=.build-gpu kit=.build-gpu/kit
-programs=(dag-train dag-sample dag-eval dag-reward dag-reward-worker libjpeg_compressibility.so libwarmth.so libaesthetic.so libclipscore.so)
+programs=(dag-train dag-sample dag-eval dag-reward dag-reward-worker libjpeg_compressibility.so libwarmth.so libaesthetic.so libclipscore.so
+    libcifar_classifier.so)
 
 # Headers and the two libraries to link with. Their CUDA dependencies, several GB, are on the other machine.
 if [[ ! -f $build/torch-$torch/lib/libtorch_cpu.so ]]; then
