@@ -143,6 +143,11 @@ package struct LoRAAdapters {
         }
     }
 
+    /// Multiplies what the adapters add to the layers' outputs.
+    package func scale(by factor: Double) {
+        withoutGradients { for lora in adapters.values { lora.b.copy_(lora.b * factor) } }
+    }
+
     /// The trained tensors by layer, in the order of the names.
     package var parameters: [(name: String, tensor: Tensor)] {
         adapters.sorted { $0.key < $1.key }.flatMap { [("\($0.key).lora_A", $0.value.a), ("\($0.key).lora_B", $0.value.b)] }

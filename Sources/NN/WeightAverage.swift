@@ -35,6 +35,14 @@ package final class WeightAverage {
         return try body()
     }
 
+    /// Runs `body`, which changes the parameters, on the average in their place.
+    package func change(_ body: () throws -> Void) rethrows {
+        try inPlace {
+            try body()
+            for (average, parameter) in zip(averages, parameters) { average.copy_(parameter.tensor.detach()) }
+        }
+    }
+
     /// The average by name, for a checkpoint.
     package var state: [String: Tensor] {
         Dictionary(uniqueKeysWithValues: zip(parameters, averages).map { ("ema.\($0.name)", $1) })

@@ -185,8 +185,8 @@ private struct LinearFlow: FlowNetwork {
         let target = try (x * a - a * a / 2).exp().array(Float.self).map(Double.init)
         func scale(_ projections: [[Double]], times factor: Double = 1) -> FlowGradient.Scale {
             FlowGradient.Scale(
-                projections: projections.map { $0.map { $0 * factor } }, ratios: projections.map { $0.map { _ in 1 } }, target: target,
-                pretrained: target.map { _ in 1 })
+                of: .gradient, projections: projections.map { $0.map { $0 * factor } }, ratios: projections.map { $0.map { _ in 1 } },
+                target: target, pretrained: target.map { _ in 1 })
         }
         let sum = zip(exact, target).reduce(0) { $0 + $1.0.reduce(0, +) * ($1.1 - 1) } / Double(count)
         #expect(abs(sum - a * a) < 0.15 * a * a, "\(sum)")
@@ -225,11 +225,13 @@ private struct LinearFlow: FlowNetwork {
 
     @Test func scalesByHand() {
         func scale(
-            _ count: Int, _ projections: [Double], noise: Double = 0, ratio: Double = 1, target: Double = 0.5, times factor: Double = 1
+            _ count: Int, _ projections: [Double], noise: Double = 0, ratio: Double = 1, target: Double = 0.5, times factor: Double = 1,
+            of moves: FlowGradient.Moves = .gradient
         ) -> FlowGradient.Scale {
             // Every other trajectory has the weight that the one before lacks, and is moved the other way, within a thousandth; the
             // last step moves some up and some down.
             FlowGradient.Scale(
+                of: moves,
                 projections: (0..<count).map { k in
                     let (side, isFirst) = (k % 2 == 0 ? 1.0 : -1, k % 4 < 2)
                     return projections.map { $0 * side * (isFirst ? 0.999 : 1.001) } + [side * (0.02 + (isFirst ? noise : -noise))]
@@ -248,13 +250,19 @@ private struct LinearFlow: FlowNetwork {
         #expect(abs(scale(100, [0.2, 0.2, -0.1], ratio: 3, times: 3).value - small.value) < 1e-5)
         let part = scale(100, [0.1])
         #expect(part.value == 2 && part.warning?.contains("the flow's gradient is 22% of what the target asks for") == true)
+        // A policy that has moved too far goes back; a gradient cannot be more than there is.
+        #expect(abs(scale(100, [0.4, 0.2, 0.1], of: .policy).value - whole / 0.36) < 1e-5)
+        #expect(scale(100, [0.4, 0.2, 0.1]).value == 1)
+        #expect(scale(100, [3], of: .policy).value == 0.5)
+        let learned = scale(100, [0.1], of: .policy)
+        #expect(learned.value == 2 && learned.warning?.contains("what the policy has learned is 22% of what the target asks for") == true)
         let few = scale(99, [0.2])
         #expect(few.value == 1 && few.warning?.contains("99 held-out images, a tenth of those") == true)
         #expect(scale(0, [0.2]).value == 1 && scale(100, [-0.02]).value == 1)
         // A w that vanishes, and a u.
         #expect(abs(scale(100, [0.8], target: 0).value - 2 * log(2.0) / 0.82) < 1e-5)
         let none = FlowGradient.Scale(
-            projections: [[Double]](repeating: [0.1], count: 100), ratios: [[Double]](repeating: [0], count: 100),
+            of: .gradient, projections: [[Double]](repeating: [0.1], count: 100), ratios: [[Double]](repeating: [0], count: 100),
             target: [Double](repeating: 1, count: 100), pretrained: [0] + [Double](repeating: 1, count: 99))
         #expect(none.value == 1 && none.warning?.contains("cannot be told from noise") == true)
     }
@@ -311,29 +319,46 @@ private struct LinearFlow: FlowNetwork {
         #expect(replay.state.gradientScale == nil && replay.heldOut.count == 100)
     }
 
-    /// Ranks measure the scale together, to the same bits as one, and a checkpoint keeps it.
+    /// Ranks measure the scales together, to the same bits as one, and a checkpoint keeps the gradient's. The policy and its average
+    /// are scaled after the last step.
     @Test func theScaleOnSeveralRanks() throws {
         let world = AnalyticWorld(.anchored)
         let configuration = world.configuration {
             ($0.algorithm, $0.steps, $0.epochs, $0.sampleBatchSize, $0.batchesPerEpoch) = (.dagNabla, 10, 1, 250, 4)
-            ($0.trainBatchSize, $0.gradientAccumulationSteps, $0.flowUpdates, $0.replayUpdates) = (50, 4, 60, 2)
-            ($0.flowLearningRate, $0.maxRowsPerPass) = (1e-3, 64)
+            ($0.trainBatchSize, $0.gradientAccumulationSteps, $0.flowUpdates, $0.replayUpdates) = (50, 4, 120, 20)
+            ($0.flowLearningRate, $0.maxRowsPerPass, $0.emaDecay, $0.lrScheduler) = (1e-3, 64, 0.5, .linear)
+        }
+        @Sendable func norm(_ parameters: [(name: String, tensor: Tensor)]) throws -> Double {
+            let moved = parameters.filter { $0.name.hasSuffix("lora_B") }
+            return try Tensor.stack(moved.map { $0.tensor.detach().square().sum() }, 0).sum().item().squareRoot()
         }
         var scales: [[Double?]] = []
         for count in [1, 3] {
             scales += try onRanks(count) { team in
                 let folder = try TemporaryFolder()
                 let trainer = try world.trainer(configuration, folder: folder.url, team: team)
+                let (learner, lora) = (trainer.learner, trainer.learner.lora.parameters)
+                var (norms, averages, policy): ([Double], [Double], Double?) = ([], [], nil)
+                trainer.onStep = { step in
+                    norms += (try? [norm(lora)]) ?? []
+                    averages += (try? [learner.withAverage { try norm(lora) }]) ?? []
+                    policy = step.algorithmMetrics["policy_scale"]
+                }
                 try trainer.begin()
                 try trainer.runEpoch()
+                // The last step itself changes little.
+                let factor = try #require(policy)
+                #expect(factor > 1.2 && norms.count == 140 && averages.count == 140)
+                #expect(abs(norms[139] / norms[138] / factor - 1) < 0.05, "\(norms[138...]) \(factor)")
+                #expect(abs(averages[139] / averages[138] / factor - 1) < 0.05, "\(averages[138...]) \(factor)")
                 guard case .replay(let replay) = trainer.learner.method else { throw OrderError("no replay") }
                 let stored = try JSONDecoder().decode(Replay.State.self, from: JSONEncoder().encode(replay.state))
                 #expect(stored.gradientScale == replay.state.gradientScale)
-                return [stored.gradientScale]
+                return [stored.gradientScale, factor, norms[139], averages[139]]
             }.map { try $0.get() }
         }
         let scale = try #require(scales[0][0])
-        #expect(scales == [[scale], [scale], [scale], [scale]], "\(scales)")
+        #expect(scales == [[Double?]](repeating: scales[0], count: 4), "\(scales)")
         #expect(scale > 1 && scale < 2, "\(scale)")
     }
 

@@ -16,50 +16,65 @@ import Tensors
 /// r is learned from scores alone, by what rejection sampling would do: it keeps an image of the pretrained
 /// model for the target with the chance w / (M u), where M is the largest w / u of the prompt's images. One that
 /// leads to x_t is kept with the chance sigma(f(x_t)) = r(x_t) / M, so that f is learned by logistic regression.
-/// How much of it was learned says c, see `Scale`.
+/// How much of it was learned says c, and how much of that the policy learned, a: see `Scale`.
 struct FlowGradient {
     /// The network of f.
     let flow: any FlowNetwork
 
-    /// The scale c of the gradient, measured on trajectories that the flow has not learned from.
+    /// What moves the mean of a transition.
+    enum Moves {
+        /// The flow's gradient, by as much as it asks for.
+        case gradient
+        /// The policy, by as much as it differs from the pretrained model.
+        case policy
+
+        /// From 1, which is exact, to 2, where half of the gradient has not been found; a policy that followed too
+        /// large a c has moved too far.
+        var range: ClosedRange<Double> { self == .gradient ? 1...2 : 0.5...2 }
+        /// What is measured, for messages, and the updates that would teach it more.
+        var subject: String { self == .gradient ? "the flow's gradient" : "what the policy has learned" }
+        var updates: String { self == .gradient ? "flow updates" : "replay updates" }
+    }
+
+    /// How far moves lead to the target, measured on trajectories that the flow has not learned from: c of the
+    /// gradient, and a of the policy.
     ///
-    /// Let d_t be the move of a transition's mean that the gradient asks for, and delta_t the transition's own,
-    /// from the pretrained model's mean to x_t', both in units of the deviation. With
+    /// Let d_t be the move of a transition's mean, and delta_t the transition's own, from the pretrained model's
+    /// mean to x_t', both in units of the deviation. With
     ///
     ///     S_t = E_w[d_t . delta_t] - E_u[r(x_t) d_t . delta_t]
     ///
-    /// an exact gradient's S_t add up to 2 KL(target || pretrained) in small steps of eta 1, by Girsanov's
-    /// theorem. The second expectation is zero for any r; it takes out noise that x_t explains. A learned
-    /// gradient has not found all, so that the sum is too small:
+    /// the target's S_t add up to 2 KL(target || pretrained) in small steps of eta 1, by Girsanov's theorem. The
+    /// second expectation is zero for any r; it takes out noise that x_t explains. A learned gradient has not
+    /// found all, nor has a policy learned all of it, so that the sum is too small:
     ///
-    ///     c = 2 KL / sum of S_t
+    ///     c, or a  =  2 KL / sum of S_t
     ///
     /// over the steps whose S_t has a standard error of less than `largestError`: the others can be so noisy
     /// that the whole sum would tell nothing.
     struct Scale {
         /// Trajectories without which nothing is measured.
         static let fewest = 100
-        /// Of c: from 1, which is exact, to 2, where half of the gradient has not been found.
-        static let range = 1.0...2.0
         /// Of a step's S_t, in parts of 2 KL.
         static let largestError = 0.1
-        /// c; 1 where it could not be measured.
+        /// c or a; 1 where it could not be measured.
         let value: Double
         /// What is wrong with it; nil if nothing is.
         let warning: String?
 
         /// - Parameters:
+        ///   - moves: what d_t is of.
         ///   - projections: d_t . delta_t of trajectories, nats, by trajectory and step.
         ///   - ratios: r(x_t), likewise.
         ///   - target: w, by trajectory.
         ///   - pretrained: u, by trajectory.
-        init(projections: [[Double]], ratios: [[Double]], target: [Double], pretrained: [Double]) {
+        init(of moves: Moves, projections: [[Double]], ratios: [[Double]], target: [Double], pretrained: [Double]) {
             let count = projections.count
             guard count >= Self.fewest else {
                 value = 1
                 warning = """
-                    \(count) held-out images, a tenth of those that the epoch sampled and the buffer has, are too few to measure the flow's \
-                    gradient on: it is followed as it is, to less than the target asks for. Take \(10 * Self.fewest) or more
+                    \(count) held-out images, a tenth of those that the epoch sampled and the buffer has, are too few to measure \
+                    \(moves.subject) on: it is followed as it is, to less than the target asks for. Take \(10 * Self.fewest) or more
                     """
                 return
             }
@@ -76,18 +91,18 @@ struct FlowGradient {
             }
             let clear = terms.filter { moments($0).error < Self.largestError * whole }
             let sum = moments((0..<count).map { trajectory in clear.reduce(0) { $0 + $1[trajectory] } })
-            let remedy = "More images an epoch, more of each prompt, or more flow updates teach it more"
+            let remedy = "More images an epoch, more of each prompt, or more \(moves.updates) teach it more"
             // Nor is the KL finite where a u has underflowed.
             guard sum.mean > 2 * sum.error, whole.isFinite else {
                 value = 1
-                warning = "on held-out images the flow's gradient cannot be told from noise; it is followed as it is. \(remedy)"
+                warning = "on held-out images \(moves.subject) cannot be told from noise; it is taken as it is. \(remedy)"
                 return
             }
             let missing = whole / sum.mean
-            value = min(max(missing, Self.range.lowerBound), Self.range.upperBound)
+            value = min(max(missing, moves.range.lowerBound), moves.range.upperBound)
             warning =
-                missing <= Self.range.upperBound
-                ? nil : "on held-out images the flow's gradient is \(Int(100 / missing))% of what the target asks for. \(remedy)"
+                missing <= moves.range.upperBound
+                ? nil : "on held-out images \(moves.subject) is \(Int(100 / missing))% of what the target asks for. \(remedy)"
         }
     }
 

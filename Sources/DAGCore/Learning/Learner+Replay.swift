@@ -22,10 +22,12 @@ extension Learner {
         let flowUpdates = configuration.flowUpdatesPerEpoch
         let flowGradient = update < flowUpdates ? replay.gradient : nil
         let scale = flowGradient == nil ? try gradientScale(replay, scored, step: step) : nil
+        // Before the last step, so that an error leaves all as it was; a step later it is as good.
+        let policyScale = update + 1 == configuration.updatesPerEpoch ? try policyScale(replay, scored, step: step) : nil
         let draw = draw(replay, epoch: epoch, update: update)
         // Of the run's steps before this one, the flow had so many in every epoch that began, but for this one's.
         let ownStep = flowGradient == nil ? step - (epoch + 1) * flowUpdates : epoch * flowUpdates + update
-        return try optimize(
+        let sums = try optimize(
             flowGradient == nil ? [.policy] : [.flow], groups: size / group, passes: replayBlocks.count, kept: size, step: step,
             ownStep: ownStep, updatesPerEpoch: flowGradient == nil ? configuration.replayUpdates : flowUpdates
         ) { place, passes in
@@ -36,10 +38,13 @@ extension Learner {
                     try flowGradient.map { (flowLoss(images, $0), [:]) } ?? policyLoss(images, replay, scale: scale)
                 }
                 try (loss.sum() / Double(size)).backward()
-                let numbers = metrics.merging(["effective_share": block.map { _ in Float(draw.effectiveShare) }]) { $1 }
+                var numbers = metrics.merging(["effective_share": block.map { _ in Float(draw.effectiveShare) }]) { $1 }
+                numbers["policy_scale"] = policyScale.map { scale in block.map { _ in Float(scale) } }
                 try passes.sums.add(loss.detach().array(), numbers)
             }
         }
+        if let policyScale { scalePolicy(by: policyScale) }
+        return sums
     }
 
     /// Draws the images of a step: the flow's are without those that it is measured on.
@@ -55,14 +60,33 @@ extension Learner {
     private func gradientScale(_ replay: Replay, _ epoch: ScoredEpoch, step: Int) throws -> Double? {
         guard let gradient = replay.gradient, replay.state.gradientScale == nil else { return replay.state.gradientScale }
         guard configuration.measuresGradientScale else { return 1 }
-        let scale = try measure(gradient, replay, epoch)
+        let scale = try measure(.gradient, of: gradient, replay, epoch)
         if let warning = scale.warning { monitor.warn("step \(step): \(warning)") }
         replay.state.gradientScale = scale.value
         return scale.value
     }
 
-    /// Measures c on the epoch's held-out trajectories.
-    private func measure(_ gradient: FlowGradient, _ replay: Replay, _ epoch: ScoredEpoch) throws -> FlowGradient.Scale {
+    /// Measures a of the policy's moves before its last step of an epoch, on all ranks together.
+    /// - Returns: a; nil for an algorithm that follows no gradient, and where a cannot be measured.
+    private func policyScale(_ replay: Replay, _ epoch: ScoredEpoch, step: Int) throws -> Double? {
+        guard let gradient = replay.gradient, configuration.measuresGradientScale else { return nil }
+        // That they are too few was said when c was measured.
+        guard replay.heldOut(of: epoch.rollout.scores.final).count >= FlowGradient.Scale.fewest else { return nil }
+        let scale = try measure(.policy, of: gradient, replay, epoch)
+        if let warning = scale.warning { monitor.warn("step \(step): \(warning)") }
+        return scale.value
+    }
+
+    /// Multiplies the moves of the policy, and those of its average.
+    private func scalePolicy(by factor: Double) {
+        lora.scale(by: factor)
+        average?.change { lora.scale(by: factor) }
+    }
+
+    /// Measures the scale of moves on the epoch's held-out trajectories.
+    private func measure(
+        _ moves: FlowGradient.Moves, of gradient: FlowGradient, _ replay: Replay, _ epoch: ScoredEpoch
+    ) throws -> FlowGradient.Scale {
         let heldOut = replay.heldOut(of: epoch.rollout.scores.final)
         let measured = heldOut.count < FlowGradient.Scale.fewest ? [] : heldOut
         let here = Set(epoch.rollout.held)
@@ -77,8 +101,14 @@ extension Learner {
                 let (slope, share) = try checkpointing {
                     try gradient(batch.x, times: batch.times, context: batch.conditioning?.prompts)
                 }
-                let change = kernel.noise(ofGradient: slope, steps: batch.stepNumbers)
-                let base = withoutGradients { model.withoutAdapters { batch.denoise(guidance: configuration.guidanceScale).guided } }
+                func output() -> Tensor { withoutGradients { batch.denoise(guidance: configuration.guidanceScale).guided } }
+                let base = model.withoutAdapters(output)
+                func noise(_ output: Tensor) -> Tensor { kernel.predictedNoise(output, x: batch.x, steps: batch.stepNumbers) }
+                let change =
+                    switch moves {
+                    case .gradient: kernel.noise(ofGradient: slope, steps: batch.stepNumbers)
+                    case .policy: noise(output()) - noise(base)
+                    }
                 let projections = kernel.projection(of: change, on: batch.next, from: base, x: batch.x, steps: batch.stepNumbers)
                 return (try projections.array(), try share.array())
             }
@@ -89,7 +119,7 @@ extension Learner {
         let weights = replay.weights(beta: configuration.beta(epoch: epoch.index))
         func column(_ numbers: [Double]) -> [Double] { measured.map { numbers[$0.place] } }
         return FlowGradient.Scale(
-            projections: order.map { all[$0][0].map(Double.init) },
+            of: moves, projections: order.map { all[$0][0].map(Double.init) },
             ratios: zip(order, column(weights.bound)).map { row, bound in all[row][1].map { Double($0) * bound } },
             target: column(weights.target), pretrained: column(weights.pretrained))
     }

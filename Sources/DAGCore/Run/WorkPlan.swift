@@ -53,13 +53,13 @@ struct WorkPlan {
             // The policy, and the pretrained model.
             work.trainedRows = 2 * configuration.replayUpdates * configuration.trajectoriesPerUpdate * rowsPerSample
             work.flowRows = configuration.flowUpdatesPerEpoch * configuration.trajectoriesPerUpdate
-            // The scale of the flow's gradient.
+            // The scale of the flow's gradient, and that of the policy's moves.
             let images = (index + 1) * count
             let known = configuration.replayBufferSize == 0 ? count : min(count, configuration.replayBufferSize)
             let heldOut = images / 10 - (images - known) / 10
             if configuration.measuresGradientScale, heldOut >= FlowGradient.Scale.fewest {
-                work.sampledRows += heldOut * transitions * rowsPerSample
-                work.flowRows += heldOut * transitions
+                work.sampledRows += 3 * heldOut * transitions * rowsPerSample
+                work.flowRows += 2 * heldOut * transitions
             }
         } else {
             work.trainedRows = configuration.evaluationsPerTransition * count * transitionsPerTrajectory * rowsPerSample

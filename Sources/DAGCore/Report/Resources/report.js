@@ -13,6 +13,7 @@ const meanings = {
   regularization: "squared distance to the rollout's U-Net output",
   effective_share: "share of the replay buffer that counts",
   flow_gradient_scale: "factor of the flow's gradient",
+  policy_scale: "factor of the LoRA after its last step",
   flow_gradient: "mean square of what the flow's gradient asks for",
   clip_fraction: "share of importance ratios outside the clip range",
   base_kl_term: "KL divergence of a step from the pretrained model",
