@@ -253,7 +253,8 @@ private struct LinearFlow: FlowNetwork {
         // A policy that has moved too far goes back; a gradient cannot be more than there is.
         #expect(abs(scale(100, [0.4, 0.2, 0.1], of: .policy).value - whole / 0.36) < 1e-5)
         #expect(scale(100, [0.4, 0.2, 0.1]).value == 1)
-        #expect(scale(100, [3], of: .policy).value == 0.5)
+        let far = scale(100, [3], of: .policy)
+        #expect(far.value == 0.5 && far.warning?.contains("is 577% of what the target asks for. A lower learning rate") == true, "\(far)")
         let learned = scale(100, [0.1], of: .policy)
         #expect(learned.value == 2 && learned.warning?.contains("what the policy has learned is 22% of what the target asks for") == true)
         let few = scale(99, [0.2])
@@ -324,8 +325,8 @@ private struct LinearFlow: FlowNetwork {
     @Test func theScaleOnSeveralRanks() throws {
         let world = AnalyticWorld(.anchored)
         let configuration = world.configuration {
-            ($0.algorithm, $0.steps, $0.epochs, $0.sampleBatchSize, $0.batchesPerEpoch) = (.dagNabla, 10, 1, 250, 4)
-            ($0.trainBatchSize, $0.gradientAccumulationSteps, $0.flowUpdates, $0.replayUpdates) = (50, 4, 120, 20)
+            ($0.algorithm, $0.steps, $0.epochs, $0.sampleBatchSize, $0.batchesPerEpoch) = (.dagNabla, 10, 1, 250, 8)
+            ($0.trainBatchSize, $0.gradientAccumulationSteps, $0.flowUpdates, $0.replayUpdates) = (50, 4, 120, 40)
             ($0.flowLearningRate, $0.maxRowsPerPass, $0.emaDecay, $0.lrScheduler) = (1e-3, 64, 0.5, .linear)
         }
         @Sendable func norm(_ parameters: [(name: String, tensor: Tensor)]) throws -> Double {
@@ -345,21 +346,25 @@ private struct LinearFlow: FlowNetwork {
                     policy = step.algorithmMetrics["policy_scale"]
                 }
                 try trainer.begin()
+                let before = trainer.model.work.networkRows
                 try trainer.runEpoch()
+                let (plan, rows) = (trainer.plan.epoch(0), trainer.model.work.networkRows - before)
+                #expect(count > 1 || rows == plan.sampledRows + plan.trainedRows)
                 // The last step itself changes little.
                 let factor = try #require(policy)
-                #expect(factor > 1.2 && norms.count == 140 && averages.count == 140)
-                #expect(abs(norms[139] / norms[138] / factor - 1) < 0.05, "\(norms[138...]) \(factor)")
-                #expect(abs(averages[139] / averages[138] / factor - 1) < 0.05, "\(averages[138...]) \(factor)")
+                #expect(factor > 1.2, "\(factor)")
+                #expect(norms.count == 160 && averages.count == 160)
+                #expect(abs(norms[159] / norms[158] / factor - 1) < 0.05, "\(norms[158...]) \(factor)")
+                #expect(abs(averages[159] / averages[158] / factor - 1) < 0.05, "\(averages[158...]) \(factor)")
                 guard case .replay(let replay) = trainer.learner.method else { throw OrderError("no replay") }
                 let stored = try JSONDecoder().decode(Replay.State.self, from: JSONEncoder().encode(replay.state))
                 #expect(stored.gradientScale == replay.state.gradientScale)
-                return [stored.gradientScale, factor, norms[139], averages[139]]
+                return [stored.gradientScale, factor, norms[159], averages[159]]
             }.map { try $0.get() }
         }
         let scale = try #require(scales[0][0])
         #expect(scales == [[Double?]](repeating: scales[0], count: 4), "\(scales)")
-        #expect(scale > 1 && scale < 2, "\(scale)")
+        #expect((1...2).contains(scale), "\(scale)")
     }
 
     /// The largest w / u is that of the prompt's best score, whatever path its images came by; a draw brings it to the flow's loss.

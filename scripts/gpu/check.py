@@ -3,9 +3,9 @@
     python scripts/gpu/check.py --kit DIR --output DIR [--device cuda] [--only STEP ...]
 
 Steps: parity (tiny-sd against the CPU), training (every algorithm, and dag-eval), epochs (of Stable Diffusion 1.5's size with random
-weights, with and without what saves time or memory), nabla (DAG-Nabla of that size, with either flow network), estimate (of such an
-epoch), processes (two on the card), reward (one with device=cuda in its own process), clip (CLIPScore, and CLIP's features), size
-(against diffusers), speed (milliseconds a row, ours and diffusers'), failures (out of memory).
+weights, with and without what saves time or memory), nabla (DAG-Nabla of that size, with either flow network, and its scales on
+tiny-ddpm), estimate (of such an epoch), processes (two on the card), reward (one with device=cuda in its own process), clip (CLIPScore,
+and CLIP's features), size (against diffusers), speed (milliseconds a row, ours and diffusers'), failures (out of memory).
 Each stands alone: what fails is written down, and the next goes on. Writes OUTPUT/gpu.json and prints a table of it.
 """
 import argparse
@@ -227,6 +227,14 @@ def nabla(check):
     updates = ("--flow-updates", 8, "--replay-updates", 8, "--images-per-prompt", 8)
     epoch(check, "dag-nabla", *words, *updates)
     epoch(check, "dag-nabla, unet-encoder", *words, *updates, "--flow-network", "unet-encoder")
+    # Enough images for its scales to be measured.
+    lines = check.train(
+        "tiny-ddpm dag-nabla", "tiny-ddpm-dag-nabla", "--model", ROOT / "models/tiny-ddpm", "--reward-plugin",
+        "libcifar_classifier.so,classes=sandal+sneaker+bag+boot", "--algorithm", "dag-nabla", "--target", "anchored", "--beta-annealing", 0,
+        "--epochs", 1, "--steps", 10, "--sample-batch-size", 256, "--batches-per-epoch", 4, "--train-batch-size", 64,
+        "--gradient-accumulation-steps", 1, "--flow-updates", 300, "--replay-updates", 50)
+    scales = [{key: line[key] for key in ("flow_gradient_scale", "policy_scale") if key in line} for line in lines[-1:]]
+    check.note("tiny-ddpm dag-nabla scales", scales)
 
 
 def estimate(check):

@@ -16,7 +16,7 @@ import Tensors
 /// r is learned from scores alone, by what rejection sampling would do: it keeps an image of the pretrained
 /// model for the target with the chance w / (M u), where M is the largest w / u of the prompt's images. One that
 /// leads to x_t is kept with the chance sigma(f(x_t)) = r(x_t) / M, so that f is learned by logistic regression.
-/// How much of it was learned says c, and how much of that the policy learned, a: see `Scale`.
+/// How much of it was learned says c, and how much of the target the policy learned, a: see `Scale`.
 struct FlowGradient {
     /// The network of f.
     let flow: any FlowNetwork
@@ -28,25 +28,28 @@ struct FlowGradient {
         /// The policy, by as much as it differs from the pretrained model.
         case policy
 
-        /// From 1, which is exact, to 2, where half of the gradient has not been found; a policy that followed too
-        /// large a c has moved too far.
+        /// From 1, which is exact, to 2, where half of the gradient has not been found. A policy may also have gone
+        /// too far, by noise in c or in its own steps.
         var range: ClosedRange<Double> { self == .gradient ? 1...2 : 0.5...2 }
-        /// What is measured, for messages, and the updates that would teach it more.
+        /// What is measured, for messages.
         var subject: String { self == .gradient ? "the flow's gradient" : "what the policy has learned" }
-        var updates: String { self == .gradient ? "flow updates" : "replay updates" }
+        /// What teaches it more.
+        var remedy: String {
+            "More images an epoch, more of each prompt, or more flow \(self == .gradient ? "" : "or replay ")updates teach it more"
+        }
     }
 
-    /// How far moves lead to the target, measured on trajectories that the flow has not learned from: c of the
-    /// gradient, and a of the policy.
+    /// What moves have to be multiplied by to lead to the target, measured on trajectories that the flow has not
+    /// learned from: c of the gradient, and a of the policy.
     ///
-    /// Let d_t be the move of a transition's mean, and delta_t the transition's own, from the pretrained model's
-    /// mean to x_t', both in units of the deviation. With
+    /// Let d_t be the move of a transition's mean, and delta_t the transition's own, from the mean of the
+    /// pretrained model to x_t', both in units of the deviation. With
     ///
     ///     S_t = E_w[d_t . delta_t] - E_u[r(x_t) d_t . delta_t]
     ///
     /// the target's S_t add up to 2 KL(target || pretrained) in small steps of eta 1, by Girsanov's theorem. The
     /// second expectation is zero for any r; it takes out noise that x_t explains. A learned gradient has not
-    /// found all, nor has a policy learned all of it, so that the sum is too small:
+    /// found all, nor has a policy learned all of it, so that the sum is mostly too small:
     ///
     ///     c, or a  =  2 KL / sum of S_t
     ///
@@ -57,6 +60,8 @@ struct FlowGradient {
         static let fewest = 100
         /// Of a step's S_t, in parts of 2 KL.
         static let largestError = 0.1
+        /// The standard errors of the sum that it has to be above zero, to be told from noise.
+        static let fewestErrors = 3.0
         /// c or a; 1 where it could not be measured.
         let value: Double
         /// What is wrong with it; nil if nothing is.
@@ -73,8 +78,8 @@ struct FlowGradient {
             guard count >= Self.fewest else {
                 value = 1
                 warning = """
-                    \(count) held-out images, a tenth of those that the epoch sampled and the buffer has, are too few to measure \
-                    \(moves.subject) on: it is followed as it is, to less than the target asks for. Take \(10 * Self.fewest) or more
+                    \(count) held-out images, a tenth of those that the epoch sampled and the buffer has, are too few to measure the flow's \
+                    gradient on: it is followed as it is, to less than the target asks for. Take \(10 * Self.fewest) or more
                     """
                 return
             }
@@ -91,18 +96,21 @@ struct FlowGradient {
             }
             let clear = terms.filter { moments($0).error < Self.largestError * whole }
             let sum = moments((0..<count).map { trajectory in clear.reduce(0) { $0 + $1[trajectory] } })
-            let remedy = "More images an epoch, more of each prompt, or more \(moves.updates) teach it more"
             // Nor is the KL finite where a u has underflowed.
-            guard sum.mean > 2 * sum.error, whole.isFinite else {
+            guard sum.mean > Self.fewestErrors * sum.error, whole.isFinite else {
                 value = 1
-                warning = "on held-out images \(moves.subject) cannot be told from noise; it is taken as it is. \(remedy)"
+                warning = "on held-out images \(moves.subject) cannot be told from noise; it is taken as it is. \(moves.remedy)"
                 return
             }
             let missing = whole / sum.mean
             value = min(max(missing, moves.range.lowerBound), moves.range.upperBound)
+            let found = "on held-out images \(moves.subject) is \(Int(100 / missing))% of what the target asks for"
             warning =
-                missing <= moves.range.upperBound
-                ? nil : "on held-out images \(moves.subject) is \(Int(100 / missing))% of what the target asks for. \(remedy)"
+                switch moves {
+                case _ where missing > moves.range.upperBound: "\(found). \(moves.remedy)"
+                case .policy where missing < moves.range.lowerBound: "\(found). A lower learning rate of the policy goes less far"
+                default: nil
+                }
         }
     }
 
@@ -116,6 +124,11 @@ struct FlowGradient {
         // No more than u, so that the loss has a minimum where u has underflowed and w has not.
         let accepted = Tensor.minimum(target / bound, pretrained)
         return accepted * (-logit).softplus() + (pretrained - accepted) * logit.softplus()
+    }
+
+    /// Computes r / M at states [n, C, H, W], float32 [n], without gradients.
+    func share(_ x: Tensor, times: Tensor, context: Tensor?) -> Tensor {
+        withoutGradients { (-(-flow(x, times: times, context: context)).softplus()).exp() }
     }
 
     /// Computes grad log r at states [n, C, H, W], float32 of that shape, and r / M there, float32 [n]: both

@@ -22,8 +22,8 @@ extension Learner {
         let flowUpdates = configuration.flowUpdatesPerEpoch
         let flowGradient = update < flowUpdates ? replay.gradient : nil
         let scale = flowGradient == nil ? try gradientScale(replay, scored, step: step) : nil
-        // Before the last step, so that an error leaves all as it was; a step later it is as good.
-        let policyScale = update + 1 == configuration.updatesPerEpoch ? try policyScale(replay, scored, step: step) : nil
+        // Before the last step, so that an error leaves all as it was; one step of many changes it little.
+        let policyScale = update + 1 == configuration.updatesPerEpoch ? try policyScale(replay, scored) : nil
         let draw = draw(replay, epoch: epoch, update: update)
         // Of the run's steps before this one, the flow had so many in every epoch that began, but for this one's.
         let ownStep = flowGradient == nil ? step - (epoch + 1) * flowUpdates : epoch * flowUpdates + update
@@ -39,11 +39,15 @@ extension Learner {
                 }
                 try (loss.sum() / Double(size)).backward()
                 var numbers = metrics.merging(["effective_share": block.map { _ in Float(draw.effectiveShare) }]) { $1 }
-                numbers["policy_scale"] = policyScale.map { scale in block.map { _ in Float(scale) } }
+                numbers["policy_scale"] = policyScale.map { scale in block.map { _ in Float(scale.value) } }
                 try passes.sums.add(loss.detach().array(), numbers)
             }
         }
-        if let policyScale { scalePolicy(by: policyScale) }
+        if let policyScale {
+            if let warning = policyScale.warning { monitor.warn("step \(step): \(warning)") }
+            lora.scale(by: policyScale.value)
+            average?.change { lora.scale(by: policyScale.value) }
+        }
         return sums
     }
 
@@ -67,20 +71,14 @@ extension Learner {
     }
 
     /// Measures a of the policy's moves before its last step of an epoch, on all ranks together.
-    /// - Returns: a; nil for an algorithm that follows no gradient, and where a cannot be measured.
-    private func policyScale(_ replay: Replay, _ epoch: ScoredEpoch, step: Int) throws -> Double? {
-        guard let gradient = replay.gradient, configuration.measuresGradientScale else { return nil }
-        // That they are too few was said when c was measured.
-        guard replay.heldOut(of: epoch.rollout.scores.final).count >= FlowGradient.Scale.fewest else { return nil }
-        let scale = try measure(.policy, of: gradient, replay, epoch)
-        if let warning = scale.warning { monitor.warn("step \(step): \(warning)") }
-        return scale.value
-    }
-
-    /// Multiplies the moves of the policy, and those of its average.
-    private func scalePolicy(by factor: Double) {
-        lora.scale(by: factor)
-        average?.change { lora.scale(by: factor) }
+    /// - Returns: a; nil for an algorithm that follows no gradient, for a policy that has made no step, and where
+    ///   c could not be measured either, which has been said.
+    private func policyScale(_ replay: Replay, _ epoch: ScoredEpoch) throws -> FlowGradient.Scale? {
+        guard
+            let gradient = replay.gradient, configuration.measuresGradientScale, configuration.replayUpdates > 1,
+            replay.heldOut(of: epoch.rollout.scores.final).count >= FlowGradient.Scale.fewest
+        else { return nil }
+        return try measure(.policy, of: gradient, replay, epoch)
     }
 
     /// Measures the scale of moves on the epoch's held-out trajectories.
@@ -98,23 +96,24 @@ extension Learner {
             try monitor.throwIfCancelled()
             let parts = try blocks.map { steps -> (projections: [Float], shares: [Float]) in
                 let batch = TransitionBatch(epoch, [trajectory], steps, model, kernel)
-                let (slope, share) = try checkpointing {
-                    try gradient(batch.x, times: batch.times, context: batch.conditioning?.prompts)
-                }
+                let context = batch.conditioning?.prompts
                 func output() -> Tensor { withoutGradients { batch.denoise(guidance: configuration.guidanceScale).guided } }
                 let base = model.withoutAdapters(output)
                 func noise(_ output: Tensor) -> Tensor { kernel.predictedNoise(output, x: batch.x, steps: batch.stepNumbers) }
-                let change =
-                    switch moves {
-                    case .gradient: kernel.noise(ofGradient: slope, steps: batch.stepNumbers)
-                    case .policy: noise(output()) - noise(base)
-                    }
+                let (change, share): (Tensor, Tensor)
+                switch moves {
+                case .gradient:
+                    let found = try checkpointing { try gradient(batch.x, times: batch.times, context: context) }
+                    (change, share) = (kernel.noise(ofGradient: found.gradient, steps: batch.stepNumbers), found.share)
+                case .policy:
+                    (change, share) = (noise(output()) - noise(base), gradient.share(batch.x, times: batch.times, context: context))
+                }
                 let projections = kernel.projection(of: change, on: batch.next, from: base, x: batch.x, steps: batch.stepNumbers)
                 return (try projections.array(), try share.array())
             }
             return [parts.flatMap(\.projections), parts.flatMap(\.shares)]
         }
-        let (parts, order) = try team.exchange("gradient scale", numbers, of: own)
+        let (parts, order) = try team.exchange("scale of \(moves.subject)", numbers, of: own)
         let all = parts.flatMap { $0 }
         let weights = replay.weights(beta: configuration.beta(epoch: epoch.index))
         func column(_ numbers: [Double]) -> [Double] { measured.map { numbers[$0.place] } }

@@ -58,8 +58,9 @@ struct WorkPlan {
             let known = configuration.replayBufferSize == 0 ? count : min(count, configuration.replayBufferSize)
             let heldOut = images / 10 - (images - known) / 10
             if configuration.measuresGradientScale, heldOut >= FlowGradient.Scale.fewest {
-                work.sampledRows += 3 * heldOut * transitions * rowsPerSample
-                work.flowRows += 2 * heldOut * transitions
+                work.sampledRows += (configuration.replayUpdates > 1 ? 3 : 1) * heldOut * transitions * rowsPerSample
+                // That of the moves has no backward pass of the flow, and is not counted.
+                work.flowRows += heldOut * transitions
             }
         } else {
             work.trainedRows = configuration.evaluationsPerTransition * count * transitionsPerTrajectory * rowsPerSample
