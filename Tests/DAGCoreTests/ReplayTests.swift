@@ -320,13 +320,13 @@ private struct LinearFlow: FlowNetwork {
         #expect(replay.state.gradientScale == nil && replay.heldOut.count == 100)
     }
 
-    /// Ranks measure the scales together, to the same bits as one, and a checkpoint keeps the gradient's. The policy and its average
-    /// are scaled after the last step.
+    /// Ranks measure the scales together, to the same bits as one, and a checkpoint keeps the gradient's. The policy
+    /// and its average are scaled after the last step.
     @Test func theScaleOnSeveralRanks() throws {
         let world = AnalyticWorld(.anchored)
         let configuration = world.configuration {
             ($0.algorithm, $0.steps, $0.epochs, $0.sampleBatchSize, $0.batchesPerEpoch) = (.dagNabla, 10, 1, 250, 8)
-            ($0.trainBatchSize, $0.gradientAccumulationSteps, $0.flowUpdates, $0.replayUpdates) = (50, 4, 120, 40)
+            ($0.trainBatchSize, $0.gradientAccumulationSteps, $0.flowUpdates, $0.replayUpdates) = (50, 4, 80, 40)
             ($0.flowLearningRate, $0.maxRowsPerPass, $0.emaDecay, $0.lrScheduler) = (1e-3, 64, 0.5, .linear)
         }
         @Sendable func norm(_ parameters: [(name: String, tensor: Tensor)]) throws -> Double {
@@ -353,18 +353,18 @@ private struct LinearFlow: FlowNetwork {
                 // The last step itself changes little.
                 let factor = try #require(policy)
                 #expect(factor > 1.2, "\(factor)")
-                #expect(norms.count == 160 && averages.count == 160)
-                #expect(abs(norms[159] / norms[158] / factor - 1) < 0.05, "\(norms[158...]) \(factor)")
-                #expect(abs(averages[159] / averages[158] / factor - 1) < 0.05, "\(averages[158...]) \(factor)")
+                #expect(norms.count == 120 && averages.count == 120)
+                #expect(abs(norms[119] / norms[118] / factor - 1) < 0.05, "\(norms[118...]) \(factor)")
+                #expect(abs(averages[119] / averages[118] / factor - 1) < 0.05, "\(averages[118...]) \(factor)")
                 guard case .replay(let replay) = trainer.learner.method else { throw OrderError("no replay") }
                 let stored = try JSONDecoder().decode(Replay.State.self, from: JSONEncoder().encode(replay.state))
                 #expect(stored.gradientScale == replay.state.gradientScale)
-                return [stored.gradientScale, factor, norms[159], averages[159]]
+                return [stored.gradientScale, factor, norms[119], averages[119]]
             }.map { try $0.get() }
         }
         let scale = try #require(scales[0][0])
         #expect(scales == [[Double?]](repeating: scales[0], count: 4), "\(scales)")
-        #expect((1...2).contains(scale), "\(scale)")
+        #expect(scale > 1 && scale < 2, "\(scale)")
     }
 
     /// The largest w / u is that of the prompt's best score, whatever path its images came by; a draw brings it to the flow's loss.

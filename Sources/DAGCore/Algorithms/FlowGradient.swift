@@ -104,7 +104,9 @@ struct FlowGradient {
             }
             let missing = whole / sum.mean
             value = min(max(missing, moves.range.lowerBound), moves.range.upperBound)
-            let found = "on held-out images \(moves.subject) is \(Int(100 / missing))% of what the target asks for"
+            // Where the target hardly differs from the pretrained model, the share has no limit.
+            let share = Int(min(100 / missing, 9999))
+            let found = "on held-out images \(moves.subject) is \(share)% of what the target asks for"
             warning =
                 switch moves {
                 case _ where missing > moves.range.upperBound: "\(found). \(moves.remedy)"

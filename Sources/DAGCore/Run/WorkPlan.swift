@@ -59,7 +59,7 @@ struct WorkPlan {
             let heldOut = images / 10 - (images - known) / 10
             if configuration.measuresGradientScale, heldOut >= FlowGradient.Scale.fewest {
                 work.sampledRows += (configuration.replayUpdates > 1 ? 3 : 1) * heldOut * transitions * rowsPerSample
-                // That of the moves has no backward pass of the flow, and is not counted.
+                // For the policy's moves the flow has no backward pass: not counted.
                 work.flowRows += heldOut * transitions
             }
         } else {
